@@ -1,0 +1,33 @@
+"""What became of one pick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class PickResult(str, Enum):
+    """clean: the target alone arrived. miss: nothing was lifted. drop: lifted, did not arrive. multi: two or more were
+    lifted or arrived. wrong: one arrived, not the target."""
+
+    CLEAN = "clean"
+    MISS = "miss"
+    DROP = "drop"
+    MULTI = "multi"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class PickOutcome:
+    """result plus what the cell measured.
+
+    vacuum_pa: pressure difference of each of the eight cups after the lift, Pa (0 for a closed valve or no seal).
+    lifted_weight_n: force on the tool after the lift, newtons.
+    truth: simulation only, never shown to the planner: target, delivered, moved parcels, peel events.
+    """
+
+    result: PickResult
+    vacuum_pa: tuple[float, ...]
+    lifted_weight_n: float
+    duration_s: float
+    truth: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,92 @@
+"""What the planner answers: ranked grasps, every rejected candidate with a numbered reason, and never a bare empty list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_perception.errors import Code
+from robin_perception.frame import Frame
+from robin_perception.scene import Scene
+
+
+class Reject(IntEnum):
+    """Why a candidate was not taken."""
+
+    OUT_OF_REACH = 1
+    OUTSIDE_WORKSPACE = 2
+    LOW_DETECTION = 3
+    TOO_LITTLE_DEPTH = 4
+    NO_CUP_SEALS = 5
+    WRENCH_TOO_LARGE = 6
+    MULTI_PICK_RISK = 7
+    TOOL_HITS_NEIGHBOUR = 8
+    TOOL_HITS_WALL = 9
+    COVERED_BY_OTHER = 10
+    TILT_TOO_LARGE = 11
+    OUTRANKED_ON_INSTANCE = 12
+    FAILED_BEFORE = 13
+    LIKELY_MERGED = 14
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """One candidate that may be executed.
+
+    T_base_tool: float64 [4, 4] pose of the tool frame at contact. cups: 8-bit mask. instance_id: Scene id.
+    score: the ranker's value, higher is better. terms: every number that entered it, SI units in the names.
+    """
+
+    T_base_tool: NDArray[np.float64]
+    cups: int
+    instance_id: int
+    score: float
+    terms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A candidate that was ruled out: where, with which cups (0 if not chosen yet), why, and the terms known by then."""
+
+    instance_id: int
+    T_base_tool: NDArray[np.float64]
+    cups: int
+    reason: Reject
+    terms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Ranked grasps, best first (at most one or a few per instance). ``code`` is OK, NO_INSTANCE or NO_GRASP, with its text."""
+
+    code: Code
+    message: str
+    grasps: tuple[Grasp, ...]
+    rejected: tuple[Rejected, ...]
+    planner: str
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Grasp | None:
+        return self.grasps[0] if self.grasps else None
+
+
+@dataclass(frozen=True)
+class FailedPick:
+    """A pick that did not work, so that it is not repeated unchanged: contact point in base_link, yaw, cups."""
+
+    position_m: tuple[float, float, float]
+    cups: int
+    times: int = 1
+
+
+class Planner(Protocol):
+    """Anything that turns a segmented frame into a plan. ``failed``: recent failures in this pile."""
+
+    name: str
+
+    def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan: ...

@@ -1,0 +1,106 @@
+"""The eight-cup suction tool and the cell around it, as configuration with units.
+
+Tool frame: origin in the middle of the cup lips' plane, +z out of the cups towards the parcel (the direction of approach),
++x along the row of four cups, +y across the two rows. A tool pose is T_base_tool.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from robin_perception.config import StrictConfig
+
+CUP_COUNT = 8
+
+
+def _two_by_four() -> tuple[tuple[float, float], ...]:
+    return tuple((x, y) for y in (-0.030, 0.030) for x in (-0.072, -0.024, 0.024, 0.072))
+
+
+class ToolConfig(StrictConfig):
+    """Geometry and pneumatics. Cup i is bit i of a cup mask; order: row y<0 with x ascending, then row y>0."""
+
+    cup_centres_m: tuple[tuple[float, float], ...] = Field(default_factory=_two_by_four)
+    cup_radius_m: float = Field(0.015, gt=0.003, le=0.06, description="lip radius")
+    bellows_travel_m: float = Field(0.012, ge=0.0, le=0.05, description="how far a cup yields along z")
+    bellows_stiffness_npm: float = Field(600.0, gt=0, le=20000)
+    bellows_tilt_rad: float = Field(0.26, ge=0, le=0.8, description="how far a lip can follow a tilted face")
+    vacuum_pa: float = Field(60_000.0, gt=0, le=101_325, description="pressure difference at a perfect seal")
+    friction: float = Field(0.5, gt=0, le=2.0)
+    plate_half_size_m: tuple[float, float] = (0.098, 0.056)
+    plate_offset_m: float = Field(0.045, gt=0, le=0.3, description="plate's face above the lip plane, along -z")
+    body_height_m: float = Field(0.25, gt=0, le=1.0, description="height of the collision box above the plate")
+
+    @model_validator(mode="after")
+    def _check(self) -> ToolConfig:
+        if len(self.cup_centres_m) != CUP_COUNT:
+            raise ValueError(f"cup_centres_m needs {CUP_COUNT} cups, got {len(self.cup_centres_m)}")
+        return self
+
+    @property
+    def cups_m(self) -> NDArray[np.float64]:
+        """Cup centres in the tool frame, float64 [8, 3], metres."""
+        xy = np.asarray(self.cup_centres_m, dtype=np.float64)
+        return np.concatenate([xy, np.zeros((CUP_COUNT, 1))], axis=1)
+
+    @property
+    def cup_area_m2(self) -> float:
+        return math.pi * self.cup_radius_m**2
+
+    @property
+    def cup_force_n(self) -> float:
+        """Holding force V of one perfectly sealed cup, newtons (V = dp * A)."""
+        return self.vacuum_pa * self.cup_area_m2
+
+
+class MotionConfig(StrictConfig):
+    """How the arm moves a held parcel: bounded accelerations, which are also the planner's load cases."""
+
+    approach_m: float = Field(0.10, gt=0, le=0.5)
+    press_m: float = Field(0.006, ge=0, le=0.03, description="overtravel into the bellows at contact")
+    lift_m: float = Field(0.35, gt=0, le=1.5)
+    lift_speed_mps: float = Field(0.8, gt=0, le=3)
+    lift_accel_mps2: float = Field(3.0, gt=0, le=20)
+    transfer_m: float = Field(0.9, gt=0, le=3)
+    transfer_speed_mps: float = Field(1.5, gt=0, le=5)
+    transfer_accel_mps2: float = Field(5.0, gt=0, le=30)
+    cycle_overhead_s: float = Field(1.2, ge=0, le=30, description="approach, vacuum, place, return; for picks per hour")
+
+
+class WorkspaceConfig(StrictConfig):
+    """Where parcels lie, in base_link (z up, metres). The belt's surface is z = belt_z_m."""
+
+    container: str = Field("belt", pattern="^(belt|tote)$")
+    centre_m: tuple[float, float] = (0.75, 0.0)
+    size_m: tuple[float, float] = (0.90, 0.70)
+    belt_z_m: float = 0.0
+    wall_height_m: float = Field(0.0, ge=0, le=0.6, description="0 for a belt")
+    wall_thickness_m: float = Field(0.006, gt=0, le=0.05)
+    reach_min_m: float = Field(0.25, ge=0, le=2, description="horizontal distance of the tool from base_link's z axis")
+    reach_max_m: float = Field(1.40, gt=0, le=3)
+
+
+class CellConfig(StrictConfig):
+    """The whole cell's geometry: what `--cell FILE` reads."""
+
+    tool: ToolConfig = ToolConfig()
+    motion: MotionConfig = MotionConfig()
+    workspace: WorkspaceConfig = WorkspaceConfig()
+
+
+def tote_workspace() -> WorkspaceConfig:
+    """A 60 x 40 cm tote, 22 cm high, on the belt."""
+    return WorkspaceConfig(container="tote", size_m=(0.60, 0.40), wall_height_m=0.22)
+
+
+def mask_to_cups(mask: int) -> tuple[int, ...]:
+    """Cup indices of an 8-bit cup mask, ascending."""
+    return tuple(i for i in range(CUP_COUNT) if mask >> i & 1)
+
+
+def cups_to_mask(cups: tuple[int, ...]) -> int:
+    return sum(1 << i for i in cups)

@@ -1,0 +1,44 @@
+"""Numbered reasons: every failure that leaves a room carries a code and one clear line of text."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """Numbers a caller can act on. 1xx input, 2xx model and engine, 3xx planning, 4xx configuration, 5xx cell and disk."""
+
+    OK = 0
+    INPUT_MISSING = 101
+    INPUT_UNREADABLE = 102
+    INPUT_SIZE_MISMATCH = 103
+    DEPTH_EMPTY = 104
+    DEPTH_NOT_FINITE = 105
+    INTRINSICS_INVALID = 106
+    POSE_INVALID = 107
+    SUPPORT_PLANE_NOT_FOUND = 108
+    MODEL_MISSING = 201
+    MODEL_HASH_MISMATCH = 202
+    MODEL_TENSOR_MISSING = 203
+    MODEL_MANIFEST_INVALID = 204
+    ENGINE_UNKNOWN = 205
+    ENGINE_FAILED = 206
+    NO_INSTANCE = 301
+    NO_GRASP = 302
+    CONFIG_UNREADABLE = 401
+    CONFIG_UNKNOWN_KEY = 402
+    CONFIG_OUT_OF_RANGE = 403
+    SCENARIO_UNKNOWN = 404
+    OPTION_INVALID = 405
+    DISK_FULL = 501
+    RECORD_INVALID = 502
+    DEPENDENCY_MISSING = 503
+
+
+class RobinError(Exception):
+    """An expected failure. ``code`` is for programs, ``text`` is one line that names the file or key at fault."""
+
+    def __init__(self, code: Code, text: str) -> None:
+        super().__init__(f"E{int(code)} {code.name}: {text}")
+        self.code = code
+        self.text = text

@@ -1,0 +1,70 @@
+"""One RGB-D frame, registered: colour and depth share the pixel grid and the intrinsics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_perception.errors import Code, RobinError
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A registered RGB-D frame.
+
+    rgb: uint8 [H, W, 3], RGB order.
+    depth: float32 [H, W], metres along the optical axis, 0 = invalid.
+    K: float64 [3, 3] pinhole intrinsics in pixels; pixel centres at integer coordinates, no distortion.
+    T_base_camera: float64 [4, 4], pose of ``camera_color_optical_frame`` (x right, y down, z forward) in ``base_link``.
+    stamp_s: seconds; camera_id: which camera.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    K: NDArray[np.float64]
+    T_base_camera: NDArray[np.float64]
+    stamp_s: float = 0.0
+    camera_id: str = "camera"
+
+    @property
+    def height(self) -> int:
+        return int(self.rgb.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.rgb.shape[1])
+
+    def with_depth(self, depth: NDArray[np.float32]) -> Frame:
+        return replace(self, depth=depth)
+
+    def validated(self) -> Frame:
+        """Return self, or raise RobinError with the numbered reason why this frame cannot be used."""
+        if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype != np.uint8:
+            raise RobinError(Code.INPUT_UNREADABLE, f"rgb must be uint8 [H,W,3], got {self.rgb.dtype} {self.rgb.shape}")
+        if self.depth.shape != self.rgb.shape[:2]:
+            raise RobinError(
+                Code.INPUT_SIZE_MISMATCH,
+                f"colour is {self.width}x{self.height}, depth is {self.depth.shape[1]}x{self.depth.shape[0]}",
+            )
+        if not np.isfinite(self.depth).all():
+            raise RobinError(Code.DEPTH_NOT_FINITE, "depth holds NaN or infinity; invalid pixels must be 0")
+        if not (self.depth > 0).any():
+            raise RobinError(Code.DEPTH_EMPTY, "depth has no valid pixel")
+        fx, fy, cx, cy = self.K[0, 0], self.K[1, 1], self.K[0, 2], self.K[1, 2]
+        if not (np.isfinite(self.K).all() and fx > 0 and fy > 0 and 0 <= cx <= self.width and 0 <= cy <= self.height):
+            raise RobinError(
+                Code.INTRINSICS_INVALID,
+                f"fx={fx:g} fy={fy:g} cx={cx:g} cy={cy:g} do not fit a {self.width}x{self.height} image",
+            )
+        R = self.T_base_camera[:3, :3]
+        if not (np.isfinite(self.T_base_camera).all() and np.allclose(R @ R.T, np.eye(3), atol=1e-3)):
+            raise RobinError(Code.POSE_INVALID, "T_base_camera is not a rigid transform")
+        return self
+
+    def belt_plane(self, belt_z_m: float = 0.0) -> NDArray[np.float32]:
+        """Plane z = belt_z_m of base_link in camera coordinates: float32 [4] (n, d), height(P) = n·P + d, metres."""
+        n = self.T_base_camera[2, :3]
+        d = self.T_base_camera[2, 3] - belt_z_m
+        return np.array([n[0], n[1], n[2], d], dtype=np.float32)

@@ -1,0 +1,66 @@
+"""What the segmenter says about one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLASSES = ("carton", "flat_mailer", "padded_mailer", "poly_bag", "tube")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One parcel as seen. Scores are separate and calibrated, each in [0, 1].
+
+    id: 1-based value of this instance in ``Scene.labels``.
+    bbox: (x0, y0, x1, y1) in frame pixels, half open.
+    class_probabilities: float32 [5], order of CLASSES.
+    detection: P(this is one parcel whose mask has IoU >= .5 with it).
+    mask_quality: expected IoU of the mask with the parcel's visible part.
+    visible_fraction: visible share of the parcel's silhouette.
+    boundary_uncertainty_px: 1-sigma of the mask's edge, frame pixels.
+    embedding: float32 [E], unit length.
+    """
+
+    id: int
+    bbox: tuple[int, int, int, int]
+    area_px: int
+    class_probabilities: NDArray[np.float32]
+    detection: float
+    mask_quality: float
+    visible_fraction: float
+    boundary_uncertainty_px: float
+    embedding: NDArray[np.float32]
+
+    @property
+    def class_name(self) -> str:
+        return CLASSES[int(np.argmax(self.class_probabilities))]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Segmented frame. labels: uint16 [H, W] at frame size, 0 = no parcel, else Instance.id (non-overlapping).
+
+    boundary: float32 [h, w] in [0, 1], probability of a parcel edge at the network's mask grid, covering the whole frame.
+    flags: short lower-case words, e.g. "instances_truncated".
+    timings_ms: stage -> milliseconds.
+    """
+
+    stamp_s: float
+    model_id: str
+    labels: NDArray[np.uint16]
+    instances: tuple[Instance, ...]
+    boundary: NDArray[np.float32]
+    flags: tuple[str, ...] = ()
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    def mask(self, instance: Instance) -> NDArray[np.bool_]:
+        """Full-size boolean mask [H, W]; prefer ``crop`` on the hot path."""
+        return np.asarray(self.labels == instance.id)
+
+    def crop(self, instance: Instance) -> NDArray[np.bool_]:
+        """Boolean mask of the instance inside its bbox."""
+        x0, y0, x1, y1 = instance.bbox
+        return np.asarray(self.labels[y0:y1, x0:x1] == instance.id)
