@@ -1,0 +1,78 @@
+"""Faults of the simulated cell that can be switched on. The planner is never told of any of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from robin_grasp.tool import CUP_COUNT
+from robin_perception.config import StrictConfig
+
+CupIndex = Annotated[int, Field(ge=0, lt=CUP_COUNT)]
+Severity = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class CameraShift(StrictConfig):
+    """How far the real camera stands from where the cell believes it stands (a bracket that was knocked).
+
+    The image is taken from the shifted pose while ``Frame.T_base_camera`` keeps the calibrated one. The shift is expressed
+    in the camera's optical frame: translation in metres, rotation vector in radians.
+    """
+
+    translation_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    rotation_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @field_validator("translation_m")
+    @classmethod
+    def _near(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if any(abs(v) > 0.5 for v in value):
+            raise ValueError("each component must lie within ±0.5 m")
+        return value
+
+    @field_validator("rotation_rad")
+    @classmethod
+    def _small(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if any(abs(v) > 0.5 for v in value):
+            raise ValueError("each component must lie within ±0.5 rad")
+        return value
+
+    @property
+    def active(self) -> bool:
+        return any(self.translation_m) or any(self.rotation_rad)
+
+
+class Faults(StrictConfig):
+    """What is wrong with the cell. Severities run from 0 (healthy) to 1 (as bad as it gets and still produces images).
+
+    blocked_cups: cups whose line is clogged: the valve opens, the lip never gets a vacuum.
+    torn_cups: cups with a torn lip: they leak, so they reach and hold only a small part of the vacuum.
+    dark: light failing; 1 leaves a few per cent of the light (dark, noisy colour image, fewer infrared matches).
+    blur: defocus or vibration; 1 is a kernel of about 15 pixels at 640 columns.
+    dirty_lens: smears and dust on the glass of the colour camera and the left imager; 1 is opaque blotches over a third of the image.
+    camera_shift: the camera was moved after its calibration.
+    depth_holes: share of the depth image lost in extra blobs; 1 loses about 60 % of the pixels.
+    unseen_packaging: share of parcels drawn from packaging that base training never shows (ParcelMix's unseen flag).
+    """
+
+    blocked_cups: tuple[CupIndex, ...] = ()
+    torn_cups: tuple[CupIndex, ...] = ()
+    dark: Severity = 0.0
+    blur: Severity = 0.0
+    dirty_lens: Severity = 0.0
+    camera_shift: CameraShift = CameraShift()
+    depth_holes: Severity = 0.0
+    unseen_packaging: Severity = 0.0
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """Names of the faults that are switched on, in field order."""
+        names = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value.active if isinstance(value, CameraShift) else bool(value):
+                names.append(name)
+        return tuple(names)
+
+
+NO_FAULTS = Faults()
