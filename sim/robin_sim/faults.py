@@ -16,8 +16,8 @@ Severity = Annotated[float, Field(ge=0.0, le=1.0)]
 class CameraShift(StrictConfig):
     """How far the real camera stands from where the cell believes it stands (a bracket that was knocked).
 
-    The image is taken from the shifted pose while ``Frame.T_base_camera`` keeps the calibrated one. The shift is expressed
-    in the camera's optical frame: translation in metres, rotation vector in radians.
+    The image is taken from the shifted pose while ``Frame.T_base_camera`` keeps the calibrated one. The shift is
+    expressed in the camera's optical frame: translation in metres, rotation vector in radians.
     """
 
     translation_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -49,7 +49,8 @@ class Faults(StrictConfig):
     torn_cups: cups with a torn lip: they leak, so they reach and hold only a small part of the vacuum.
     dark: light failing; 1 leaves a few per cent of the light (dark, noisy colour image, fewer infrared matches).
     blur: defocus or vibration; 1 is a kernel of about 15 pixels at 640 columns.
-    dirty_lens: smears and dust on the glass of the colour camera and the left imager; 1 is opaque blotches over a third of the image.
+    dirty_lens: smears and dust on the glass of the colour camera and the left imager; 1 is opaque blotches over a third
+        of the image.
     camera_shift: the camera was moved after its calibration.
     depth_holes: share of the depth image lost in extra blobs; 1 loses about 60 % of the pixels.
     unseen_packaging: share of parcels drawn from packaging that base training never shows (ParcelMix's unseen flag).
