@@ -1,0 +1,318 @@
+"""The decision record: one per pick, what was seen, what was weighed, what was chosen and what became of it.
+
+It is what the logs, ``robin trace``, the report, the replay buffer, the uplink and the tests read. It holds digests and
+figures, never arrays; images lie beside it, named by relative paths. See ``docs/decision-record.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from scipy.spatial.transform import Rotation
+
+from robin_grasp.outcome import PickOutcome
+from robin_grasp.plan import FailedPick, Grasp, Plan, Rejected
+from robin_grasp.tool import mask_to_cups
+from robin_perception.config import StrictConfig
+from robin_perception.frame import Frame
+from robin_perception.scene import Instance, Scene
+
+RECORD_VERSION = 1
+MAX_REJECTED = 40  # keeps a record of a 60-parcel pile below 50 kB; the counts by reason are always complete
+MAX_RANKED = 20
+
+Vector3 = tuple[float, float, float]
+Quaternion = tuple[float, float, float, float]
+
+
+class FrameRecord(StrictConfig):
+    """The frame as taken. digest: sha256 over rgb then depth. intrinsics: fx fy cx cy, pixels."""
+
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    intrinsics: tuple[float, float, float, float]
+    camera_id: str
+    camera_position_m: Vector3
+    camera_quaternion_xyzw: Quaternion
+    valid_depth_share: float = Field(ge=0, le=1)
+
+
+class InstanceRecord(StrictConfig):
+    """One parcel as seen; the scores are those of ``robin_perception.scene.Instance``."""
+
+    id: int
+    class_name: str
+    class_probability: float
+    detection: float
+    mask_quality: float
+    visible_fraction: float
+    boundary_uncertainty_px: float
+    bbox: tuple[int, int, int, int]
+    area_px: int
+
+
+class CandidateRecord(StrictConfig):
+    """One way to pick. rank: 0 best, -1 for a rejected one. reason: name of the Reject code, empty when it was ranked."""
+
+    rank: int
+    instance: int
+    position_m: Vector3
+    quaternion_xyzw: Quaternion
+    cups: tuple[int, ...]
+    score: float | None = None
+    terms: dict[str, float] = {}
+    reason: str = ""
+    reason_code: int = 0
+
+
+class OutcomeRecord(StrictConfig):
+    """What became of the pick. truth is filled by the simulated cell only."""
+
+    result: str
+    vacuum_pa: tuple[float, ...]
+    lifted_weight_n: float
+    duration_s: float
+    truth: dict[str, Any] = {}
+
+
+class FailedPickRecord(StrictConfig):
+    """A failure in this pile that the planner was told of."""
+
+    position_m: Vector3
+    cups: tuple[int, ...]
+    times: int
+
+
+class DecisionContext(StrictConfig):
+    """Where a decision belongs. config_digest: sha256 of the cell's and the planner's configuration."""
+
+    run_id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.\-]+$")
+    pile: int = Field(ge=0)
+    pick: int = Field(ge=0)
+    source: str = Field("robot", description="'robot', or the simulated scenario's name")
+    seed: int | None = None
+    engine: str = ""
+    config_digest: str = ""
+    thresholds: dict[str, float] = {}
+
+    @property
+    def decision_id(self) -> str:
+        return f"{self.run_id}-{self.pile:05d}-{self.pick:03d}"
+
+
+class Decision(StrictConfig):
+    """One pick, or one frame in which no grasp was found (then ``choice`` and ``outcome`` are None)."""
+
+    version: int = Field(RECORD_VERSION, ge=1, le=RECORD_VERSION)
+    decision_id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.\-]+$")
+    context: DecisionContext
+    stamp_s: float
+    recorded_at: str
+    frame: FrameRecord
+    model_id: str
+    planner: str
+    scene_flags: tuple[str, ...]
+    instances: tuple[InstanceRecord, ...]
+    code: int
+    message: str
+    candidates: tuple[CandidateRecord, ...]
+    rejected: tuple[CandidateRecord, ...]
+    rejected_counts: dict[str, int]
+    choice: int | None
+    failed_before: tuple[FailedPickRecord, ...] = ()
+    outcome: OutcomeRecord | None = None
+    timings_ms: dict[str, float]
+    flags: tuple[str, ...] = ()
+    images: dict[str, str] = {}
+
+    @property
+    def chosen(self) -> CandidateRecord | None:
+        return None if self.choice is None else self.candidates[self.choice]
+
+    @property
+    def result(self) -> str:
+        """'clean', 'miss', 'drop', 'multi', 'wrong', or 'infeasible' when there was nothing to execute."""
+        return self.outcome.result if self.outcome is not None else "infeasible"
+
+
+def frame_digest(frame: Frame) -> str:
+    """sha256 (hex) over the colour bytes, then the depth bytes, both row-major."""
+    digest = hashlib.sha256(np.ascontiguousarray(frame.rgb).tobytes())
+    digest.update(np.ascontiguousarray(frame.depth, dtype=np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def config_digest(*configs: BaseModel | Mapping[str, Any]) -> str:
+    """sha256 (hex) of configurations in canonical JSON: equal values give equal digests."""
+    plain = [c.model_dump(mode="json") if isinstance(c, BaseModel) else dict(c) for c in configs]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def build_decision(
+    context: DecisionContext,
+    frame: Frame,
+    scene: Scene,
+    plan: Plan,
+    outcome: PickOutcome | None,
+    *,
+    chosen: Grasp | None = None,
+    failed: tuple[FailedPick, ...] = (),
+    timings_ms: Mapping[str, float] | None = None,
+    flags: tuple[str, ...] = (),
+    images: Mapping[str, str] | None = None,
+) -> Decision:
+    """One record of one pick. ``chosen`` defaults to the plan's best grasp; it must be one of the plan's grasps."""
+    chosen = chosen if chosen is not None else plan.best
+    choice = next((i for i, grasp in enumerate(plan.grasps) if grasp is chosen), None)
+    ranked = plan.grasps[: max(MAX_RANKED, (choice or 0) + 1)]
+    timings = {**scene.timings_ms, **plan.timings_ms, **(timings_ms or {})}
+    return Decision(
+        decision_id=context.decision_id,
+        context=context,
+        stamp_s=frame.stamp_s,
+        recorded_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        frame=_frame_record(frame),
+        model_id=scene.model_id,
+        planner=plan.planner,
+        scene_flags=scene.flags,
+        instances=tuple(_instance_record(instance) for instance in scene.instances),
+        code=int(plan.code),
+        message=plan.message,
+        candidates=tuple(_ranked_record(rank, grasp) for rank, grasp in enumerate(ranked)),
+        rejected=tuple(_rejected_record(rejected) for rejected in _worth_keeping(plan.rejected)),
+        rejected_counts=dict(Counter(rejected.reason.name for rejected in plan.rejected)),
+        choice=choice,
+        failed_before=tuple(
+            FailedPickRecord(position_m=_vector(f.position_m), cups=mask_to_cups(f.cups), times=f.times) for f in failed
+        ),
+        outcome=None if outcome is None else _outcome_record(outcome),
+        timings_ms={name: round(float(value), 3) for name, value in timings.items()},
+        flags=flags,
+        images=dict(images or {}),
+    )
+
+
+def _worth_keeping(rejected: tuple[Rejected, ...]) -> list[Rejected]:
+    """Up to MAX_REJECTED: round-robin over (instance, reason), so that each parcel's every reason is shown first."""
+    groups: dict[tuple[int, int], list[Rejected]] = {}
+    for candidate in rejected:
+        groups.setdefault((candidate.instance_id, int(candidate.reason)), []).append(candidate)
+    kept: list[Rejected] = []
+    depth = 0
+    while len(kept) < MAX_REJECTED and any(len(group) > depth for group in groups.values()):
+        kept.extend(group[depth] for group in groups.values() if len(group) > depth)
+        depth += 1
+    return kept[:MAX_REJECTED]
+
+
+def _number(value: float) -> float:
+    """Six significant digits: enough for every figure in a record, and a third of the bytes. Not-finite becomes ±1e30."""
+    value = float(value)
+    if not math.isfinite(value):
+        return 0.0 if math.isnan(value) else math.copysign(1e30, value)
+    return float(f"{value:.6g}")
+
+
+def _vector(values: Any) -> Vector3:
+    x, y, z = (round(float(v), 5) for v in values)
+    return x, y, z
+
+
+def _quaternion(rotation: NDArray[np.float64]) -> Quaternion:
+    x, y, z, w = (round(float(v), 6) for v in Rotation.from_matrix(rotation).as_quat())
+    return x, y, z, w
+
+
+def _terms(terms: Mapping[str, float]) -> dict[str, float]:
+    return {name: _number(value) for name, value in terms.items()}
+
+
+def _frame_record(frame: Frame) -> FrameRecord:
+    return FrameRecord(
+        digest=frame_digest(frame),
+        width=frame.width,
+        height=frame.height,
+        intrinsics=(float(frame.K[0, 0]), float(frame.K[1, 1]), float(frame.K[0, 2]), float(frame.K[1, 2])),
+        camera_id=frame.camera_id,
+        camera_position_m=_vector(frame.T_base_camera[:3, 3]),
+        camera_quaternion_xyzw=_quaternion(frame.T_base_camera[:3, :3]),
+        valid_depth_share=round(float((frame.depth > 0).mean()), 4),
+    )
+
+
+def _instance_record(instance: Instance) -> InstanceRecord:
+    return InstanceRecord(
+        id=instance.id,
+        class_name=instance.class_name,
+        class_probability=_number(float(np.max(instance.class_probabilities))),
+        detection=_number(instance.detection),
+        mask_quality=_number(instance.mask_quality),
+        visible_fraction=_number(instance.visible_fraction),
+        boundary_uncertainty_px=_number(instance.boundary_uncertainty_px),
+        bbox=instance.bbox,
+        area_px=int(instance.area_px),
+    )
+
+
+def _ranked_record(rank: int, grasp: Grasp) -> CandidateRecord:
+    return CandidateRecord(
+        rank=rank,
+        instance=grasp.instance_id,
+        position_m=_vector(grasp.T_base_tool[:3, 3]),
+        quaternion_xyzw=_quaternion(grasp.T_base_tool[:3, :3]),
+        cups=mask_to_cups(grasp.cups),
+        score=_number(grasp.score),
+        terms=_terms(grasp.terms),
+    )
+
+
+def _rejected_record(rejected: Rejected) -> CandidateRecord:
+    return CandidateRecord(
+        rank=-1,
+        instance=rejected.instance_id,
+        position_m=_vector(rejected.T_base_tool[:3, 3]),
+        quaternion_xyzw=_quaternion(rejected.T_base_tool[:3, :3]),
+        cups=mask_to_cups(rejected.cups),
+        terms=_terms(rejected.terms),
+        reason=rejected.reason.name,
+        reason_code=int(rejected.reason),
+    )
+
+
+def _outcome_record(outcome: PickOutcome) -> OutcomeRecord:
+    return OutcomeRecord(
+        result=outcome.result.value,
+        vacuum_pa=tuple(round(float(p), 1) for p in outcome.vacuum_pa),
+        lifted_weight_n=_number(outcome.lifted_weight_n),
+        duration_s=_number(outcome.duration_s),
+        truth=_plain(outcome.truth),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Truth values as JSON can hold them: numpy scalars and arrays, tuples and sets become plain numbers and lists."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((_plain(item) for item in value), key=str)
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return _number(value)
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return str(value)

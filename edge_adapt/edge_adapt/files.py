@@ -1,0 +1,51 @@
+"""Writing to disk so that nothing half-written is ever left behind: write aside, fsync, rename, fsync the folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from robin_perception.errors import Code, RobinError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def write_error(path: Path, exc: OSError) -> RobinError:
+    """The numbered reason for a write that failed: DISK_FULL for no space, quota or size limit, else OPTION_INVALID."""
+    reason = exc.strerror or str(exc)
+    if exc.errno in _FULL:
+        return RobinError(Code.DISK_FULL, f"{path}: cannot write: {reason}")
+    return RobinError(Code.OPTION_INVALID, f"{path}: cannot write: {reason}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Create ``folder`` and its parents; raises RobinError naming it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise write_error(folder, exc) from None
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` or leave it as it was. Raises RobinError (DISK_FULL, OPTION_INVALID) naming the file."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(aside, path)
+        sync_folder(path.parent)
+    except OSError as exc:
+        aside.unlink(missing_ok=True)
+        raise write_error(path, exc) from None

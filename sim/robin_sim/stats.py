@@ -1,0 +1,55 @@
+"""Figures with their spread: Wilson intervals for rates, percentiles for times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+from scipy.stats import norm
+
+
+class Rate(TypedDict):
+    """A rate as a fraction with its two-sided Wilson interval and the counts behind it."""
+
+    rate: float
+    low: float
+    high: float
+    count: int
+    of: int
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a binomial proportion (E. B. Wilson, JASA 22, 1927), as fractions.
+
+    No trials give (0, 1): nothing is known. Raises ValueError when the counts make no sense.
+    """
+    if trials < 0 or not 0 <= successes <= trials:
+        raise ValueError(f"need 0 <= successes <= trials, got {successes} of {trials}")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
+    if trials == 0:
+        return 0.0, 1.0
+    z = float(norm.ppf(0.5 + confidence / 2.0))
+    p = successes / trials
+    centre = p + z * z / (2 * trials)
+    spread = z * math.sqrt(p * (1.0 - p) / trials + z * z / (4.0 * trials * trials))
+    scale = 1.0 + z * z / trials
+    low = 0.0 if successes == 0 else max(0.0, (centre - spread) / scale)
+    high = 1.0 if successes == trials else min(1.0, (centre + spread) / scale)
+    return low, high
+
+
+def rate(successes: int, trials: int) -> Rate:
+    """A rate with its 95 % Wilson interval; the rate of no trials is 0 with the interval (0, 1)."""
+    low, high = wilson_interval(successes, trials)
+    return Rate(rate=successes / trials if trials else 0.0, low=low, high=high, count=successes, of=trials)
+
+
+def percentiles(values: Sequence[float], levels: Sequence[int] = (50, 95)) -> dict[str, float]:
+    """``{"p50": …, "p95": …}`` of the values; zeros when there are none."""
+    if not len(values):
+        return {f"p{level}": 0.0 for level in levels}
+    found = np.percentile(np.asarray(values, dtype=np.float64), levels)
+    return {f"p{level}": float(value) for level, value in zip(levels, found, strict=True)}
