@@ -1,0 +1,256 @@
+"""MuJoCo worlds made of parcels on a belt or in a tote: building, stepping to rest, reading poses.
+
+Contact parameters are chosen for parcels of 0.05 to 10 kg: resting penetration stays near 0.2 mm per layer whatever the
+mass (MuJoCo's soft constraints scale with the effective mass), light parcels stay stable at 4 ms steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robin_grasp.tool import WorkspaceConfig
+from robin_perception.config import StrictConfig
+from robin_sim.model import Parcel
+
+GEOM_TYPES = {
+    "box": mujoco.mjtGeom.mjGEOM_BOX,
+    "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
+    "capsule": mujoco.mjtGeom.mjGEOM_CAPSULE,
+    "ellipsoid": mujoco.mjtGeom.mjGEOM_ELLIPSOID,
+}
+
+
+class UnstableSimulationError(RuntimeError):
+    """The solver diverged (NaN or absurd speed). The caller drops this pile or pick; it is never reported as a result."""
+
+
+class PhysicsConfig(StrictConfig):
+    """Solver and settling constants. Times in seconds of simulated time."""
+
+    timestep_s: float = Field(0.004, gt=0, le=0.01)
+    iterations: int = Field(12, ge=1, le=200)
+    rolling_friction_m: float = Field(0.0015, ge=0, le=0.05, description="of cylinders and capsules (dented tubes)")
+    spin_damping_ps: float = Field(
+        1.5, ge=0, le=20, description="loss of angular speed per second (air, soft contents)"
+    )
+    drift_damping_ps: float = Field(0.1, ge=0, le=20, description="loss of linear speed per second")
+    settle_cap_s: float = Field(5.0, gt=0, le=20)
+    guide_height_m: float = Field(2.0, ge=0, le=5, description="chute around the workspace while a pile falls")
+    rest_speed_mps: float = Field(0.01, gt=0, le=1, description="below this (and rest_spin) a parcel counts as at rest")
+    rest_spin_radps: float = Field(0.06, gt=0, le=5)
+    max_speed_mps: float = Field(25.0, gt=0, description="faster than this is a diverged solver")
+
+
+@dataclass
+class World:
+    """A compiled model and its state. bodies/qpos/dofs: int arrays [N], MuJoCo addresses of each parcel."""
+
+    model: mujoco.MjModel
+    data: mujoco.MjData
+    workspace: WorkspaceConfig
+    config: PhysicsConfig
+    bodies: NDArray[np.intp]
+    qpos: NDArray[np.intp]
+    dofs: NDArray[np.intp]
+
+    def positions(self) -> NDArray[np.float64]:
+        """Parcel origins in base, float64 [N, 3], metres."""
+        return np.asarray(self.data.qpos[self.qpos[:, None] + np.arange(3)])
+
+    def velocities(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Linear [N, 3] m/s (base axes) and angular [N, 3] rad/s (parcel axes)."""
+        both = self.data.qvel[self.dofs[:, None] + np.arange(6)]
+        return both[:, :3], both[:, 3:]
+
+    def poses(self) -> NDArray[np.float64]:
+        """T_base_parcel, float64 [N, 4, 4]."""
+        out = np.tile(np.eye(4), (len(self.bodies), 1, 1))
+        for i, address in enumerate(self.qpos):
+            rotation = np.empty(9)
+            mujoco.mju_quat2Mat(rotation, self.data.qpos[address + 3 : address + 7])
+            out[i, :3, :3] = rotation.reshape(3, 3)
+            out[i, :3, 3] = self.data.qpos[address : address + 3]
+        return out
+
+    def retire(self, index: int) -> None:
+        """Take parcel ``index`` out of the scene without rebuilding the model: no contacts, parked far below, damped."""
+        body = self.bodies[index]
+        for geom in range(self.model.body_geomadr[body], self.model.body_geomadr[body] + self.model.body_geomnum[body]):
+            self.model.geom_contype[geom] = self.model.geom_conaffinity[geom] = 0
+        dof = self.dofs[index]
+        self.model.dof_damping[dof : dof + 6] = 1e3 * self.model.body_mass[body]
+        self.data.qpos[self.qpos[index] : self.qpos[index] + 3] = (index, 0.0, -50.0)
+        self.data.qvel[dof : dof + 6] = 0.0
+
+    def check_stable(self) -> None:
+        """Raise UnstableSimulationError when the state is not finite or absurdly fast."""
+        speed = np.abs(self.data.qvel)
+        if not np.isfinite(speed).all() or (len(speed) and speed.max() > 20 * self.config.max_speed_mps):
+            raise UnstableSimulationError("state is not finite")
+        linear, _ = self.velocities()
+        if len(linear) and np.abs(linear).max() > self.config.max_speed_mps:
+            raise UnstableSimulationError(f"a parcel moves at {np.abs(linear).max():.0f} m/s")
+
+
+def base_spec(config: PhysicsConfig) -> mujoco.MjSpec:
+    """An empty model with the solver options every world uses."""
+    spec = mujoco.MjSpec()
+    spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
+    option = spec.option
+    option.timestep = config.timestep_s
+    option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL
+    option.solver = mujoco.mjtSolver.mjSOL_NEWTON
+    option.iterations = config.iterations
+    option.ls_iterations = 10
+    option.tolerance = 1e-6
+    option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+    return spec
+
+
+def add_container(spec: mujoco.MjSpec, workspace: WorkspaceConfig) -> None:
+    """Belt plane (friction comes from the parcels) and, for a tote, four walls around the workspace."""
+    x, y = workspace.centre_m
+    spec.worldbody.add_geom(
+        name="belt",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        pos=[x, y, workspace.belt_z_m],
+        size=[5, 5, 0.1],
+        friction=[0.05, 0.001, 0.0001],
+    )
+    if workspace.wall_height_m <= 0:
+        return
+    # Walls collide thicker than they look, outwards, so that nothing tunnels through a 6 mm sheet in one step.
+    _add_walls(
+        spec, workspace, "wall", workspace.belt_z_m, workspace.wall_height_m, max(workspace.wall_thickness_m, 0.04)
+    )
+
+
+def _add_walls(
+    spec: mujoco.MjSpec, workspace: WorkspaceConfig, name: str, bottom: float, height: float, thickness: float
+) -> None:
+    """Four boxes just outside the workspace's rectangle."""
+    (x, y), z = workspace.centre_m, bottom + height / 2
+    half_x, half_y, thick = workspace.size_m[0] / 2, workspace.size_m[1] / 2, thickness / 2
+    for side, pos, size in (
+        ("x0", (x - half_x - thick, y, z), (thick, half_y + thickness, height / 2)),
+        ("x1", (x + half_x + thick, y, z), (thick, half_y + thickness, height / 2)),
+        ("y0", (x, y - half_y - thick, z), (half_x + thickness, thick, height / 2)),
+        ("y1", (x, y + half_y + thick, z), (half_x + thickness, thick, height / 2)),
+    ):
+        spec.worldbody.add_geom(
+            name=f"{name}_{side}", type=mujoco.mjtGeom.mjGEOM_BOX, pos=pos, size=size, friction=[0.05, 0.001, 0.0001]
+        )
+
+
+def drop_guides(world: World) -> None:
+    """Take the chute away: its walls no longer touch anything."""
+    for side in ("x0", "x1", "y0", "y1"):
+        geom = world.model.geom(f"guide_{side}").id
+        world.model.geom_contype[geom] = world.model.geom_conaffinity[geom] = 0
+
+
+def add_parcel(
+    spec: mujoco.MjSpec, index: int, parcel: Parcel, pose: NDArray[np.float64], config: PhysicsConfig
+) -> None:
+    """One free body with the parcel's collision geoms, mass and centre of mass; inertia of a solid box of its size."""
+    quaternion = np.empty(4)
+    mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(pose[:3, :3]).ravel())
+    size = np.maximum(np.asarray(parcel.size_m, dtype=np.float64), 0.01)
+    square = size**2
+    body = spec.worldbody.add_body(name=f"parcel{index}", pos=pose[:3, 3], quat=quaternion)
+    body.explicitinertial = True
+    body.mass = parcel.mass_kg
+    body.ipos = parcel.com_offset_m
+    body.iquat = [1, 0, 0, 0]
+    body.inertia = parcel.mass_kg / 12.0 * (square.sum() - square)
+    body.add_freejoint(name=f"free{index}")
+    for geom in parcel.collision:
+        rolls = geom.type in ("cylinder", "capsule")
+        body.add_geom(
+            type=GEOM_TYPES[geom.type],
+            size=geom.size_m,
+            pos=geom.position_m,
+            quat=geom.quaternion_wxyz,
+            friction=[parcel.friction, 0.005, config.rolling_friction_m if rolls else 0.0],
+            condim=6 if rolls else 3,
+        )
+
+
+def finish(
+    spec: mujoco.MjSpec, parcels: tuple[Parcel, ...], workspace: WorkspaceConfig, config: PhysicsConfig
+) -> World:
+    """Compile and set the damping of the parcels' free joints."""
+    model = spec.compile()
+    bodies = np.array([model.body(f"parcel{i}").id for i in range(len(parcels))], dtype=np.intp)
+    joints = model.body_jntadr[bodies] if len(bodies) else bodies
+    qpos = model.jnt_qposadr[joints].astype(np.intp)
+    dofs = model.jnt_dofadr[joints].astype(np.intp)
+    for body, dof in zip(bodies, dofs, strict=True):
+        model.dof_damping[dof : dof + 3] = config.drift_damping_ps * model.body_mass[body]
+        model.dof_damping[dof + 3 : dof + 6] = config.spin_damping_ps * model.body_inertia[body]
+    data = mujoco.MjData(model)
+    return World(model, data, workspace, config, bodies, qpos, dofs)
+
+
+def build_world(
+    parcels: tuple[Parcel, ...],
+    poses: NDArray[np.float64],
+    workspace: WorkspaceConfig,
+    config: PhysicsConfig,
+    guides: bool = False,
+) -> World:
+    """A world with the container and the parcels at ``poses`` (float64 [N, 4, 4], T_base_parcel); ``guides`` adds a chute
+    around the workspace that keeps a falling pile together until ``drop_guides``."""
+    spec = base_spec(config)
+    add_container(spec, workspace)
+    if guides:
+        _add_walls(spec, workspace, "guide", workspace.belt_z_m + workspace.wall_height_m, config.guide_height_m, 0.2)
+    for index, (parcel, pose) in enumerate(zip(parcels, poses, strict=True)):
+        add_parcel(spec, index, parcel, pose, config)
+    return finish(spec, parcels, workspace, config)
+
+
+def outside(world: World) -> NDArray[np.bool_]:
+    """bool [N]: parcels whose origin is beyond the workspace's rectangle or below the belt."""
+    workspace = world.workspace
+    position = world.positions()
+    beyond = np.abs(position[:, :2] - workspace.centre_m) > np.asarray(workspace.size_m) / 2
+    return np.asarray(beyond.any(axis=1) | (position[:, 2] < workspace.belt_z_m - 0.02))
+
+
+def settle(world: World, alive: NDArray[np.bool_], cap_s: float | None = None) -> NDArray[np.bool_]:
+    """Step until every living parcel is at rest, retiring those that come to rest (or run away) outside the workspace.
+
+    alive: bool [N] of parcels still in the scene. Returns the new ``alive``. Stops at ``cap_s`` of simulated time even if
+    something still creeps. Velocities are zero afterwards. Raises UnstableSimulationError.
+    """
+    config, model, data = world.config, world.model, world.data
+    alive = alive.copy()
+    chunk = max(1, round(0.06 / model.opt.timestep))
+    steps = round((config.settle_cap_s if cap_s is None else cap_s) / model.opt.timestep)
+    quiet = 0
+    for done in range(0, steps, chunk):
+        mujoco.mj_step(model, data, chunk)
+        world.check_stable()
+        linear, angular = world.velocities()
+        still = (np.linalg.norm(linear, axis=1) < config.rest_speed_mps) & (
+            np.linalg.norm(angular, axis=1) < config.rest_spin_radps
+        )
+        gone = alive & outside(world)
+        last = done + 2 * chunk >= steps
+        far = np.linalg.norm(world.positions()[:, :2] - world.workspace.centre_m, axis=1) > 1.2
+        leave = gone & (still | far | last | (world.positions()[:, 2] < -0.05))
+        for index in np.flatnonzero(leave):
+            world.retire(int(index))
+            alive[index] = False
+        quiet = 0 if leave.any() or not still[alive].all() else quiet + 1
+        if quiet >= 2:
+            break
+    data.qvel[:] = 0.0
+    return alive
