@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from robin_grasp.outcome import PickOutcome
 from robin_grasp.plan import FailedPick, Grasp, Plan, Rejected
-from robin_grasp.tool import mask_to_cups
+from robin_grasp.tool import ToolConfig, mask_to_cups
 from robin_perception.config import StrictConfig
 from robin_perception.frame import Frame
 from robin_perception.scene import Instance, Scene
@@ -93,6 +93,24 @@ class FailedPickRecord(StrictConfig):
     times: int
 
 
+class ToolRecord(StrictConfig):
+    """The tool's geometry, so that a record can be drawn without the cell's configuration."""
+
+    cup_centres_m: tuple[tuple[float, float], ...]
+    cup_radius_m: float
+    plate_half_size_m: tuple[float, float]
+    vacuum_pa: float
+
+    @classmethod
+    def of(cls, tool: ToolConfig) -> ToolRecord:
+        return cls(
+            cup_centres_m=tool.cup_centres_m,
+            cup_radius_m=tool.cup_radius_m,
+            plate_half_size_m=tool.plate_half_size_m,
+            vacuum_pa=tool.vacuum_pa,
+        )
+
+
 class DecisionContext(StrictConfig):
     """Where a decision belongs. config_digest: sha256 of the cell's and the planner's configuration."""
 
@@ -104,6 +122,7 @@ class DecisionContext(StrictConfig):
     engine: str = ""
     config_digest: str = ""
     thresholds: dict[str, float] = {}
+    tool: ToolRecord = ToolRecord.of(ToolConfig())
 
     @property
     def decision_id(self) -> str:

@@ -36,7 +36,9 @@ class DecisionLog:
         ending = [d for d in self.decisions if d.decision_id.endswith(decision_id)]
         if len(ending) == 1:
             return ending[0]
-        found = f"{len(ending)} decisions end with it" if ending else f"{len(self.decisions)} decisions, none of that id"
+        found = (
+            f"{len(ending)} decisions end with it" if ending else f"{len(self.decisions)} decisions, none of that id"
+        )
         raise RobinError(Code.RECORD_INVALID, f"{self.folder / RECORD_FILE}: '{decision_id}': {found}")
 
 

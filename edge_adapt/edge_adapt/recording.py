@@ -1,0 +1,59 @@
+"""What is kept of a pick besides its record: the frame as an image folder, the segmentation and the frame after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_perception.errors import Code, RobinError
+from robin_perception.frame import Frame
+from robin_perception.image_folder import CameraFile
+from robin_perception.scene import Scene
+
+DEPTH_SCALE_M = 0.0001  # 0.1 mm per unit reaches 6.5 m: finer than the sensor, far enough for any cell
+
+
+def pick_images(frame: Frame, scene: Scene, after: Frame | None) -> dict[str, bytes]:
+    """File name -> bytes. color.png, depth.png and camera.json make an image folder that ``robin plan`` reads; labels.png
+    holds the predicted instance ids; after.png and after_depth.png the next frame, where there is one."""
+    images = {
+        "color.png": _png(frame.rgb),
+        "depth.png": _png(depth_units(frame.depth)),
+        "camera.json": _camera(frame),
+        "labels.png": _png(scene.labels),
+    }
+    if after is not None:
+        images["after.png"] = _png(after.rgb)
+        images["after_depth.png"] = _png(depth_units(after.depth))
+    return images
+
+
+def depth_units(depth_m: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Depth as uint16 in DEPTH_SCALE_M; what does not fit is invalid (0)."""
+    units = np.rint(depth_m / DEPTH_SCALE_M)
+    return np.where(units <= np.iinfo(np.uint16).max, units, 0).astype(np.uint16)
+
+
+def _camera(frame: Frame) -> bytes:
+    rows: Any = tuple(tuple(float(v) for v in row) for row in frame.T_base_camera)
+    info = CameraFile(
+        fx=float(frame.K[0, 0]),
+        fy=float(frame.K[1, 1]),
+        cx=float(frame.K[0, 2]),
+        cy=float(frame.K[1, 2]),
+        width=frame.width,
+        height=frame.height,
+        depth_scale=DEPTH_SCALE_M,
+        T_base_camera=rows,
+    )
+    return info.model_dump_json(indent=1).encode() + b"\n"
+
+
+def _png(image: NDArray[Any]) -> bytes:
+    ok, data = cv2.imencode(".png", image[:, :, ::-1] if image.ndim == 3 else image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not ok:
+        raise RobinError(Code.RECORD_INVALID, f"cannot encode an image of {image.dtype} {image.shape}")
+    return data.tobytes()

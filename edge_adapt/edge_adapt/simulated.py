@@ -1,0 +1,138 @@
+"""Runs of the simulated cell with records and a report: what ``robin sim run`` and ``robin demo`` do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from edge_adapt.decision import Decision, DecisionContext, ToolRecord, build_decision, config_digest
+from edge_adapt.decision_store import DecisionStore
+from edge_adapt.files import make_folder, write_atomic
+from edge_adapt.recording import pick_images
+from edge_adapt.report import write_report
+from robin_grasp.tool import CellConfig
+from robin_sim.cell import PickEvent
+from robin_sim.results import RESULT_KEYS, RunResult
+from robin_sim.run import DEFAULT_ENGINE, DEFAULT_PLANNER, Progress, run_scenario
+from robin_sim.scenario import Scenario, load_scenario
+from robin_sim.stats import rate
+
+REPORT_FILE = "report.html"
+RESULTS_FILE = "results.json"
+DEMO_SEED = 20
+
+
+@dataclass(frozen=True)
+class CapturedPick:
+    """A record and its images, not yet on disk: made in a worker process, written by the one that owns the store."""
+
+    decision: Decision
+    images: dict[str, bytes]
+
+
+def capture_pick(context: DecisionContext, event: PickEvent) -> CapturedPick:
+    """Record and images of one turn; ``context`` holds what is the same for the whole run."""
+    context = context.model_copy(update={"pile": event.pile_index, "pick": event.pick_index})
+    decision = build_decision(
+        context,
+        event.frame,
+        event.scene,
+        event.plan,
+        event.outcome,
+        failed=event.failed,
+        timings_ms={"frame_to_plan": event.latency_ms},
+        flags=(f"arrangement_{event.arrangement}", f"container_{event.container}"),
+    )
+    return CapturedPick(decision, pick_images(event.frame, event.scene, event.after))
+
+
+def run_simulated(
+    scenario: str | Path | Scenario,
+    picks: int,
+    seed: int,
+    planner: str = DEFAULT_PLANNER,
+    masks: str = "predicted",
+    engine: str = DEFAULT_ENGINE,
+    model: Path | None = None,
+    workers: int = 1,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    cell: CellConfig | None = None,
+    report: bool = True,
+) -> RunResult:
+    """``run_scenario``, and with ``out`` the records, images, results.json and report.html of the run in that folder.
+
+    An earlier run's records in ``out`` are replaced. Raises what ``run_scenario`` raises, and DISK_FULL.
+    """
+    found = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
+    cell = cell if cell is not None else CellConfig()
+    if out is None:
+        return run_scenario(found, picks, seed, planner, masks, engine, model, workers, progress, cell=cell)
+    context = DecisionContext(
+        run_id=f"{found.name}-s{seed}-{planner}",
+        pile=0,
+        pick=0,
+        source=found.name,
+        seed=seed,
+        engine=engine if masks == "predicted" else "",
+        config_digest=config_digest(cell, found.config, {"planner": planner, "masks": masks}),
+        tool=ToolRecord.of(cell.tool),
+    )
+    with DecisionStore(out, fresh=True) as store:
+        result = run_scenario(
+            found,
+            picks,
+            seed,
+            planner,
+            masks,
+            engine,
+            model,
+            workers,
+            progress,
+            cell=cell,
+            capture=partial(capture_pick, context),
+            on_captured=lambda pick: store.append(pick.decision, pick.images),
+        )
+    write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
+    if report:
+        write_report(out, out / REPORT_FILE, results=result.to_json())
+    return result
+
+
+def run_demo(
+    picks: int,
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    seed: int = DEMO_SEED,
+    workers: int = 2,
+    model: Path | None = None,
+    masks: str = "predicted",
+) -> RunResult:
+    """The demo: the mixed scenario with predicted masks, its report in ``out/report.html``."""
+    make_folder(out)
+    return run_simulated("mixed", picks, seed, masks=masks, model=model, workers=workers, out=out, progress=progress)
+
+
+def summary_rows(result: RunResult) -> list[tuple[str, str, str]]:
+    """(what, figure, spread) rows for the table at the end of a run."""
+    attempts = result.attempts
+    rows = [("attempts", str(attempts), f"{len({turn.pile for turn in result.turns})} piles")]
+    for name, key in RESULT_KEYS.items():
+        rows.append((key, str(result.count(name)), _spread(result.count(name), attempts)))
+    infeasible = result.count("infeasible")
+    rows.append(("infeasible", str(infeasible), _spread(infeasible, len(result.turns)) + " of planned scenes"))
+    json_form = result.to_json()
+    latency = json_form["latency_ms"]
+    rows.append(("picks per hour", f"{result.picks_per_hour:.0f}", "clean, in the cell's own time"))
+    rows.append(("latency", f"p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms", "frame to ranked plan"))
+    rows.append(("simulation", f"{json_form['wall_picks_per_s']:.2f} picks/s", f"{result.wall_s:.0f} s in all"))
+    return rows
+
+
+def _spread(count: int, of: int) -> str:
+    found = rate(count, of)
+    return f"{found['rate']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"

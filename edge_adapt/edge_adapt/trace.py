@@ -1,0 +1,187 @@
+"""One decision as text: why this parcel, why these cups, what else was weighed, what was ruled out, what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from edge_adapt.decision import CandidateRecord, Decision
+
+RUNNERS_UP = 3
+REJECTED_SHOWN = 12
+
+REASON_TEXT = {
+    "OUT_OF_REACH": "the arm does not reach it",
+    "OUTSIDE_WORKSPACE": "it lies outside the workspace",
+    "LOW_DETECTION": "too unsure that this is one parcel",
+    "TOO_LITTLE_DEPTH": "too few valid depth pixels",
+    "NO_CUP_SEALS": "no cup would seal there",
+    "WRENCH_TOO_LARGE": "the cups that seal cannot carry it",
+    "MULTI_PICK_RISK": "a cup might also hold a neighbour",
+    "TOOL_HITS_NEIGHBOUR": "the tool would hit a neighbour",
+    "TOOL_HITS_WALL": "the tool would hit the tote's wall",
+    "COVERED_BY_OTHER": "another parcel lies on it",
+    "TILT_TOO_LARGE": "the face is too steep for the tool",
+    "OUTRANKED_ON_INSTANCE": "a better pick of the same parcel exists",
+    "FAILED_BEFORE": "it failed here before",
+    "LIKELY_MERGED": "the mask probably covers two parcels",
+}
+
+RESULT_TEXT = {
+    "clean": "clean pick: the chosen parcel alone arrived",
+    "miss": "miss: nothing was lifted",
+    "drop": "drop: lifted, but it did not arrive",
+    "multi": "multi-pick: more than one parcel was lifted",
+    "wrong": "wrong parcel: one arrived, not the chosen one",
+    "infeasible": "no grasp found",
+}
+
+
+def cups_text(cups: Iterable[int]) -> str:
+    """The tool seen from above, row y > 0 on top: filled circles are open valves, e.g. ``○●●○ / ○●●○``."""
+    on = set(cups)
+    rows = ("".join("●" if i in on else "○" for i in row) for row in (range(4, 8), range(4)))
+    return " / ".join(rows)
+
+
+def why_chosen(decision: Decision) -> tuple[str, ...]:
+    """Short sentences that a person reads first. They state what the record holds, nothing is inferred."""
+    if decision.chosen is None:
+        return (decision.message or RESULT_TEXT["infeasible"], *_ruled_out(decision))
+    chosen = decision.chosen
+    seen = next((i for i in decision.instances if i.id == chosen.instance), None)
+    lines = []
+    if seen is not None:
+        lines.append(
+            f"Parcel {seen.id}, {seen.class_name.replace('_', ' ')} ({seen.class_probability:.0%}), "
+            f"{seen.visible_fraction:.0%} visible, detection {seen.detection:.0%}, mask quality {seen.mask_quality:.0%}."
+        )
+    parcels = len({c.instance for c in decision.candidates})
+    score = f" with score {chosen.score:.4g}" if chosen.score is not None else ""
+    lines.append(f"Best of {len(decision.candidates)} ranked grasps on {parcels} parcels{score}.")
+    second = next((c for c in decision.candidates if c.instance != chosen.instance), None)
+    if second is not None and second.score is not None:
+        lines.append(f"Next best parcel: {second.instance} with score {second.score:.4g}.")
+    cups = ", ".join(str(c) for c in chosen.cups)
+    lines.append(f"{len(chosen.cups)} of 8 cups: {cups}.")
+    return (*lines, *_ruled_out(decision))
+
+
+def _ruled_out(decision: Decision) -> tuple[str, ...]:
+    if not decision.rejected_counts:
+        return ()
+    counts = sorted(decision.rejected_counts.items(), key=lambda item: -item[1])
+    return ("Ruled out: " + "; ".join(f"{n} × {REASON_TEXT.get(name, name.lower())}" for name, n in counts) + ".",)
+
+
+def outcome_text(decision: Decision) -> str:
+    """One line: the result and, where the cell knows it, why."""
+    text = RESULT_TEXT.get(decision.result, decision.result)
+    if decision.outcome is None:
+        return text
+    reason = str(decision.outcome.truth.get("reason", "") or "")
+    return f"{text} ({reason})" if reason and decision.result != "clean" else text
+
+
+def trace_text(decision: Decision) -> str:
+    """The whole story of one decision as plain text, at most a few screens."""
+    parts = [
+        _head(decision),
+        "Why\n" + "\n".join(f"  {line}" for line in why_chosen(decision)),
+        _candidates(decision),
+        _rejected(decision),
+        _outcome(decision),
+        _times(decision),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(decision: Decision) -> str:
+    context = decision.context
+    frame = decision.frame
+    lines = [
+        f"Decision {decision.decision_id}  {decision.result.upper()}",
+        f"  recorded {decision.recorded_at}, source {context.source}, pile {context.pile}, pick {context.pick}",
+        f"  frame {frame.width}x{frame.height} sha256 {frame.digest[:16]}…, {frame.valid_depth_share:.0%} valid depth",
+        f"  model {decision.model_id}, engine {context.engine or '-'}, planner {decision.planner}, "
+        f"configuration {context.config_digest[:12] or '-'}",
+        f"  {len(decision.instances)} parcels seen; plan: {decision.message or 'ok'}",
+    ]
+    if flags := (*decision.scene_flags, *decision.flags):
+        lines.append(f"  flags: {', '.join(flags)}")
+    for failure in decision.failed_before:
+        x, y, z = failure.position_m
+        lines.append(
+            f"  failed before at ({x:.3f}, {y:.3f}, {z:.3f}) m, {cups_text(failure.cups)}, {failure.times} time(s)"
+        )
+    return "\n".join(lines)
+
+
+def _place(candidate: CandidateRecord) -> str:
+    x, y, z = candidate.position_m
+    return f"({x:.3f}, {y:.3f}, {z:.3f}) m"
+
+
+def _candidates(decision: Decision) -> str:
+    """Chosen and runners-up side by side: one row per term of the score."""
+    shown = _best_per_parcel(decision)
+    if not shown:
+        return ""
+    names = list(dict.fromkeys(name for candidate in shown for name in candidate.terms))
+    width = max([len(name) for name in names] + [12])
+    lines = ["Chosen and the best grasp of each next parcel"]
+    lines.append("  " + " " * width + "".join(f"{'#' + str(c.rank) + ' parcel ' + str(c.instance):>18}" for c in shown))
+    lines.append("  " + "cups".ljust(width) + "".join(f"{cups_text(c.cups).replace(' / ', '/'):>18}" for c in shown))
+    lines.append("  " + "score".ljust(width) + "".join(f"{_figure(c.score):>18}" for c in shown))
+    for name in names:
+        lines.append("  " + name.ljust(width) + "".join(f"{_figure(c.terms.get(name)):>18}" for c in shown))
+    lines.append("  " + "position".ljust(width) + "  " + "; ".join(_place(c) for c in shown))
+    return "\n".join(lines)
+
+
+def _best_per_parcel(decision: Decision) -> list[CandidateRecord]:
+    shown: list[CandidateRecord] = [] if decision.chosen is None else [decision.chosen]
+    for candidate in decision.candidates:
+        if len(shown) > RUNNERS_UP:
+            break
+        if all(candidate.instance != other.instance for other in shown):
+            shown.append(candidate)
+    return shown
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _rejected(decision: Decision) -> str:
+    if not decision.rejected:
+        return ""
+    lines = [f"Rejected candidates ({sum(decision.rejected_counts.values())} in all)"]
+    for candidate in decision.rejected[:REJECTED_SHOWN]:
+        reason = REASON_TEXT.get(candidate.reason, candidate.reason.lower())
+        lines.append(
+            f"  parcel {candidate.instance:3d} {_place(candidate)}  {cups_text(candidate.cups)}  "
+            f"R{candidate.reason_code} {candidate.reason}: {reason}"
+        )
+    if len(decision.rejected) > REJECTED_SHOWN:
+        lines.append(f"  … and {sum(decision.rejected_counts.values()) - REJECTED_SHOWN} more")
+    return "\n".join(lines)
+
+
+def _outcome(decision: Decision) -> str:
+    lines = [f"Outcome\n  {outcome_text(decision)}"]
+    if decision.outcome is not None:
+        outcome = decision.outcome
+        held = ", ".join(f"{i}: {p / 1000:.0f}" for i, p in enumerate(outcome.vacuum_pa) if p > 0) or "none"
+        lines.append(
+            f"  vacuum after the lift, kPa by cup: {held}; weight on the tool {outcome.lifted_weight_n:.1f} N; "
+            f"motion {outcome.duration_s:.1f} s"
+        )
+        truth = {k: v for k, v in outcome.truth.items() if k != "reason" and v not in ([], {}, None, "")}
+        if truth:
+            lines.append("  simulation's truth: " + ", ".join(f"{key} {value}" for key, value in truth.items()))
+    return "\n".join(lines)
+
+
+def _times(decision: Decision) -> str:
+    times = ", ".join(f"{name} {value:.1f}" for name, value in decision.timings_ms.items())
+    return f"Times, ms\n  {times}" if times else ""

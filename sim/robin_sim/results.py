@@ -1,0 +1,144 @@
+"""Results of a closed-loop run: counts, rates with Wilson intervals, times, breakdowns and the list of failures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from robin_sim.stats import percentiles, rate
+
+RESULT_KEYS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi", "wrong": "wrong"}
+
+
+@dataclass(frozen=True)
+class PickSummary:
+    """One turn of the loop, in figures. result: a PickResult value, or "infeasible". reason: what the physics saw, empty
+    for a clean pick. duration_s: simulated motion; latency_ms: measured, frame to ranked plan."""
+
+    pile: int
+    pick: int
+    result: str
+    reason: str
+    kind: str
+    arrangement: str
+    container: str
+    parcels_left: int
+    instances: int
+    cups: tuple[int, ...]
+    model_id: str
+    segment_ms: float
+    plan_ms: float
+    duration_s: float
+
+    @property
+    def attempted(self) -> bool:
+        return self.result != "infeasible"
+
+    @property
+    def latency_ms(self) -> float:
+        return self.segment_ms + self.plan_ms
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run's turns and what they amount to; ``to_json`` gives the documented keys."""
+
+    scenario: str
+    seed: int
+    planner: str
+    masks: str
+    engine: str
+    model: str
+    workers: int
+    cycle_overhead_s: float
+    turns: tuple[PickSummary, ...]
+    wall_s: float
+
+    @property
+    def attempts(self) -> int:
+        return sum(turn.attempted for turn in self.turns)
+
+    def count(self, result: str) -> int:
+        return sum(turn.result == result for turn in self.turns)
+
+    @property
+    def cell_time_s(self) -> float:
+        """Simulated motion, cycle overhead of every attempt, and the measured time to think."""
+        moving = sum(turn.duration_s + self.cycle_overhead_s for turn in self.turns if turn.attempted)
+        return moving + sum(turn.latency_ms for turn in self.turns) / 1e3
+
+    @property
+    def picks_per_hour(self) -> float:
+        """Parcels cleanly delivered per hour of the cell's own time."""
+        return 3600.0 * self.count("clean") / self.cell_time_s if self.turns else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Rates are fractions with 95 % Wilson intervals: of attempts, the infeasible rate of planned scenes."""
+        attempts = self.attempts
+        infeasible = self.count("infeasible")
+        rates = {key: rate(self.count(result), attempts) for result, key in RESULT_KEYS.items()}
+        rates["infeasible"] = rate(infeasible, len(self.turns))
+        return {
+            "scenario": self.scenario,
+            "seed": self.seed,
+            "planner": self.planner,
+            "model": self.model,
+            "masks": self.masks,
+            "engine": self.engine,
+            "workers": self.workers,
+            "attempts": attempts,
+            **{key: self.count(result) for result, key in RESULT_KEYS.items()},
+            "infeasible": infeasible,
+            "picks_per_hour": round(self.picks_per_hour, 1),
+            "latency_ms": self._times(lambda turn: turn.latency_ms),
+            "segment_ms": self._times(lambda turn: turn.segment_ms),
+            "plan_ms": self._times(lambda turn: turn.plan_ms),
+            "rates": rates,
+            "piles": len({turn.pile for turn in self.turns}),
+            "plans": len(self.turns),
+            "by_kind": self._breakdown(lambda turn: turn.kind or "none"),
+            "by_arrangement": self._breakdown(lambda turn: turn.arrangement),
+            "by_container": self._breakdown(lambda turn: turn.container),
+            "by_cup_count": self._breakdown(lambda turn: str(len(turn.cups)) if turn.attempted else "none"),
+            "failures": [_failure(turn) for turn in self.turns if turn.result != "clean"],
+            "wall_s": round(self.wall_s, 2),
+            "wall_picks_per_s": round(attempts / self.wall_s, 3) if self.wall_s > 0 else 0.0,
+        }
+
+    def outcome_key(self) -> tuple[tuple[Any, ...], ...]:
+        """All that must not depend on the number of processes or the machine's speed."""
+        measured = ("segment_ms", "plan_ms")
+        return tuple(tuple(v for k, v in asdict(turn).items() if k not in measured) for turn in self.turns)
+
+    def _times(self, of: Callable[[PickSummary], float]) -> dict[str, float]:
+        return {k: round(v, 2) for k, v in percentiles([of(turn) for turn in self.turns]).items()}
+
+    def _breakdown(self, key: Callable[[PickSummary], str]) -> dict[str, dict[str, Any]]:
+        groups: dict[str, Counter[str]] = {}
+        for turn in self.turns:
+            groups.setdefault(key(turn), Counter())[turn.result] += 1
+        table: dict[str, dict[str, Any]] = {}
+        for name, counts in sorted(groups.items()):
+            attempts = sum(n for result, n in counts.items() if result != "infeasible")
+            row: dict[str, Any] = {"attempts": attempts}
+            row.update({column: counts[result] for result, column in RESULT_KEYS.items()})
+            row["infeasible"] = counts["infeasible"]
+            row["clean_rate"] = rate(counts["clean"], attempts)
+            table[name] = row
+        return table
+
+
+def _failure(turn: PickSummary) -> dict[str, Any]:
+    return {
+        "pile": turn.pile,
+        "pick": turn.pick,
+        "result": turn.result,
+        "reason": turn.reason,
+        "kind": turn.kind,
+        "arrangement": turn.arrangement,
+        "container": turn.container,
+        "cups": list(turn.cups),
+        "parcels_left": turn.parcels_left,
+    }

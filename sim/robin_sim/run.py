@@ -1,0 +1,263 @@
+"""Closed-loop runs: many piles, one or several processes, the same figures whatever the number of processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from robin_grasp.plan import Planner
+from robin_grasp.registry import make_planner
+from robin_grasp.tool import CellConfig, mask_to_cups
+from robin_perception.errors import Code, RobinError
+from robin_sim.cell import PickEvent, SeeFrame, SimCell
+from robin_sim.results import PickSummary, RunResult
+from robin_sim.scenario import Scenario, load_scenario
+
+DEFAULT_PLANNER = "robin"
+DEFAULT_ENGINE = "onnxruntime"
+MASKS = ("predicted", "oracle")
+
+Capture = Callable[[PickEvent], Any]
+Progress = Callable[[int, int, str], None]
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """All that a worker process needs to run piles of one scenario; it travels pickled between our own processes.
+
+    capture: turns an event into what is kept of it (a record with images); None keeps the summaries only.
+    """
+
+    scenario: Scenario
+    cell: CellConfig
+    seed: int
+    planner: str
+    masks: str
+    engine: str
+    model: Path | None
+    capture: Capture | None = None
+
+
+@dataclass(frozen=True)
+class PileRun:
+    """What one pile gave: a summary per turn, in order, and what ``capture`` made of each (empty without one)."""
+
+    pile_index: int
+    turns: tuple[PickSummary, ...]
+    captured: tuple[Any, ...] = ()
+
+
+@dataclass
+class _Worker:
+    """One process's cell and where it reports single picks (None in the caller's own process)."""
+
+    spec: RunSpec
+    cell: SimCell
+    ticks: Any = None
+    on_tick: Callable[[str], None] | None = None
+
+    def run_pile(self, pile_index: int, max_attempts: int) -> PileRun:
+        turns: list[PickSummary] = []
+        captured: list[Any] = []
+        for event in self.cell.run_pile(self.spec.seed, pile_index, max_attempts):
+            turns.append(summarize(event))
+            if self.spec.capture is not None:
+                captured.append(self.spec.capture(event))
+            if self.ticks is not None:
+                self.ticks.put(event.result)
+            elif self.on_tick is not None:
+                self.on_tick(event.result)
+        return PileRun(pile_index, tuple(turns), tuple(captured))
+
+
+def run_scenario(
+    scenario: str | Path | Scenario,
+    picks: int,
+    seed: int,
+    planner: str = DEFAULT_PLANNER,
+    masks: str = "predicted",
+    engine: str = DEFAULT_ENGINE,
+    model: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+    *,
+    cell: CellConfig | None = None,
+    capture: Capture | None = None,
+    on_captured: Callable[[Any], None] | None = None,
+) -> RunResult:
+    """Run ``picks`` attempts of a scenario, closed loop.
+
+    Pile k draws from ``default_rng([seed, k])`` alone; piles count in order of k until ``picks`` attempts are made, so the
+    outcome does not depend on ``workers`` (measured times do). progress(done, of, latest result). ``on_captured`` gets, in
+    order, what ``capture`` made of each turn. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID and what loading the model,
+    engine and planner raise.
+    """
+    if picks < 1:
+        raise RobinError(Code.OPTION_INVALID, f"picks must be at least 1, got {picks}")
+    if workers < 1:
+        raise RobinError(Code.OPTION_INVALID, f"workers must be at least 1, got {workers}")
+    if masks not in MASKS:
+        raise RobinError(Code.OPTION_INVALID, f"masks must be one of {', '.join(MASKS)}, got '{masks}'")
+    found = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
+    spec = RunSpec(found, cell or CellConfig(), seed, planner, masks, engine, model, capture)
+    started = time.perf_counter()
+    counter = _Counter(picks, progress)
+    runs = _in_this_process(spec, picks, counter) if workers == 1 else _in_processes(spec, picks, workers, counter)
+    turns: list[PickSummary] = []
+    for run in runs:
+        turns.extend(run.turns)
+        for record in run.captured:
+            if on_captured is not None:
+                on_captured(record)
+    return RunResult(
+        scenario=found.name,
+        seed=seed,
+        planner=planner,
+        masks=masks,
+        engine=engine,
+        model=_model_name(turns, model),
+        workers=workers,
+        cycle_overhead_s=spec.cell.motion.cycle_overhead_s,
+        turns=tuple(turns),
+        wall_s=time.perf_counter() - started,
+    )
+
+
+def _model_name(turns: list[PickSummary], model: Path | None) -> str:
+    if turns:
+        return turns[0].model_id
+    return model.name if model is not None else ""
+
+
+class _Counter:
+    """Counts attempts towards the total and passes them on to the progress call."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress, self._done = total, progress, 0
+
+    def tick(self, result: str) -> None:
+        self._done += result != "infeasible"
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total, result)
+
+
+def _in_this_process(spec: RunSpec, picks: int, counter: _Counter) -> Iterator[PileRun]:
+    worker = _Worker(spec, build_cell(spec), on_tick=counter.tick)
+    left, index = picks, 0
+    while left > 0:
+        run = worker.run_pile(index, left)
+        yield run
+        left -= _attempts(run)
+        index += 1
+        _refuse_endless(index, picks, left)
+
+
+def _in_processes(spec: RunSpec, picks: int, workers: int, counter: _Counter) -> Iterator[PileRun]:
+    """Piles are started in order, a few ahead; those beyond the last counted attempt are thrown away."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, _one_thread_each():
+        ticks = manager.Queue()
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(spec, ticks))
+        try:
+            left, started = picks, 0
+            pending: list[Future[PileRun]] = []
+            while left > 0:
+                while len(pending) < workers + 1:
+                    pending.append(pool.submit(_run_pile, started, left))
+                    started += 1
+                run = _cut(_wait(pending.pop(0), ticks, counter), left)
+                yield run
+                left -= _attempts(run)
+                _refuse_endless(run.pile_index + 1, picks, left)
+        finally:
+            for future in pending:
+                future.cancel()
+            for process in list((pool._processes or {}).values()):  # running piles are not needed any more
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _wait(future: Future[PileRun], ticks: Any, counter: _Counter) -> PileRun:
+    while True:
+        try:
+            counter.tick(ticks.get(timeout=0.2))
+        except queue.Empty:
+            if future.done():
+                return future.result()
+
+
+def _cut(run: PileRun, attempts: int) -> PileRun:
+    """The run up to its ``attempts``-th attempt."""
+    kept = 0
+    for turn in run.turns:
+        if attempts == 0:
+            break
+        attempts -= turn.result != "infeasible"
+        kept += 1
+    return PileRun(run.pile_index, run.turns[:kept], run.captured[:kept])
+
+
+def _attempts(run: PileRun) -> int:
+    return sum(turn.result != "infeasible" for turn in run.turns)
+
+
+def _refuse_endless(piles: int, picks: int, left: int) -> None:
+    """A planner that never finds a grasp would run for ever: give up after many piles without one."""
+    if left == picks and piles >= 50:
+        raise RobinError(Code.NO_GRASP, f"{piles} piles without a single grasp: nothing to measure")
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Children inherit one thread per library: more would only fight over the cores."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+_worker: _Worker | None = None
+
+
+def _start_worker(spec: RunSpec, ticks: Any) -> None:
+    global _worker
+    _worker = _Worker(spec, build_cell(spec), ticks=ticks)
+
+
+def _run_pile(pile_index: int, max_attempts: int) -> PileRun:
+    assert _worker is not None
+    return _worker.run_pile(pile_index, max_attempts)
+
+
+def build_cell(spec: RunSpec) -> SimCell:
+    """The cell of one process: model and planner are loaded here, once."""
+    return SimCell(spec.scenario.config, spec.cell, partial(_planner, spec.planner), _seer(spec))
+
+
+def _planner(name: str, cell: CellConfig) -> Planner:
+    return make_planner(name, cell)
+
+
+def _seer(spec: RunSpec) -> SeeFrame | None:
+    if spec.masks == "oracle":
+        return None
+    from robin_perception.segmenter import Segmenter
+
+    segmenter = Segmenter.from_bundle(spec.model, engine=spec.engine, threads=1)
+    return segmenter.segment

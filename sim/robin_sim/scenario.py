@@ -1,0 +1,165 @@
+"""Scenarios: what the simulated cell is confronted with. One YAML file each in ``scenarios/``; the file's name is its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from robin_grasp.tool import CellConfig, WorkspaceConfig, tote_workspace
+from robin_perception.config import StrictConfig, load_config
+from robin_perception.errors import Code, RobinError
+from robin_sim.cameras import CameraView, hfov_of_aspect, intrinsics, look_at, misplaced, moved
+from robin_sim.faults import Faults
+from robin_sim.parcels import ParcelMix
+
+SCENARIO_FOLDER = Path(__file__).parent / "scenarios"
+ARRANGEMENTS = ("tumbled", "flush", "stacked", "single_layer")
+CONTAINERS = ("belt", "tote")
+
+
+class CountRange(StrictConfig):
+    """How many parcels a pile starts with; drawn log-uniformly, so that small piles are as common as large ones."""
+
+    least: int = Field(5, ge=1, le=80)
+    most: int = Field(60, ge=1, le=80)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CountRange:
+        if self.least > self.most:
+            raise ValueError(f"least {self.least} is above most {self.most}")
+        return self
+
+    def draw(self, rng: np.random.Generator) -> int:
+        drawn = math.exp(rng.uniform(math.log(self.least - 0.499), math.log(self.most + 0.499)))
+        return int(np.clip(round(drawn), self.least, self.most))
+
+
+class CameraConfig(StrictConfig):
+    """The cell's camera. Each pile has its own mounting, near the nominal one (1.2 m above the belt, looking down).
+
+    calibration_error_m, calibration_error_rad: how far the true pose is off the calibrated one, in a random direction.
+    """
+
+    width: int = Field(640, ge=160, le=4096)
+    height: int = Field(480, ge=120, le=4096)
+    height_m: tuple[float, float] = (1.10, 1.30)
+    max_tilt_rad: float = Field(0.14, ge=0.0, le=0.7)
+    max_roll_rad: float = Field(0.09, ge=0.0, le=3.15)
+    calibration_error_m: float = Field(0.001, ge=0.0, le=0.05)
+    calibration_error_rad: float = Field(0.001, ge=0.0, le=0.1)
+
+
+class ScenarioConfig(StrictConfig):
+    """What a pile is made of and how the cell looks at it.
+
+    containers, arrangements: weights by name, need not sum to 1. mix: the parcels. picks_per_pile: after so many attempts the
+    pile is replaced. faults: what is broken from the first pick on.
+    """
+
+    description: str
+    containers: dict[str, float] = {"belt": 1.0}
+    arrangements: dict[str, float] = {"tumbled": 1.0}
+    belt_parcels: CountRange = CountRange(least=5, most=60)
+    tote_parcels: CountRange = CountRange(least=5, most=30)
+    mix: ParcelMix = ParcelMix()
+    camera: CameraConfig = CameraConfig()
+    faults: Faults = Faults()
+    picks_per_pile: int = Field(80, ge=1, le=200)
+
+    @field_validator("containers", "arrangements")
+    @classmethod
+    def _weights(cls, value: dict[str, float]) -> dict[str, float]:
+        if any(weight < 0 for weight in value.values()) or not sum(value.values()) > 0:
+            raise ValueError("weights must be >= 0 and not all 0")
+        return value
+
+    @model_validator(mode="after")
+    def _names(self) -> ScenarioConfig:
+        for given, known in ((self.containers, CONTAINERS), (self.arrangements, ARRANGEMENTS)):
+            for name in given:
+                if name not in known:
+                    raise ValueError(f"'{name}' is none of {', '.join(known)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario under its name."""
+
+    name: str
+    config: ScenarioConfig
+
+
+@dataclass(frozen=True)
+class PileDraw:
+    """What one pile of a scenario starts from. camera: where it is believed to stand; true_camera: where it stands."""
+
+    workspace: WorkspaceConfig
+    arrangement: str
+    parcel_count: int
+    camera: CameraView
+    true_camera: CameraView
+
+
+def scenario_names(folder: Path = SCENARIO_FOLDER) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
+
+
+def load_scenario(name_or_path: str | Path) -> Scenario:
+    """A registered scenario by name, or a scenario file by path (ends in .yaml). Raises RobinError on any fault."""
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return Scenario(path.stem, load_config(ScenarioConfig, path))
+    known = scenario_names()
+    if str(name_or_path) not in known:
+        raise RobinError(Code.SCENARIO_UNKNOWN, f"'{name_or_path}': known scenarios are {', '.join(known)}")
+    return Scenario(str(name_or_path), load_config(ScenarioConfig, SCENARIO_FOLDER / f"{name_or_path}.yaml"))
+
+
+def draw_pile_start(config: ScenarioConfig, cell: CellConfig, rng: np.random.Generator) -> PileDraw:
+    """Container, arrangement, number of parcels and camera of one pile. A belt is the cell's own workspace."""
+    container = _weighted(config.containers, rng)
+    arrangement = _weighted(config.arrangements, rng)
+    workspace = cell.workspace if container == cell.workspace.container else _workspace(container)
+    counts = config.tote_parcels if container == "tote" else config.belt_parcels
+    count = counts.draw(rng)
+    camera, true_camera = _draw_cameras(config, workspace, rng)
+    return PileDraw(workspace, arrangement, count, camera, true_camera)
+
+
+def _workspace(container: str) -> WorkspaceConfig:
+    return tote_workspace() if container == "tote" else WorkspaceConfig()
+
+
+def _weighted(weights: Mapping[str, float], rng: np.random.Generator) -> str:
+    names = sorted(weights)
+    share = np.array([weights[name] for name in names], dtype=np.float64)
+    return names[int(rng.choice(len(names), p=share / share.sum()))]
+
+
+def _draw_cameras(
+    config: ScenarioConfig, workspace: WorkspaceConfig, rng: np.random.Generator
+) -> tuple[CameraView, CameraView]:
+    """(believed, true) camera: near nominal, off by the calibration's error and by the camera_shift fault."""
+    settings = config.camera
+    target = np.array([*workspace.centre_m, workspace.belt_z_m])
+    target[:2] += rng.uniform(-0.03, 0.03, size=2)
+    pose = look_at(
+        target,
+        rng.uniform(*settings.height_m),
+        rng.uniform(0.0, settings.max_tilt_rad),
+        rng.uniform(-math.pi, math.pi),
+        rng.uniform(-1.0, 1.0) * settings.max_roll_rad,
+    )
+    K = intrinsics(settings.width, settings.height, hfov_of_aspect(settings.width, settings.height))
+    believed = CameraView(settings.width, settings.height, K, pose)
+    true = misplaced(believed, rng, settings.calibration_error_m, settings.calibration_error_rad)
+    shift = config.faults.camera_shift
+    if shift.active:
+        true = moved(true, np.asarray(shift.translation_m), np.asarray(shift.rotation_rad))
+    return believed, true
