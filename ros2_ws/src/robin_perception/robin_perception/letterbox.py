@@ -1,0 +1,134 @@
+"""Frame pixels to network pixels and back: scale to fit, centre, pad. Exact both ways, in pixel-centre coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """How a frame of ``frame_size`` stands in an image of ``network_size`` (both width, height in pixels).
+
+    Pixel centres are at integer coordinates, so x_network = (x + 0.5) * scale_x - 0.5 + pad_x. The two scales differ
+    only by the rounding of the scaled size to whole pixels. stride: network pixels per mask cell; a cell's centre is
+    the middle of its stride x stride block.
+    """
+
+    frame_size: tuple[int, int]
+    network_size: tuple[int, int] = (512, 384)
+    stride: int = 4
+
+    @cached_property
+    def scaled_size(self) -> tuple[int, int]:
+        """Width, height of the frame's picture inside the network's image."""
+        (w, h), (nw, nh) = self.frame_size, self.network_size
+        scale = min(nw / w, nh / h)
+        return min(nw, max(1, round(w * scale))), min(nh, max(1, round(h * scale)))
+
+    @cached_property
+    def scale(self) -> NDArray[np.float64]:
+        """float64 [2], network pixels per frame pixel in x and y."""
+        return np.array(self.scaled_size, dtype=np.float64) / np.array(self.frame_size, dtype=np.float64)
+
+    @cached_property
+    def pad(self) -> tuple[int, int]:
+        """Left and top padding, network pixels."""
+        return (self.network_size[0] - self.scaled_size[0]) // 2, (self.network_size[1] - self.scaled_size[1]) // 2
+
+    def to_network(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points [..., 2] from frame to network pixels."""
+        return (xy + 0.5) * self.scale - 0.5 + np.array(self.pad)
+
+    def to_frame(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points [..., 2] from network to frame pixels; inverse of ``to_network``."""
+        return (xy - np.array(self.pad) + 0.5) / self.scale - 0.5
+
+    def rgb(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 [H,W,3] to network size: area average down, bilinear up, black padding."""
+        return self._place(self._resized(image, cv2.INTER_AREA))
+
+    def depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [H,W] to network size by the nearest pixel (depths are never mixed), padding 0 = invalid."""
+        (nw, nh), (w, h) = self.scaled_size, self.frame_size
+        if (nw, nh) == (w, h):
+            return self._place(image)
+        columns = ((np.arange(nw) + 0.5) / self.scale[0]).astype(np.intp).clip(0, w - 1)
+        rows = ((np.arange(nh) + 0.5) / self.scale[1]).astype(np.intp).clip(0, h - 1)
+        return self._place(image[rows][:, columns])
+
+    def intrinsics(self, K: NDArray[np.float64]) -> NDArray[np.float32]:
+        """fx fy cx cy in network pixels, float32 [4]."""
+        centre = self.to_network(np.array([K[0, 2], K[1, 2]]))
+        return np.array([K[0, 0] * self.scale[0], K[1, 1] * self.scale[1], centre[0], centre[1]], dtype=np.float32)
+
+    @cached_property
+    def rows(self) -> NDArray[np.float32]:
+        """float32 [H, cells]: ``rows @ cells @ columns.T`` is the bilinear interpolation of a mask grid at frame pixels."""
+        return self._weights(1, self.frame_size[1])
+
+    @cached_property
+    def columns(self) -> NDArray[np.float32]:
+        """float32 [W, cells], see ``rows``."""
+        return self._weights(0, self.frame_size[0])
+
+    @cached_property
+    def cell_size(self) -> tuple[int, int]:
+        """Width, height of the grid that covers just the frame, without padding, about one value per cell."""
+        return max(1, round(self.scaled_size[0] / self.stride)), max(1, round(self.scaled_size[1] / self.stride))
+
+    def unpadded(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mask grid [h, w] of the network resampled to ``cell_size``, so that it covers the frame and nothing else."""
+        (w, h), (px, py) = self.cell_size, self.pad
+        exact = (px % self.stride, py % self.stride) == (0, 0) and (w * self.stride, h * self.stride) == self.scaled_size
+        if exact:
+            return cells[py // self.stride : py // self.stride + h, px // self.stride : px // self.stride + w]
+        frame_x = (np.arange(w) + 0.5) * self.frame_size[0] / w - 0.5
+        frame_y = (np.arange(h) + 0.5) * self.frame_size[1] / h - 0.5
+        rows = _interpolation(self._cells(frame_y, 1), cells.shape[0])
+        columns = _interpolation(self._cells(frame_x, 0), cells.shape[1])
+        return np.asarray(rows @ cells @ columns.T, dtype=np.float32)
+
+    def _cells(self, frame_coordinates: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        network = (frame_coordinates + 0.5) * self.scale[axis] - 0.5 + self.pad[axis]
+        return (network + 0.5) / self.stride - 0.5
+
+    def _weights(self, axis: int, count: int) -> NDArray[np.float32]:
+        cells = self._cells(np.arange(count, dtype=np.float64), axis)
+        return _interpolation(cells, self.network_size[axis] // self.stride)
+
+    def _resized(self, image: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
+        if self.scaled_size == self.frame_size:
+            return image
+        smaller = self.scaled_size[0] < self.frame_size[0]
+        return np.asarray(cv2.resize(image, self.scaled_size, interpolation=shrink if smaller else cv2.INTER_LINEAR))
+
+    def _place(self, image: NDArray) -> NDArray:  # type: ignore[type-arg]
+        if self.scaled_size == self.network_size:
+            return np.ascontiguousarray(image)
+        (w, h), (px, py) = self.scaled_size, self.pad
+        canvas = np.zeros((self.network_size[1], self.network_size[0], *image.shape[2:]), dtype=image.dtype)
+        canvas[py : py + h, px : px + w] = image
+        return canvas
+
+
+@lru_cache(maxsize=16)
+def letterbox(width: int, height: int, network_width: int, network_height: int, stride: int) -> Letterbox:
+    """The letterbox of these sizes, kept with its interpolation tables."""
+    return Letterbox((width, height), (network_width, network_height), stride)
+
+
+def _interpolation(cells: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+    """Linear interpolation at ``cells`` as a matrix float32 [len(cells), count]; constant beyond the ends."""
+    clamped = np.clip(cells, 0, count - 1)
+    low = np.minimum(clamped.astype(np.intp), max(0, count - 2))
+    weight = clamped - low
+    matrix = np.zeros((len(cells), count), dtype=np.float32)
+    index = np.arange(len(cells))
+    matrix[index, low] = 1 - weight
+    matrix[index, np.minimum(low + 1, count - 1)] += weight.astype(np.float32)
+    return matrix

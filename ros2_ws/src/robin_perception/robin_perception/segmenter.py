@@ -1,0 +1,143 @@
+"""Frame in, Scene out: letterbox, network, decode."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robin_perception.bundle import INSTANCE_OUTPUTS, Bundle, CalibrationTables, load_bundle, model_id
+from robin_perception.config import StrictConfig
+from robin_perception.decode import DecodeConfig, Decoded, decode
+from robin_perception.engines import Engine, EngineConfig, make_engine
+from robin_perception.frame import Frame
+from robin_perception.letterbox import Letterbox, letterbox
+from robin_perception.scene import Scene
+
+
+class SegmenterConfig(StrictConfig):
+    """belt_z_m: height of the surface parcels lie on, in base_link. low_depth_fraction: below it a frame is flagged."""
+
+    decode: DecodeConfig = DecodeConfig()
+    belt_z_m: float = Field(0.0, ge=-5, le=5)
+    low_depth_fraction: float = Field(0.35, ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A scene with what it was made from. tensors: the network's raw outputs; candidates[i]: their row of instance i."""
+
+    scene: Scene
+    tensors: dict[str, NDArray[Any]]
+    candidates: tuple[int, ...]
+    letterbox: Letterbox
+
+
+class Segmenter:
+    """Segments frames of any size. ``set_head`` may be called from another thread: it takes effect between two frames.
+
+    Raises RobinError from the frame's validation (INPUT_*, DEPTH_*, ...) and from the engine (ENGINE_FAILED): a frame
+    that could not be segmented is an error, never an empty scene.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, config: SegmenterConfig | None = None) -> None:
+        self.bundle = bundle
+        self.engine = engine
+        self.config = config or SegmenterConfig()
+        self._lock = threading.Lock()
+        self._model_id = model_id(bundle.manifest, engine.head)
+
+    @property
+    def model_id(self) -> str:
+        """Name and digest of trunk and of the head in use."""
+        return self._model_id
+
+    def set_head(self, weights: Mapping[str, NDArray[np.float32]]) -> str:
+        """Use another head from the next frame on; returns the new model id. Raises RobinError MODEL_TENSOR_MISSING."""
+        with self._lock:
+            self.engine.set_head(weights)
+            self._model_id = model_id(self.bundle.manifest, weights)
+            return self._model_id
+
+    def segment(self, frame: Frame) -> Scene:
+        """One frame to a Scene."""
+        return self.analyse(frame).scene
+
+    def analyse(self, frame: Frame, extra_outputs: Sequence[str] = ()) -> Analysis:
+        """As ``segment``, with the raw tensors (and any ``extra_outputs``, such as the trunk's features) beside it."""
+        start = time.perf_counter()
+        frame = frame.validated()
+        box, inputs = self.prepare(frame)
+        prepared = time.perf_counter()
+        with self._lock:
+            tensors = self.engine.run(inputs, (*INSTANCE_OUTPUTS, *extra_outputs))
+            used = self._model_id
+        inferred = time.perf_counter()
+        decoded = self.decode(tensors, box)
+        boundary = np.ascontiguousarray(box.unpadded(tensors["boundary"]))
+        flags = self._flags(frame, decoded)
+        done = time.perf_counter()
+        timings = {
+            "prepare": (prepared - start) * 1e3,
+            "network": (inferred - prepared) * 1e3,
+            "decode": (done - inferred) * 1e3,
+            "segment": (done - start) * 1e3,
+        }
+        scene = Scene(frame.stamp_s, used, decoded.labels, decoded.instances, boundary, flags, timings)
+        return Analysis(scene, tensors, decoded.candidates, box)
+
+    def prepare(self, frame: Frame) -> tuple[Letterbox, dict[str, NDArray[Any]]]:
+        """The network's inputs for a frame, and the letterbox that made them."""
+        manifest = self.bundle.manifest
+        size = (manifest.input_width, manifest.input_height)
+        stride = manifest.input_height // self.engine.outputs["mask_logits"].shape[1]
+        box = letterbox(frame.width, frame.height, size[0], size[1], stride)
+        return box, {
+            "rgb": box.rgb(frame.rgb),
+            "depth": box.depth(frame.depth),
+            "intrinsics": box.intrinsics(frame.K),
+            "belt_plane": frame.belt_plane(self.config.belt_z_m),
+        }
+
+    def decode(
+        self,
+        tensors: dict[str, NDArray[Any]],
+        box: Letterbox,
+        config: DecodeConfig | None = None,
+        tables: CalibrationTables | None = None,
+    ) -> Decoded:
+        """Decode raw tensors again, for instance with another threshold, without another run of the network."""
+        manifest = self.bundle.manifest
+        threshold = manifest.thresholds.detection
+        return decode(tensors, box, tables or manifest.calibration, threshold, config or self.config.decode)
+
+    def close(self) -> None:
+        self.engine.close()
+
+    def _flags(self, frame: Frame, decoded: Decoded) -> tuple[str, ...]:
+        flags = []
+        if decoded.truncated:
+            flags.append("instances_truncated")
+        if not decoded.instances:
+            flags.append("no_instances")
+        if np.count_nonzero(frame.depth) < self.config.low_depth_fraction * frame.depth.size:
+            flags.append("low_depth")
+        return tuple(flags)
+
+
+def load_segmenter(
+    model: Path,
+    engine: str = "auto",
+    config: SegmenterConfig | None = None,
+    engine_config: EngineConfig | None = None,
+) -> Segmenter:
+    """Verify the bundle at ``model`` and start ``engine`` on it. Raises RobinError MODEL_*, ENGINE_*."""
+    bundle = load_bundle(model)
+    return Segmenter(bundle, make_engine(engine, bundle, engine_config), config)
