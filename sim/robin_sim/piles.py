@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from robin_grasp.tool import WorkspaceConfig
 from robin_perception.errors import Code, RobinError
 from robin_sim.model import Parcel, ParcelKind, Pile
-from robin_sim.physics import PhysicsConfig, build_world, drop_guides, settle
+from robin_sim.physics import PhysicsConfig, build_world, settle
 
 Poses = list[NDArray[np.float64]]
 BOXY = (ParcelKind.CARTON, ParcelKind.FLAT_MAILER, ParcelKind.PADDED_MAILER)
@@ -167,7 +167,7 @@ def _single_layer(
     """Flat on the belt, none on another; those for which no free spot is found in 60 tries are left out."""
     order, poses, taken = [], [], []
     size, centre = np.asarray(workspace.size_m) / 2, np.asarray(workspace.centre_m)
-    for index in np.argsort([-np.prod(np.sort(p.size_m)[1:]) for p in parcels]):
+    for index in rng.permutation(len(parcels)):
         parcel = parcels[int(index)]
         up = axis_up(int(np.argmin(parcel.size_m)))
         half = _half_extent(up, parcel)
@@ -288,9 +288,6 @@ def settle_pile(pile: Pile, config: PhysicsConfig | None = None, guides: bool = 
         return pile
     world = build_world(pile.parcels, pile.poses, pile.workspace, config or PhysicsConfig(), guides)
     alive = settle(world, np.ones(len(pile.parcels), dtype=bool))
-    if guides:
-        drop_guides(world)
-        alive = settle(world, alive, cap_s=2.0)
     poses = world.poses()[alive]
     kept = tuple(p for p, ok in zip(pile.parcels, alive, strict=True) if ok)
     return Pile(kept, poses, pile.workspace, pile.arrangement, pile.tags)
