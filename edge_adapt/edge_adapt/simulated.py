@@ -17,7 +17,7 @@ from robin_sim.cell import PickEvent
 from robin_sim.results import RESULT_KEYS, RunResult
 from robin_sim.run import DEFAULT_ENGINE, DEFAULT_PLANNER, Progress, run_scenario
 from robin_sim.scenario import Scenario, load_scenario
-from robin_sim.stats import rate
+from robin_perception.stats import rate
 
 REPORT_FILE = "report.html"
 RESULTS_FILE = "results.json"

@@ -7,15 +7,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from robin_sim.stats import percentiles, rate
+from robin_grasp.tool import mask_to_cups
+from robin_sim.cell import PickEvent
+from robin_perception.stats import percentiles, rate
 
 RESULT_KEYS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi", "wrong": "wrong"}
 
 
 @dataclass(frozen=True)
 class PickSummary:
-    """One turn of the loop, in figures. result: a PickResult value, or "infeasible". reason: what the physics saw, empty
-    for a clean pick. duration_s: simulated motion; latency_ms: measured, frame to ranked plan."""
+    """One turn of the loop, in figures.
+
+    result: a PickResult value, or "infeasible". reason: what the physics saw, or the plan's message; empty for a clean
+    pick. kind: of the target, empty when there is none. duration_s: simulated motion; latency_ms: frame to ranked plan.
+    """
 
     pile: int
     pick: int
@@ -39,6 +44,33 @@ class PickSummary:
     @property
     def latency_ms(self) -> float:
         return self.segment_ms + self.plan_ms
+
+
+def summarize(event: PickEvent) -> PickSummary:
+    """The figures of one turn, without its images."""
+    best = event.plan.best
+    outcome = event.outcome
+    reason = ""
+    if outcome is None:
+        reason = event.plan.message
+    elif event.result != "clean":
+        reason = str(outcome.truth.get("reason", ""))
+    return PickSummary(
+        pile=event.pile_index,
+        pick=event.pick_index,
+        result=event.result,
+        reason=reason,
+        kind=event.target_kind,
+        arrangement=event.arrangement,
+        container=event.container,
+        parcels_left=event.parcels_left,
+        instances=len(event.scene.instances),
+        cups=() if best is None else mask_to_cups(best.cups),
+        model_id=event.scene.model_id,
+        segment_ms=event.timings_ms["segment"],
+        plan_ms=event.timings_ms["plan"],
+        duration_s=0.0 if outcome is None else outcome.duration_s,
+    )
 
 
 @dataclass(frozen=True)
