@@ -62,7 +62,7 @@ class InstanceRecord(StrictConfig):
 
 
 class CandidateRecord(StrictConfig):
-    """One way to pick. rank: 0 best, -1 for a rejected one. reason: name of the Reject code, empty when it was ranked."""
+    """One way to pick. rank: 0 best, -1 for a rejected one. reason: name of the Reject code, empty when ranked."""
 
     rank: int
     instance: int
@@ -70,7 +70,7 @@ class CandidateRecord(StrictConfig):
     quaternion_xyzw: Quaternion
     cups: tuple[int, ...]
     score: float | None = None
-    terms: dict[str, float] = {}
+    terms: dict[str, float] = Field(default_factory=dict)
     reason: str = ""
     reason_code: int = 0
 
@@ -82,7 +82,7 @@ class OutcomeRecord(StrictConfig):
     vacuum_pa: tuple[float, ...]
     lifted_weight_n: float
     duration_s: float
-    truth: dict[str, Any] = {}
+    truth: dict[str, Any] = Field(default_factory=dict)
 
 
 class FailedPickRecord(StrictConfig):
@@ -121,7 +121,7 @@ class DecisionContext(StrictConfig):
     seed: int | None = None
     engine: str = ""
     config_digest: str = ""
-    thresholds: dict[str, float] = {}
+    thresholds: dict[str, float] = Field(default_factory=dict)
     tool: ToolRecord = ToolRecord.of(ToolConfig())
 
     @property
@@ -152,7 +152,7 @@ class Decision(StrictConfig):
     outcome: OutcomeRecord | None = None
     timings_ms: dict[str, float]
     flags: tuple[str, ...] = ()
-    images: dict[str, str] = {}
+    images: dict[str, str] = Field(default_factory=dict)
 
     @property
     def chosen(self) -> CandidateRecord | None:
@@ -235,7 +235,7 @@ def _worth_keeping(rejected: tuple[Rejected, ...]) -> list[Rejected]:
 
 
 def _number(value: float) -> float:
-    """Six significant digits: enough for every figure in a record, and a third of the bytes. Not-finite becomes ±1e30."""
+    """Six significant digits: enough for every figure, and a third of the bytes. NaN becomes 0, infinity ±1e30."""
     value = float(value)
     if not math.isfinite(value):
         return 0.0 if math.isnan(value) else math.copysign(1e30, value)

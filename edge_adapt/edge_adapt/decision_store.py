@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -45,12 +46,12 @@ class DecisionLog:
 class DecisionStore:
     """Appends records; one line is flushed and fsynced per record, so that a power cut costs at most the last one.
 
-    After a failed write the store latches off: the file is cut back to its last whole record, the pick's images are removed
-    and every later ``append`` is refused with the first failure's reason. Owned by one thread of one process.
+    After a failed write the store latches off: the file is cut back to its last whole record, the pick's images are
+    removed and every later ``append`` is refused with the first failure's reason. Owned by one thread of one process.
     """
 
     def __init__(self, folder: Path, *, fresh: bool = False) -> None:
-        """Open ``folder``'s records for appending, or start anew (``fresh``), which removes the records of an earlier run."""
+        """Open ``folder``'s records for appending; ``fresh`` removes those of an earlier run first."""
         self.folder = folder
         self.path = folder / RECORD_FILE
         self._failure: RobinError | None = None
@@ -70,7 +71,7 @@ class DecisionStore:
         return self._failure is None
 
     def append(self, decision: Decision, images: Mapping[str, bytes] | None = None) -> Decision:
-        """Write the images (file name -> encoded bytes), then the record that names them. Returns the record as written.
+        """Write the images (file name -> bytes), then the record that names them. Returns the record as written.
 
         Raises RobinError (DISK_FULL when there is no room), on this call and on every later one.
         """
@@ -104,10 +105,8 @@ class DecisionStore:
     def _cut_back(self) -> None:
         """Drop what a failed write left, on disk and in the stream's buffer."""
         os.truncate(self.path, self._end)
-        try:
+        with contextlib.suppress(OSError):
             self._stream.close()  # flushes the rest of the buffer, which fails again for the same reason
-        except OSError:
-            pass
         os.truncate(self.path, self._end)
 
     def close(self) -> None:
@@ -125,8 +124,8 @@ class DecisionStore:
 def read_decisions(path: Path) -> DecisionLog:
     """Read a record file, or the folder that holds one.
 
-    A cut-off last line is left out and reported in ``truncated``. Raises RobinError: INPUT_MISSING, INPUT_UNREADABLE, or
-    RECORD_INVALID naming the line that is no decision record.
+    A cut-off last line is left out and reported in ``truncated``. Raises RobinError: INPUT_MISSING, INPUT_UNREADABLE,
+    or RECORD_INVALID naming the line that is no decision record.
     """
     path = path / RECORD_FILE if path.is_dir() else path
     try:
@@ -144,7 +143,7 @@ def read_decisions(path: Path) -> DecisionLog:
 
 
 def find_decision(path: Path, decision_id: str) -> Decision:
-    """The record of that id in a file or folder. Raises RobinError as ``read_decisions`` and ``DecisionLog.find`` do."""
+    """The record of that id in a file or folder. Raises as ``read_decisions`` and ``DecisionLog.find`` do."""
     return read_decisions(path).find(decision_id)
 
 

@@ -37,7 +37,7 @@ def make_folder(folder: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` or leave it as it was. Raises RobinError (DISK_FULL, OPTION_INVALID) naming the file."""
+    """Replace ``path`` by ``data`` or leave it as it was. Raises RobinError (DISK_FULL, OPTION_INVALID) naming it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with aside.open("wb") as stream:

@@ -17,8 +17,11 @@ DEPTH_SCALE_M = 0.0001  # 0.1 mm per unit reaches 6.5 m: finer than the sensor, 
 
 
 def pick_images(frame: Frame, scene: Scene, after: Frame | None) -> dict[str, bytes]:
-    """File name -> bytes. color.png, depth.png and camera.json make an image folder that ``robin plan`` reads; labels.png
-    holds the predicted instance ids; after.png and after_depth.png the next frame, where there is one."""
+    """File name -> bytes.
+
+    color.png, depth.png and camera.json make an image folder that ``robin plan`` reads; labels.png holds the predicted
+    instance ids; after.png and after_depth.png are the next frame, where there is one.
+    """
     images = {
         "color.png": _png(frame.rgb),
         "depth.png": _png(depth_units(frame.depth)),

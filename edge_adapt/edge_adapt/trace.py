@@ -1,4 +1,4 @@
-"""One decision as text: why this parcel, why these cups, what else was weighed, what was ruled out, what became of it."""
+"""One decision as text: why this parcel and these cups, what else was weighed or ruled out, what became of it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def why_chosen(decision: Decision) -> tuple[str, ...]:
     if seen is not None:
         lines.append(
             f"Parcel {seen.id}, {seen.class_name.replace('_', ' ')} ({seen.class_probability:.0%}), "
-            f"{seen.visible_fraction:.0%} visible, detection {seen.detection:.0%}, mask quality {seen.mask_quality:.0%}."
+            f"{seen.visible_fraction:.0%} visible, detection {seen.detection:.0%}, mask {seen.mask_quality:.0%}."
         )
     parcels = len({c.instance for c in decision.candidates})
     score = f" with score {chosen.score:.4g}" if chosen.score is not None else ""

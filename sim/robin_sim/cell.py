@@ -129,8 +129,10 @@ class SimCell:
 
     def run_pile(self, seed: int, pile_index: int, max_attempts: int) -> Iterator[PickEvent]:
         """Pick one pile until it is empty, no grasp is found, one spot failed GIVE_UP_AFTER times in a row, or
-        ``max_attempts`` (at most the scenario's picks_per_pile) are done. The same (seed, pile_index) gives the same pile
-        whatever the planner."""
+        ``max_attempts`` (at most the scenario's picks_per_pile) are done.
+
+        The same (seed, pile_index) gives the same pile, whatever the planner.
+        """
         pile_rng, sensor_rng, physics_rng = np.random.default_rng([seed, pile_index]).spawn(3)
         start = draw_pile_start(self.config, self.cell, pile_rng)
         parcels = draw_parcels(pile_rng, start.parcel_count, self.config.mix)
@@ -176,10 +178,7 @@ class SimCell:
         self, look: _Look, pile: Pile, memory: FailureMemory, cell: CellConfig, pile_index: int, pick_index: int
     ) -> PickEvent:
         started = time.perf_counter()
-        if self._see is None:
-            scene = oracle_scene(pile, look.truth, look.frame.stamp_s)
-        else:
-            scene = self._see(look.frame)
+        scene = self._see(look.frame) if self._see else oracle_scene(pile, look.truth, look.frame.stamp_s)
         segmented = time.perf_counter()
         plan = self._planner(cell).plan(look.frame, scene, memory.failed)
         planned = time.perf_counter()

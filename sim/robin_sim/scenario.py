@@ -1,4 +1,4 @@
-"""Scenarios: what the simulated cell is confronted with. One YAML file each in ``scenarios/``; the file's name is its name."""
+"""Scenarios: what the simulated cell is confronted with. One YAML file each in ``scenarios/``, known by its name."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class CameraConfig(StrictConfig):
 class ScenarioConfig(StrictConfig):
     """What a pile is made of and how the cell looks at it.
 
-    containers, arrangements: weights by name, need not sum to 1. mix: the parcels. picks_per_pile: after so many attempts the
-    pile is replaced. faults: what is broken from the first pick on.
+    containers, arrangements: weights by name, need not sum to 1. mix: the parcels. picks_per_pile: after so many
+    attempts the pile is replaced. faults: what is broken from the first pick on.
     """
 
     description: str
-    containers: dict[str, float] = {"belt": 1.0}
-    arrangements: dict[str, float] = {"tumbled": 1.0}
+    containers: dict[str, float] = Field(default_factory=lambda: {"belt": 1.0})
+    arrangements: dict[str, float] = Field(default_factory=lambda: {"tumbled": 1.0})
     belt_parcels: CountRange = CountRange(least=5, most=60)
     tote_parcels: CountRange = CountRange(least=5, most=30)
     mix: ParcelMix = ParcelMix()

@@ -1,0 +1,240 @@
+"""One self-contained HTML report of recorded decisions: no external file, no framework; made to be read at 3 a.m."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from edge_adapt.decision import CandidateRecord, Decision
+from edge_adapt.decision_store import DecisionLog, read_decisions
+from edge_adapt.files import write_atomic
+from edge_adapt.report_figures import (
+    RESULT_COLOURS,
+    candidate_marks,
+    cup_diagram,
+    histogram,
+    image_uri,
+    mask_paths,
+    rate_bars,
+    read_coloured_depth,
+    read_labels,
+    read_rgb,
+    result_strip,
+    tool_footprint,
+)
+from edge_adapt.trace import REASON_TEXT, RESULT_TEXT, outcome_text, why_chosen
+from robin_perception.stats import percentiles, rate
+
+MAX_PICKS_WITH_IMAGES = 60  # about 200 kB each: the file stays small enough to mail
+RUNNERS_UP = 4
+RESULTS = tuple(RESULT_COLOURS)
+LABELS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi-pick", "wrong": "wrong parcel"}
+
+
+@dataclass(frozen=True)
+class PickCard:
+    """What the template shows of one decision; Markup fields are SVG or data URIs made here."""
+
+    decision: Decision
+    number: int
+    result: str
+    outcome: str
+    why: tuple[str, ...]
+    color: str
+    depth: str
+    after: str
+    masks: Markup
+    tool: Markup
+    marks: Markup
+    cups: Markup
+    columns: tuple[CandidateRecord, ...]
+    terms: tuple[tuple[str, tuple[str, ...]], ...]
+    rejected: tuple[tuple[str, str, int, tuple[CandidateRecord, ...]], ...]
+    truth: tuple[tuple[str, str], ...]
+
+
+def write_report(folder: Path, path: Path, results: Mapping[str, Any] | None = None, title: str = "") -> Path:
+    """Write the report of the records in ``folder`` to ``path``, whole or not at all. Returns ``path``.
+
+    results: a run's ``to_json()``, for picks per hour and what else the records do not hold. Beyond
+    MAX_PICKS_WITH_IMAGES picks only failures, and clean picks as far as the number allows, get images.
+    Raises RobinError: INPUT_MISSING, RECORD_INVALID, DISK_FULL.
+    """
+    log = read_decisions(folder)
+    write_atomic(path, render_report(log, results, title).encode())
+    return path
+
+
+def render_report(log: DecisionLog, results: Mapping[str, Any] | None = None, title: str = "") -> str:
+    """The report's HTML text."""
+    decisions = log.decisions
+    pictured = _pictured(decisions)
+    environment = Environment(
+        loader=PackageLoader("edge_adapt"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    cards = [_card(log.folder, i, d, i in pictured) for i, d in enumerate(decisions)]
+    first = decisions[0] if decisions else None
+    return environment.get_template("report.html.j2").render(
+        title=title or (f"Picks: {first.context.source}" if first else "No picks"),
+        made_at=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        first=first,
+        cards=cards,
+        truncated=log.truncated,
+        summary=_summary(decisions),
+        facts=_facts(decisions, results),
+        strip=Markup(result_strip([(d.decision_id, d.result) for d in decisions])),
+        by_class=_bars(decisions, _class_of),
+        by_arrangement=_bars(decisions, lambda d: _flag(d, "arrangement_")),
+        latency=Markup(histogram(_latencies(decisions), "ms")),
+        counts=Counter(d.result for d in decisions),
+        results=RESULTS,
+        colours=RESULT_COLOURS,
+        results_json=Markup(_script_json(results)) if results else "",
+    )
+
+
+def _script_json(values: Mapping[str, Any]) -> str:
+    """JSON that may stand inside a script element."""
+    return json.dumps(values).replace("<", "\\u003c")
+
+
+def _pictured(decisions: tuple[Decision, ...]) -> set[int]:
+    """Indices of the picks that get images: failures before clean ones, early before late."""
+    order = sorted(range(len(decisions)), key=lambda i: (decisions[i].result == "clean", i))
+    return set(order[:MAX_PICKS_WITH_IMAGES])
+
+
+def _summary(decisions: tuple[Decision, ...]) -> list[dict[str, Any]]:
+    attempts = sum(d.outcome is not None for d in decisions)
+    rows = []
+    for result in RESULTS:
+        of = len(decisions) if result == "infeasible" else attempts
+        found = rate(sum(d.result == result for d in decisions), of)
+        rows.append({"result": result, "label": LABELS.get(result, result), "text": RESULT_TEXT[result], **found})
+    return rows
+
+
+def _facts(decisions: tuple[Decision, ...], results: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Label and value pairs under the table."""
+    facts: list[tuple[str, str]] = []
+    if results is not None:
+        facts.append(("picks per hour", f"{results['picks_per_hour']:.0f}"))
+    times = percentiles(_latencies(decisions))
+    facts.append(("frame to plan", f"p50 {times['p50']:.0f} ms, p95 {times['p95']:.0f} ms"))
+    facts.append(("piles", str(len({d.context.pile for d in decisions}))))
+    if decisions:
+        first = decisions[0]
+        facts += [("model", first.model_id), ("engine", first.context.engine or "–"), ("planner", first.planner)]
+        facts.append(("seed", "–" if first.context.seed is None else str(first.context.seed)))
+        facts.append(("configuration", first.context.config_digest[:12] or "–"))
+    return facts
+
+
+def _latencies(decisions: tuple[Decision, ...]) -> list[float]:
+    return [d.timings_ms["frame_to_plan"] for d in decisions if "frame_to_plan" in d.timings_ms]
+
+
+def _bars(decisions: tuple[Decision, ...], group_of: Callable[[Decision], str]) -> Markup:
+    """Clean rate per group, of attempts."""
+    groups: dict[str, list[bool]] = {}
+    for decision in decisions:
+        if decision.outcome is not None and (group := group_of(decision)):
+            groups.setdefault(group, []).append(decision.result == "clean")
+    return Markup(rate_bars({name: rate(sum(hits), len(hits)) for name, hits in sorted(groups.items())}))
+
+
+def _class_of(decision: Decision) -> str:
+    chosen = decision.chosen
+    return next((i.class_name for i in decision.instances if chosen and i.id == chosen.instance), "")
+
+
+def _flag(decision: Decision, prefix: str) -> str:
+    return next((flag[len(prefix) :] for flag in decision.flags if flag.startswith(prefix)), "")
+
+
+def _card(folder: Path, number: int, decision: Decision, with_images: bool) -> PickCard:
+    images = _images(folder, decision) if with_images else {}
+    columns = _columns(decision)
+    chosen = decision.chosen
+    return PickCard(
+        decision=decision,
+        number=number + 1,
+        result=decision.result,
+        outcome=outcome_text(decision),
+        why=why_chosen(decision),
+        color=images.get("color", ""),
+        depth=images.get("depth", ""),
+        after=images.get("after", ""),
+        masks=Markup(images.get("masks", "")),
+        tool=Markup(tool_footprint(chosen, decision) if chosen is not None else ""),
+        marks=Markup(candidate_marks(decision)),
+        cups=Markup(cup_diagram(decision)),
+        columns=columns,
+        terms=_terms(columns),
+        rejected=_rejected(decision),
+        truth=_truth(decision),
+    )
+
+
+def _images(folder: Path, decision: Decision) -> dict[str, str]:
+    """Data URIs and mask outlines of the images that are there; a missing file leaves its place empty."""
+    from edge_adapt.recording import DEPTH_SCALE_M
+
+    found: dict[str, str] = {}
+    for name in ("color", "after"):
+        if name in decision.images and (rgb := read_rgb(folder / decision.images[name])) is not None:
+            found[name] = image_uri(rgb)
+    if "depth" in decision.images:
+        depth = read_coloured_depth(folder / decision.images["depth"], DEPTH_SCALE_M)
+        if depth is not None:
+            found["depth"] = image_uri(depth)
+    if "labels" in decision.images and (labels := read_labels(folder / decision.images["labels"])) is not None:
+        found["masks"] = mask_paths(labels, decision)
+    return found
+
+
+def _columns(decision: Decision) -> tuple[CandidateRecord, ...]:
+    """The chosen grasp and the best of each next parcel."""
+    columns = [] if decision.chosen is None else [decision.chosen]
+    for candidate in decision.candidates:
+        if len(columns) > RUNNERS_UP:
+            break
+        if all(candidate.instance != other.instance for other in columns):
+            columns.append(candidate)
+    return tuple(columns)
+
+
+def _terms(columns: tuple[CandidateRecord, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    names = dict.fromkeys(name for candidate in columns for name in candidate.terms)
+    return tuple((name, tuple(_figure(candidate.terms.get(name)) for candidate in columns)) for name in names)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _rejected(decision: Decision) -> tuple[tuple[str, str, int, tuple[CandidateRecord, ...]], ...]:
+    """(reason, its text, how many in all, those kept), most frequent first."""
+    groups = []
+    for reason, count in sorted(decision.rejected_counts.items(), key=lambda item: -item[1]):
+        kept = tuple(c for c in decision.rejected if c.reason == reason)
+        groups.append((reason, REASON_TEXT.get(reason, reason.lower()), count, kept))
+    return tuple(groups)
+
+
+def _truth(decision: Decision) -> tuple[tuple[str, str], ...]:
+    if decision.outcome is None:
+        return ()
+    return tuple((k, json.dumps(v)) for k, v in decision.outcome.truth.items() if v not in (None, "", [], {}))
