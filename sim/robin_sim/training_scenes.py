@@ -1,0 +1,230 @@
+"""One labelled scene for training or evaluation: what is drawn, how it is labelled, which strata it belongs to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from robin_grasp.tool import WorkspaceConfig, tote_workspace
+from robin_perception.config import StrictConfig
+from robin_perception.frame import Frame
+from robin_perception.image_folder import IGNORE_LABEL
+from robin_sim.cameras import CameraView, draw_camera, misplaced
+from robin_sim.model import Parcel, Pile, RenderedView
+from robin_sim.parcels import BASE_TRAINING_MIX, ParcelMix, draw_parcels
+from robin_sim.physics import UnstableSimulationError
+from robin_sim.piles import make_pile
+from robin_sim.render import draw_background, draw_lighting, render
+from robin_sim.sensor import draw_sensor, spoil
+
+_PILE_STREAM, _SCENE_STREAM = 0, 1
+_FLUSH_STEP_M = 0.010
+_FLUSH_SHARE = 0.3
+_OCCLUDED_BELOW = 0.7
+
+
+class DatasetConfig(StrictConfig):
+    """What a data set is drawn from. Shares are fractions of scenes.
+
+    image_sizes: (width, height, share). views_per_pile: how many consecutive scenes look at one pile, each with its own
+    camera, light and background and with some parcels from the top taken away; held-out sets use 1.
+    """
+
+    image_sizes: tuple[tuple[int, int, float], ...] = ((512, 384, 0.65), (512, 288, 0.35))
+    views_per_pile: int = Field(3, ge=1, le=10)
+    mix: ParcelMix = BASE_TRAINING_MIX
+    arrangements: dict[str, float] = Field(
+        default_factory=lambda: {"tumbled": 0.42, "flush": 0.22, "stacked": 0.14, "single_layer": 0.22}
+    )
+    parcels_min: int = Field(5, ge=1, le=60)
+    parcels_max: int = Field(60, ge=1, le=60)
+    tote_share: float = Field(0.3, ge=0, le=1)
+    tote_parcels_max: int = Field(25, ge=1, le=60)
+    same_texture_share: float = Field(0.15, ge=0, le=1, description="piles where most parcels repeat a design")
+    sparse_share: float = Field(0.025, ge=0, le=1, description="piles of no, one or two parcels")
+    pose_error_m: float = Field(0.0015, ge=0, le=0.05, description="sigma of the reported camera position")
+    pose_error_rad: float = Field(0.002, ge=0, le=0.1, description="sigma of the reported camera direction")
+    ignore_below_fraction: float = Field(0.10, ge=0, le=1)
+    ignore_below_px: float = Field(80.0, ge=0, description="visible pixels of a picture 512 columns wide")
+
+    @field_validator("image_sizes")
+    @classmethod
+    def _sizes(cls, value: tuple[tuple[int, int, float], ...]) -> tuple[tuple[int, int, float], ...]:
+        if not value or any(w < 64 or h < 48 or w > 4096 or h > 4096 or share <= 0 for w, h, share in value):
+            raise ValueError("each size is (width 64..4096, height 48..4096, share > 0)")
+        return value
+
+
+FULL_SIZES = ((1280, 720, 0.6), (640, 480, 0.4))
+
+
+@dataclass(frozen=True)
+class LabelledScene:
+    """frame: what the camera delivers. labels uint16 [H, W]: 0 background, 65535 ignore, else instance id. info: scene.json."""
+
+    frame: Frame
+    labels: NDArray[np.uint16]
+    info: dict[str, object]
+
+
+def pile_rng(seed: int, group: int) -> np.random.Generator:
+    """The generator that the pile of ``group`` is drawn from."""
+    return np.random.default_rng([seed, _PILE_STREAM, group])
+
+
+def scene_rng(seed: int, index: int) -> np.random.Generator:
+    """The generator that camera, light, background and noise of scene ``index`` are drawn from."""
+    return np.random.default_rng([seed, _SCENE_STREAM, index])
+
+
+def draw_workspace(rng: np.random.Generator, config: DatasetConfig) -> WorkspaceConfig:
+    """A belt or a tote, of about the usual size."""
+    stretch = rng.uniform(0.85, 1.15, 2)
+    if rng.random() < config.tote_share:
+        tote = tote_workspace()
+        size = (float(tote.size_m[0] * stretch[0]), float(tote.size_m[1] * stretch[1]))
+        return tote.model_copy(update={"size_m": size, "wall_height_m": float(rng.uniform(0.12, 0.30))})
+    belt = WorkspaceConfig()
+    return belt.model_copy(update={"size_m": (float(belt.size_m[0] * stretch[0]), float(belt.size_m[1] * stretch[1]))})
+
+
+def draw_pile(rng: np.random.Generator, config: DatasetConfig) -> Pile:
+    """Workspace, parcels and arrangement; simulated to rest. An unstable simulation is drawn again."""
+    workspace = draw_workspace(rng, config)
+    names = sorted(config.arrangements)
+    weights = np.array([config.arrangements[name] for name in names])
+    arrangement = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+    top = min(config.parcels_max, config.tote_parcels_max) if workspace.container == "tote" else config.parcels_max
+    low = min(config.parcels_min, top)
+    count = round(math.exp(rng.uniform(math.log(low), math.log(top))))
+    if rng.random() < config.sparse_share:
+        count = int(rng.integers(0, 3))
+    mix = config.mix
+    if rng.random() < config.same_texture_share:
+        mix = mix.model_copy(update={"twin_fraction": 0.85})
+    while True:
+        try:
+            return make_pile(rng, draw_parcels(rng, count, mix), workspace, arrangement)
+        except UnstableSimulationError:
+            continue
+
+
+def thinned(pile: Pile, rng: np.random.Generator, share: float) -> Pile:
+    """The pile without up to ``share`` of its parcels, taken from where nothing lies on them."""
+    if not pile.parcels or share <= 0:
+        return pile
+    low, high = _boxes(pile)
+    overlap = np.all((low[:, None, :2] < high[None, :, :2]) & (low[None, :, :2] < high[:, None, :2]), axis=2)
+    above = high[None, :, 2] > high[:, None, 2]
+    free = np.flatnonzero(~(overlap & above & ~np.eye(len(low), dtype=bool)).any(axis=1))
+    gone = rng.permutation(free)[: round(share * len(pile.parcels))]
+    keep = np.setdiff1d(np.arange(len(pile.parcels)), gone)
+    parcels = tuple(pile.parcels[i] for i in keep)
+    return Pile(parcels, pile.poses[keep], pile.workspace, pile.arrangement, pile.tags)
+
+
+def _boxes(pile: Pile) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Axis-aligned bounds in base_link, float64 [N, 3] each."""
+    half = 0.5 * np.array([p.size_m for p in pile.parcels])
+    reach = np.einsum("nij,nj->ni", np.abs(pile.poses[:, :3, :3]), half)
+    return pile.poses[:, :3, 3] - reach, pile.poses[:, :3, 3] + reach
+
+
+def draw_scene(pile: Pile, seed: int, index: int, config: DatasetConfig) -> LabelledScene:
+    """Scene ``index`` of the data set, looking at the pile of its group."""
+    rng = scene_rng(seed, index)
+    view_number = index % config.views_per_pile
+    pile = thinned(pile, rng, min(0.6, view_number * rng.uniform(0.08, 0.25)))
+    shares = np.array([size[2] for size in config.image_sizes])
+    width, height, _ = config.image_sizes[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    camera = draw_camera(rng, pile.workspace, width, height)
+    background = draw_background(rng, pile.workspace)
+    view = render(pile, camera, draw_lighting(rng), background)
+    error_m, error_rad = abs(rng.normal(0, config.pose_error_m)), abs(rng.normal(0, config.pose_error_rad))
+    frame = spoil(view, misplaced(camera, rng, error_m, error_rad), rng, draw_sensor(rng))
+    return label_scene(pile, view, camera, frame, config, {"seed": seed, "index": index, "background": background.kind})
+
+
+def label_scene(
+    pile: Pile,
+    view: RenderedView,
+    camera: CameraView,
+    frame: Frame,
+    config: DatasetConfig,
+    origin: dict[str, object],
+) -> LabelledScene:
+    """Labels with barely visible parcels set to ignore, and scene.json with every labelled instance and its strata."""
+    area = np.bincount(view.labels.reshape(-1), minlength=len(pile.parcels) + 1)[1:]
+    needed = config.ignore_below_px * (camera.width / 512.0) ** 2
+    kept = (view.visible_fraction >= config.ignore_below_fraction) & (area >= needed)
+    lookup = np.concatenate([[0], np.where(kept, np.arange(1, len(kept) + 1), IGNORE_LABEL)]).astype(np.uint16)
+    labels = lookup[view.labels]
+    pairs = neighbours(view.labels, camera.heights(view.depth, pile.workspace.belt_z_m))
+    instances = []
+    for i in np.flatnonzero(kept):
+        parcel, strata = pile.parcels[i], []
+        touching = pairs.get(int(i) + 1, {})
+        if any(level for level in touching.values()):
+            strata.append("flush")
+        if any(same_design(parcel, pile.parcels[j - 1]) for j in touching):
+            strata.append("same_texture")
+        if view.visible_fraction[i] < _OCCLUDED_BELOW:
+            strata.append("occluded")
+        instances.append(
+            {
+                "id": int(i) + 1,
+                "kind": parcel.kind.value,
+                "variant": parcel.variant,
+                "visible_fraction": round(float(view.visible_fraction[i]), 4),
+                "strata": strata,
+            }
+        )
+    found = {stratum for instance in instances for stratum in instance["strata"]}  # type: ignore[attr-defined]
+    info = {
+        **origin,
+        "arrangement": pile.arrangement,
+        "container": pile.workspace.container,
+        "strata": sorted(found) if instances else ["empty"],
+        "instances": instances,
+    }
+    return LabelledScene(frame, labels, info)
+
+
+def same_design(a: Parcel, b: Parcel) -> bool:
+    """Whether two parcels carry the same print: copies of one design share their texture."""
+    return a.material.albedo is b.material.albedo
+
+
+def neighbours(labels: NDArray[np.uint16], height_m: NDArray[np.float32]) -> dict[int, dict[int, bool]]:
+    """For each label, the labels that it shares a boundary with, and whether the two are flush there.
+
+    Pixels three apart (in a picture 512 columns wide) are compared, so that a gap of a pixel or two still counts as touching.
+    Flush: on at least 30 % of the boundary the heights differ by less than 10 mm.
+    """
+    offset = max(1, round(3 * labels.shape[1] / 512))
+    least = 6 * offset
+    codes, level = [], []
+    for axis in (0, 1):
+        a = [slice(None), slice(None)]
+        b = [slice(None), slice(None)]
+        a[axis], b[axis] = slice(None, -offset), slice(offset, None)
+        first, second = labels[tuple(a)], labels[tuple(b)]
+        meet = (first != second) & (first > 0) & (second > 0)
+        low, high = np.minimum(first[meet], second[meet]), np.maximum(first[meet], second[meet])
+        codes.append(low.astype(np.int64) * 65536 + high)
+        level.append(np.abs(height_m[tuple(a)][meet] - height_m[tuple(b)][meet]) < _FLUSH_STEP_M)
+    pair, inverse, count = np.unique(np.concatenate(codes), return_inverse=True, return_counts=True)
+    flush_px = np.bincount(inverse, np.concatenate(level), minlength=len(pair))
+    result: dict[int, dict[int, bool]] = {}
+    for code, total, flat in zip(pair.tolist(), count.tolist(), flush_px.tolist(), strict=True):
+        if total < least:
+            continue
+        i, j = divmod(code, 65536)
+        flush = flat >= max(_FLUSH_SHARE * total, least)
+        result.setdefault(i, {})[j] = flush
+        result.setdefault(j, {})[i] = flush
+    return result
