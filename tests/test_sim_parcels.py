@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from robin_perception.scene import CLASSES
 from robin_sim.model import CollisionGeom, Parcel, ParcelKind
 from robin_sim.parcels import BASE_TRAINING_MIX, KIND_TABLES, UNSEEN_TAG, ParcelMix, draw_parcel, draw_parcels
 from robin_sim.parcels.draw import CARTON_EDGE_M
+from robin_sim.parcels.table import kinds_markdown, variants_markdown
 
 ALL_LOOKS = [(kind, v.name) for kind, table in KIND_TABLES.items() for v in table.variants]
 
@@ -89,7 +93,7 @@ def test_sizes_masses_and_collision_match_what_is_declared(kind: ParcelKind) -> 
         assert np.all(np.abs(high - size / 2) < 0.012) and np.all(np.abs(low + size / 2) < 0.012)
         c_low, c_high = _bounds(parcel.collision)
         assert np.all(c_high < high + 0.003) and np.all(c_low > low - 0.003)
-        assert (high - c_high)[2] < 0.010 and (c_low - low)[2] < 0.010
+        assert (high - c_high)[2] < 0.014 and (c_low - low)[2] < 0.014
         assert table.mass_kg[0] <= parcel.mass_kg <= table.mass_kg[1]
         assert np.all(np.abs(parcel.com_offset_m) < 0.2 * size + 1e-9)
         assert 0 <= parcel.porosity <= 1 and parcel.surface_roughness_m > 0 and parcel.compliance_m > 0
@@ -125,3 +129,20 @@ def test_named_variant_wins_over_the_mix_and_unknown_is_refused() -> None:
         ParcelMix(excluded_variants=("poly_bag/blakc",))
     with pytest.raises(ValueError, match="not all zero"):
         ParcelMix(kind_weights={ParcelKind.TUBE: 0.0})
+
+
+def test_documented_distributions_are_those_in_the_code() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "parcels.md").read_text()
+    assert kinds_markdown() in text
+    assert variants_markdown() in text
+
+
+def test_contact_sheet_shows_every_parcel(tmp_path: Path) -> None:
+    pytest.importorskip("open3d")
+    from robin_sim.parcels import sheet
+
+    sheet.main([str(tmp_path / "sheet.png"), "--count", "5", "--seed", "2"])
+    image = cv2.imread(str(tmp_path / "sheet.png"))
+    assert image is not None and image.shape == (2 * 254, 4 * 480, 3)
+    with pytest.raises(RobinError):
+        sheet.main([str(tmp_path / "none" / "sheet.png"), "--count", "1"])

@@ -101,7 +101,7 @@ _MATT, _SATIN, _GLOSS = Uniform(0.75, 0.95), Uniform(0.45, 0.7), Uniform(0.15, 0
 
 KIND_TABLES: dict[ParcelKind, KindTable] = {
     ParcelKind.CARTON: KindTable(
-        # x is drawn; y and z come as ratios to x and y, then every edge is clipped to 0.08 .. 0.40 m.
+        # x is drawn; y and z come as ratios to x and y, then every edge is clipped to 0.06 .. 0.40 m.
         size_m=(LogNormal(0.24, 0.32, 0.10, 0.40), Uniform(0.50, 0.98), LogNormal(0.62, 0.35, 0.25, 1.15)),
         fill=1.0,
         density_kgpm3=LogNormal(130.0, 0.50, 30.0, 450.0),

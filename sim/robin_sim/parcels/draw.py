@@ -21,7 +21,7 @@ from robin_sim.parcels.distributions import (
 )
 from robin_sim.parcels.textures import draw_texture
 
-CARTON_EDGE_M = (0.08, 0.40)
+CARTON_EDGE_M = (0.06, 0.40)
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,9 @@ def _draw_size(rng: np.random.Generator, kind: ParcelKind, table: KindTable) -> 
     x, y, z = (d.draw(rng) for d in table.size_m)
     if kind is ParcelKind.CARTON:
         low, high = CARTON_EDGE_M
-        y = float(np.clip(x * y, low, high))
-        return x, y, float(np.clip(y * z, low, high))
+        # The floor is drawn, so that no single edge length is common.
+        y = min(max(x * y, rng.uniform(low, 1.4 * low)), high)
+        return x, float(y), float(min(max(y * z, rng.uniform(low, 1.4 * low)), high))
     if kind is ParcelKind.TUBE:
         return x, y, y
     return (x, y, z) if x >= y else (y, x, z)
@@ -134,13 +135,13 @@ def _profile(rng: np.random.Generator, design: _Design) -> shapes.PillowProfile:
             plateau=rng.uniform(2.5, 7), shoulder=rng.uniform(0.5, 0.9), hem_share=rng.uniform(0.04, 0.10),
             pull_in=rng.uniform(0.0, 0.03), bow_m=rng.uniform(0.0, 0.004), crease_m=rng.uniform(0.0004, 0.0014),
             crease_count=int(rng.integers(6, 18)), lump_m=rng.uniform(0.02, 0.14) * height,
-            bottom_share=rng.uniform(0.35, 0.5),
+            bottom_share=rng.uniform(0.35, 0.5), lean=rng.uniform(0, 0.12), hem_wave_m=rng.uniform(0.0, 0.002),
         )  # fmt: skip
     return shapes.PillowProfile(
         plateau=rng.uniform(2.2, 8), shoulder=rng.uniform(0.45, 0.85), hem_share=rng.uniform(0.04, 0.16),
-        pull_in=rng.uniform(0.0, 0.06), bow_m=rng.uniform(0.0, 0.005), crease_m=rng.uniform(0.001, 0.0035),
-        crease_count=int(rng.integers(14, 36)), lump_m=rng.uniform(0.04, 0.22) * height,
-        bottom_share=rng.uniform(0.35, 0.5),
+        pull_in=rng.uniform(0.01, 0.09), bow_m=rng.uniform(0.0, 0.005), crease_m=rng.uniform(0.0015, 0.0045),
+        crease_count=int(rng.integers(18, 45)), lump_m=rng.uniform(0.05, 0.22) * height,
+        bottom_share=rng.uniform(0.35, 0.5), lean=rng.uniform(0, 0.25), hem_wave_m=rng.uniform(0.0, 0.006),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,11 +47,10 @@ def grain(h: int, w: int, cell_px: float, rng: np.random.Generator) -> NDArray[n
     return np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
-def shade(img: Image, field: NDArray[np.float32]) -> None:
-    """Add a brightness field, sRGB levels, float32 [h, w]."""
-    levels = np.rint(field)[..., None] + img
-    np.clip(levels, 0, 255, out=levels)
-    img[...] = levels.astype(np.uint8)
+def shade(img: Image, field: NDArray[np.floating[Any]]) -> None:
+    """Add a brightness field, sRGB levels, float [h, w]."""
+    levels = np.rint(field).astype(np.int16)
+    cv2.add(img, cv2.merge([levels, levels, levels]), dst=img, dtype=cv2.CV_8U)
 
 
 def paste(img: Image, patch: Image, x: int, y: int) -> None:

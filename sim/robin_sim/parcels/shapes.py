@@ -6,7 +6,9 @@ Every generator returns the mesh with uv into the parcel's atlas, and the collis
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,22 +25,25 @@ class Shape:
     collision: tuple[CollisionGeom, ...]
 
 
-def _quads_to_triangles(ids: NDArray[np.int64], uv: Floats, flip: bool) -> tuple[NDArray[np.int64], Floats]:
-    """Grid of vertex ids [m, n] with uv [m, n, 2] -> triangles [2(m-1)(n-1), 3] and their corner uv.
+@lru_cache(maxsize=512)
+def _grid_topology(m: int, n: int, flip: bool) -> NDArray[np.int64]:
+    """Triangles [2(m-1)(n-1), 3] over a raveled m x n grid.
 
     Diagonals run from the grid's corners to its middle, so that no triangle of a sheet lies on the border alone.
     """
-    corners = ((0, 0), (1, 0), (1, 1), (0, 1))
-    m, n = ids.shape
-    quad_ids = np.stack([ids[i : m - 1 + i, j : n - 1 + j] for i, j in corners], axis=-1).reshape(-1, 4)
-    quad_uv = np.stack([uv[i : m - 1 + i, j : n - 1 + j] for i, j in corners], axis=-2).reshape(-1, 4, 2)
+    index = np.arange(m * n).reshape(m, n)
+    quads = np.stack([index[i : m - 1 + i, j : n - 1 + j] for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))], axis=-1)
     i, j = np.meshgrid(np.arange(m - 1) * 2 < m - 1, np.arange(n - 1) * 2 < n - 1, indexing="ij")
-    triangles, corner_uv = [], []
-    for rows, order in (((i == j).ravel(), [[0, 1, 2], [0, 2, 3]]), ((i != j).ravel(), [[0, 1, 3], [1, 2, 3]])):
-        pick = [o[::-1] for o in order] if flip else order
-        triangles.append(quad_ids[rows][:, pick].reshape(-1, 3))
-        corner_uv.append(quad_uv[rows][:, pick].reshape(-1, 3, 2))
-    return np.concatenate(triangles), np.concatenate(corner_uv)
+    falling = quads[i == j][:, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3)
+    rising = quads[i != j][:, [[0, 1, 3], [1, 2, 3]]].reshape(-1, 3)
+    triangles = np.concatenate([falling, rising])
+    return np.ascontiguousarray(triangles[:, ::-1]) if flip else triangles
+
+
+def _quads_to_triangles(ids: NDArray[np.int64], uv: Floats, flip: bool) -> tuple[NDArray[np.int64], Floats]:
+    """Grid of vertex ids [m, n] with uv [m, n, 2] -> triangles [2(m-1)(n-1), 3] and their corner uv."""
+    topology = _grid_topology(*ids.shape, flip)
+    return ids.ravel()[topology], uv.reshape(-1, 2)[topology]
 
 
 def _mesh(vertices: Floats, parts: list[tuple[NDArray[np.int64], Floats]]) -> Mesh:
@@ -73,9 +78,13 @@ def _carton_displacement(points: Floats, size: Floats, rng: np.random.Generator)
         dome = (1 - unit[:, b] ** 2) * (1 - unit[:, c] ** 2)
         for sign in (1.0, -1.0):
             on_face = np.abs(unit[:, axis] - sign) < 1e-9
-            bulge = np.clip(rng.normal(0.006, 0.009), -0.014, 0.024) * span
-            wave = rng.normal(0, 0.0012) * np.sin(np.pi * unit[:, b] * rng.integers(1, 3) + rng.uniform(0, 6.28))
-            offset[:, axis] += on_face * sign * dome * (min(bulge, 0.006) + wave)
+            bulge = np.clip(rng.normal(0.009, 0.014), -0.02, 0.035) * span
+            wave = (
+                rng.normal(0, 0.0012)
+                * min(1.0, span / 0.18)
+                * np.sin(np.pi * unit[:, b] * rng.integers(1, 3) + rng.uniform(0, 6.28))
+            )
+            offset[:, axis] += on_face * sign * dome * (min(bulge, 0.007) + wave)
             if axis == 2:
                 seam = on_face & (np.abs(points[:, 1]) < 1e-9)
                 offset[:, 2] -= seam * sign * rng.uniform(0.0, 0.0009)
@@ -166,7 +175,8 @@ class PillowProfile:
     plateau: p, larger is flatter on top. shoulder: q. hem_share: share of each half edge that is flat seam.
     pull_in: how far the edges' middles are drawn inwards, as a share of the half edge. bow: bend of the whole sheet.
     crease: depth of sharp crinkle ridges; crease_count of them. lump: amplitude of soft contents showing through.
-    bottom_share: how much of the height hangs below the hem plane.
+    bottom_share: how much of the height hangs below the hem plane. lean: how unevenly the filling lies. hem_wave: how
+    far the seam's edge curls up and down.
     """
 
     plateau: float
@@ -178,6 +188,8 @@ class PillowProfile:
     crease_count: int
     lump_m: float
     bottom_share: float
+    lean: float = 0.0
+    hem_wave_m: float = 0.0
 
 
 _PILLOW_CELLS = 28
@@ -187,6 +199,11 @@ def _pillow_knots() -> Floats:
     """[-1, 1], denser towards both ends where a pillow's shoulder is."""
     t = np.linspace(-1, 1, _PILLOW_CELLS + 1)
     return np.sign(t) * (1 - (1 - np.abs(t)) ** 1.5)
+
+
+def _wave(t: Floats, rng: np.random.Generator) -> Floats:
+    """Phase of a wave of a random half to one and a half periods along t."""
+    return t * rng.uniform(1.6, 5.0) + rng.uniform(0, 6.28)
 
 
 def _lumps(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
@@ -224,12 +241,14 @@ def pillow(size_m: tuple[float, float, float], profile: PillowProfile, atlas: At
     hx, hy, height = size_m[0] / 2, size_m[1] / 2, size_m[2]
     knots = _pillow_knots()
     u, v = np.meshgrid(knots, knots, indexing="ij")
-    rise = _rise(u, v, profile)
-    x = u * hx * (1 - profile.pull_in * rng.uniform(0.5, 1.0) * (1 - v**2))
-    y = v * hy * (1 - profile.pull_in * rng.uniform(0.5, 1.0) * (1 - u**2))
+    rise = _rise(u, v, profile) * (1 + profile.lean * (rng.uniform(-1, 1) * u + rng.uniform(-1, 1) * v))
+    x = u * hx * (1 - profile.pull_in * rng.uniform(0.3, 1.0) * (1 - v**2) * (1 + 0.5 * np.sin(_wave(v, rng))))
+    y = v * hy * (1 - profile.pull_in * rng.uniform(0.3, 1.0) * (1 - u**2) * (1 + 0.5 * np.sin(_wave(u, rng))))
     inner = (1 - u**6) * (1 - v**6)
     bow_axis = u if rng.random() < 0.7 else v
     bow = profile.bow_m * rng.uniform(-1, 1) * (bow_axis**2 - 0.33) + profile.bow_m * rng.uniform(-0.4, 0.4) * u * v
+    hem = np.maximum(np.abs(u), np.abs(v)) ** 8
+    bow = bow + profile.hem_wave_m * hem * np.sin(_wave(u, rng)) * np.cos(_wave(v, rng))
     sheets = []
     for sign, share in ((1.0, 1 - profile.bottom_share), (-1.0, profile.bottom_share)):
         lump = profile.lump_m * _lumps(u, v, rng) * rise
@@ -318,7 +337,9 @@ def tube(size_m: tuple[float, float, float], atlas: Atlas, rng: np.random.Genera
         triangles, points = plug
         vertices.append(points)
         parts.append((triangles, atlas.to_uv(name, corner_uv[..., 0], corner_uv[..., 1])))
-    geom = CollisionGeom("cylinder", (radius, length / 2, 0.0), (0.0, 0.0, 0.0), (np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0))
+    geom = CollisionGeom(
+        "cylinder", (float(r.mean()), length / 2, 0.0), (0.0, 0.0, 0.0), (math.sqrt(0.5), 0.0, math.sqrt(0.5), 0.0)
+    )
     return Shape(_mesh(np.concatenate(vertices), parts), (geom,))
 
 

@@ -80,35 +80,40 @@ def _sparse_print(face: Image, base: Colour, rng: np.random.Generator) -> None:
 
 
 def _carton(img: Image, variant: Variant, atlas: Atlas, base: Colour, rng: np.random.Generator) -> None:
-    faces = list(atlas.rectangles)
-    if variant.name in ("printed", "full_print", "giftwrap"):
-        palette = _palette(variant, base, rng)
-        full = variant.name != "printed"
-        for name in faces:
-            face = np.ascontiguousarray(atlas.view(img, name))
-            if full:
-                ink.print_all_over(face, palette, rng)
-            if variant.name == "giftwrap":
-                ink.snowflakes(face, ink.jitter((245, 240, 225), rng, 6), rng)
-            elif rng.random() < 0.8:
-                _sparse_print(face, base, rng)
-            atlas.view(img, name)[...] = face
-    elif rng.random() < 0.45:
-        name = faces[int(rng.integers(len(faces)))]
-        face = np.ascontiguousarray(atlas.view(img, name))
-        _sparse_print(face, base, rng)
-        atlas.view(img, name)[...] = face
-    if variant.name == "giftwrap":
+    palette = _palette(variant, base, rng)
+    if variant.name == "giftwrap":  # one paper around all faces
+        ink.print_all_over(img, palette, rng)
+        ink.snowflakes(img, ink.jitter((245, 240, 225), rng, 6), rng)
         _ribbon(img, atlas, rng)
-    elif variant.name == "foil":
-        ink.crinkles(img, 30, 20.0, rng)
     else:
-        _seams_and_tape(img, atlas, base, rng)
+        _print_faces(img, variant, atlas, palette, rng)
+        if variant.name == "foil":
+            ink.crinkles(img, 30, 20.0, rng)
+        else:
+            _seams_and_tape(img, atlas, base, rng)
     _paper(img, 1.0, rng)
     _edge_wear(img, atlas, rng)
     for name in ("top", "bottom", "y+", "x-"):
         if rng.random() < (0.6 if name == "top" else 0.15):
             _stick_label(atlas.view(img, name), atlas, rng)
+
+
+def _print_faces(
+    img: Image, variant: Variant, atlas: Atlas, palette: tuple[Colour, ...], rng: np.random.Generator
+) -> None:
+    """Full print on every face, or words and marks on most faces, or on one at times."""
+    everywhere = variant.name in ("printed", "full_print")
+    only = str(rng.choice(list(atlas.rectangles))) if rng.random() < 0.45 else ""
+    for name in atlas.rectangles:
+        sparse = rng.random() < 0.8 if everywhere else name == only
+        if variant.name != "full_print" and not sparse:
+            continue
+        face = np.ascontiguousarray(atlas.view(img, name))
+        if variant.name == "full_print":
+            ink.print_all_over(face, palette, rng)
+        if sparse:
+            _sparse_print(face, palette[0], rng)
+        atlas.view(img, name)[...] = face
 
 
 def _seams_and_tape(img: Image, atlas: Atlas, base: Colour, rng: np.random.Generator) -> None:
@@ -175,7 +180,7 @@ def _mailer(
         _bubbles(img, atlas, rng)
     if variant.name == "metallic":
         ink.crinkles(img, 60, 34.0, rng)
-        ink.shade(img, 14 * ink.grain(*img.shape[:2], 20, rng))
+        ink.shade(img, 14 * ink.grain(img.shape[0], img.shape[1], 20, rng))
     _paper(img, 0.8, rng)
     if padded:
         ink.crinkles(img, int(rng.integers(4, 18)), 9.0, rng)
