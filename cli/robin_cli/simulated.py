@@ -13,11 +13,11 @@ from edge_adapt.files import make_folder, write_atomic
 from edge_adapt.recording import pick_images
 from edge_adapt.report import write_report
 from robin_grasp.tool import CellConfig
+from robin_perception.stats import rate
 from robin_sim.cell import PickEvent
 from robin_sim.results import RESULT_KEYS, RunResult
 from robin_sim.run import DEFAULT_ENGINE, DEFAULT_PLANNER, Progress, run_scenario
 from robin_sim.scenario import Scenario, load_scenario
-from robin_perception.stats import rate
 
 REPORT_FILE = "report.html"
 RESULTS_FILE = "results.json"

@@ -18,13 +18,14 @@ from robin_grasp.plan import FailedPick, Grasp, Plan, Planner
 from robin_grasp.tool import CellConfig
 from robin_perception.frame import Frame
 from robin_perception.scene import Scene
+from robin_sim.backgrounds import draw_background
+from robin_sim.lighting import draw_lighting
 from robin_sim.model import Pile, RenderedView
 from robin_sim.oracle import dominant_parcel, oracle_scene
 from robin_sim.parcels import draw_parcels
 from robin_sim.pick import execute_pick
 from robin_sim.piles import make_pile
-from robin_sim.lighting import draw_lighting
-from robin_sim.render import draw_background, render
+from robin_sim.render import render
 from robin_sim.scenario import PileDraw, ScenarioConfig, draw_pile_start
 from robin_sim.sensor import SensorConfig, spoil
 
@@ -135,7 +136,7 @@ class SimCell:
         """
         pile_rng, sensor_rng, physics_rng = np.random.default_rng([seed, pile_index]).spawn(3)
         start = draw_pile_start(self.config, self.cell, pile_rng)
-        parcels = draw_parcels(pile_rng, start.parcel_count, self.config.mix)
+        parcels = draw_parcels(pile_rng, start.parcel_count, self.config.parcel_mix)
         pile = make_pile(pile_rng, parcels, start.workspace, start.arrangement)
         look_again = self._camera_of(start, pile_rng, sensor_rng)
         cell = self.cell.model_copy(update={"workspace": start.workspace})
@@ -169,8 +170,8 @@ class SimCell:
 
         def look(pile: Pile, stamp_s: float) -> _Look:
             view = render(pile, start.true_camera, lighting, background)
-            frame = spoil(view, start.true_camera, sensor_rng, self._sensor, self.config.faults)
-            return _Look(replace(frame, T_base_camera=start.camera.T_base_camera, stamp_s=stamp_s), view)
+            frame = spoil(view, start.camera, sensor_rng, self._sensor, self.config.faults, stamp_s)
+            return _Look(frame, view)
 
         return look
 

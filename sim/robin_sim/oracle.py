@@ -18,8 +18,8 @@ BOUNDARY_STRIDE = 4
 def oracle_scene(pile: Pile, view: RenderedView, stamp_s: float = 0.0) -> Scene:
     """Scene of the truly visible masks: every score 1, visible fraction as rendered, ids 1.. in parcel order.
 
-    view: at frame size. Parcels with fewer visible pixels than MIN_VISIBLE_PX (scaled to the frame's size) are left out, as
-    they are ignored in the labels that the network learns from.
+    view: at frame size. Parcels with fewer visible pixels than MIN_VISIBLE_PX (scaled to the frame's size) are left
+    out, as they are ignored in the labels that the network learns from.
     """
     height, width = view.labels.shape
     least_px = MIN_VISIBLE_PX * (height * width) / (512 * 384)

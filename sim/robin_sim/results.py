@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from robin_grasp.tool import mask_to_cups
-from robin_sim.cell import PickEvent
 from robin_perception.stats import percentiles, rate
+from robin_sim.cell import PickEvent
 
 RESULT_KEYS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi", "wrong": "wrong"}
 

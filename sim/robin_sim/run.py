@@ -9,21 +9,24 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from robin_grasp.plan import Planner
 from robin_grasp.registry import make_planner
-from robin_grasp.tool import CellConfig, mask_to_cups
+
+from robin_grasp.plan import Planner
+from robin_grasp.tool import CellConfig
+from robin_perception.engines.base import EngineConfig
 from robin_perception.errors import Code, RobinError
+from robin_perception.segmenter import load_segmenter
 from robin_sim.cell import PickEvent, SeeFrame, SimCell
-from robin_sim.results import PickSummary, RunResult
+from robin_sim.results import PickSummary, RunResult, summarize
 from robin_sim.scenario import Scenario, load_scenario
 
 DEFAULT_PLANNER = "robin"
-DEFAULT_ENGINE = "onnxruntime"
+DEFAULT_ENGINE = "auto"
 MASKS = ("predicted", "oracle")
 
 Capture = Callable[[PickEvent], Any]
@@ -97,10 +100,10 @@ def run_scenario(
 ) -> RunResult:
     """Run ``picks`` attempts of a scenario, closed loop.
 
-    Pile k draws from ``default_rng([seed, k])`` alone; piles count in order of k until ``picks`` attempts are made, so the
-    outcome does not depend on ``workers`` (measured times do). progress(done, of, latest result). ``on_captured`` gets, in
-    order, what ``capture`` made of each turn. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID and what loading the model,
-    engine and planner raise.
+    Pile k draws from ``default_rng([seed, k])`` alone and piles count in order of k until ``picks`` attempts are made,
+    so the outcome does not depend on ``workers`` (measured times do). progress(done, of, latest result).
+    ``on_captured`` gets, in order, what ``capture`` made of each turn. Raises RobinError: SCENARIO_UNKNOWN,
+    OPTION_INVALID and what loading the model, engine and planner raise.
     """
     if picks < 1:
         raise RobinError(Code.OPTION_INVALID, f"picks must be at least 1, got {picks}")
@@ -257,7 +260,7 @@ def _planner(name: str, cell: CellConfig) -> Planner:
 def _seer(spec: RunSpec) -> SeeFrame | None:
     if spec.masks == "oracle":
         return None
-    from robin_perception.segmenter import Segmenter
-
-    segmenter = Segmenter.from_bundle(spec.model, engine=spec.engine, threads=1)
-    return segmenter.segment
+    if spec.model is None:
+        raise RobinError(Code.MODEL_MISSING, "predicted masks need a model bundle; name one, or use oracle masks")
+    # One thread, no spinning: workers share the cores, and sums in another order would give other figures.
+    return load_segmenter(spec.model, spec.engine, engine_config=EngineConfig(intra_threads=1, spin=False)).segment

@@ -13,9 +13,9 @@ from pydantic import Field, field_validator, model_validator
 from robin_grasp.tool import CellConfig, WorkspaceConfig, tote_workspace
 from robin_perception.config import StrictConfig, load_config
 from robin_perception.errors import Code, RobinError
-from robin_sim.cameras import CameraView, hfov_of_aspect, intrinsics, look_at, misplaced, moved
+from robin_sim.cameras import CameraView, hfov_of_aspect, intrinsics, look_at, misplaced, true_camera
 from robin_sim.faults import Faults
-from robin_sim.parcels import ParcelMix
+from robin_sim.parcels import BASE_TRAINING_MIX, ParcelMix
 
 SCENARIO_FOLDER = Path(__file__).parent / "scenarios"
 ARRANGEMENTS = ("tumbled", "flush", "stacked", "single_layer")
@@ -57,8 +57,9 @@ class CameraConfig(StrictConfig):
 class ScenarioConfig(StrictConfig):
     """What a pile is made of and how the cell looks at it.
 
-    containers, arrangements: weights by name, need not sum to 1. mix: the parcels. picks_per_pile: after so many
-    attempts the pile is replaced. faults: what is broken from the first pick on.
+    containers, arrangements: weights by name, need not sum to 1. mix: the parcels; by default what base training may
+    know. picks_per_pile: after so many attempts the pile is replaced. faults: what is broken from the first pick on;
+    its unseen_packaging raises the mix's unseen_fraction.
     """
 
     description: str
@@ -66,7 +67,7 @@ class ScenarioConfig(StrictConfig):
     arrangements: dict[str, float] = Field(default_factory=lambda: {"tumbled": 1.0})
     belt_parcels: CountRange = CountRange(least=5, most=60)
     tote_parcels: CountRange = CountRange(least=5, most=30)
-    mix: ParcelMix = ParcelMix()
+    mix: ParcelMix = BASE_TRAINING_MIX
     camera: CameraConfig = CameraConfig()
     faults: Faults = Faults()
     picks_per_pile: int = Field(80, ge=1, le=200)
@@ -77,6 +78,12 @@ class ScenarioConfig(StrictConfig):
         if any(weight < 0 for weight in value.values()) or not sum(value.values()) > 0:
             raise ValueError("weights must be >= 0 and not all 0")
         return value
+
+    @property
+    def parcel_mix(self) -> ParcelMix:
+        """The mix with the unseen_packaging fault in it."""
+        unseen = max(self.mix.unseen_fraction, self.faults.unseen_packaging)
+        return self.mix.model_copy(update={"unseen_fraction": unseen})
 
     @model_validator(mode="after")
     def _names(self) -> ScenarioConfig:
@@ -158,8 +165,5 @@ def _draw_cameras(
     )
     K = intrinsics(settings.width, settings.height, hfov_of_aspect(settings.width, settings.height))
     believed = CameraView(settings.width, settings.height, K, pose)
-    true = misplaced(believed, rng, settings.calibration_error_m, settings.calibration_error_rad)
-    shift = config.faults.camera_shift
-    if shift.active:
-        true = moved(true, np.asarray(shift.translation_m), np.asarray(shift.rotation_rad))
-    return believed, true
+    off = misplaced(believed, rng, settings.calibration_error_m, settings.calibration_error_rad)
+    return believed, true_camera(off, config.faults)
