@@ -27,8 +27,8 @@ from robin_perception.frame import Frame
 from robin_perception.scene import Instance, Scene
 
 RECORD_VERSION = 1
-MAX_REJECTED = 40  # keeps a record of a 60-parcel pile below 50 kB; the counts by reason are always complete
-MAX_RANKED = 20
+MAX_REJECTED = 32  # keeps a record of a 60-parcel pile below 50 kB; the counts by reason are always complete
+MAX_RANKED = 12
 
 Vector3 = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
