@@ -1,0 +1,111 @@
+"""Checkpoints without pickle: tensors as safetensors, the rest as JSON, each folder written aside and renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from robin_perception.errors import Code, RobinError
+
+_TENSORS = "state.safetensors"
+_STATE = "state.json"
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_checkpoint(
+    folder: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
+    """Replace ``folder`` by a checkpoint of the network, its averaged copy, AdamW's moments and ``state``."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in (("network", network), ("average", average)):
+        tensors |= {f"{prefix}.{name}": value.detach().contiguous() for name, value in module.state_dict().items()}
+    for index, entry in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value).contiguous() for name, value in entry.items()}
+    aside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        save_file(tensors, str(aside / _TENSORS))
+        (aside / _STATE).write_text(json.dumps(state, indent=1))
+        for name in (_TENSORS, _STATE):
+            with (aside / name).open("rb+") as file:
+                os.fsync(file.fileno())
+    except OSError as exc:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise RobinError(Code.DISK_FULL, f"{folder}: {exc.strerror or exc}") from None
+    previous = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(previous, ignore_errors=True)
+    if folder.exists():
+        folder.rename(previous)
+    aside.rename(folder)
+    _sync_folder(folder.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint at ``folder``; or the one before it, if a run ended between the two renames."""
+    for candidate in (folder, folder.with_name(f".{folder.name}.old")):
+        if (candidate / _STATE).is_file() and (candidate / _TENSORS).is_file():
+            return candidate
+    return None
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    try:
+        state = json.loads((folder / _STATE).read_text())
+    except (OSError, ValueError) as exc:
+        raise RobinError(Code.INPUT_UNREADABLE, f"{folder / _STATE}: {str(exc).splitlines()[0]}") from None
+    if not isinstance(state, dict):
+        raise RobinError(Code.INPUT_UNREADABLE, f"{folder / _STATE}: expected a mapping")
+    return state
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(str(folder / _TENSORS))
+    except Exception as exc:  # safetensors raises its own untyped errors
+        raise RobinError(Code.INPUT_UNREADABLE, f"{folder / _TENSORS}: {str(exc).splitlines()[0]}") from None
+
+
+def load_module(folder: Path, module: nn.Module, prefix: str) -> None:
+    """Fill ``module`` with the tensors under ``prefix`` ("network" or "average")."""
+    _fill(module, _read_tensors(folder), prefix, folder)
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str, folder: Path) -> None:
+    own = {name.removeprefix(f"{prefix}."): v for name, v in tensors.items() if name.startswith(f"{prefix}.")}
+    try:
+        module.load_state_dict(own)
+    except RuntimeError:
+        raise RobinError(Code.MODEL_TENSOR_MISSING, f"{folder}: not a checkpoint of this network's shape") from None
+
+
+def load_checkpoint(
+    folder: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Restore everything ``save_checkpoint`` wrote; returns its ``state``."""
+    tensors = _read_tensors(folder)
+    _fill(network, tensors, "network", folder)
+    _fill(average, tensors, "average", folder)
+    entries: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            entries.setdefault(int(index), {})[key] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": entries, "param_groups": groups})
+    return read_state(folder)

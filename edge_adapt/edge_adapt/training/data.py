@@ -1,0 +1,224 @@
+"""Image folders packed once into flat binary files that training maps into memory: decoding PNGs each step costs a core.
+
+``<dataset>/packed/`` holds rgb.bin (uint8), depth.bin (uint16, quarter millimetres), labels.bin (uint8, 255 = ignore), all
+at the network's size, and index.jsonl with one line per scene. Data is appended first, the line last, so a broken run
+leaves at most a tail without a line, which the next pass overwrites. Scenes added since are picked up by packing again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_adapt.training.geometry import NETWORK_HEIGHT, NETWORK_WIDTH
+from robin_perception.errors import Code, RobinError
+from robin_perception.scene import CLASSES
+
+IGNORE = 255
+_IGNORE_ON_DISK = 65535
+_DEPTH_UNIT_M = 0.00025
+_SHAPE = (NETWORK_HEIGHT, NETWORK_WIDTH)
+_PIXELS = NETWORK_HEIGHT * NETWORK_WIDTH
+
+
+@dataclass(frozen=True)
+class SceneInstance:
+    """One labelled parcel: id in ``labels``, class index in CLASSES, visible fraction, name of its kind and variant."""
+
+    id: int
+    class_index: int
+    visible_fraction: float
+    variant: str
+
+
+@dataclass(frozen=True)
+class TrainingScene:
+    """Arrays at network size: rgb uint8 [384,512,3]; depth float32 [384,512] m; labels uint8 [384,512], 255 = ignore;
+    intrinsics float32 [4] fx fy cx cy; belt_plane float32 [4] (n, d)."""
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    intrinsics: NDArray[np.float32]
+    belt_plane: NDArray[np.float32]
+    instances: tuple[SceneInstance, ...]
+
+
+def letterbox_geometry(width: int, height: int) -> tuple[float, int, int, int, int]:
+    """Scale, new width, new height, left and top padding that fit a width x height image into the network's size."""
+    scale = min(NETWORK_WIDTH / width, NETWORK_HEIGHT / height)
+    new_width, new_height = round(width * scale), round(height * scale)
+    return scale, new_width, new_height, (NETWORK_WIDTH - new_width) // 2, (NETWORK_HEIGHT - new_height) // 2
+
+
+def _read_image(path: Path, flags: int) -> NDArray[Any]:
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: not a readable image")
+    return np.asarray(image)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as exc:
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
+    if not isinstance(values, dict):
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: expected a mapping")
+    return values
+
+
+def read_scene(folder: Path) -> TrainingScene:
+    """Decode one labelled image folder and letterbox it. Raises RobinError naming the file at fault."""
+    rgb: NDArray[Any] = cv2.cvtColor(_read_image(folder / "color.png", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    depth_units = _read_image(folder / "depth.png", cv2.IMREAD_UNCHANGED)
+    labels_wide = _read_image(folder / "labels.png", cv2.IMREAD_UNCHANGED)
+    camera = _read_json(folder / "camera.json")
+    scene = _read_json(folder / "scene.json")
+    height, width = rgb.shape[:2]
+    if depth_units.shape[:2] != (height, width) or labels_wide.shape[:2] != (height, width):
+        raise RobinError(Code.INPUT_SIZE_MISMATCH, f"{folder}: colour, depth and labels differ in size")
+    try:
+        fx, fy, cx, cy = (float(camera[key]) for key in ("fx", "fy", "cx", "cy"))
+        pose = np.asarray(camera["T_base_camera"], dtype=np.float64).reshape(4, 4)
+        instances = tuple(_instance(entry) for entry in scene["instances"])
+    except (KeyError, ValueError, TypeError) as exc:
+        raise RobinError(
+            Code.INPUT_UNREADABLE, f"{folder}: camera.json or scene.json lacks or misstates {exc}"
+        ) from None
+    depth = depth_units.astype(np.float32) * np.float32(camera.get("depth_scale", 0.001))
+    labels = np.where(labels_wide == _IGNORE_ON_DISK, IGNORE, np.minimum(labels_wide, IGNORE)).astype(np.uint8)
+    scale, new_width, new_height, left, top = letterbox_geometry(width, height)
+    if (new_width, new_height, left, top) != (width, height, 0, 0):
+        rgb = _fit(rgb, new_width, new_height, left, top, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        depth = _fit(depth, new_width, new_height, left, top, cv2.INTER_NEAREST)
+        labels = _fit(labels, new_width, new_height, left, top, cv2.INTER_NEAREST)
+    intrinsics = [fx * scale, fy * scale, (cx + 0.5) * scale - 0.5 + left, (cy + 0.5) * scale - 0.5 + top]
+    plane = np.array([*pose[2, :3], pose[2, 3]], dtype=np.float32)
+    return TrainingScene(rgb, depth, labels, np.array(intrinsics, dtype=np.float32), plane, instances)
+
+
+def _fit(image: NDArray[Any], width: int, height: int, left: int, top: int, interpolation: int) -> NDArray[Any]:
+    canvas = np.zeros((*_SHAPE, *image.shape[2:]), dtype=image.dtype)
+    canvas[top : top + height, left : left + width] = cv2.resize(image, (width, height), interpolation=interpolation)
+    return canvas
+
+
+def _instance(entry: dict[str, Any]) -> SceneInstance:
+    kind = str(entry["kind"])
+    variant = f"{kind}/{entry.get('variant', '')}"
+    return SceneInstance(int(entry["id"]), CLASSES.index(kind), float(entry["visible_fraction"]), variant)
+
+
+def scene_folders(dataset: Path) -> list[Path]:
+    """Finished scene folders by name; temporary ones (a dot or .tmp in the name) are left out."""
+    if not dataset.is_dir():
+        raise RobinError(Code.INPUT_MISSING, f"{dataset}: no such dataset folder")
+    return sorted(p for p in dataset.iterdir() if p.name.isdigit() and (p / "scene.json").is_file())
+
+
+class PackedDataset:
+    """Scenes of one dataset folder in memory-mapped files. One writer at a time; reading while writing is safe."""
+
+    def __init__(self, dataset: Path) -> None:
+        self.dataset = dataset
+        self.folder = dataset / "packed"
+        self.index: list[dict[str, Any]] = []
+        self._maps: tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint8]] | None = None
+        if self.folder.is_dir():
+            self._load()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def pack(self, limit: int | None = None) -> Iterator[int]:
+        """Append every finished scene that is not in yet; yields the count packed so far. ``limit`` caps this pass.
+
+        A folder that cannot be decoded raises RobinError. Call ``refresh`` afterwards to read the new scenes.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._load()
+        known = {entry["name"] for entry in self.index}
+        fresh = [folder for folder in scene_folders(self.dataset) if folder.name not in known][:limit]
+        if not fresh:
+            return
+        with (
+            _positioned(self.folder / "rgb.bin", len(self) * _PIXELS * 3) as rgb_file,
+            _positioned(self.folder / "depth.bin", len(self) * _PIXELS * 2) as depth_file,
+            _positioned(self.folder / "labels.bin", len(self) * _PIXELS) as labels_file,
+            (self.folder / "index.jsonl").open("a") as index_file,
+        ):
+            for count, folder in enumerate(fresh, start=1):
+                scene = read_scene(folder)
+                rgb_file.write(scene.rgb.tobytes())
+                quarter_mm = np.clip(np.rint(scene.depth / _DEPTH_UNIT_M), 0, 65535).astype(np.uint16)
+                depth_file.write(quarter_mm.tobytes())
+                labels_file.write(scene.labels.tobytes())
+                for file in (rgb_file, depth_file, labels_file):
+                    file.flush()
+                index_file.write(json.dumps(_index_entry(folder.name, scene)) + "\n")
+                index_file.flush()
+                yield count
+
+    def refresh(self) -> int:
+        """Read the index again and map the files at their present size; returns the number of scenes."""
+        self._load()
+        return len(self)
+
+    def _load(self) -> None:
+        path = self.folder / "index.jsonl"
+        if not path.is_file():
+            self.index, self._maps = [], None
+            return
+        text = path.read_text()
+        complete = text[: text.rfind("\n") + 1]
+        if len(complete) < len(text):
+            os.truncate(path, len(complete.encode()))
+        self.index = [json.loads(line) for line in complete.splitlines()]
+        self._maps = None
+
+    def _mapped(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint8]]:
+        if self._maps is None:
+            count = len(self)
+            self._maps = (
+                np.memmap(self.folder / "rgb.bin", np.uint8, "r", shape=(count, *_SHAPE, 3)),
+                np.memmap(self.folder / "depth.bin", np.uint16, "r", shape=(count, *_SHAPE)),
+                np.memmap(self.folder / "labels.bin", np.uint8, "r", shape=(count, *_SHAPE)),
+            )
+        return self._maps
+
+    def scene(self, position: int) -> TrainingScene:
+        rgb, depth, labels = self._mapped()
+        entry = self.index[position]
+        return TrainingScene(
+            rgb=np.array(rgb[position]),
+            depth=depth[position] * np.float32(_DEPTH_UNIT_M),
+            labels=np.array(labels[position]),
+            intrinsics=np.array(entry["intrinsics"], dtype=np.float32),
+            belt_plane=np.array(entry["belt_plane"], dtype=np.float32),
+            instances=tuple(SceneInstance(*row) for row in entry["instances"]),
+        )
+
+
+def _positioned(path: Path, offset: int) -> Any:
+    """Open for appending at ``offset``, dropping whatever a broken run left behind it."""
+    path.touch()
+    os.truncate(path, offset)
+    return path.open("ab")
+
+
+def _index_entry(name: str, scene: TrainingScene) -> dict[str, Any]:
+    return {
+        "name": name,
+        "intrinsics": [round(float(v), 6) for v in scene.intrinsics],
+        "belt_plane": [round(float(v), 8) for v in scene.belt_plane],
+        "instances": [[i.id, i.class_index, round(i.visible_fraction, 4), i.variant] for i in scene.instances],
+    }

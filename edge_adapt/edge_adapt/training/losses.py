@@ -1,0 +1,182 @@
+"""Training losses. Everything is float32, whatever the trunk ran in; ignored pixels carry no weight anywhere."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from edge_adapt.training.data import IGNORE
+from edge_adapt.training.head import (
+    COORDINATE_UNIT_PX,
+    STRIDE_DETAIL,
+    STRIDE_PEAK,
+    Head,
+    HeadOutputs,
+    expand_kernels,
+    grid_coordinates,
+    mask_planes,
+)
+from edge_adapt.training.targets import Batch
+from robin_perception.config import StrictConfig
+
+_NEAR_MARGIN = 0.35
+_NEAR_MARGIN_PX = 12.0
+
+
+class LossConfig(StrictConfig):
+    """Weights of the terms; far_weight: share of a background pixel far from the parcel in the mask's cross entropy;
+    edge_weight: extra share of a pixel at any parcel's edge; temperature: of the contrastive embedding loss."""
+
+    heat: float = Field(default=1.0, ge=0)
+    dice: float = Field(default=2.0, ge=0)
+    mask: float = Field(default=2.0, ge=0)
+    boundary: float = Field(default=0.5, ge=0)
+    offset: float = Field(default=2.0, ge=0)
+    quality: float = Field(default=0.3, ge=0)
+    visible: float = Field(default=0.5, ge=0)
+    classes: float = Field(default=0.5, ge=0)
+    embedding: float = Field(default=0.1, ge=0)
+    far_weight: float = Field(default=0.05, ge=0, le=1)
+    edge_weight: float = Field(default=3.0, ge=0)
+    temperature: float = Field(default=0.15, gt=0)
+
+
+def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Penalty-reduced focal loss on Gaussian targets (Law & Deng 2018), per centre; target 1 at centres, < 0 ignored."""
+    p = torch.sigmoid(logits)
+    positive = (target > 0.999).float()
+    valid = (target >= 0).float()
+    gain = F.logsigmoid(logits) * (1 - p).square() * positive
+    loss = F.logsigmoid(-logits) * p.square() * (1 - target.clamp(min=0)).pow(4) * (1 - positive) * valid
+    return -(gain + loss).sum() / positive.sum().clamp(min=1)
+
+
+def quarters(labels: Tensor) -> Tensor:
+    """labels uint8 [B,192,256] -> [B,4,96*128]: the four half-resolution pixels of every stride-4 cell."""
+    b, h, w = labels.shape
+    return labels.view(b, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3).reshape(b, 4, -1)
+
+
+def edge_map(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Stride-4 cells [B,1,96,128] whose surroundings hold more than one label; and where no ignored pixel is near."""
+    values = labels.float().unsqueeze(1)
+    highest = F.max_pool2d(values, 4, 2, 1)
+    lowest = -F.max_pool2d(-values, 4, 2, 1)
+    return (highest != lowest).float(), (highest != IGNORE).float()
+
+
+def boundary_loss(logits: Tensor, edges: Tensor, known: Tensor) -> Tensor:
+    """Cross entropy (edges count twice) plus Dice."""
+    weight = known * (1 + edges)
+    entropy = F.binary_cross_entropy_with_logits(logits, edges, reduction="none")
+    p = torch.sigmoid(logits) * known
+    edges = edges * known
+    dice = 1 - (2 * (p * edges).sum() + 1) / (p.square().sum() + edges.sum() + 1)
+    return (entropy * weight).sum() / weight.sum().clamp(min=1) + dice
+
+
+def offset_loss(offset: Tensor, batch: Batch, grid: Tensor) -> Tensor:
+    """Smooth L1 between the voted and the true centre on every labelled stride-4 cell, scaled units x 10."""
+    cells = batch.labels[:, 1::2, 1::2].flatten(1).long()
+    inside = ((cells > 0) & (cells != IGNORE)).float()
+    truth = torch.gather(batch.centres, 1, cells.unsqueeze(-1).expand(-1, -1, 2)).transpose(1, 2)
+    difference = F.smooth_l1_loss((offset.flatten(2) + grid) * 10, truth * 10, reduction="none", beta=0.5)
+    return (difference.sum(1) * inside).sum() / inside.sum().clamp(min=1)
+
+
+def contrastive_loss(embedding: Tensor, variant: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss (Khosla et al. 2020) on kind and variant."""
+    count = len(variant)
+    if count < 2:
+        return embedding.sum() * 0
+    similarity = embedding @ embedding.T / temperature
+    self_mask = torch.eye(count, dtype=torch.bool)
+    same = (variant[:, None] == variant[None, :]) & ~self_mask
+    log_share = similarity - torch.logsumexp(similarity.masked_fill(self_mask, -1e4), dim=1, keepdim=True)
+    partners = same.sum(1)
+    mean_log = (log_share * same).sum(1) / partners.clamp(min=1)
+    return -(mean_log * (partners > 0)).sum() / (partners > 0).sum().clamp(min=1)
+
+
+def _near_box(box: Tensor, grid_px: Tensor) -> Tensor:
+    """[P, N] float: 1 inside the parcel's box grown by a third."""
+    size = (box[:, 2:] - box[:, :2]) * _NEAR_MARGIN + _NEAR_MARGIN_PX
+    low, high = box[:, :2] - size, box[:, 2:] + size
+    x, y = grid_px[0], grid_px[1]
+    inside_x = (x >= low[:, 0:1]) & (x <= high[:, 0:1])
+    inside_y = (y >= low[:, 1:2]) & (y <= high[:, 1:2])
+    return (inside_x & inside_y).float()
+
+
+class Criterion:
+    """Total loss and its terms for one batch."""
+
+    def __init__(self, config: LossConfig) -> None:
+        self.config = config
+        self.grid = grid_coordinates(STRIDE_DETAIL)
+        self.peak_grid = grid_coordinates(STRIDE_PEAK)
+        self.grid_px = self.grid * COORDINATE_UNIT_PX + torch.tensor([[255.5], [191.5]])
+
+    def __call__(self, head: Head, outputs: HeadOutputs, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        c = self.config
+        edges, known = edge_map(batch.labels)
+        features = outputs.mask_features.float().flatten(2)
+        offset = outputs.offset.float().flatten(2)
+        terms = {
+            "heat": c.heat * focal_loss(outputs.heat[:, 0].float(), batch.heat),
+            "boundary": c.boundary * boundary_loss(outputs.boundary.float(), edges, known),
+            "offset": c.offset * offset_loss(offset, batch, self.grid),
+        }
+        if len(batch.cell):
+            terms |= self._parcel_terms(head, outputs.stride8.float(), features, offset, edges.flatten(1), batch)
+        total = torch.stack(list(terms.values())).sum()
+        return total, {name: float(value.detach()) for name, value in terms.items()}
+
+    def _parcel_terms(
+        self, head: Head, stride8: Tensor, features: Tensor, offset: Tensor, edges: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
+        c = self.config
+        rows = stride8.flatten(2).transpose(1, 2)[batch.image, batch.cell]
+        points = head.points(rows)
+        kernels = expand_kernels(points.kernel, self.peak_grid.T[batch.cell])
+        logits, target, weight = self._masks(kernels, features, offset, edges, batch)
+        valid = (weight > 0).float()
+        entropy = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="none")
+        entropy = (entropy.sum(1) / weight.sum(1).clamp(min=1)).mean()
+        p = torch.sigmoid(logits) * valid
+        dice = 1 - (2 * (p * target).sum(1) + 1) / (p.square().sum(1) + target.square().sum(1) + 1)
+        with torch.no_grad():
+            found, truth = (logits > 0).float() * valid, (target > 0.5).float()
+            both = (found * truth).sum(1)
+            overlap = both / (found.sum(1) + truth.sum(1) - both).clamp(min=1)
+        return {
+            "mask": c.mask * entropy,
+            "dice": c.dice * dice.mean(),
+            "quality": c.quality * F.binary_cross_entropy_with_logits(points.quality, overlap),
+            "visible": c.visible * (torch.sigmoid(points.visible) - batch.visible).abs().mean(),
+            "classes": c.classes * F.cross_entropy(points.classes, batch.class_index),
+            "embedding": c.embedding * contrastive_loss(points.embedding, batch.variant, c.temperature),
+        }
+
+    def _masks(
+        self, kernels: Tensor, features: Tensor, offset: Tensor, edges: Tensor, batch: Batch
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mask logits [P,N], covered share of every cell [P,N] (soft targets keep sub-cell edges), weights [P,N]."""
+        c = self.config
+        parts = quarters(batch.labels)
+        logits, targets = [], []
+        for image in range(len(features)):
+            chosen = batch.image == image
+            planes = mask_planes(features[image], offset[image], self.grid)
+            logits.append(kernels[chosen] @ planes)
+            hit = parts[image].unsqueeze(0) == batch.identity[chosen].to(torch.uint8).view(-1, 1, 1)
+            targets.append(hit.sum(1, dtype=torch.uint8).float() * 0.25)
+        order = torch.cat([torch.nonzero(batch.image == image)[:, 0] for image in range(len(features))])
+        inverse = torch.argsort(order)
+        near = _near_box(batch.box, self.grid_px)
+        share = c.far_weight + (1 - c.far_weight) * near
+        image_weight = (1 + c.edge_weight * edges) * (parts != IGNORE).all(1).float()
+        weight = share * image_weight[batch.image]
+        return torch.cat(logits)[inverse], torch.cat(targets)[inverse], weight
