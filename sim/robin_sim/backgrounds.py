@@ -114,7 +114,9 @@ def _belt(rng: np.random.Generator, workspace: WorkspaceConfig) -> tuple[list[Su
     across = workspace.size_m[0] if along_y else workspace.size_m[1]
     half = across / 2 + rng.uniform(0.0, 0.12)
     texture = make(rng, 448, 768)
-    material = Material(texture, float(np.clip(roughness + rng.normal(0, 0.08), 0.2, 1)), specular * rng.uniform(0.5, 1.2))
+    material = Material(
+        texture, float(np.clip(roughness + rng.normal(0, 0.08), 0.2, 1)), specular * rng.uniform(0.5, 1.2)
+    )
     parts = []
     for end in (-1.25, 1.25):
         a, b = min(end, 0.0), max(end, 0.0)
@@ -129,7 +131,9 @@ def _belt(rng: np.random.Generator, workspace: WorkspaceConfig) -> tuple[list[Su
     return parts, kind
 
 
-def _rails(rng: np.random.Generator, centre: tuple[float, float], z: float, half: float, along_y: bool) -> list[Surface]:
+def _rails(
+    rng: np.random.Generator, centre: tuple[float, float], z: float, half: float, along_y: bool
+) -> list[Surface]:
     height, width = rng.uniform(0.005, 0.12), rng.uniform(0.02, 0.08)
     texture = surfaces.brushed_metal(rng, 32, 512) if rng.random() < 0.6 else surfaces.painted(rng, 32, 512)
     material = Material(texture, rng.uniform(0.25, 0.7), rng.uniform(0.2, 0.9))

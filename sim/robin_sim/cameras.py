@@ -19,8 +19,8 @@ NOMINAL_TILT_RAD = math.radians(3.0)
 
 @dataclass(frozen=True)
 class CameraView:
-    """A pinhole camera. K float64 [3, 3], pixel centres at integer coordinates; T_base_camera float64 [4, 4], pose of the
-    optical frame (x right, y down, z forward) in base_link."""
+    """A pinhole camera. K float64 [3, 3], pixel centres at integer coordinates; T_base_camera float64 [4, 4], pose of
+    the optical frame (x right, y down, z forward) in base_link."""
 
     width: int
     height: int
@@ -32,14 +32,13 @@ class CameraView:
         return np.asarray(self.T_base_camera[:3, 3])
 
     def directions(self, u: NDArray[np.float32], v: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Ray directions in base_link through pixels (u, v), float32 [..., 3], scaled so that a hit's parameter t is the
-        depth along the optical axis."""
+        """Ray directions in base_link through pixels (u, v) [M], float32 [3, M], scaled so that a hit's parameter t
+        is the depth along the optical axis."""
         K = self.K
-        local = np.empty((*u.shape, 3), dtype=np.float32)
-        local[..., 0] = (u - K[0, 2]) / K[0, 0]
-        local[..., 1] = (v - K[1, 2]) / K[1, 1]
-        local[..., 2] = 1.0
-        return local @ self.T_base_camera[:3, :3].T.astype(np.float32)
+        local = np.ones((3, len(u)), dtype=np.float32)
+        local[0] = (u - np.float32(K[0, 2])) / np.float32(K[0, 0])
+        local[1] = (v - np.float32(K[1, 2])) / np.float32(K[1, 1])
+        return np.asarray(self.T_base_camera[:3, :3].astype(np.float32) @ local)
 
     def pixel_grid(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(u, v) of every pixel, float32 [H, W] each."""
@@ -64,8 +63,8 @@ def intrinsics(width: int, height: int, hfov_rad: float) -> NDArray[np.float64]:
 
 
 def hfov_of_aspect(width: int, height: int, hfov_16x9_rad: float = D435_COLOUR_HFOV_RAD) -> float:
-    """Horizontal field of view of a camera whose 16:9 mode has ``hfov_16x9_rad``: narrower shapes crop its sides, as the
-    RealSense colour modes do."""
+    """Horizontal field of view of a camera whose 16:9 mode has ``hfov_16x9_rad``: narrower shapes crop its sides, as
+    the RealSense colour modes do."""
     share = min(1.0, (width / height) / (16 / 9))
     return 2.0 * math.atan(share * math.tan(0.5 * hfov_16x9_rad))
 
@@ -126,7 +125,8 @@ def draw_camera(
 
 
 def moved(camera: CameraView, translation_m: NDArray[np.float64], rotation_rad: NDArray[np.float64]) -> CameraView:
-    """The camera after a small rigid motion given in its own optical frame: translation [3] metres, rotation vector [3]."""
+    """The camera after a small rigid motion given in its own optical frame: translation [3] metres, rotation vector
+    [3]."""
     T = camera.T_base_camera.copy()
     T[:3, 3] += T[:3, :3] @ translation_m
     T[:3, :3] = T[:3, :3] @ cv2.Rodrigues(np.asarray(rotation_rad, dtype=np.float64))[0]

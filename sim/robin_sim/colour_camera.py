@@ -1,4 +1,5 @@
-"""What a colour camera makes of exposed linear light: optics, motion, photon and read noise, white balance, gamma, JPEG."""
+"""What a colour camera makes of exposed linear light: optics, motion, photon and read noise, white balance, gamma,
+JPEG."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pydantic import Field
 from robin_perception.config import StrictConfig
 from robin_sim.faults import Faults
 from robin_sim.model import RenderedView
-from robin_sim.render import to_display
+from robin_sim.shading import to_display
 
 Image = NDArray[np.float32]
 

@@ -1,7 +1,9 @@
 """Labelled data sets on disk: parallel, resumable, the same bytes from any number of workers.
 
-Layout: ``<out>/dataset.json`` (seed and configuration), then ``<out>/<index:06d>/`` with color.png, depth.png, camera.json,
-labels.png, scene.json. A scene folder appears only when it is complete. ``views_per_pile`` consecutive scenes form a group
+Layout: ``<out>/dataset.json`` (seed and configuration), then ``<out>/<index:06d>/`` with color.png, depth.png,
+camera.json,
+labels.png, scene.json. A scene folder appears only when it is complete. ``views_per_pile`` consecutive scenes form a
+group
 that one worker makes; the pile depends on (seed, group) alone and a scene on (seed, index), so a run that was stopped
 continues where it was.
 """
@@ -43,7 +45,8 @@ class DatasetSummary:
 
 @dataclass(frozen=True)
 class _Done:
-    """What a worker hands back: scenes made, or the code and text of the failure (exceptions do not survive the way)."""
+    """What a worker hands back: scenes made, or the code and text of the failure (exceptions do not survive the
+    way)."""
 
     made: int
     code: int = 0
@@ -60,8 +63,8 @@ def make_dataset(
 ) -> DatasetSummary:
     """Make scenes 0..scenes-1 under ``out``; those that are already there are kept.
 
-    progress(done, scenes) is called after every group. Raises RobinError: OPTION_INVALID for bad numbers or an ``out`` that
-    holds another seed or configuration, INPUT_UNREADABLE where ``out`` cannot be written, DISK_FULL.
+    progress(done, scenes) is called after every group. Raises RobinError: OPTION_INVALID for bad numbers or an
+    ``out`` that holds another seed or configuration, INPUT_UNREADABLE where ``out`` cannot be written, DISK_FULL.
     """
     config = config or DatasetConfig()
     if scenes < 1 or workers < 1 or seed < 0:
@@ -99,7 +102,9 @@ def _open(out: Path, seed: int, config: DatasetConfig) -> None:
     path = out / DATASET_FILE
     if path.exists():
         if load_dataset_config(out) != (seed, config):
-            raise RobinError(Code.OPTION_INVALID, f"{path}: made with another seed or configuration; use another folder")
+            raise RobinError(
+                Code.OPTION_INVALID, f"{path}: made with another seed or configuration; use another folder"
+            )
     else:
         values = {"format": _FORMAT, "seed": seed, "config": config.model_dump(mode="json")}
         aside = path.with_suffix(".tmp")

@@ -17,8 +17,8 @@ _KELVIN_RGB = np.array(
 
 @dataclass(frozen=True)
 class Light:
-    """A round lamp. position_m float64 [3] in base_link; radius_m softens its shadow and highlight; power float32 [3] linear
-    RGB: irradiance at one metre, facing it."""
+    """A round lamp. position_m float64 [3] in base_link; radius_m softens its shadow and highlight; power float32 [3]
+    linear RGB: irradiance at one metre, facing it."""
 
     position_m: NDArray[np.float64]
     radius_m: float
@@ -28,7 +28,8 @@ class Light:
 @dataclass(frozen=True)
 class Lighting:
     """lights: one to four lamps. sky and ground float32 [3]: irradiance from above and from below (hemisphere light).
-    exposure_ev: stops above or below the meter. adaptation: 0 meters the light that falls on the belt, 1 the picture."""
+    exposure_ev: stops above or below the meter. adaptation: 0 meters the light that falls on the belt, 1 the
+    picture."""
 
     lights: tuple[Light, ...]
     sky: NDArray[np.float32]

@@ -40,8 +40,8 @@ def spoil(
     faults: Faults = NO_FAULTS,
     stamp_s: float = 0.0,
 ) -> Frame:
-    """The frame that the camera delivers for ``view``. ``camera`` is the pose that is reported; with the camera_shift fault
-    render from ``cameras.true_camera(camera, faults)`` and pass the believed camera here."""
+    """The frame that the camera delivers for ``view``. ``camera`` is the pose that is reported; with the camera_shift
+    fault render from ``cameras.true_camera(camera, faults)`` and pass the believed camera here."""
     config = config or SensorConfig()
     smear = _smears(rng, view.depth.shape, faults.dirty_lens) if faults.dirty_lens > 0 else None
     depth = measure_depth(view, camera, rng, config.stereo, faults)

@@ -1,8 +1,9 @@
 """Depth as an active stereo camera of the D435's kind measures it, from the true picture.
 
-Disparity is in pixels of the depth imager (``depth_focal_px``), whatever the picture's size: f * B / Z. So the depth error is
-Z^2 * s / (f * B) for a disparity error of s pixels (Intel's published figure of merit: 3.8 mm at 1 m with s = .08). Sizes on
-the picture (matching window, holes) scale with the picture's focal length over the imager's.
+Disparity is in pixels of the depth imager (``depth_focal_px``), whatever the picture's size: f * B / Z. So the depth
+error is
+Z^2 * s / (f * B) for a disparity error of s pixels (Intel's published figure of merit: 3.8 mm at 1 m with s = .08).
+Sizes on the picture (matching window, holes) scale with the picture's focal length over the imager's.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def measure_depth(
 
 
 def _surface_seen(view: RenderedView, rng: np.random.Generator, scale: float) -> tuple[Image, NDArray[np.bool_]]:
-    """The depth that the matcher locks on, and where film gives it nothing: in blobs it sees the film, what is behind, or
-    neither."""
+    """The depth that the matcher locks on, and where film gives it nothing: in blobs it sees the film, what is
+    behind, or neither."""
     transmission = view.extras["transmission"]
     film = transmission > 0
     if not film.any():
@@ -134,8 +135,8 @@ def _near_disparity(disparity: Image, config: StereoConfig, scale: float) -> Ima
 
 
 def _match(disparity: Image, near: Image, rng: np.random.Generator, config: StereoConfig, scale: float) -> Image:
-    """Window matching: averages over the window where the step inside it is below a pixel, so that low steps are smeared;
-    at higher steps the foreground spreads outwards in places, and some pixels float between near and far."""
+    """Window matching: averages over the window where the step inside it is below a pixel, so that low steps are
+    smeared; at higher steps the foreground spreads outwards in places, and some pixels float between near and far."""
     size = max(1, round(config.window_px * scale)) | 1
     mean = cv2.boxFilter(disparity, -1, (size, size), borderType=cv2.BORDER_REPLICATE)
     shape = disparity.shape
@@ -167,8 +168,8 @@ def _disparity_noise(rng: np.random.Generator, shape: tuple[int, int], config: S
 def half_occluded(disparity_px: Image) -> NDArray[np.bool_]:
     """Pixels that the second imager (to the right) cannot see. disparity_px float32 [H, W] in pixels of this picture.
 
-    A pixel lands at x - d in the second picture; it is hidden if some pixel further right in its row lands at or left of it.
-    So holes lie left of foreground edges.
+    A pixel lands at x - d in the second picture; it is hidden if some pixel further right in its row lands at or left
+    of it. So holes lie left of foreground edges.
     """
     lands = np.arange(disparity_px.shape[1], dtype=np.float32) - disparity_px
     reach = np.minimum.accumulate(lands[:, ::-1], axis=1)[:, ::-1]

@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 Texture = NDArray[np.uint8]
 Field = NDArray[np.float32]
 
-RUBBER = ((32, 33, 35), (52, 53, 54), (78, 80, 82), (36, 78, 58), (30, 92, 70), (44, 66, 92), (110, 112, 110), (168, 168, 160))
+RUBBER = (
+    (32, 33, 35),
+    (52, 53, 54),
+    (78, 80, 82),
+    (36, 78, 58),
+    (30, 92, 70),
+    (44, 66, 92),
+    (110, 112, 110),
+    (168, 168, 160),
+)
 PLASTIC = (
     (120, 124, 128),
     (70, 74, 80),
@@ -32,7 +41,8 @@ def noise(rng: np.random.Generator, height: int, width: int, cells_y: float, cel
 
 
 def _to_texture(base: NDArray[np.float32], shade: Field) -> Texture:
-    return np.clip(base * (1.0 + shade[..., None]), 0, 255).astype(np.uint8)
+    gain = np.maximum(1.0 + shade, 0.0)
+    return cv2.merge([cv2.convertScaleAbs(gain, alpha=float(channel)) for channel in base])
 
 
 def _tinted(rng: np.random.Generator, palette: tuple[tuple[int, int, int], ...], spread: float) -> NDArray[np.float32]:
@@ -61,16 +71,19 @@ def _stain(rng: np.random.Generator, texture: Texture, count: int) -> None:
 
 
 def rubber_belt(rng: np.random.Generator, height: int, width: int) -> Texture:
-    """A worn conveyor belt that runs along the texture's x axis: streaks, a mottle, perhaps a seam, a weave or edge stripes."""
+    """A worn conveyor belt that runs along the texture's x axis: streaks, a mottle, perhaps a seam, a weave or edge
+    stripes."""
     base = _tinted(rng, RUBBER, 0.2)
     wear = rng.uniform(0.02, 0.14)
     shade = wear * noise(rng, height, width, rng.uniform(10, 60), 2) + 0.04 * noise(rng, height, width, 8, 12)
     shade += rng.uniform(0.01, 0.05) * noise(rng, height, width, height / 2, width / 2)
     if rng.random() < 0.35:
         period = int(rng.integers(5, 18))
-        y, x = np.mgrid[0:height, 0:width]
-        weave = np.cos(2 * np.pi * (x + y) / period) * np.cos(2 * np.pi * (x - y) / period)
-        shade += rng.uniform(0.03, 0.10) * weave.astype(np.float32)
+        turn = np.float32(4 * np.pi / period)
+        weave = np.cos(turn * np.arange(height, dtype=np.float32))[:, None] + np.cos(
+            turn * np.arange(width, dtype=np.float32)
+        )
+        shade += np.float32(rng.uniform(0.015, 0.05)) * weave
     texture = _to_texture(base, shade)
     if rng.random() < 0.4:
         x = int(rng.integers(width // 8, width * 7 // 8))
@@ -79,7 +92,9 @@ def rubber_belt(rng: np.random.Generator, height: int, width: int) -> Texture:
         cv2.line(texture, (x, 0), (x + slant, height), seam, int(rng.integers(1, 4)), cv2.LINE_AA)
     if rng.random() < 0.2:
         stripe = max(2, height // int(rng.integers(24, 60)))
-        texture[stripe : 2 * stripe] = texture[-2 * stripe : -stripe] = (214, 190, 40) if rng.random() < 0.5 else (220,) * 3
+        texture[stripe : 2 * stripe] = texture[-2 * stripe : -stripe] = (
+            (214, 190, 40) if rng.random() < 0.5 else (220,) * 3
+        )
     _stain(rng, texture, int(rng.integers(0, 14)))
     return texture
 
@@ -99,7 +114,9 @@ def modular_belt(rng: np.random.Generator, height: int, width: int) -> Texture:
 def brushed_metal(rng: np.random.Generator, height: int, width: int) -> Texture:
     """Steel sheet: fine lines along x, smudges, scratches."""
     base = np.full(3, rng.uniform(95, 185), dtype=np.float32) * rng.uniform(0.97, 1.03, 3).astype(np.float32)
-    shade = rng.uniform(0.02, 0.07) * noise(rng, height, width, height / 1.5, 6) + 0.05 * noise(rng, height, width, 6, 6)
+    shade = rng.uniform(0.02, 0.07) * noise(rng, height, width, height / 1.5, 6) + 0.05 * noise(
+        rng, height, width, 6, 6
+    )
     texture = _to_texture(base, shade)
     _stain(rng, texture, int(rng.integers(0, 12)))
     return texture
@@ -134,7 +151,9 @@ def concrete(rng: np.random.Generator, height: int, width: int) -> Texture:
     texture = _to_texture(base, shade + 0.05 * noise(rng, height, width, height / 2, width / 2))
     if rng.random() < 0.4:
         y = int(rng.integers(height))
-        cv2.line(texture, (0, y), (width, int(rng.integers(height))), (220, 190, 40), int(rng.integers(3, 9)), cv2.LINE_AA)
+        cv2.line(
+            texture, (0, y), (width, int(rng.integers(height))), (220, 190, 40), int(rng.integers(3, 9)), cv2.LINE_AA
+        )
     return texture
 
 
@@ -151,12 +170,17 @@ def moulded_plastic_of(
     shade = 0.04 * noise(rng, height, width, 6, 6) + 0.02 * noise(rng, height, width, height / 3, width / 3)
     if ribs:
         pitch = int(rng.integers(14, 48))
-        y, x = np.mgrid[0:height, 0:width]
-        edge = (x % pitch < 2).astype(np.float32) - (x % pitch == 2) + (y % pitch < 2) - (y % pitch == 2)
-        shade += rng.uniform(0.05, 0.25) * edge.astype(np.float32)
+        y, x = (_rib_profile(n, pitch) for n in (height, width))
+        shade += np.float32(rng.uniform(0.05, 0.25)) * (y[:, None] + x[None, :])
     texture = _to_texture(base, shade)
     _stain(rng, texture, int(rng.integers(0, 8)))
     return texture
+
+
+def _rib_profile(length: int, pitch: int) -> Field:
+    """Light on the edge of each rib, shade beside it. float32 [length]."""
+    phase = np.arange(length) % pitch
+    return (phase < 2).astype(np.float32) - (phase == 2).astype(np.float32)
 
 
 def tote_colour(rng: np.random.Generator) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +63,8 @@ FULL_SIZES = ((1280, 720, 0.6), (640, 480, 0.4))
 
 @dataclass(frozen=True)
 class LabelledScene:
-    """frame: what the camera delivers. labels uint16 [H, W]: 0 background, 65535 ignore, else instance id. info: scene.json."""
+    """frame: what the camera delivers. labels uint16 [H, W]: 0 background, 65535 ignore, else instance id. info:
+    scene.json."""
 
     frame: Frame
     labels: NDArray[np.uint16]
@@ -100,7 +100,7 @@ def draw_pile(rng: np.random.Generator, config: DatasetConfig) -> Pile:
     arrangement = names[int(rng.choice(len(names), p=weights / weights.sum()))]
     top = min(config.parcels_max, config.tote_parcels_max) if workspace.container == "tote" else config.parcels_max
     low = min(config.parcels_min, top)
-    count = round(math.exp(rng.uniform(math.log(low), math.log(top))))
+    count = round(low + (top - low) * rng.beta(1.1, 1.9))
     if rng.random() < config.sparse_share:
         count = int(rng.integers(0, 3))
     mix = config.mix
@@ -202,8 +202,8 @@ def same_design(a: Parcel, b: Parcel) -> bool:
 def neighbours(labels: NDArray[np.uint16], height_m: NDArray[np.float32]) -> dict[int, dict[int, bool]]:
     """For each label, the labels that it shares a boundary with, and whether the two are flush there.
 
-    Pixels three apart (in a picture 512 columns wide) are compared, so that a gap of a pixel or two still counts as touching.
-    Flush: on at least 30 % of the boundary the heights differ by less than 10 mm.
+    Pixels three apart (in a picture 512 columns wide) are compared, so that a gap of a pixel or two still counts as
+    touching. Flush: on at least 30 % of the boundary the heights differ by less than 10 mm.
     """
     offset = max(1, round(3 * labels.shape[1] / 512))
     least = 6 * offset
