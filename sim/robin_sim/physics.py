@@ -35,7 +35,7 @@ class PhysicsConfig(StrictConfig):
     timestep_s: float = Field(0.005, gt=0, le=0.01)
     iterations: int = Field(50, ge=1, le=200)
     friction_impedance: float = Field(
-        20.0, ge=1, le=200, description="MuJoCo's impratio: at 1 a loaded slope creeps 1 cm/s, at 20 it holds"
+        6.0, ge=1, le=200, description="MuJoCo's impratio: at 1 a loaded slope creeps 1 cm/s, at 6 it holds"
     )
     contact_time_s: float = Field(0.012, gt=0, le=0.1, description="time constant of a contact's spring; >= 2 steps")
     rolling_friction_m: float = Field(0.0015, ge=0, le=0.05, description="of cylinders and capsules (dented tubes)")
@@ -46,8 +46,8 @@ class PhysicsConfig(StrictConfig):
     settle_cap_s: float = Field(5.0, gt=0, le=20)
     guide_height_m: float = Field(2.0, ge=0, le=5, description="chute around the workspace while a pile falls")
     fall_cap_s: float = Field(2.5, gt=0, le=20, description="firm contacts from here on, however lively the pile")
-    calm_speed_mps: float = Field(0.1, gt=0, le=2, description="slower than this the fall is over")
-    rest_window_s: float = Field(0.2, gt=0, le=2)
+    calm_speed_mps: float = Field(0.25, gt=0, le=2, description="slower than this the fall is over")
+    rest_window_s: float = Field(0.15, gt=0, le=2)
     rest_travel_m: float = Field(
         0.0015, gt=0, le=0.05, description="travel within the window that still counts as rest"
     )

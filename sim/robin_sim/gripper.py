@@ -1,0 +1,272 @@
+"""The eight-cup tool as a MuJoCo body, and its cups' hold on parcels as force-limited constraints.
+
+The tool is a very heavy free body whose position and velocity are prescribed at every step, so contacts and constraints
+see its true velocity. Each cup slides on its bellows (spring, damper, stroke). A sealed cup holds a parcel by a compliant
+weld; the weld's force is read back at every step and compared with what vacuum and friction can carry:
+
+    N = V - pull                normal force left on the lip, V = pressure * area * share
+    pull            > V         torn off
+    shear           > mu N      slips
+    |bending|       > r N       the lip lifts at its edge and the cup peels
+    |torsion|       > r mu N    twists off
+
+A cup that lets go stays off. Bending stiffness is chosen so that a full bending moment r V is reached at the bellows'
+tilt limit. The limits are those of Dex-Net 3.0 (Mahler et al. 2018) with the lip's lever r in place of its material term.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robin_grasp.tool import CUP_COUNT, ToolConfig
+from robin_perception.config import StrictConfig
+from robin_sim.physics import World
+from robin_sim.suction import CupSeal
+
+Array = NDArray[np.float64]
+SLOTS = 2  # parcels one cup can hold at once
+WELD_IMPEDANCE = 0.9
+
+
+class GripperConfig(StrictConfig):
+    """Mechanics of the cups that ToolConfig leaves open."""
+
+    cup_mass_kg: float = Field(0.05, gt=0, le=1)
+    stretch_m: float = Field(0.004, ge=0, le=0.05, description="how far a cup's bellows draws out under load")
+    bellows_damping_npsm: float = Field(12.0, ge=0, le=500)
+    side_stiffness_npm: float = Field(6000.0, gt=0, le=1e5)
+    max_bending_npm_per_rad: float = Field(60.0, gt=0, description="bending stiffness of a cup that cannot tilt")
+    hold_damping_s: float = Field(0.006, ge=0, le=0.1, description="damping over stiffness of a held parcel")
+    vacuum_time_s: float = Field(0.03, gt=0, le=1, description="time constant of evacuating a cup")
+    force_filter_s: float = Field(0.006, ge=0, le=0.1, description="a peak must last about this long to break a seal")
+
+
+@dataclass
+class Hold:
+    """One cup's grip on one parcel. peel_limit_n: V at steady vacuum for this parcel's share."""
+
+    equality: int
+    cup: int
+    parcel: int
+    limit_n: float
+    wrench: Array = field(default_factory=lambda: np.zeros(6))
+
+
+@dataclass(frozen=True)
+class Release:
+    """A cup that let go: when, in which phase, why (pull, shear, peel, twist), and the load at that moment."""
+
+    cup: int
+    parcel: int
+    time_s: float
+    phase: str
+    reason: str
+    pull_n: float
+    shear_n: float
+    bending_nm: float
+    limit_n: float
+
+
+def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: GripperConfig, cups: tuple[int, ...]) -> None:
+    """Tool body with plate, body box and eight sliding cups, and SLOTS inactive welds per cup of ``cups``."""
+    quaternion = np.empty(4)
+    mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(pose[:3, :3]).ravel())
+    body = spec.worldbody.add_body(name="tool", pos=pose[:3, 3], quat=quaternion, gravcomp=1.0)
+    body.explicitinertial = True
+    body.mass, body.inertia = 1000.0, [100.0, 100.0, 100.0]
+    body.add_freejoint(name="tool")
+    touch = {"contype": 0, "conaffinity": 1, "friction": [0.3, 0.005, 0.0]}
+    half_x, half_y = tool.plate_half_size_m
+    body.add_geom(
+        name="tool_plate",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[half_x, half_y, tool.body_height_m / 2],
+        pos=[0, 0, -tool.plate_offset_m - tool.body_height_m / 2],
+        **touch,
+    )
+    for i, centre in enumerate(tool.cups_m):
+        cup = body.add_body(name=f"cup{i}", pos=centre, gravcomp=1.0)
+        cup.explicitinertial = True
+        cup.mass, cup.inertia = config.cup_mass_kg, [2e-5, 2e-5, 2e-5]
+        cup.add_joint(
+            name=f"bellows{i}",
+            type=mujoco.mjtJoint.mjJNT_SLIDE,
+            axis=[0, 0, 1],
+            range=[-max(tool.bellows_travel_m, 1e-4), max(config.stretch_m, 1e-4)],
+            limited=True,
+            stiffness=tool.bellows_stiffness_npm,
+            damping=config.bellows_damping_npsm,
+            solref_limit=[0.008, 1.0],
+        )
+        lip = {**touch, "friction": [tool.friction, 0.005, 0.0]}
+        cup.add_geom(
+            name=f"lip{i}",
+            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+            size=[0.95 * tool.cup_radius_m, 0.010, 0],
+            pos=[0, 0, -0.010],
+            **lip,
+        )
+    for i in cups:
+        for slot in range(SLOTS):
+            equality = spec.add_equality(name=f"hold{i}_{slot}", type=mujoco.mjtEq.mjEQ_WELD)
+            equality.objtype = mujoco.mjtObj.mjOBJ_BODY
+            equality.name1, equality.name2 = f"cup{i}", "parcel0"
+            equality.active = False
+            equality.solimp = [WELD_IMPEDANCE, WELD_IMPEDANCE, 0.001, 0.5, 2.0]
+
+
+class Gripper:
+    """Drives the tool of a world and keeps its holds. One per pick; not thread-safe (it owns the world's MjData)."""
+
+    def __init__(self, world: World, tool: ToolConfig, config: GripperConfig) -> None:
+        self.world, self.tool, self.config = world, tool, config
+        model = world.model
+        joint = model.joint("tool")
+        self._qpos, self._dof = int(joint.qposadr[0]), int(joint.dofadr[0])
+        self._body = model.body("tool").id
+        self._cups = [model.body(f"cup{i}").id for i in range(CUP_COUNT)]
+        self._lips = [model.geom(f"lip{i}").id for i in range(CUP_COUNT)]
+        self.start = self.pose()
+        self.holds: list[Hold] = []
+        self.releases: list[Release] = []
+        self._vacuum_on_s = 0.0
+
+    def pose(self) -> Array:
+        """T_base_tool, float64 [4, 4]."""
+        out, rotation = np.eye(4), np.empty(9)
+        mujoco.mju_quat2Mat(rotation, self.world.data.qpos[self._qpos + 3 : self._qpos + 7])
+        out[:3, :3] = rotation.reshape(3, 3)
+        out[:3, 3] = self.world.data.qpos[self._qpos : self._qpos + 3]
+        return out
+
+    def drive(self, position: Array, velocity: Array, acceleration: Array) -> None:
+        """Prescribe the tool for the coming step: base frame, SI; the orientation stays."""
+        data = self.world.data
+        data.qpos[self._qpos : self._qpos + 3] = position
+        data.qvel[self._dof : self._dof + 6] = 0.0
+        data.qvel[self._dof : self._dof + 3] = velocity
+        data.xfrc_applied[self._body, :3] = 1000.0 * acceleration
+
+    def reaction_n(self) -> Array:
+        """Force of all contacts and holds on the tool in base axes, newtons, float64 [3]."""
+        return np.array(self.world.data.qfrc_constraint[self._dof : self._dof + 3])
+
+    def touches(self) -> bool:
+        """Does the tool overlap a parcel or the container right now (after a forward pass)?"""
+        data = self.world.data
+        tree = self.world.model.body_rootid[self.world.model.geom_bodyid]
+        ours = (tree[data.contact.geom] == self._body).any(axis=1)
+        return bool((data.contact.dist[ours] < -0.0005).any())
+
+    def attach(self, seals: tuple[CupSeal, ...]) -> None:
+        """Open the vacuum on sealed cups: one weld per cup and held parcel, at the relative pose of this moment."""
+        model, data = self.world.model, self.world.data
+        self._vacuum_on_s = data.time
+        for seal in seals:
+            if seal.pressure_pa <= 0:
+                continue
+            strongest = sorted(seal.held, key=lambda item: -item[1])[:SLOTS]
+            for slot, (parcel, share) in enumerate(strongest):
+                equality = model.equality(f"hold{seal.cup}_{slot}").id
+                self._weld(equality, self._cups[seal.cup], int(self.world.bodies[parcel]))
+                limit = seal.pressure_pa * self.tool.cup_area_m2 * share
+                self.holds.append(Hold(equality, seal.cup, parcel, limit))
+                data.eq_active[equality] = 1
+            # The weld carries push as well as pull from here on; the lip's own contact would hide part of the load.
+            model.geom_conaffinity[self._lips[seal.cup]] = 0
+        self.holds.sort(key=lambda hold: hold.equality)
+
+    def _weld(self, equality: int, cup: int, parcel: int) -> None:
+        """Point an inactive weld at (cup, parcel) where they are now, with this cup's stiffness.
+
+        MuJoCo scales a soft constraint by the bodies' inverse weights; undoing that gives springs in N/m and Nm/rad:
+        f = S x / ((1 - d) w) for solref (-S, -B), impedance d and inverse weight w. Rotation rows are the half angle
+        times the torque scale.
+        """
+        model, data, config = self.world.model, self.world.data, self.config
+        rotation = data.xmat[parcel].reshape(3, 3)
+        inverse, relative = np.empty(4), np.empty(4)
+        mujoco.mju_negQuat(inverse, data.xquat[cup])
+        mujoco.mju_mulQuat(relative, inverse, data.xquat[parcel])
+        weight = model.body_invweight0[cup] + model.body_invweight0[parcel]
+        stiffness = config.side_stiffness_npm * (1 - WELD_IMPEDANCE) * weight[0]
+        full = self.tool.cup_radius_m * self.tool.cup_force_n
+        bending = min(full / max(self.tool.bellows_tilt_rad, 1e-6), config.max_bending_npm_per_rad)
+        model.eq_obj1id[equality], model.eq_obj2id[equality] = cup, parcel
+        model.eq_data[equality, 0:3] = rotation.T @ (data.xpos[cup] - data.xpos[parcel])
+        model.eq_data[equality, 3:6] = 0.0
+        model.eq_data[equality, 6:10] = relative
+        model.eq_data[equality, 10] = 2 * np.sqrt(bending / config.side_stiffness_npm * weight[1] / weight[0])
+        model.eq_solref[equality] = (-stiffness, -stiffness * config.hold_damping_s)
+
+    def monitor(self, phase: str) -> None:
+        """After a step: read every hold's load, let go of those beyond their limit."""
+        if not self.holds:
+            return
+        model, data, config = self.world.model, self.world.data, self.config
+        step = model.opt.timestep
+        blend = step / (step + config.force_filter_s)
+        rise = 1.0 - np.exp(-(data.time - self._vacuum_on_s) / config.vacuum_time_s)
+        rows = data.efc_force[: 6 * len(self.holds)].reshape(-1, 6)
+        axes = data.xmat[self._body].reshape(3, 3)
+        parcels = self.world.bodies[[hold.parcel for hold in self.holds]]
+        scale = 0.5 * model.eq_data[[hold.equality for hold in self.holds], 10]
+        torque = np.einsum("nij,nj->ni", data.xmat[parcels].reshape(-1, 3, 3), rows[:, 3:]) * scale[:, None]
+        loads = np.concatenate([rows[:, :3] @ axes, torque @ axes], axis=1)
+        gone: set[int] = set()
+        for hold, load in zip(self.holds, loads, strict=True):
+            hold.wrench += blend * (load - hold.wrench)
+            reason = self._over_limit(hold, hold.limit_n * rise)
+            if reason:
+                gone.add(hold.cup)
+                self.releases.append(self._release(hold, phase, reason))
+        for cup in gone:
+            self._let_go(cup)
+
+    def _over_limit(self, hold: Hold, limit: float) -> str:
+        """Which limit the filtered load breaks, "" if none. wrench: on the cup, tool axes, +z away from the tool."""
+        pull = hold.wrench[2]
+        if pull > limit:
+            return "pull"
+        normal, radius, friction = limit - pull, self.tool.cup_radius_m, self.tool.friction
+        if np.hypot(hold.wrench[3], hold.wrench[4]) > radius * normal:
+            return "peel"
+        if np.hypot(hold.wrench[0], hold.wrench[1]) > friction * normal:
+            return "shear"
+        return "twist" if abs(hold.wrench[5]) > radius * friction * normal else ""
+
+    def _release(self, hold: Hold, phase: str, reason: str) -> Release:
+        load = hold.wrench
+        return Release(
+            cup=hold.cup,
+            parcel=hold.parcel,
+            time_s=float(self.world.data.time),
+            phase=phase,
+            reason=reason,
+            pull_n=float(load[2]),
+            shear_n=float(np.hypot(load[0], load[1])),
+            bending_nm=float(np.hypot(load[3], load[4])),
+            limit_n=hold.limit_n,
+        )
+
+    def _let_go(self, cup: int) -> None:
+        """Open a cup on all it holds: once its lip has lifted anywhere the whole cup is vented."""
+        for hold in self.holds:
+            if hold.cup == cup:
+                self.world.data.eq_active[hold.equality] = 0
+        self.holds = [hold for hold in self.holds if hold.cup != cup]
+        self.world.model.geom_conaffinity[self._lips[cup]] = 1
+
+    def withdraw(self) -> None:
+        """Take the tool out of the scene: nothing held, nothing touched, parked high up."""
+        for cup in {hold.cup for hold in self.holds}:
+            self._let_go(cup)
+        model = self.world.model
+        for geom in np.flatnonzero(model.body_rootid[model.geom_bodyid] == self._body):
+            model.geom_contype[geom] = model.geom_conaffinity[geom] = 0
+        self.drive(np.array([0.0, 0.0, 20.0]), np.zeros(3), np.zeros(3))

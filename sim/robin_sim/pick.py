@@ -1,0 +1,284 @@
+"""One pick in the simulated cell: approach, press, vacuum, lift, transfer, and what became of every parcel.
+
+Nothing here knows a planner's score. What is lifted, dropped, dragged along or toppled follows from contacts and from the
+cups' force limits (see ``gripper``); whether a cup holds at all from the true meshes (see ``suction``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robin_grasp.outcome import PickOutcome, PickResult
+from robin_grasp.tool import CUP_COUNT, CellConfig, mask_to_cups
+from robin_perception.config import StrictConfig
+from robin_sim.faults import NO_FAULTS, Faults
+from robin_sim.gripper import Gripper, GripperConfig, add_tool
+from robin_sim.model import Pile
+from robin_sim.motion import Move
+from robin_sim.physics import (
+    PhysicsConfig,
+    UnstableSimulationError,
+    World,
+    add_container,
+    add_parcel,
+    base_spec,
+    finish,
+    settle,
+    use_firm_contacts,
+)
+from robin_sim.suction import CupSeal, SuctionConfig, seal_cups
+
+Array = NDArray[np.float64]
+UP = np.array([0.0, 0.0, 1.0])
+
+
+class PickConfig(StrictConfig):
+    """How the simulated arm executes a pick, and how its truth is judged."""
+
+    physics: PhysicsConfig = PhysicsConfig(timestep_s=0.002)
+    gripper: GripperConfig = GripperConfig()
+    suction: SuctionConfig = SuctionConfig()
+    approach_speed_mps: float = Field(0.4, gt=0, le=2)
+    approach_accel_mps2: float = Field(4.0, gt=0, le=30)
+    descend_m: float = Field(0.45, ge=0, le=2, description="vertical way in when the approach starts inside something")
+    stop_force_n: float = Field(120.0, gt=0, le=2000, description="the arm stops approaching at this contact force")
+    dwell_s: float = Field(0.12, ge=0, le=2, description="vacuum on before the lift")
+    weigh_s: float = Field(0.10, gt=0, le=2, description="hold after the lift while vacuum and weight are read")
+    arrive_s: float = Field(0.06, ge=0, le=2)
+    coarse_step_s: float = Field(0.004, gt=0, le=0.01, description="time step away from contact")
+    resettle_step_s: float = Field(0.005, gt=0, le=0.01)
+    resettle_cap_s: float = Field(2.0, gt=0, le=10)
+    lifted_m: float = Field(0.05, gt=0, le=1, description="raised by this at the end of the lift counts as lifted")
+    moved_m: float = Field(0.02, gt=0, le=1)
+    repeatability_m: float = Field(0.0003, ge=0, le=0.01, description="1-sigma error of the arm's position")
+    vacuum_noise_pa: float = Field(300.0, ge=0, le=10_000)
+    weight_noise_n: float = Field(0.1, ge=0, le=10)
+    transfer_direction: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class PickResultSim:
+    """outcome: what the cell measured, with the truth inside; pile: what is left, at rest."""
+
+    outcome: PickOutcome
+    pile: Pile
+
+
+@dataclass
+class _Run:
+    """State of one execution. Indices are into the pile before the pick."""
+
+    world: World
+    gripper: Gripper
+    config: PickConfig
+    start: Array
+    phase: str = "approach"
+    stopped: bool = False
+    seals: tuple[CupSeal, ...] = ()
+    weights: list[float] = field(default_factory=list)
+
+    def step(self, position: Array, velocity: Array, acceleration: Array) -> None:
+        self.gripper.drive(position, velocity, acceleration)
+        mujoco.mj_step(self.world.model, self.world.data)
+        self.gripper.monitor(self.phase)
+
+    def follow(self, move: Move, phase: str, step_s: Callable[[float], float] | float, guarded: bool = False) -> None:
+        """Run one move. step_s: time step, or a function of the path length left. guarded: stop at the force limit."""
+        self.phase = phase
+        model, origin = self.world.model, self.gripper.pose()[:3, 3].copy()
+        time, count = 0.0, 0
+        while time < move.duration_s and not self.stopped:
+            path, speed, accel = move.at(time)
+            model.opt.timestep = step_s(move.distance_m - path) if callable(step_s) else step_s
+            self.step(origin + path * move.direction, speed * move.direction, accel * move.direction)
+            time, count = time + model.opt.timestep, count + 1
+            if guarded and -float(self.gripper.reaction_n() @ move.direction) > self.config.stop_force_n:
+                self.stopped = True
+            if count % 50 == 0:
+                self.world.check_stable()
+        if not self.stopped:
+            self.step(origin + move.distance_m * move.direction, np.zeros(3), np.zeros(3))
+        self.world.check_stable()
+
+    def hold(self, seconds: float, phase: str, step_s: float) -> None:
+        """Stand still."""
+        self.phase = phase
+        self.world.model.opt.timestep = step_s
+        position = self.gripper.pose()[:3, 3].copy()
+        for _ in range(round(seconds / step_s)):
+            self.step(position, np.zeros(3), np.zeros(3))
+            if phase == "weigh":
+                self.weights.append(-float(self.gripper.reaction_n()[2]))
+
+
+def _build(pile: Pile, start: Array, cups: int, cell: CellConfig, config: PickConfig) -> tuple[World, Gripper]:
+    spec = base_spec(config.physics)
+    add_container(spec, pile.workspace)
+    for index, (parcel, pose) in enumerate(zip(pile.parcels, pile.poses, strict=True)):
+        add_parcel(spec, index, parcel, pose, config.physics)
+    add_tool(spec, start, cell.tool, config.gripper, mask_to_cups(cups))
+    world = finish(spec, pile.parcels, pile.workspace, config.physics)
+    use_firm_contacts(world)
+    mujoco.mj_forward(world.model, world.data)
+    return world, Gripper(world, cell.tool, config.gripper)
+
+
+def _begin(pile: Pile, contact: Array, cups: int, cell: CellConfig, config: PickConfig) -> tuple[_Run, float]:
+    """World with the tool at the start of its approach; raised by ``descend_m`` if it would start inside something.
+    Returns the run and the height of the extra descent."""
+    start = contact.copy()
+    start[:3, 3] -= cell.motion.approach_m * contact[:3, 2]
+    world, gripper = _build(pile, start, cups, cell, config)
+    descent = 0.0
+    if gripper.touches() and config.descend_m > 0:
+        descent = config.descend_m
+        start[2, 3] += descent
+        gripper.drive(start[:3, 3], np.zeros(3), np.zeros(3))
+        mujoco.mj_forward(world.model, world.data)
+    return _Run(world, gripper, config, world.positions().copy()), descent
+
+
+def _grip(run: _Run, pile: Pile, contact: Array, descent: float, cups: int, cell: CellConfig, faults: Faults) -> None:
+    """Approach, press, seal, attach, evacuate."""
+    config, fine = run.config, run.config.physics.timestep_s
+    motion = cell.motion
+    if descent:
+        down = Move(-UP, descent, 2 * config.approach_speed_mps, config.approach_accel_mps2)
+        run.follow(down, "descend", fine, guarded=True)
+    way = motion.approach_m + motion.press_m
+    near = motion.press_m + 0.015
+    move = Move(contact[:3, 2].copy(), way, config.approach_speed_mps, config.approach_accel_mps2)
+    coarse = config.coarse_step_s if not descent else fine
+    run.follow(move, "approach", lambda left: fine if left < near else coarse, guarded=True)
+    run.seals = seal_cups(pile.parcels, run.world.poses(), run.gripper.pose(), cups, cell.tool, faults, config.suction)
+    run.stopped = False
+    run.gripper.attach(run.seals)
+    run.hold(config.dwell_s, "vacuum", fine)
+
+
+def _carry(run: _Run, cell: CellConfig) -> tuple[list[int], list[int], tuple[float, ...]]:
+    """Lift, weigh, transfer. Returns lifted indices, delivered indices, and pressure of each cup after the lift."""
+    config, fine, motion = run.config, run.config.physics.timestep_s, cell.motion
+    run.follow(Move(UP, motion.lift_m, motion.lift_speed_mps, motion.lift_accel_mps2), "lift", fine)
+    run.hold(config.weigh_s, "weigh", fine)
+    high = run.world.positions()
+    raised = high[:, 2] - run.start[:, 2] > config.lifted_m
+    held = {hold.cup for hold in run.gripper.holds}
+    pressure = {seal.cup: seal.pressure_pa for seal in run.seals if seal.cup in held}
+    vacuum = tuple(pressure.get(cup, 0.0) for cup in range(CUP_COUNT))
+    if not raised.any():
+        return [], [], vacuum
+    direction = np.array([*config.transfer_direction, 0.0]) / np.linalg.norm(config.transfer_direction)
+    run.follow(
+        Move(direction, motion.transfer_m, motion.transfer_speed_mps, motion.transfer_accel_mps2), "transfer", fine
+    )
+    run.hold(config.arrive_s, "arrive", fine)
+    position, (linear, _) = run.world.positions(), run.world.velocities()
+    along = (position - high) @ direction > 0.7 * motion.transfer_m
+    carried = position[:, 2] > run.start[:, 2] + config.lifted_m
+    with_tool = np.linalg.norm(linear, axis=1) < 0.5
+    return np.flatnonzero(raised).tolist(), np.flatnonzero(along & carried & with_tool).tolist(), vacuum
+
+
+def _judge(lifted: list[int], delivered: list[int], target: int | None) -> PickResult:
+    if len(lifted) >= 2 or len(delivered) >= 2:
+        return PickResult.MULTI
+    if not lifted and not delivered:
+        return PickResult.MISS
+    if not delivered:
+        return PickResult.DROP
+    return PickResult.CLEAN if delivered[0] == target else PickResult.WRONG
+
+
+def _aftermath(run: _Run, pile: Pile, delivered: list[int]) -> tuple[Pile, list[int], list[int]]:
+    """Settle what is left. Returns the new pile, indices moved, indices that left the workspace."""
+    config, world = run.config, run.world
+    run.gripper.withdraw()
+    alive = np.ones(len(pile.parcels), dtype=bool)
+    for index in delivered:
+        world.retire(index)
+        alive[index] = False
+    world.model.opt.timestep = config.resettle_step_s
+    alive = settle(world, alive, cap_s=config.resettle_cap_s, fall=False)
+    distance = np.linalg.norm(world.positions() - run.start, axis=1)
+    moved = [int(i) for i in np.flatnonzero(alive & (distance > config.moved_m))]
+    fallen = [int(i) for i in np.flatnonzero(~alive) if int(i) not in delivered]
+    kept = tuple(p for p, ok in zip(pile.parcels, alive, strict=True) if ok)
+    return Pile(kept, world.poses()[alive], pile.workspace, pile.arrangement, pile.tags), moved, fallen
+
+
+def execute_pick(
+    pile: Pile,
+    T_base_tool: Array,
+    cups: int,
+    target_index: int | None,
+    cell: CellConfig,
+    faults: Faults = NO_FAULTS,
+    rng: np.random.Generator | None = None,
+    config: PickConfig | None = None,
+) -> PickResultSim:
+    """Execute one grasp on ``pile`` and tell what happened.
+
+    T_base_tool: float64 [4, 4], tool pose at contact (before the press). cups: 8-bit mask of open valves. target_index:
+    parcel the planner means (None or negative: none, so nothing can be clean). rng: arm repeatability and sensor noise;
+    without it both are zero. Raises UnstableSimulationError if the physics diverges at half the time step too.
+    """
+    config = config or PickConfig()
+    contact = np.array(T_base_tool, dtype=np.float64)
+    noise = np.zeros(3 + CUP_COUNT + 1) if rng is None else rng.normal(size=3 + CUP_COUNT + 1)
+    contact[:3, 3] += config.repeatability_m * noise[:3]
+    target = target_index if target_index is not None and target_index >= 0 else None
+    try:
+        return _execute(pile, contact, cups, target, cell, faults, noise, config)
+    except UnstableSimulationError:
+        physics = config.physics.model_copy(update={"timestep_s": config.physics.timestep_s / 2})
+        finer = {"physics": physics, "coarse_step_s": physics.timestep_s, "resettle_step_s": 2 * physics.timestep_s}
+        return _execute(pile, contact, cups, target, cell, faults, noise, config.model_copy(update=finer))
+
+
+def _execute(
+    pile: Pile,
+    contact: Array,
+    cups: int,
+    target: int | None,
+    cell: CellConfig,
+    faults: Faults,
+    noise: Array,
+    config: PickConfig,
+) -> PickResultSim:
+    run, descent = _begin(pile, contact, cups, cell, config)
+    _grip(run, pile, contact, descent, cups, cell, faults)
+    lifted, delivered, vacuum = _carry(run, cell)
+    releases = [asdict(release) for release in run.gripper.releases]
+    rest, moved, fallen = _aftermath(run, pile, delivered)
+    motion = cell.motion
+    lift_s = Move(UP, motion.lift_m, motion.lift_speed_mps, motion.lift_accel_mps2).duration_s
+    carry_s = Move(UP, motion.transfer_m, motion.transfer_speed_mps, motion.transfer_accel_mps2).duration_s
+    vacuum = tuple(
+        max(0.0, p + config.vacuum_noise_pa * float(n)) if p > 0 else 0.0
+        for p, n in zip(vacuum, noise[3:11], strict=True)
+    )
+    weight = float(np.mean(run.weights)) + config.weight_noise_n * float(noise[11])
+    truth: dict[str, object] = {
+        "target": target,
+        "lifted": lifted,
+        "delivered": delivered,
+        "moved": moved,
+        "fallen": fallen,
+        "seals": [asdict(seal) for seal in run.seals],
+        "releases": releases,
+    }
+    outcome = PickOutcome(
+        result=_judge(lifted, delivered, target),
+        vacuum_pa=vacuum,
+        lifted_weight_n=max(0.0, weight),
+        duration_s=motion.cycle_overhead_s + lift_s + (carry_s if lifted else 0.0),
+        truth=truth,
+    )
+    return PickResultSim(outcome, rest)
