@@ -262,4 +262,4 @@ def test_config_digest_depends_on_values_only() -> None:
 
 
 def test_cups_text_shows_the_tool_from_above() -> None:
-    assert cups_text((0, 7)) == "○○○● / ●○○○"
+    assert cups_text((0, 7)) == "●○○○ / ○○○●"

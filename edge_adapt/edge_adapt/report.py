@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from edge_adapt.decision import CandidateRecord, Decision
@@ -78,7 +78,7 @@ def render_report(log: DecisionLog, results: Mapping[str, Any] | None = None, ti
     decisions = log.decisions
     pictured = _pictured(decisions)
     environment = Environment(
-        loader=PackageLoader("edge_adapt"),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,

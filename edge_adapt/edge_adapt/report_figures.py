@@ -146,7 +146,7 @@ def cup_diagram(decision: Decision, scale: float = 900.0) -> str:
     parts = [f'<rect class="plate" x="1" y="1" width="{width - 2:.0f}" height="{height - 2:.0f}" rx="8"/>']
     radius = tool.cup_radius_m * scale
     for cup, (x, y) in enumerate(tool.cup_centres_m):
-        cx, cy = (x + half_x) * scale, (half_y - y) * scale  # +y up, as seen from above with x to the right
+        cx, cy = (x + half_x) * scale, (y + half_y) * scale  # from above: the tool's z points away from us, so y down
         pressure = vacuum[cup] if cup < len(vacuum) else 0.0
         level = min(1.0, max(0.0, pressure / tool.vacuum_pa))
         css = "cup on" if cup in on else "cup"
@@ -154,7 +154,8 @@ def cup_diagram(decision: Decision, scale: float = 900.0) -> str:
         if cup in on and vacuum:
             parts.append(f'<circle class="level" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius * level**0.5:.1f}"/>')
         label = f"{pressure / 1000:.0f}" if cup in on and vacuum else str(cup)
-        parts.append(f'<text x="{cx:.1f}" y="{cy + 4:.1f}">{label}</text>')
+        closed = "" if cup in on else ' class="closed"'
+        parts.append(f'<text{closed} x="{cx:.1f}" y="{cy + 4:.1f}">{label}<title>cup {cup}</title></text>')
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
     return f'<svg class="tool" {size} role="img" aria-label="cups {on}">{"".join(parts)}</svg>'
 
@@ -178,7 +179,7 @@ def result_strip(results: Sequence[tuple[str, str]]) -> str:
 
 def rate_bars(rates: Mapping[str, Mapping[str, Any]]) -> str:
     """One row per group: share of clean picks as a bar, its 95 % interval as a whisker, the counts as text."""
-    row, left, width = 24, 120, 260
+    row, left, width = 24, 110, 200
     parts = []
     for i, (name, found) in enumerate(rates.items()):
         y = i * row
@@ -191,14 +192,14 @@ def rate_bars(rates: Mapping[str, Mapping[str, Any]]) -> str:
             f'<path class="whisker" d="M{low:.1f} {y + 12}H{high:.1f}M{low:.1f} {y + 8}v8M{high:.1f} {y + 8}v8"/>'
             f'<text x="{left + width + 8}" y="{y + 16}">{found["rate"]:.1%} ({found["count"]}/{found["of"]})</text>'
         )
-    return f'<svg class="bars" width="{left + width + 120}" height="{row * len(rates)}">{"".join(parts)}</svg>'
+    return _chart(left + width + 110, row * len(rates), parts)
 
 
 def histogram(values: Sequence[float], unit: str, bins: int = 24) -> str:
     """Histogram of measured times with p50 and p95 marked."""
     if not values:
         return ""
-    width, height = 420, 110
+    width, height = 400, 110
     data = np.asarray(values, dtype=np.float64)
     top = float(np.percentile(data, 99)) * 1.15 + 1e-9
     counts, edges = np.histogram(np.minimum(data, top), bins=bins, range=(0.0, top))
@@ -217,4 +218,9 @@ def histogram(values: Sequence[float], unit: str, bins: int = 24) -> str:
         )
     parts.append(f'<text x="0" y="{height - 4}">0</text>')
     parts.append(f'<text x="{width}" y="{height - 4}" text-anchor="end">{top:.0f} {unit}</text>')
-    return f'<svg class="bars" width="{width}" height="{height}">{"".join(parts)}</svg>'
+    return _chart(width, height, parts)
+
+
+def _chart(width: int, height: int, parts: Sequence[str]) -> str:
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return f'<svg class="bars" {size}>{"".join(parts)}</svg>'

@@ -37,9 +37,9 @@ RESULT_TEXT = {
 
 
 def cups_text(cups: Iterable[int]) -> str:
-    """The tool seen from above, row y > 0 on top: filled circles are open valves, e.g. ``○●●○ / ○●●○``."""
+    """The tool seen from above (x right, y down), cups 0 to 3 first: filled is open, ``○●●○ / ○●●○``."""
     on = set(cups)
-    rows = ("".join("●" if i in on else "○" for i in row) for row in (range(4, 8), range(4)))
+    rows = ("".join("●" if i in on else "○" for i in row) for row in (range(4), range(4, 8)))
     return " / ".join(rows)
 
 

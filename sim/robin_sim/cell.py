@@ -25,6 +25,7 @@ from robin_sim.oracle import dominant_parcel, oracle_scene
 from robin_sim.parcels import draw_parcels
 from robin_sim.pick import execute_pick
 from robin_sim.piles import make_pile
+from robin_sim.reasons import failure_reason
 from robin_sim.render import render
 from robin_sim.scenario import PileDraw, ScenarioConfig, draw_pile_start
 from robin_sim.sensor import SensorConfig, spoil
@@ -110,6 +111,10 @@ class _Look:
     truth: RenderedView
 
 
+def _with_reason(outcome: PickOutcome) -> PickOutcome:
+    return replace(outcome, truth={**outcome.truth, "reason": failure_reason(outcome)})
+
+
 class SimCell:
     """One scenario's cell. ``see`` is None for oracle masks. Not thread-safe; one per process."""
 
@@ -154,11 +159,12 @@ class SimCell:
             picked = execute_pick(
                 pile, grasp.T_base_tool, grasp.cups, event.target, cell, self.config.faults, physics_rng
             )
-            memory.note(grasp, picked.outcome.result)
+            outcome = _with_reason(picked.outcome)
+            memory.note(grasp, outcome.result)
             pile = picked.pile
-            stamp_s += picked.outcome.duration_s
+            stamp_s += outcome.duration_s
             after = look_again(pile, stamp_s)
-            yield replace(event, outcome=picked.outcome, after=after.frame)
+            yield replace(event, outcome=outcome, after=after.frame)
             look = after if pile.parcels else None
 
     def _camera_of(

@@ -84,7 +84,6 @@ class RunResult:
     engine: str
     model: str
     workers: int
-    cycle_overhead_s: float
     turns: tuple[PickSummary, ...]
     wall_s: float
 
@@ -97,9 +96,8 @@ class RunResult:
 
     @property
     def cell_time_s(self) -> float:
-        """Simulated motion, cycle overhead of every attempt, and the measured time to think."""
-        moving = sum(turn.duration_s + self.cycle_overhead_s for turn in self.turns if turn.attempted)
-        return moving + sum(turn.latency_ms for turn in self.turns) / 1e3
+        """Simulated motion with its overhead, and the measured time to think."""
+        return sum(turn.duration_s + turn.latency_ms / 1e3 for turn in self.turns)
 
     @property
     def picks_per_hour(self) -> float:

@@ -130,7 +130,6 @@ def run_scenario(
         engine=engine,
         model=_model_name(turns, model),
         workers=workers,
-        cycle_overhead_s=spec.cell.motion.cycle_overhead_s,
         turns=tuple(turns),
         wall_s=time.perf_counter() - started,
     )
