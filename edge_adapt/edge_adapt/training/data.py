@@ -1,8 +1,8 @@
-"""Image folders packed once into flat binary files that training maps into memory: decoding PNGs each step costs a core.
+"""Image folders packed once into flat binary files that training maps into memory: decoding PNGs costs a core.
 
-``<dataset>/packed/`` holds rgb.bin (uint8), depth.bin (uint16, quarter millimetres), labels.bin (uint8, 255 = ignore), all
-at the network's size, and index.jsonl with one line per scene. Data is appended first, the line last, so a broken run
-leaves at most a tail without a line, which the next pass overwrites. Scenes added since are picked up by packing again.
+``<dataset>/packed/`` holds rgb.bin (uint8), depth.bin (uint16, quarter millimetres), labels.bin (uint8, 255 = ignore),
+all at the network's size, and index.jsonl with one line per scene. Data is appended first, the line last, so a broken
+run leaves at most a tail without a line, which the next pass overwrites. Packing again picks up scenes added since.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The head: matrix products, biases and ReLU only, so that its weights can be inputs of the exported graph.
 
-A parcel's mask is one row of one matrix product, kernels [K, 41] x planes [41, h*w]. The planes are 32 learned features,
+A parcel's mask is one row of one matrix product, kernels [K, 41] x planes [41, h*w]. The planes: 32 learned features,
 the monomials 1, X, Y, X2, XY, Y2 of the pixel's place, and the centre (Cx, Cy) that the pixel votes for. The kernel is
 predicted about the peak: a quadratic form in the place relative to it, and -s |C - c|^2 about a refined centre c (Neven
 et al. 2019, "Instance segmentation by jointly optimizing spatial embeddings"). Both are expanded here so that they stay

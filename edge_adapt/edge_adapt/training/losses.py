@@ -44,7 +44,7 @@ class LossConfig(StrictConfig):
 
 
 def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Penalty-reduced focal loss on Gaussian targets (Law & Deng 2018), per centre; target 1 at centres, < 0 ignored."""
+    """Penalty-reduced focal loss per centre, Gaussian targets (Law & Deng 2018); 1 at centres, < 0 ignored."""
     p = torch.sigmoid(logits)
     positive = (target > 0.999).float()
     valid = (target >= 0).float()

@@ -44,7 +44,7 @@ class SceneTargets:
 
 
 def inner_centre(mask: NDArray[np.uint8]) -> tuple[float, float]:
-    """The point nearest to the centroid that lies well inside the mask: half its greatest depth or more from the edge."""
+    """The point nearest to the centroid, and at least half the mask's greatest depth away from its edge."""
     padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
     rows, columns = np.nonzero(mask)

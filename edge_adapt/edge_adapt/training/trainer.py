@@ -23,7 +23,7 @@ from torch import nn
 
 from edge_adapt.training.augment import AugmentConfig, augment
 from edge_adapt.training.checkpoint import find_checkpoint, load_checkpoint, load_module, read_state, save_checkpoint
-from edge_adapt.training.data import PackedDataset, TrainingScene
+from edge_adapt.training.data import PackedDataset, TrainingScene, read_scene, scene_folders
 from edge_adapt.training.losses import Criterion, LossConfig
 from edge_adapt.training.network import NetworkConfig, SegmentationNetwork
 from edge_adapt.training.targets import Batch, collate
@@ -34,9 +34,11 @@ from robin_perception.errors import Code, RobinError
 
 class TrainConfig(StrictConfig):
     """One training run. Ends after ``steps`` or ``max_minutes`` of training, whichever comes first; the learning rate's
-    warm-up (share of the run) and cosine are laid over the same progress."""
+    warm-up (share of the run) and cosine are laid over the same progress. data: dataset folders; validation_data:
+    another one, of which the first ``validation_scenes`` are looked at now and then."""
 
     data: tuple[Path, ...] = Field(min_length=1)
+    validation_data: Path
     out: Path
     steps: int = Field(default=1_000_000, ge=1)
     max_minutes: float | None = Field(default=None, gt=0)
@@ -85,7 +87,7 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
 
 
 class SceneSource:
-    """Training and validation scenes of all datasets; packs scenes as they appear. The first scenes are held out."""
+    """Training scenes of all datasets; packs scenes as they appear."""
 
     def __init__(self, config: TrainConfig, progress: Progress) -> None:
         self.config = config
@@ -96,18 +98,14 @@ class SceneSource:
                     progress(f"packed {count} scenes of {dataset.dataset}")
             dataset.refresh()
         self.packed_at = time.monotonic()
+        self._validation: list[TrainingScene] | None = None
         if self.training_count() < 1:
-            raise RobinError(Code.INPUT_MISSING, f"{config.data[0]}: no scene to train on beside the held-out ones")
-
-    @property
-    def held_out(self) -> int:
-        return min(self.config.validation_scenes, len(self.datasets[0]))
+            raise RobinError(Code.INPUT_MISSING, f"{config.data[0]}: no scene to train on")
 
     def training_count(self) -> int:
-        return sum(len(dataset) for dataset in self.datasets) - self.held_out
+        return sum(len(dataset) for dataset in self.datasets)
 
     def training_scene(self, position: int) -> TrainingScene:
-        position += self.held_out
         for dataset in self.datasets:
             if position < len(dataset):
                 return dataset.scene(position)
@@ -115,7 +113,11 @@ class SceneSource:
         raise IndexError(position)
 
     def validation(self) -> list[TrainingScene]:
-        return [self.datasets[0].scene(i) for i in range(self.held_out)]
+        """The held-out scenes, decoded once."""
+        if self._validation is None:
+            folders = scene_folders(self.config.validation_data)[: self.config.validation_scenes]
+            self._validation = [read_scene(folder) for folder in folders]
+        return self._validation
 
     def maybe_repack(self) -> None:
         if time.monotonic() - self.packed_at > self.config.repack_minutes * 60:
@@ -281,7 +283,7 @@ class Trainer:
         self.config.out.mkdir(parents=True, exist_ok=True)
         (self.config.out / "config.json").write_text(self.config.model_dump_json(indent=1))
         source = SceneSource(self.config, self.progress)
-        self.progress(f"{source.training_count()} scenes to train on, {source.held_out} held out")
+        self.progress(f"{source.training_count()} scenes to train on, {len(source.validation())} held out")
         loader = Loader(source, self.steps)
         try:
             with _stop_on_signal() as asked:
