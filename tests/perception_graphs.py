@@ -1,4 +1,6 @@
-"""A small ONNX graph that keeps the network's contract and segments colour-coded pictures: red = 10 * (k + 1) is parcel k."""
+"""A small ONNX graph that keeps the network's contract and segments colour-coded pictures: red = 10 * (k + 1) is
+parcel k.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +109,9 @@ def colour_bundle(directory: Path, count: int = 20) -> Bundle:
 
 
 def colour_frame(labels: NDArray[np.uint16], depth_m: float = 1.2) -> Frame:
-    """Frame whose red channel codes ``labels`` for the network above; the camera looks straight down from ``depth_m``."""
+    """Frame whose red channel codes ``labels`` for the network above; the camera looks straight down from
+    ``depth_m``.
+    """
     height, width = labels.shape
     rgb = np.zeros((height, width, 3), dtype=np.uint8)
     rgb[:, :, 0] = 10 * labels

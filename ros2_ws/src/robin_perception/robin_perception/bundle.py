@@ -1,6 +1,7 @@
 """Model bundles: network.onnx, head.safetensors, manifest.json, CARD.md. Data only, verified before use.
 
-The manifest holds everything that is needed to use and to judge the network; nothing in a bundle is executed or unpickled.
+The manifest holds everything that is needed to use and to judge the network; nothing in a bundle is executed or
+unpickled.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ class IsotonicTable(StrictConfig):
 class CalibrationTables(StrictConfig):
     """Raw network scores to calibrated ones. The defaults change nothing.
 
-    class_temperature: probabilities are raised to 1/T and normalised. boundary_scale: measured over predicted mask-edge sigma.
-    fitted_on: data set and number of scenes; reliability: expected calibration errors before and after, held out.
+    class_temperature: probabilities are raised to 1/T and normalised. boundary_scale: measured over predicted mask-
+    edge sigma. fitted_on: data set and number of scenes; reliability: expected calibration errors before and after,
+    held out.
     """
 
     detection: IsotonicTable = IsotonicTable()
@@ -99,7 +101,10 @@ class Provenance(StrictConfig):
 
 
 class Manifest(StrictConfig):
-    """manifest.json. files: sha256 of every file that is loaded. scores: evaluation set -> results of `robin eval seg`."""
+    """manifest.json.
+
+    files: sha256 of every file that is loaded. scores: evaluation set -> results of `robin eval seg`.
+    """
 
     format: Literal[1] = 1
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

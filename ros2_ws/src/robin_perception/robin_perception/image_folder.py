@@ -61,7 +61,10 @@ def load_frame(folder: Path, support: SupportPlaneConfig | None = None) -> Frame
 def load_frame_files(
     color: Path, depth: Path, camera: Path, camera_id: str = "camera", support: SupportPlaneConfig | None = None
 ) -> Frame:
-    """Frame from three files. depth: uint16 PNG in ``depth_scale`` units, or a float ``.npy`` in metres; 0 = invalid."""
+    """Frame from three files.
+
+    depth: uint16 PNG in ``depth_scale`` units, or a float ``.npy`` in metres; 0 = invalid.
+    """
     info = load_camera(camera)
     rgb = _read_color(color)
     depth_m = _read_depth(depth, info.depth_scale)
@@ -133,7 +136,7 @@ def save_frame(
         width=frame.width,
         height=frame.height,
         depth_scale=depth_scale,
-        T_base_camera=tuple(tuple(float(v) for v in row) for row in frame.T_base_camera),  # type: ignore[arg-type]
+        T_base_camera=tuple(tuple(float(v) for v in row) for row in frame.T_base_camera),
     )
     write_png(folder / COLOR_FILE, frame.rgb)
     write_png(folder / DEPTH_FILE, depth)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,7 +69,9 @@ class Letterbox:
 
     @cached_property
     def rows(self) -> NDArray[np.float32]:
-        """float32 [H, cells]: ``rows @ cells @ columns.T`` is the bilinear interpolation of a mask grid at frame pixels."""
+        """float32 [H, cells]: ``rows @ cells @ columns.T`` is the bilinear interpolation of a mask grid at frame
+        pixels.
+        """
         return self._weights(1, self.frame_size[1])
 
     @cached_property
@@ -84,7 +87,10 @@ class Letterbox:
     def unpadded(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mask grid [h, w] of the network resampled to ``cell_size``, so that it covers the frame and nothing else."""
         (w, h), (px, py) = self.cell_size, self.pad
-        exact = (px % self.stride, py % self.stride) == (0, 0) and (w * self.stride, h * self.stride) == self.scaled_size
+        exact = (px % self.stride, py % self.stride) == (0, 0) and (
+            w * self.stride,
+            h * self.stride,
+        ) == self.scaled_size
         if exact:
             return cells[py // self.stride : py // self.stride + h, px // self.stride : px // self.stride + w]
         frame_x = (np.arange(w) + 0.5) * self.frame_size[0] / w - 0.5
@@ -92,6 +98,39 @@ class Letterbox:
         rows = _interpolation(self._cells(frame_y, 1), cells.shape[0])
         columns = _interpolation(self._cells(frame_x, 0), cells.shape[1])
         return np.asarray(rows @ cells @ columns.T, dtype=np.float32)
+
+    def enlarge(self, grid: NDArray[np.float32], window: list[int]) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
+        """Bilinear interpolation of the cells (y0, y1, x0, x1) of a mask grid at the frame pixels that they cover.
+
+        Returns float32 [h, w] and where it stands in the frame. Between an outer cell's centre and its rim only the
+        sign of the values holds, so that a window needs a margin of one cell.
+        """
+        y0, y1, x0, x1 = window
+        rows, columns = self._pixels(1, y0, y1), self._pixels(0, x0, x1)
+        cells = grid[y0:y1, x0:x1]
+        if rows.stop <= rows.start or columns.stop <= columns.start:
+            return np.zeros((0, 0), dtype=np.float32), (rows, columns)
+        if self._whole_pixels_per_cell and self._inside(window):
+            size = (columns.stop - columns.start, rows.stop - rows.start)
+            return np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)), (rows, columns)
+        return (self.rows[rows, y0:y1] @ cells) @ self.columns[columns, x0:x1].T, (rows, columns)
+
+    @cached_property
+    def _whole_pixels_per_cell(self) -> bool:
+        """Whether cell rims fall on pixel rims, so that a plain resize of a crop is the same interpolation."""
+        sizes = zip(self.scaled_size, self.frame_size, self.pad, strict=True)
+        return all(frame * self.stride % scaled == 0 and pad % self.stride == 0 for scaled, frame, pad in sizes)
+
+    def _inside(self, window: list[int]) -> bool:
+        """Whether a window of cells lies within the picture, not partly on the padding."""
+        (px, py), (w, h), s = self.pad, self.scaled_size, self.stride
+        return window[0] * s >= py and window[1] * s <= py + h and window[2] * s >= px and window[3] * s <= px + w
+
+    def _pixels(self, axis: int, start: int, stop: int) -> slice:
+        """Frame pixels whose centres lie in the cells start..stop."""
+        rims = (np.array([start, stop]) * self.stride - self.pad[axis]) / self.scale[axis] - 0.5
+        low, high = np.clip(np.ceil(rims - 1e-9), 0, self.frame_size[axis]).astype(int)
+        return slice(int(low), int(high))
 
     def _cells(self, frame_coordinates: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         network = (frame_coordinates + 0.5) * self.scale[axis] - 0.5 + self.pad[axis]
@@ -107,7 +146,7 @@ class Letterbox:
         smaller = self.scaled_size[0] < self.frame_size[0]
         return np.asarray(cv2.resize(image, self.scaled_size, interpolation=shrink if smaller else cv2.INTER_LINEAR))
 
-    def _place(self, image: NDArray) -> NDArray:  # type: ignore[type-arg]
+    def _place(self, image: NDArray[Any]) -> NDArray[Any]:
         if self.scaled_size == self.network_size:
             return np.ascontiguousarray(image)
         (w, h), (px, py) = self.scaled_size, self.pad

@@ -20,7 +20,9 @@ def instance_colour(instance_id: int) -> tuple[int, int, int]:
 
 
 def draw_masks(rgb: NDArray[np.uint8], scene: Scene, alpha: float = 0.4, names: bool = True) -> NDArray[np.uint8]:
-    """rgb uint8 [H,W,3] with each instance tinted, outlined and, with ``names``, marked with id and detection in percent."""
+    """rgb uint8 [H,W,3] with each instance tinted, outlined and, with ``names``, marked with id and detection in
+    percent.
+    """
     picture = draw_labels(rgb, scene.labels, alpha)
     if names:
         scale = max(0.35, rgb.shape[1] / 1600)

@@ -32,7 +32,10 @@ class SegmenterConfig(StrictConfig):
 
 @dataclass(frozen=True)
 class Analysis:
-    """A scene with what it was made from. tensors: the network's raw outputs; candidates[i]: their row of instance i."""
+    """A scene with what it was made from.
+
+    tensors: the network's raw outputs; candidates[i]: their row of instance i.
+    """
 
     scene: Scene
     tensors: dict[str, NDArray[Any]]

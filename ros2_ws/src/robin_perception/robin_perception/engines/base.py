@@ -1,4 +1,6 @@
-"""What every engine does: run the graph of a bundle on one frame, with a head that can be swapped between two frames."""
+"""What every engine does: run the graph of a bundle on one frame, with a head that can be swapped between two
+frames.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ class EngineConfig(StrictConfig):
 
 
 class Engine(ABC):
-    """Runs one bundle's graph. ``run`` and ``set_head`` may be called from different threads: a frame sees one whole head.
+    """Runs one bundle's graph. ``run`` and ``set_head`` may be called from different threads: a frame sees one whole
+    head.
 
     inputs: the frame's tensors (the head's are fed by the engine). outputs: all that ``run`` can be asked for.
     """
@@ -62,7 +65,10 @@ class Engine(ABC):
             return dict(self._head)
 
     def set_head(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Use ``weights`` from the next frame on. Raises RobinError MODEL_TENSOR_MISSING, and then keeps the old head."""
+        """Use ``weights`` from the next frame on.
+
+        Raises RobinError MODEL_TENSOR_MISSING, and then keeps the old head.
+        """
         check_head(self.bundle.manifest, weights, "head")
         fresh = {key: np.ascontiguousarray(value) for key, value in weights.items()}
         with self._lock:
@@ -81,6 +87,7 @@ class Engine(ABC):
         self._check_outputs(results, wanted)
         return results
 
+    @abstractmethod
     def close(self) -> None:
         """Release the back end; the engine is not used afterwards."""
 

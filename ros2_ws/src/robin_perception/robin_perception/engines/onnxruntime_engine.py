@@ -23,7 +23,9 @@ def usable_cores() -> int:
 
 
 class OnnxRuntimeEngine(Engine):
-    """Only the outputs asked for are copied out, so the trunk's features, which are computed anyway, cost nothing unasked."""
+    """Only the outputs asked for are copied out, so the trunk's features, which are computed anyway, cost nothing
+    unasked.
+    """
 
     name = "onnxruntime"
 
@@ -36,9 +38,7 @@ class OnnxRuntimeEngine(Engine):
         options.log_severity_level = _ERRORS_ONLY
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if config.spin else "0")
         try:
-            self._session = ort.InferenceSession(
-                str(bundle.network_path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(str(bundle.network_path), options, providers=["CPUExecutionProvider"])
         except Exception as exc:  # ONNX Runtime raises a dozen unrelated types
             raise RobinError(Code.ENGINE_FAILED, f"{bundle.network_path}: {_first_line(exc)}") from None
         self._inputs = {i.name: _spec(i) for i in self._session.get_inputs() if i.name not in bundle.head}
