@@ -139,7 +139,11 @@ def edge_error_px(
     labels: NDArray[np.uint16], label: int, truth: NDArray[np.uint16], true_label: int, box: tuple[int, int, int, int]
 ) -> float:
     """RMS distance of a mask's edge from the true edge, pixels; single pixels count as at most 12 (a wrong shape is
-    not an uncertain edge).""" margin = int(_EDGE_ERROR_LIMIT_PX) + 1 h, w = labels.shape window = (
+    not an uncertain edge).
+    """
+    margin = int(_EDGE_ERROR_LIMIT_PX) + 1
+    h, w = labels.shape
+    window = (
         slice(max(box[1] - margin, 0), min(box[3] + margin, h)),
         slice(max(box[0] - margin, 0), min(box[2] + margin, w)),
     )
