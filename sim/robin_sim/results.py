@@ -19,7 +19,8 @@ class PickSummary:
     """One turn of the loop, in figures.
 
     result: a PickResult value, or "infeasible". reason: what the physics saw, or the plan's message; empty for a clean
-    pick. kind: of the target, empty when there is none. duration_s: simulated motion; latency_ms: frame to ranked plan.
+    pick. kind: of the target, empty when there is none. duration_s: simulated motion with its overhead; latency_ms:
+    frame to ranked plan.
     """
 
     pile: int
