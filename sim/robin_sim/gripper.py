@@ -1,7 +1,7 @@
 """The eight-cup tool as a MuJoCo body, and its cups' hold on parcels as force-limited constraints.
 
 The tool is a very heavy free body whose position and velocity are prescribed at every step, so contacts and constraints
-see its true velocity. Each cup slides on its bellows (spring, damper, stroke). A sealed cup holds a parcel by a compliant
+see its true velocity. Each cup slides on its bellows (spring, damper, stroke), which vacuum draws together. A sealed cup holds a parcel by a compliant
 weld; the weld's force is read back at every step and compared with what vacuum and friction can carry:
 
     N = V - pull                normal force left on the lip, V = pressure * area * share
@@ -38,7 +38,8 @@ class GripperConfig(StrictConfig):
 
     cup_mass_kg: float = Field(0.05, gt=0, le=1)
     stretch_m: float = Field(0.004, ge=0, le=0.05, description="how far a cup's bellows draws out under load")
-    bellows_damping_npsm: float = Field(12.0, ge=0, le=500)
+    bellows_damping_npsm: float = Field(40.0, ge=0, le=500)
+    contraction: float = Field(0.8, ge=0, le=1, description="share of V with which vacuum draws a bellows together")
     side_stiffness_npm: float = Field(6000.0, gt=0, le=1e5)
     max_bending_npm_per_rad: float = Field(60.0, gt=0, description="bending stiffness of a cup that cannot tilt")
     hold_damping_s: float = Field(0.006, ge=0, le=0.1, description="damping over stiffness of a held parcel")
@@ -73,7 +74,11 @@ class Release:
 
 
 def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: GripperConfig, cups: tuple[int, ...]) -> None:
-    """Tool body with plate, body box and eight sliding cups, and SLOTS inactive welds per cup of ``cups``."""
+    """Tool body with plate, body box and eight sliding cups, and SLOTS inactive welds per cup of ``cups``.
+
+    Cups that are not in ``cups`` (valve closed) stand back by their travel, as on tools with a stem per cup, so they do
+    not push against what the others hold.
+    """
     quaternion = np.empty(4)
     mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(pose[:3, :3]).ravel())
     body = spec.worldbody.add_body(name="tool", pos=pose[:3, 3], quat=quaternion, gravcomp=1.0)
@@ -108,7 +113,7 @@ def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: Gripper
             name=f"lip{i}",
             type=mujoco.mjtGeom.mjGEOM_CYLINDER,
             size=[0.95 * tool.cup_radius_m, 0.010, 0],
-            pos=[0, 0, -0.010],
+            pos=[0, 0, -0.010 - (0.0 if i in cups else tool.bellows_travel_m)],
             **lip,
         )
     for i in cups:
@@ -129,6 +134,7 @@ class Gripper:
         joint = model.joint("tool")
         self._qpos, self._dof = int(joint.qposadr[0]), int(joint.dofadr[0])
         self._body = model.body("tool").id
+        self._bellows = [int(model.joint(f"bellows{i}").dofadr[0]) for i in range(CUP_COUNT)]
         self._cups = [model.body(f"cup{i}").id for i in range(CUP_COUNT)]
         self._lips = [model.geom(f"lip{i}").id for i in range(CUP_COUNT)]
         self.start = self.pose()
@@ -211,7 +217,7 @@ class Gripper:
         model, data, config = self.world.model, self.world.data, self.config
         step = model.opt.timestep
         blend = step / (step + config.force_filter_s)
-        rise = 1.0 - np.exp(-(data.time - self._vacuum_on_s) / config.vacuum_time_s)
+        rise = float(1.0 - np.exp(-(data.time - self._vacuum_on_s) / config.vacuum_time_s))
         rows = data.efc_force[: 6 * len(self.holds)].reshape(-1, 6)
         axes = data.xmat[self._body].reshape(3, 3)
         parcels = self.world.bodies[[hold.parcel for hold in self.holds]]
@@ -227,6 +233,14 @@ class Gripper:
                 self.releases.append(self._release(hold, phase, reason))
         for cup in gone:
             self._let_go(cup)
+        self._contract(rise)
+
+    def _contract(self, rise: float) -> None:
+        """Vacuum inside a bellows pulls it together: it lifts what it holds to its upper stop and is stiff there."""
+        force = np.zeros(CUP_COUNT)
+        for hold in self.holds:
+            force[hold.cup] += self.config.contraction * rise * hold.limit_n
+        self.world.data.qfrc_applied[self._bellows] = -force
 
     def _over_limit(self, hold: Hold, limit: float) -> str:
         """Which limit the filtered load breaks, "" if none. wrench: on the cup, tool axes, +z away from the tool."""
@@ -261,6 +275,7 @@ class Gripper:
                 self.world.data.eq_active[hold.equality] = 0
         self.holds = [hold for hold in self.holds if hold.cup != cup]
         self.world.model.geom_conaffinity[self._lips[cup]] = 1
+        self.world.data.qfrc_applied[self._bellows[cup]] = 0.0
 
     def withdraw(self) -> None:
         """Take the tool out of the scene: nothing held, nothing touched, parked high up."""
