@@ -77,7 +77,7 @@ def _light_left(faults: Faults) -> float:
 def _blurred(light: Image, config: ColourConfig, faults: Faults, scale: float) -> Image:
     sigma = float(np.hypot(config.softness_px, 3.6 * faults.blur)) * scale
     if sigma > 0.15:
-        light = cv2.GaussianBlur(light, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+        light = np.asarray(cv2.GaussianBlur(light, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
     length = (config.motion_px + 6.0 * faults.blur) * scale
     if length >= 1.0:
         size = int(np.ceil(length)) | 1
@@ -86,8 +86,9 @@ def _blurred(light: Image, config: ColourConfig, faults: Faults, scale: float) -
         dx, dy = 0.5 * length * np.cos(config.motion_rad), 0.5 * length * np.sin(config.motion_rad)
         for s in np.linspace(-1.0, 1.0, 4 * size):
             kernel[round(np.clip(middle + s * dy, 0, size - 1)), round(np.clip(middle + s * dx, 0, size - 1))] += 1.0
-        light = cv2.filter2D(light, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(light, dtype=np.float32)
+        kernel /= kernel.sum()
+        light = np.asarray(cv2.filter2D(light, -1, kernel, borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
+    return light
 
 
 def _vignette(shape: tuple[int, ...], loss: float) -> Image:
@@ -111,5 +112,6 @@ def _noisy(light: Image, rng: np.random.Generator, config: ColourConfig, faults:
 
 
 def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.uint8, copy=False) if ok else image
+    """A JPEG's losses. cv2 takes channels as BGR, so they are swapped for the luma to be that of the picture."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB), dtype=np.uint8)

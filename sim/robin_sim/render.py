@@ -138,11 +138,9 @@ def _visible_fraction(scene: TracedScene, camera: CameraView) -> NDArray[np.floa
         return np.zeros(0, dtype=np.float32)
     margin_x, margin_y = _SILHOUETTE_MARGIN * camera.width, _SILHOUETTE_MARGIN * camera.height
     stride = max(1.0, np.sqrt((camera.width + 2 * margin_x) * (camera.height + 2 * margin_y) / _SILHOUETTE_RAYS))
-    u, v = np.meshgrid(
-        np.arange(-margin_x, camera.width + margin_x, stride, dtype=np.float32),
-        np.arange(-margin_y, camera.height + margin_y, stride, dtype=np.float32),
-    )
-    u, v = u.reshape(-1), v.reshape(-1)
+    columns = np.arange(-margin_x, camera.width + margin_x, stride, dtype=np.float32)
+    rows = np.arange(-margin_y, camera.height + margin_y, stride, dtype=np.float32)
+    u, v = np.tile(columns, len(rows)), np.repeat(rows, len(columns))
     ray, hits = scene.all_hits(_rays(camera, u, v))
     owner = scene.object_of[hits.triangle]
     nearest = np.full(len(u), np.inf, dtype=np.float32)

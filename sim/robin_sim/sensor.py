@@ -57,11 +57,14 @@ def spoil(
 
 
 def _blurred_depth(depth: NDArray[np.float32], severity: float, width: int) -> NDArray[np.float32]:
-    """Vibration smears the imagers too: the depth image loses sharpness and its outlines fail."""
+    """Vibration smears the imagers too: the depth image loses sharpness and its high outlines fail."""
     size = max(3, round(7.0 * severity * width / 640.0)) | 1
-    high, low = cv2.dilate(depth, np.ones((size, size))), cv2.erode(depth, np.ones((size, size)))
-    mean = cv2.boxFilter(depth, -1, (size, size))
-    return np.where((high - low < 0.03) & (low > 0), mean, np.where(high - low > 0.10, 0.0, depth)).astype(np.float32)
+    kernel = np.ones((size, size), dtype=np.uint8)
+    valid = (depth > 0).astype(np.float32)
+    high, low = cv2.dilate(depth, kernel), cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), kernel)
+    mean = cv2.boxFilter(depth, -1, (size, size)) / np.maximum(cv2.boxFilter(valid, -1, (size, size)), 1e-3)
+    step = np.where(valid > 0, high - low, 0.0)
+    return np.where((valid > 0) & (step < 0.03), mean, np.where(step > 0.10, 0.0, depth)).astype(np.float32)
 
 
 def _smears(rng: np.random.Generator, shape: tuple[int, ...], severity: float) -> NDArray[np.float32]:
@@ -74,8 +77,8 @@ def _smears(rng: np.random.Generator, shape: tuple[int, ...], severity: float) -
     for _ in range(int(rng.poisson(14 * severity))):
         centre = (int(rng.integers(width)), int(rng.integers(height)))
         cv2.circle(spots, centre, max(2, int(rng.gamma(2.0, width / 90))), float(rng.uniform(0.3, 0.9)), -1)
-    spots = cv2.GaussianBlur(spots, (0, 0), width / 160.0)
-    return np.asarray(np.maximum(opacity, spots * min(1.0, 2.0 * severity)), dtype=np.float32)
+    soft = cv2.GaussianBlur(spots, (0, 0), width / 160.0)
+    return np.asarray(np.maximum(opacity, soft * min(1.0, 2.0 * severity)), dtype=np.float32)
 
 
 def _dirty(view: RenderedView, smear: NDArray[np.float32]) -> RenderedView:

@@ -77,7 +77,8 @@ def _on_disc(light: Light, points: Floats, offsets: Floats) -> Floats:
 def _near_edges(objects: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and columns of pixels within four of another object."""
     image, kernel = objects.astype(np.float32), np.ones((9, 9), dtype=np.uint8)
-    return np.nonzero(cv2.dilate(image, kernel) != cv2.erode(image, kernel))
+    rows, columns = np.nonzero(cv2.dilate(image, kernel) != cv2.erode(image, kernel))
+    return rows, columns
 
 
 def _spread(

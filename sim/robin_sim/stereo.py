@@ -50,7 +50,7 @@ def draw_stereo(rng: np.random.Generator) -> StereoConfig:
         flying=float(rng.uniform(0.0, 0.25)),
         dark_reflectance=float(rng.uniform(0.02, 0.08)),
         dropout=float(rng.uniform(0.3, 1.6)),
-        speckle=float(rng.beta(1.0, 60.0)),
+        speckle=float(rng.beta(1.0, 120.0)),
     )
 
 
@@ -78,7 +78,7 @@ def measure_depth(
     valid = (seen > 0) & ~lost_film
     disparity = np.where(seen > 0, fb / np.maximum(seen, 1e-3), 0.0).astype(np.float32)
     near = _near_disparity(disparity, config, scale)
-    trouble = _trouble(view, config, faults)
+    trouble = _trouble(view, config, faults, scale)
     dropped = _dropouts(rng, trouble, config, scale)
     if config.half_occlusion:
         dropped |= half_occluded(disparity * np.float32(scale))
@@ -106,10 +106,13 @@ def _surface_seen(view: RenderedView, rng: np.random.Generator, scale: float) ->
     return np.where(through, view.extras["behind_depth"], view.depth), lost
 
 
-def _trouble(view: RenderedView, config: StereoConfig, faults: Faults) -> Image:
+def _trouble(view: RenderedView, config: StereoConfig, faults: Faults, scale: float) -> Image:
     """How badly matching goes at each pixel, 0 fine .. 1 and more hopeless: dark, glossy, specular, grazing. [H, W]."""
     dark_at = config.dark_reflectance * (1.0 + 6.0 * faults.dark)
-    dark = np.clip(1.0 - view.extras["reflectance"] / (2.0 * dark_at + 1e-6), 0.0, 1.0)
+    # A window that holds some bright paper still matches, so print on a label is no hole.
+    size = max(1, round(config.window_px * scale)) | 1
+    reflectance = cv2.blur(view.extras["reflectance"], (size, size))
+    dark = np.clip(1.0 - reflectance / (2.0 * dark_at + 1e-6), 0.0, 1.0)
     facing = np.abs(view.normals[..., 2])
     grazing = np.clip((0.35 - facing) / 0.30, 0.0, 1.0)
     shine = np.clip(view.extras["highlight"] - 0.5, 0.0, 1.5) * 0.7

@@ -164,26 +164,20 @@ def label_scene(
     lookup = np.concatenate([[0], np.where(kept, np.arange(1, len(kept) + 1), IGNORE_LABEL)]).astype(np.uint16)
     labels = lookup[view.labels]
     pairs = neighbours(view.labels, camera.heights(view.depth, pile.workspace.belt_z_m))
-    instances = []
-    for i in np.flatnonzero(kept):
-        parcel, strata = pile.parcels[i], []
-        touching = pairs.get(int(i) + 1, {})
-        if any(level for level in touching.values()):
-            strata.append("flush")
-        if any(same_design(parcel, pile.parcels[j - 1]) for j in touching):
-            strata.append("same_texture")
-        if view.visible_fraction[i] < _OCCLUDED_BELOW:
-            strata.append("occluded")
+    instances: list[dict[str, object]] = []
+    found: set[str] = set()
+    for i in np.flatnonzero(kept).tolist():
+        strata = _strata(pile, i, pairs.get(i + 1, {}), float(view.visible_fraction[i]))
+        found.update(strata)
         instances.append(
             {
-                "id": int(i) + 1,
-                "kind": parcel.kind.value,
-                "variant": parcel.variant,
+                "id": i + 1,
+                "kind": pile.parcels[i].kind.value,
+                "variant": pile.parcels[i].variant,
                 "visible_fraction": round(float(view.visible_fraction[i]), 4),
                 "strata": strata,
             }
         )
-    found = {stratum for instance in instances for stratum in instance["strata"]}  # type: ignore[attr-defined]
     info = {
         **origin,
         "arrangement": pile.arrangement,
@@ -192,6 +186,16 @@ def label_scene(
         "instances": instances,
     }
     return LabelledScene(frame, labels, info)
+
+
+def _strata(pile: Pile, index: int, touching: dict[int, bool], visible: float) -> list[str]:
+    """What makes parcel ``index`` hard to segment. touching: label of each neighbour -> whether they are flush."""
+    strata = ["flush"] if any(touching.values()) else []
+    if any(same_design(pile.parcels[index], pile.parcels[label - 1]) for label in touching):
+        strata.append("same_texture")
+    if visible < _OCCLUDED_BELOW:
+        strata.append("occluded")
+    return strata
 
 
 def same_design(a: Parcel, b: Parcel) -> bool:
