@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +34,8 @@ MASKS = ("predicted", "oracle")
 
 Capture = Callable[[PickEvent], Any]
 Progress = Callable[[int, int, str], None]
+Tick = Callable[[str], None]
+Stop = Callable[[], bool]
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -60,27 +65,17 @@ class PileRun:
     captured: tuple[Any, ...] = ()
 
 
-@dataclass
-class _Worker:
-    """One process's cell and where it reports single picks (None in the caller's own process)."""
-
-    spec: RunSpec
-    cell: SimCell
-    ticks: Any = None
-    on_tick: Callable[[str], None] | None = None
-
-    def run_pile(self, pile_index: int, max_attempts: int) -> PileRun:
-        turns: list[PickSummary] = []
-        captured: list[Any] = []
-        for event in self.cell.run_pile(self.spec.seed, pile_index, max_attempts):
-            turns.append(summarize(event))
-            if self.spec.capture is not None:
-                captured.append(self.spec.capture(event))
-            if self.ticks is not None:
-                self.ticks.put(event.result)
-            elif self.on_tick is not None:
-                self.on_tick(event.result)
-        return PileRun(pile_index, tuple(turns), tuple(captured))
+def _run_pile(spec: RunSpec, cell: SimCell, pile_index: int, max_attempts: int, tick: Tick, stop: Stop) -> PileRun:
+    turns: list[PickSummary] = []
+    captured: list[Any] = []
+    for event in cell.run_pile(spec.seed, pile_index, max_attempts):
+        turns.append(summarize(event))
+        if spec.capture is not None:
+            captured.append(spec.capture(event))
+        tick(event.result)
+        if stop():
+            break
+    return PileRun(pile_index, tuple(turns), tuple(captured))
 
 
 def run_scenario(
@@ -154,10 +149,10 @@ class _Counter:
 
 
 def _in_this_process(spec: RunSpec, picks: int, counter: _Counter) -> Iterator[PileRun]:
-    worker = _Worker(spec, build_cell(spec), on_tick=counter.tick)
+    cell = build_cell(spec)
     left, index = picks, 0
     while left > 0:
-        run = worker.run_pile(index, left)
+        run = _run_pile(spec, cell, index, left, counter.tick, lambda: False)
         yield run
         left -= _attempts(run)
         index += 1
@@ -167,25 +162,25 @@ def _in_this_process(spec: RunSpec, picks: int, counter: _Counter) -> Iterator[P
 def _in_processes(spec: RunSpec, picks: int, workers: int, counter: _Counter) -> Iterator[PileRun]:
     """Piles are started in order, a few ahead; those beyond the last counted attempt are thrown away."""
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, _one_thread_each():
-        ticks = manager.Queue()
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(spec, ticks))
+    ticks, stop = context.Queue(), context.Event()
+    pending: deque[Future[PileRun]] = deque()
+    with _one_thread_each():
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(spec, ticks, stop))
         try:
             left, started = picks, 0
-            pending: list[Future[PileRun]] = []
             while left > 0:
                 while len(pending) < workers + 1:
-                    pending.append(pool.submit(_run_pile, started, left))
+                    pending.append(pool.submit(_pile_in_worker, started, left))
                     started += 1
-                run = _cut(_wait(pending.pop(0), ticks, counter), left)
+                run = _cut(_wait(pending.popleft(), ticks, counter), left)
                 yield run
                 left -= _attempts(run)
                 _refuse_endless(run.pile_index + 1, picks, left)
+        except BrokenProcessPool:
+            text = "a worker process ended unexpectedly (out of memory?); fewer workers need less"
+            raise RobinError(Code.ENGINE_FAILED, text) from None
         finally:
-            for future in pending:
-                future.cancel()
-            for process in list((pool._processes or {}).values()):  # running piles are not needed any more
-                process.terminate()
+            stop.set()  # piles beyond the last counted attempt end after the pick they are at
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -234,17 +229,30 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-_worker: _Worker | None = None
+@dataclass
+class _WorkerState:
+    """What a worker process keeps between piles. The cell is built by the first, where a failure can be reported."""
+
+    spec: RunSpec
+    ticks: Any
+    stop: Any
+    cell: SimCell | None = None
 
 
-def _start_worker(spec: RunSpec, ticks: Any) -> None:
-    global _worker
-    _worker = _Worker(spec, build_cell(spec), ticks=ticks)
+_state: _WorkerState | None = None
 
 
-def _run_pile(pile_index: int, max_attempts: int) -> PileRun:
-    assert _worker is not None
-    return _worker.run_pile(pile_index, max_attempts)
+def _start_worker(spec: RunSpec, ticks: Any, stop: Any) -> None:
+    global _state
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    _state = _WorkerState(spec, ticks, stop)
+
+
+def _pile_in_worker(pile_index: int, max_attempts: int) -> PileRun:
+    assert _state is not None
+    if _state.cell is None:
+        _state.cell = build_cell(_state.spec)
+    return _run_pile(_state.spec, _state.cell, pile_index, max_attempts, _state.ticks.put, _state.stop.is_set)
 
 
 def build_cell(spec: RunSpec) -> SimCell:

@@ -42,3 +42,7 @@ class RobinError(Exception):
         super().__init__(f"E{int(code)} {code.name}: {text}")
         self.code = code
         self.text = text
+
+    def __reduce__(self) -> tuple[type[RobinError], tuple[Code, str]]:
+        """Travels between processes as (code, text); the default would call __init__ with the joined text alone."""
+        return RobinError, (self.code, self.text)
