@@ -1,0 +1,88 @@
+"""Who rests on whom: a directed graph from height steps across shared boundaries. Parcels with nothing on them come first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from robin_grasp.parcels_seen import Parcels
+from robin_grasp.planner_config import OrderConfig
+from robin_grasp.surface import Floats, View
+
+
+@dataclass(frozen=True)
+class Order:
+    """Over I parcels. above: bool [I, I], above[i, j] when i is higher than j where they touch. cover [I]: length of boundary
+    with higher neighbours over the mask's outline. free [I]: P(nothing rests on it). height_rank [I]: share of touching
+    neighbours that are lower (1: the highest around)."""
+
+    above: np.ndarray
+    cover: Floats
+    free: Floats
+    height_rank: Floats
+
+    @property
+    def source(self) -> np.ndarray:
+        """bool [I]: no neighbour is higher across a shared boundary."""
+        return np.asarray(~self.above.any(axis=0))
+
+
+def pick_order(view: View, parcels: Parcels, config: OrderConfig) -> Order:
+    """Compare heights on both sides of every shared boundary."""
+    count = parcels.count
+    metres = float(np.median(view.metres_per_px(_inverse_at_tops(view)))) if count else 0.002
+    reach = max(2, round(2 * config.reach_m / metres))
+    row_of = np.full(int(view.labels.max(initial=0)) + 1, count, dtype=np.int64)
+    row_of[parcels.ids] = np.arange(count)
+    length = np.zeros((count + 1, count + 1))
+    rise = np.zeros((count + 1, count + 1))
+    rows = row_of[view.labels]
+    for first, second, z_first, z_second in (
+        (rows[:, :-reach], rows[:, reach:], view.height[:, :-reach], view.height[:, reach:]),
+        (rows[:-reach, :], rows[reach:, :], view.height[:-reach, :], view.height[reach:, :]),
+    ):
+        pair = (first != second) & (first < count) & (second < count) & (z_first != 0) & (z_second != 0)
+        code = first[pair] * (count + 1) + second[pair]
+        step = np.clip(z_first[pair] - z_second[pair], -0.15, 0.15)
+        size = (count + 1) ** 2
+        length += np.bincount(code, minlength=size).reshape(count + 1, -1)
+        rise += np.bincount(code, weights=step, minlength=size).reshape(count + 1, -1)
+    length, rise = length[:count, :count], rise[:count, :count]
+    pixels = length + length.T
+    step_m = (rise - rise.T) / np.maximum(pixels, 1)
+    # `reach` pixels of each row or column that crosses the boundary are counted, so length in pixels is the count / reach.
+    shared_m = pixels / reach * metres
+    sigma = view.noise_pm * _depth_squared(view, parcels) / np.sqrt(np.maximum(shared_m / config.reach_m, 1.0))[0:count]
+    threshold = np.maximum(config.sigmas * sigma, config.step_m)
+    above = (step_m > threshold) & (shared_m >= config.least_boundary_m)
+    outline = 2.0 * parcels.sides_m.sum(axis=1)
+    cover = np.minimum((shared_m * above).sum(axis=0) / np.maximum(outline, 1e-3), 1.0)
+    touching = shared_m >= config.least_boundary_m
+    lower = (touching & (step_m > 0)).sum(axis=1)
+    rank = np.where(touching.any(axis=1), lower / np.maximum(touching.sum(axis=1), 1), 1.0)
+    if not config.enabled:
+        return Order(np.zeros_like(above), np.zeros(count), np.ones(count), np.ones(count))
+    return Order(above, cover, _free(parcels.visible, cover, config), rank)
+
+
+def _inverse_at_tops(view: View) -> Floats:
+    sampled = view.inverse_depth[::8, ::8][view.labels[::8, ::8] > 0]
+    sampled = sampled[sampled > 0]
+    return sampled.astype(np.float64) if len(sampled) else np.ones(1)
+
+
+def _depth_squared(view: View, parcels: Parcels) -> Floats:
+    z = 1.0 / np.maximum(np.median(_inverse_at_tops(view)), 0.1)
+    return np.full((parcels.count, 1), z * z)
+
+
+def _free(visible: Floats, cover: Floats, config: OrderConfig) -> Floats:
+    """P(nothing rests on it): high for what is seen as a whole, whatever stands beside it; otherwise falls with the hidden
+    part when a higher neighbour hides it, and less when nothing higher was found."""
+    hidden = np.maximum(config.free_visible_fraction - visible, 0.0)
+    covered = expit(config.cover_logit - config.cover_slope * hidden)
+    uncovered = expit(config.cover_logit + 1.5 - 0.5 * config.cover_slope * hidden)
+    partly = np.where(cover > 0.02, covered, uncovered)
+    return np.asarray(np.where(visible >= config.free_visible_fraction, 0.99, partly))

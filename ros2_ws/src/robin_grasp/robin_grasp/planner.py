@@ -1,0 +1,236 @@
+"""The suction planner: poses per parcel, seals per cup, the best of 255 subsets per pose, order, clearance, rank."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from robin_grasp.candidates import Footprints, Poses, best_rows, land, promise, sample_poses, shortlist
+from robin_grasp.clearance import Clearance, check_clearance
+from robin_grasp.multipick import Merges, Risks, cup_risks, find_merges
+from robin_grasp.order import Order, pick_order
+from robin_grasp.parcels_seen import Contacts, Parcels, observe
+from robin_grasp.plan import FailedPick, Grasp, Plan, Reject
+from robin_grasp.plan_report import Rejects, no_grasp_text
+from robin_grasp.planner_config import PlannerConfig
+from robin_grasp.ranker import GeometricRanker, Ranker, utility
+from robin_grasp.seal import Seals, seat
+from robin_grasp.subsets import Chosen, choose_subsets, eligible_cups
+from robin_grasp.surface import Floats, Ints, View, make_view
+from robin_grasp.terms import candidate_terms, failures_near, repeats_failure
+from robin_grasp.tool import CellConfig
+from robin_grasp.wrench import subset_table
+from robin_perception.errors import Code
+from robin_perception.frame import Frame
+from robin_perception.scene import Scene
+
+
+class SuctionPlanner:
+    """Implements ``robin_grasp.plan.Planner``. Not thread-safe only in ``explore`` mode, which draws from ``rng``.
+
+    flags: what the planner has to say of itself, e.g. "ranker_missing". ranker: None for the geometric one. With a learned ranker the geometric odds still choose each pose's subset.
+    """
+
+    def __init__(
+        self,
+        cell: CellConfig,
+        config: PlannerConfig | None = None,
+        ranker: Ranker | None = None,
+        name: str = "geometric",
+        rng: np.random.Generator | None = None,
+        flags: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self.flags = flags
+        self.cell = cell
+        self.config = config or PlannerConfig()
+        self._geometric = GeometricRanker(self.config.rank, self.config.clearance.press_logit_per_m)
+        self._ranker: Ranker = ranker or self._geometric
+        self._rng = rng or np.random.default_rng(0)
+        self._table = subset_table(cell.tool, self.config.wrench)
+
+    def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan:
+        """Ranked grasps for ``scene``. Always a Plan: code OK, NO_INSTANCE or NO_GRASP with the reasons in its message."""
+        clock = _Clock()
+        if not scene.instances:
+            return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name, clock.timings_ms)
+        view = make_view(frame, scene, self.config.surface)
+        clock.lap("plan_view")
+        parcels, contacts = observe(view, scene, self.config, self.cell.workspace.belt_z_m)
+        rejects = Rejects(scene, parcels, self.config.sampling.rejects_per_instance)
+        view, merges = find_merges(view, parcels, self.config.multi)
+        order = pick_order(view, parcels, self.config.order)
+        usable = self._usable(parcels, order, rejects)
+        clock.lap("plan_parcels")
+        work = _Candidates(self, view, parcels, contacts, order, merges.probability, rejects, failed)
+        poses, landed = work.propose(usable)
+        clock.lap("plan_poses")
+        poses, landed, seals, risks = work.judge_cups(poses, landed, merges)
+        clock.lap("plan_seal")
+        clear = check_clearance(view, poses, self.cell, self.config.clearance)
+        rows = work.pick_full(poses, landed, seals, risks, clear)
+        clock.lap("plan_clearance")
+        poses, landed, seals, risks = poses.take(rows), landed.take(rows), seals.take(rows), risks.take(rows)
+        chosen = choose_subsets(
+            self._table, poses, parcels, seals, risks, order.free[poses.parcel], self.cell, self.config
+        )
+        clock.lap("plan_subsets")
+        grasps = work.rank(poses, landed, seals, risks, clear.take(rows), chosen)
+        clock.lap("plan_rank")
+        return self._answer(grasps, rejects, clock)
+
+    def _usable(self, parcels: Parcels, order: Order, rejects: Rejects) -> np.ndarray:
+        """bool [I]: parcels whose mask, depth and place in the pile allow a pick at all."""
+        rank = self.config.rank
+        low = parcels.detection < rank.least_detection
+        blind = (parcels.depth_share < rank.least_depth_share) | (parcels.area_px < rank.least_area_px)
+        ban = self.config.order.ban_visible_fraction
+        buried = (parcels.visible < ban) & (order.cover > 0.02) & self.config.order.enabled
+        rejects.parcels(low, Reject.LOW_DETECTION)
+        rejects.parcels(~low & blind, Reject.TOO_LITTLE_DEPTH)
+        rejects.parcels(~low & ~blind & buried, Reject.COVERED_BY_OTHER)
+        return np.asarray(~low & ~blind & ~buried)
+
+    def _answer(self, grasps: list[Grasp], rejects: Rejects, clock: _Clock) -> Plan:
+        if not grasps:
+            text = no_grasp_text(rejects.instance_reasons())
+            return Plan(Code.NO_GRASP, text, (), rejects.rows(), self.name, clock.timings_ms)
+        grasps = self._explore(grasps)
+        text = f"{len(grasps)} grasps on {len({g.instance_id for g in grasps})} parcels"
+        return Plan(Code.OK, text, tuple(grasps), rejects.rows(), self.name, clock.timings_ms)
+
+    def _explore(self, grasps: list[Grasp]) -> list[Grasp]:
+        explore = self.config.explore
+        if explore.probability <= 0 or len(grasps) < 2 or self._rng.random() >= explore.probability:
+            return grasps
+        scores = np.array([g.score for g in grasps[: explore.candidates]])
+        weights = np.exp((scores - scores.max()) / explore.temperature)
+        first = int(self._rng.choice(len(scores), p=weights / weights.sum()))
+        taken = replace(grasps[first], terms={**grasps[first].terms, "explored": 1.0})
+        return [taken, *grasps[:first], *grasps[first + 1 :]]
+
+
+class _Clock:
+    """Laps in milliseconds."""
+
+    def __init__(self) -> None:
+        self.timings_ms: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.timings_ms[name] = 1e3 * (now - self._last)
+        self._last = now
+
+
+class _Candidates:
+    """The candidates of one plan on their way through the stages; every one that is dropped goes to ``rejects``."""
+
+    def __init__(
+        self,
+        planner: SuctionPlanner,
+        view: View,
+        parcels: Parcels,
+        contacts: Contacts,
+        order: Order,
+        merged: Floats,
+        rejects: Rejects,
+        failed: tuple[FailedPick, ...],
+    ) -> None:
+        self._planner = planner
+        self._config = planner.config
+        self._tool = planner.cell.tool
+        self._view, self._parcels, self._contacts = view, parcels, contacts
+        self._order, self._merged, self._rejects, self._failed = order, merged, rejects, failed
+
+    def propose(self, usable: np.ndarray) -> tuple[Poses, Footprints]:
+        """All sampled poses on usable parcels, cut to the most promising with a cup inside the mask."""
+        poses = sample_poses(self._parcels, self._contacts, self._tool)
+        poses = poses.take(np.flatnonzero(usable[poses.parcel]))
+        down = -poses.rotation[:, 2, 2]
+        steep = down < np.cos(self._config.sampling.max_tilt_rad)
+        self._rejects.poses(poses, steep, Reject.TILT_TOO_LARGE, {"tool_tilt_rad": np.arccos(np.clip(down, -1.0, 1.0))})
+        poses = poses.take(np.flatnonzero(~steep))
+        landed = land(self._view, self._parcels, poses, self._tool)
+        rows = shortlist(poses, self._parcels, landed, self._tool, self._config.sampling, 0.8 * self._tool.cup_radius_m)
+        none = ~np.isin(poses.parcel, poses.parcel[rows])
+        self._rejects.poses(poses, none, Reject.NO_CUP_SEALS, {"edge_max_m": landed.edge_m.max(axis=1, initial=0.0)})
+        return poses.take(rows), landed.take(rows)
+
+    def judge_cups(self, poses: Poses, landed: Footprints, merges: Merges) -> tuple[Poses, Footprints, Seals, Risks]:
+        """Seals and risks of every cup; poses without an eligible cup are dropped."""
+        poses, seals = seat(self._view, poses, self._parcels, landed, self._tool, self._config)
+        risks = cup_risks(self._view, poses, self._parcels, landed, merges, self._tool, self._config.multi)
+        seals_any = (seals.probability >= self._config.seal.least_probability).any(axis=1)
+        good = eligible_cups(seals, risks, self._config).any(axis=1)
+        split = seals_any & ~good & risks.split.any(axis=1)
+        best = {
+            "seal_max": seals.probability.max(axis=1, initial=0.0),
+            "touch_max": risks.touch.max(axis=1, initial=0.0),
+        }
+        self._rejects.poses(poses, ~seals_any, Reject.NO_CUP_SEALS, best)
+        self._rejects.poses(poses, split, Reject.LIKELY_MERGED, best)
+        self._rejects.poses(poses, seals_any & ~good & ~split, Reject.MULTI_PICK_RISK, best)
+        rows = np.flatnonzero(good)
+        return poses.take(rows), landed.take(rows), seals.take(rows), risks.take(rows)
+
+    def pick_full(self, poses: Poses, landed: Footprints, seals: Seals, risks: Risks, clear: Clearance) -> Ints:
+        """Rows that may be reached without a collision, the most promising per parcel."""
+        free = np.ones(poses.count, dtype=bool)
+        for bad, reason in (
+            (clear.outside, Reject.OUTSIDE_WORKSPACE),
+            (clear.unreachable, Reject.OUT_OF_REACH),
+            (clear.wall, Reject.TOOL_HITS_WALL),
+            (clear.hits, Reject.TOOL_HITS_NEIGHBOUR),
+        ):
+            terms = {"push_m": clear.push_m, "headroom_m": clear.headroom_m}
+            self._rejects.poses(poses, bad & free, reason, terms)
+            free &= ~bad
+        often = repeats_failure(poses.position, np.zeros(poses.count, np.int64), self._failed, self._config.rank)
+        self._rejects.poses(poses, often & free, Reject.FAILED_BEFORE, {})
+        rows = np.flatnonzero(free & ~often)
+        eligible = eligible_cups(seals, risks, self._config)
+        value = promise(poses, self._parcels, landed, self._tool, np.where(eligible, seals.probability, 0.0))
+        value *= np.exp(-self._config.clearance.press_logit_per_m * clear.push_m)
+        keep = best_rows(poses.parcel[rows], value[rows], self._config.sampling.full_poses_per_instance)
+        return rows[keep]
+
+    def rank(
+        self, poses: Poses, landed: Footprints, seals: Seals, risks: Risks, clear: Clearance, chosen: Chosen
+    ) -> list[Grasp]:
+        """Score what is left, keep the best few per parcel, best first."""
+        rank = self._config.rank
+        near = failures_near(poses.position, self._failed, rank)
+        terms = candidate_terms(
+            self._tool, self._parcels, self._order, self._merged, poses, landed, seals, risks, clear, chosen, near
+        )
+        odds = self._planner._ranker.odds(terms)
+        geometric = self._planner._geometric.odds(terms)
+        score = utility(odds, rank)
+        terms |= {"p_clean": odds.clean, "p_multi": odds.multi, "p_clean_geometric": geometric.clean}
+        weak = ~chosen.strong
+        again = repeats_failure(poses.position, chosen.cups, self._failed, rank) & ~weak
+        hopeless = (odds.clean < rank.least_clean) & ~weak & ~again
+        covered = hopeless & (terms["free_probability"] <= np.minimum(chosen.hold, chosen.single))
+        T = poses.matrices()
+        for bad, reason in (
+            (weak, Reject.WRENCH_TOO_LARGE),
+            (again, Reject.FAILED_BEFORE),
+            (covered, Reject.COVERED_BY_OTHER),
+            (hopeless & ~covered & (chosen.single < chosen.hold), Reject.MULTI_PICK_RISK),
+            (hopeless & ~covered & (chosen.single >= chosen.hold), Reject.WRENCH_TOO_LARGE),
+        ):
+            self._rejects.poses(poses, bad, reason, terms, chosen.cups)
+        rows = np.flatnonzero(~weak & ~again & ~hopeless)
+        kept = rows[best_rows(poses.parcel[rows], score[rows], self._config.sampling.grasps_per_instance)]
+        outranked = np.zeros(poses.count, dtype=bool)
+        outranked[np.setdiff1d(rows, kept)] = True
+        self._rejects.poses(poses, outranked, Reject.OUTRANKED_ON_INSTANCE, terms, chosen.cups)
+        order = kept[np.lexsort((kept, -score[kept]))]
+        ids = self._parcels.ids[poses.parcel]
+        return [
+            Grasp(T[i], int(chosen.cups[i]), int(ids[i]), float(score[i]), {k: float(v[i]) for k, v in terms.items()})
+            for i in order
+        ]

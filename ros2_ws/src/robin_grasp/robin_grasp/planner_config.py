@@ -1,0 +1,168 @@
+"""Every constant of the planner, as configuration with units. Per-class tuples follow ``robin_perception.scene.CLASSES``."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from robin_perception.config import StrictConfig
+
+PerClass = tuple[float, float, float, float, float]
+
+
+class SurfaceConfig(StrictConfig):
+    """How the depth image becomes surfaces. Noise is Gaussian in inverse depth (stereo: Z RMS = Z^2 * s / (f B))."""
+
+    working_width_px: int = Field(640, ge=160, le=2048, description="the frame is thinned to about this width")
+    least_inverse_depth_noise_pm: float = Field(0.0006, gt=0, le=0.1, description="floor of the estimate, 1/m")
+    most_inverse_depth_noise_pm: float = Field(0.02, gt=0, le=1.0, description="ceiling of the estimate, 1/m")
+    noise_correlation_px: float = Field(4.0, ge=1, le=20, description="side of a patch of equal noise, working pixels")
+    wide_window_m: float = Field(0.032, gt=0.005, le=0.1, description="half side of the window for a cup's local slope")
+    contact_window_m: float = Field(
+        0.050, gt=0.005, le=0.2, description="half side of the window for a contact's plane"
+    )
+    plane_samples: int = Field(256, ge=32, le=4096, description="pixels per parcel for its robust plane")
+    same_plane_offset_m: float = Field(0.005, gt=0, le=0.05)
+    same_plane_angle_rad: float = Field(0.09, gt=0, le=0.8)
+
+
+class SamplingConfig(StrictConfig):
+    """Which tool poses are considered. Poses are cut twice, by cheap terms, before the full evaluation."""
+
+    contacts_per_instance: int = Field(10, ge=1, le=64)
+    contact_spacing_m: float = Field(0.030, gt=0.005, le=0.2)
+    poses_per_contact: int = Field(8, ge=1, le=200)
+    poses_per_instance: int = Field(24, ge=1, le=400, description="poses whose seals and clearance are computed")
+    full_poses_per_instance: int = Field(5, ge=1, le=64, description="poses for which all 255 subsets are weighed")
+    max_tilt_rad: float = Field(0.70, gt=0, le=1.4, description="tool axis against straight down")
+    grasps_per_instance: int = Field(2, ge=1, le=10)
+    rejects_per_instance: int = Field(4, ge=1, le=50)
+
+
+class SealConfig(StrictConfig):
+    """P(seal) of a cup is logistic: base logit of the class minus penalties, each a slope times an excess.
+
+    edge: how far the lip's outside comes within ``edge_margin_m`` of the mask's edge. rms: surface roughness beyond the
+    depth noise under the lip. tilt: local slope against the tool beyond ``tilt_free`` of the bellows' range. gap: height of
+    the surface against the lip plane beyond ``gap_free_m``. holes: share of missing depth beyond ``holes_free``.
+    """
+
+    base_logit: PerClass = (4.5, 4.5, 4.0, 3.5, 3.0)
+    edge_margin_m: float = Field(0.004, ge=0, le=0.05)
+    edge_logit_per_m: float = Field(900.0, ge=0)
+    rms_free: float = Field(
+        1.4, ge=0, le=10, description="residual that costs nothing, in sigmas of the frame's depth noise"
+    )
+    rms_logit_per_m: float = Field(900.0, ge=0)
+    tilt_free: float = Field(0.5, ge=0, le=1, description="share of the bellows' tilt range that costs nothing")
+    tilt_logit_per_rad: float = Field(22.0, ge=0)
+    gap_free_m: float = Field(0.003, ge=0, le=0.05)
+    gap_logit_per_m: float = Field(900.0, ge=0)
+    holes_free: float = Field(0.25, ge=0, le=1)
+    holes_logit: float = Field(5.0, ge=0)
+    least_probability: float = Field(0.35, ge=0, le=1, description="below: the cup stays closed")
+
+
+class WrenchConfig(StrictConfig):
+    """Load cases and limits. Limits are Dex-Net 3.0's (arXiv 1709.06670) with V = dp * A per cup.
+
+    peel_moment_share: pi r kappa of the paper, given as a share of V r. vacuum_share: expected pressure difference over the
+    pump's, per class (porous card leaks). density_kgpm3 and thickness_m: for the mass of what is seen; a carton's thickness
+    is its height above what lies below, at most ``thickness_m``.
+    """
+
+    enabled: bool = True
+    peel_moment_share: float = Field(0.25, gt=0, le=1)
+    vacuum_share: PerClass = (0.80, 0.90, 0.90, 0.92, 0.85)
+    density_kgpm3: PerClass = (130.0, 380.0, 145.0, 105.0, 135.0)
+    thickness_m: PerClass = (0.40, 0.007, 0.028, 0.040, 0.10)
+    mass_log_sigma: float = Field(0.50, gt=0, le=2, description="1-sigma of ln(mass)")
+    least_mass_kg: float = Field(0.06, gt=0, le=5)
+    most_mass_kg: float = Field(4.0, gt=0, le=50)
+    com_sigma_share: float = Field(0.08, ge=0, le=0.5, description="1-sigma of the COM, share of the parcel's sides")
+    safety_factor: float = Field(1.5, ge=1, le=5)
+    least_margin: float = Field(
+        1.0, ge=0, le=10, description="limit over load times safety factor, at the expected mass"
+    )
+    hold_log_sigma: float = Field(0.25, gt=0, le=2, description="1-sigma of ln(model error), beside the mass")
+
+
+class MultiPickConfig(StrictConfig):
+    """An active cup must stay inside the target: footprint plus ``veto_sigmas`` of the edge's position."""
+
+    veto_sigmas: float = Field(2.0, ge=0, le=6)
+    calibration_sigma_m: float = Field(0.0018, ge=0, le=0.05)
+    capture_probability: float = Field(0.5, ge=0, le=1, description="P(the neighbour comes along | the lip touches it)")
+    merge_boundary: float = Field(0.55, gt=0, le=1, description="boundary probability of a ridge inside a mask")
+    merge_edge_band_m: float = Field(0.022, ge=0, le=0.2, description="the mask's rim, where boundary is expected")
+    merge_least_part: float = Field(0.15, gt=0, le=0.5, description="share of the mask that each part must have")
+    merge_step_m: float = Field(
+        0.015, gt=0, le=0.2, description="height step between the parts that proves two parcels"
+    )
+    boundary_weight: float = Field(0.5, ge=0, le=1, description="P(multi) per unit of interior boundary under the cups")
+
+
+class OrderConfig(StrictConfig):
+    """i rests on j when i is higher across their shared boundary by more than max(sigmas * sigma_z, step_m)."""
+
+    enabled: bool = True
+    step_m: float = Field(0.008, gt=0, le=0.1)
+    sigmas: float = Field(3.0, ge=0, le=10)
+    reach_m: float = Field(0.012, gt=0, le=0.1, description="pixels this far on either side of a boundary are compared")
+    least_boundary_m: float = Field(0.02, ge=0, le=0.5)
+    free_visible_fraction: float = Field(0.93, gt=0, le=1, description="seen as a whole: nothing can lie on it")
+    ban_visible_fraction: float = Field(0.45, ge=0, le=1, description="covered and seen less than this: not picked")
+    cover_logit: float = Field(1.2, description="logit of P(free) of a parcel just below free_visible_fraction")
+    cover_slope: float = Field(9.0, ge=0, description="logits lost per unit of hidden fraction")
+
+
+class ClearanceConfig(StrictConfig):
+    """The tool against what the depth image shows and against the tote's walls."""
+
+    sample_spacing_m: float = Field(0.014, gt=0.002, le=0.05)
+    margin_m: float = Field(0.006, ge=0, le=0.05)
+    wall_margin_m: float = Field(0.008, ge=0, le=0.1)
+    hit_share: float = Field(0.012, ge=0, le=1, description="share of samples above the plate that makes a collision")
+    press_logit_per_m: float = Field(60.0, ge=0, description="cost of neighbours pushed by cups beyond the bellows")
+
+
+class RankConfig(StrictConfig):
+    """utility = P(clean) - multi_cost * P(multi) - fail_cost * P(nothing delivered), all for one try."""
+
+    multi_cost: float = Field(2.0, ge=0, le=20)
+    fail_cost: float = Field(0.5, ge=0, le=20)
+    least_detection: float = Field(0.25, ge=0, le=1)
+    least_depth_share: float = Field(0.35, ge=0, le=1)
+    least_area_px: int = Field(60, ge=1, description="pixels of the thinned frame")
+    least_clean: float = Field(0.02, ge=0, le=1, description="below: not worth a try")
+    failed_radius_m: float = Field(0.025, ge=0, le=0.5, description="grows with the number of failures")
+    failed_discount: float = Field(0.5, ge=0, le=1, description="on P(clean) of the parcel, per failure on it")
+    failed_reach_m: float = Field(0.08, ge=0, le=0.5, description="a failure this near counts against the parcel")
+
+
+class ExploreConfig(StrictConfig):
+    """For gathering outcomes: now and then a grasp other than the best is put first, drawn by its utility."""
+
+    probability: float = Field(0.0, ge=0, le=1)
+    temperature: float = Field(0.15, gt=0, le=10, description="of the softmax over utilities")
+    candidates: int = Field(20, ge=2, le=200)
+
+
+class PlannerConfig(StrictConfig):
+    """All of the planner. ``cup_health``: share of the vacuum that each cup reaches, 1 sound, 0 not to be used."""
+
+    surface: SurfaceConfig = SurfaceConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    seal: SealConfig = SealConfig()
+    wrench: WrenchConfig = WrenchConfig()
+    multi: MultiPickConfig = MultiPickConfig()
+    order: OrderConfig = OrderConfig()
+    clearance: ClearanceConfig = ClearanceConfig()
+    rank: RankConfig = RankConfig()
+    explore: ExploreConfig = ExploreConfig()
+    cup_health: tuple[float, float, float, float, float, float, float, float] = (1.0,) * 8
+
+    @model_validator(mode="after")
+    def _check(self) -> PlannerConfig:
+        if not all(0.0 <= h <= 1.0 for h in self.cup_health):
+            raise ValueError("cup_health must lie in 0..1")
+        return self

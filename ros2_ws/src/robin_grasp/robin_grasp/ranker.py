@@ -1,0 +1,105 @@
+"""From a candidate's terms to P(clean) and P(multi): the geometric product, or boosted trees learned from outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_grasp.planner_config import RankConfig
+
+Floats = NDArray[np.float64]
+
+FEATURES: dict[str, str] = {
+    "cup_count": "open cups",
+    "seal_min": "lowest P(seal) of the open cups",
+    "seal_mean": "mean P(seal) of the open cups",
+    "seal_sum": "expected number of sealed cups",
+    "hold_probability": "P(the parcel stays on), over seals, mass and load cases",
+    "wrench_margin": "limit over load times safety factor, at most 20",
+    "lever_m": "from the open cups' middle to the expected centre of mass, in the lip plane",
+    "edge_min_m": "least distance of an open cup's centre from the mask's edge",
+    "other_min_m": "least distance of an open cup's centre from a contact with another parcel, at most 0.2",
+    "touch_sum": "expected number of open cups that touch a neighbour",
+    "boundary_max": "largest boundary probability under an open cup, away from the mask's edge",
+    "gap_max_m": "largest distance of an open cup's surface from the lip plane",
+    "cup_tilt_max_rad": "largest slope of an open cup's surface against the tool",
+    "rough_max_m": "largest residual under an open cup beyond the depth noise",
+    "holes_max": "largest share of missing depth under an open cup",
+    "tool_tilt_rad": "tool axis against straight down",
+    "plane_rms_m": "residual of the parcel's robust plane",
+    "depth_share": "valid depth in the mask",
+    "visible_fraction": "as the segmenter estimates it",
+    "mask_quality": "as the segmenter estimates it",
+    "detection": "as the segmenter estimates it",
+    "is_carton": "class probability",
+    "is_flat_mailer": "class probability",
+    "is_padded_mailer": "class probability",
+    "is_poly_bag": "class probability",
+    "is_tube": "class probability",
+    "height_rank": "share of touching neighbours that are lower",
+    "cover": "boundary with higher neighbours over the mask's outline",
+    "free_probability": "P(nothing rests on it)",
+    "merged_probability": "P(the mask holds two parcels)",
+    "push_m": "how far neighbours press idle cups beyond their bellows",
+    "headroom_m": "free height below the tool's plate",
+    "long_side_m": "longer side of the mask",
+    "short_side_m": "shorter side of the mask",
+    "thickness_m": "expected",
+    "top_m": "height of the mask's middle above the belt",
+    "mass_kg": "expected",
+    "failed_near": "failures near this contact in this pile",
+}
+"""Name -> meaning of every feature, in the order of the feature vector. SI units are in the names."""
+
+FEATURE_NAMES = tuple(FEATURES)
+
+
+@dataclass(frozen=True)
+class Odds:
+    """Of N candidates, each [N]: P(the target alone arrives), P(two or more are lifted)."""
+
+    clean: Floats
+    multi: Floats
+
+
+class Ranker(Protocol):
+    """Turns the terms of N candidates into their odds."""
+
+    name: str
+
+    def odds(self, terms: dict[str, Floats]) -> Odds: ...
+
+
+class GeometricRanker:
+    """P(clean) as a product: hold x single x free x mask is one parcel x nothing pushed; halved per failure nearby."""
+
+    name = "geometric"
+
+    def __init__(self, config: RankConfig, push_logit_per_m: float) -> None:
+        self._config = config
+        self._push = push_logit_per_m
+
+    def odds(self, terms: dict[str, Floats]) -> Odds:
+        one_parcel = (
+            terms["detection"] * (0.5 + 0.5 * terms["mask_quality"]) * (1.0 - 0.6 * terms["merged_probability"])
+        )
+        alone = terms["single_probability"] * terms["free_probability"] * (1.0 - 0.4 * terms["merged_probability"])
+        undisturbed = np.exp(-self._push * terms["push_m"])
+        again = (1.0 - self._config.failed_discount) ** terms["failed_near"]
+        clean = terms["hold_probability"] * alone * one_parcel * undisturbed * again
+        return Odds(clean, terms["hold_probability"] * (1.0 - alone))
+
+
+def utility(odds: Odds, config: RankConfig) -> Floats:
+    """P(clean) - c1 P(multi) - c2 P(nothing delivered). All tries take about the same time, so it also orders utility per
+    second."""
+    nothing = np.clip(1.0 - odds.clean - odds.multi, 0.0, 1.0)
+    return np.asarray(odds.clean - config.multi_cost * odds.multi - config.fail_cost * nothing)
+
+
+def feature_matrix(terms: dict[str, Floats]) -> NDArray[np.float64]:
+    """float64 [N, len(FEATURES)] in the order of FEATURE_NAMES."""
+    return np.stack([np.asarray(terms[name], dtype=np.float64) for name in FEATURE_NAMES], axis=1)

@@ -1,0 +1,207 @@
+"""The depth image as surfaces: thinned view, distances to mask edges, and least-squares planes in windows of any size.
+
+A plane n·P = d is affine in inverse depth over the pixel grid, 1/Z = a u + b v + c, and the noise of stereo depth is uniform
+in inverse depth. So planes are fitted there: exact for any tilt, correctly weighted, and a window's fit needs ten sums only,
+which integral images give at any place and size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_grasp.planner_config import SurfaceConfig
+from robin_perception.frame import Frame
+from robin_perception.scene import Scene
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+FAR_PX = 1e4
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Fitted planes. a, b: slope of inverse depth per pixel (1/m/px); q: inverse depth at the window's centre pixel (1/m);
+    u, v: that pixel; rms: residual, 1/m; share: valid pixels over the window's pixels. All arrays of one shape."""
+
+    u: Floats
+    v: Floats
+    a: Floats
+    b: Floats
+    q: Floats
+    rms: Floats
+    share: Floats
+
+
+@dataclass(frozen=True)
+class View:
+    """A frame and its label image, thinned to the working width.
+
+    inverse_depth: float32 [h, w] 1/m, 0 invalid. labels: int32 [h, w]. height: float32 [h, w] metres above the belt, 0 where
+    invalid. edge_px: float32 [h, w] distance to the nearest change of label. other_px: distance to the nearest place where
+    two parcels touch. boundary: float32 [h, w]. noise_pm: 1-sigma of inverse depth under a lip, 1/m.
+    """
+
+    stride: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    R: Floats
+    t: Floats
+    inverse_depth: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    height: NDArray[np.float32]
+    edge_px: NDArray[np.float32]
+    other_px: NDArray[np.float32]
+    boundary: NDArray[np.float32]
+    sums: Floats
+    noise_pm: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self.labels.shape[0]), int(self.labels.shape[1])
+
+    def project(self, points: Floats) -> tuple[Floats, Floats, Floats]:
+        """Points in base_link [..., 3] -> (u, v) working pixels and depth Z in metres, each [...]."""
+        camera = (points - self.t) @ self.R
+        z = np.maximum(camera[..., 2], 1e-3)
+        return self.fx * camera[..., 0] / z + self.cx, self.fy * camera[..., 1] / z + self.cy, camera[..., 2]
+
+    def points(self, u: Floats, v: Floats, inverse_depth: Floats) -> Floats:
+        """Points in base_link [..., 3] of pixels with an inverse depth > 0."""
+        rays = np.stack([(u - self.cx) / self.fx, (v - self.cy) / self.fy, np.ones_like(u)], axis=-1)
+        return np.asarray((rays / np.asarray(inverse_depth)[..., None]) @ self.R.T + self.t)
+
+    def pixel(self, u: Floats, v: Floats) -> tuple[Ints, NDArray[np.bool_]]:
+        """Flat index of the nearest pixel (0 when outside) and whether it lies inside the image."""
+        h, w = self.shape
+        x, y = np.rint(u).astype(np.int64), np.rint(v).astype(np.int64)
+        inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+        return np.where(inside, y * w + x, 0), inside
+
+    def metres_per_px(self, inverse_depth: Floats) -> Floats:
+        return np.asarray(1.0 / (np.maximum(inverse_depth, 1e-3) * 0.5 * (self.fx + self.fy)))
+
+    def axes(self, planes: Planes) -> Floats:
+        """Unit normals that point away from the camera, into the surface, base_link [..., 3]: a tool's approach."""
+        at_centre = planes.q + planes.a * (self.cx - planes.u) + planes.b * (self.cy - planes.v)
+        n = np.stack([planes.a * self.fx, planes.b * self.fy, at_centre], axis=-1)
+        n = n / np.maximum(np.linalg.norm(n, axis=-1, keepdims=True), 1e-12)
+        return np.asarray(n @ self.R.T)
+
+    def fit(self, u: Floats, v: Floats, half_px: Floats) -> Planes:
+        """Planes in square windows around pixels (u, v), half side ``half_px``; windows are clipped at the image."""
+        return fit_windows(self.sums, u, v, half_px)
+
+
+def make_view(frame: Frame, scene: Scene, config: SurfaceConfig) -> View:
+    """Thin the frame, measure distances to edges, build the integral images and estimate the depth noise."""
+    stride = max(1, round(frame.width / config.working_width_px))
+    depth = frame.depth[::stride, ::stride]
+    labels = scene.labels[::stride, ::stride].astype(np.int32)
+    valid = depth > 0
+    q = np.zeros(depth.shape, dtype=np.float32)
+    np.divide(1.0, depth, out=q, where=valid)
+    fx, fy = float(frame.K[0, 0]) / stride, float(frame.K[1, 1]) / stride
+    cx, cy = float(frame.K[0, 2]) / stride, float(frame.K[1, 2]) / stride
+    R, t = frame.T_base_camera[:3, :3].astype(np.float64), frame.T_base_camera[:3, 3].astype(np.float64)
+    h, w = depth.shape
+    row = (R[2, 0] * (np.arange(w) - cx) / fx).astype(np.float32)
+    column = (R[2, 1] * (np.arange(h) - cy) / fy + R[2, 2]).astype(np.float32)
+    height = np.where(valid, depth * (row[None, :] + column[:, None]) + np.float32(t[2]), np.float32(0.0))
+    edge, other = _edge_distances(labels)
+    boundary = cv2.resize(scene.boundary.astype(np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
+    sums = _moment_integrals(q, valid)
+    view = View(stride, fx, fy, cx, cy, R, t, q, labels, height, edge, other, boundary, sums, 0.0)
+    return View(**{**view.__dict__, "noise_pm": _noise(view, config)})
+
+
+def _edge_distances(labels: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Pixels to the nearest change of label (the image's rim counts as one), and to the nearest contact of two parcels."""
+    inner = np.ones(labels.shape, dtype=np.uint8)
+    across, down = labels[:, 1:] != labels[:, :-1], labels[1:, :] != labels[:-1, :]
+    inner[:, 1:][across] = 0
+    inner[:, :-1][across] = 0
+    inner[1:, :][down] = 0
+    inner[:-1, :][down] = 0
+    inner[0, :] = inner[-1, :] = inner[:, 0] = inner[:, -1] = 0
+    apart = np.ones(labels.shape, dtype=np.uint8)
+    for gap in (1, 3):
+        a, b = labels[:, gap:], labels[:, :-gap]
+        near = (a != b) & (a > 0) & (b > 0)
+        apart[:, gap:][near] = 0
+        apart[:, :-gap][near] = 0
+        a, b = labels[gap:, :], labels[:-gap, :]
+        near = (a != b) & (a > 0) & (b > 0)
+        apart[gap:, :][near] = 0
+        apart[:-gap, :][near] = 0
+    edge = cv2.distanceTransform(inner, cv2.DIST_L2, 5)
+    if apart.all():
+        return edge, np.full(labels.shape, FAR_PX, dtype=np.float32)
+    return edge, cv2.distanceTransform(apart, cv2.DIST_L2, 5)
+
+
+def _moment_integrals(q: NDArray[np.float32], valid: NDArray[np.bool_]) -> Floats:
+    """Integral images of 1, u, v, uu, uv, vv, q, qu, qv, qq over valid pixels: float64 [h + 1, w + 1, 10]. u and v are
+    measured from the image's middle."""
+    h, w = q.shape
+    u = (np.arange(w, dtype=np.float32) - w // 2)[None, :]
+    v = (np.arange(h, dtype=np.float32) - h // 2)[:, None]
+    m = valid.astype(np.float32)
+    channels = np.empty((h, w, 10), dtype=np.float32)
+    mu, mv = m * u, m * v
+    for k, channel in enumerate((m, mu, mv, mu * u, mu * v, mv * v, q, q * u, q * v, q * q)):
+        channels[..., k] = channel
+    return np.asarray(cv2.integral(channels, sdepth=cv2.CV_64F), dtype=np.float64)
+
+
+def fit_windows(sums: Floats, u: Floats, v: Floats, half_px: Floats) -> Planes:
+    """Least-squares planes in inverse depth. See ``Planes``. Fewer than 6 valid pixels give share 0 and a zero plane."""
+    h, w, channels = sums.shape[0] - 1, sums.shape[1] - 1, sums.shape[2]
+    x, y = np.rint(u).astype(np.int64), np.rint(v).astype(np.int64)
+    half = np.maximum(np.rint(half_px).astype(np.int64), 1)
+    x0, x1 = np.clip(x - half, 0, w), np.clip(x + half + 1, 0, w)
+    y0, y1 = np.clip(y - half, 0, h), np.clip(y + half + 1, 0, h)
+    flat = sums.reshape(-1, channels)
+    s = flat[y1 * (w + 1) + x1] - flat[y0 * (w + 1) + x1] - flat[y1 * (w + 1) + x0] + flat[y0 * (w + 1) + x0]
+    n = s[..., 0]
+    usable = n >= 6
+    count = np.where(usable, n, 1.0)
+    mean = s[..., 1:] / count[..., None]
+    mu, mv, muu, muv, mvv, mq, mqu, mqv, mqq = (mean[..., k] for k in range(9))
+    uu, uv, vv = muu - mu * mu, muv - mu * mv, mvv - mv * mv
+    qu, qv, qq = mqu - mq * mu, mqv - mq * mv, mqq - mq * mq
+    det = uu * vv - uv * uv
+    solid = usable & (det > 1e-3)
+    det = np.where(solid, det, 1.0)
+    a = np.where(solid, (vv * qu - uv * qv) / det, 0.0)
+    b = np.where(solid, (uu * qv - uv * qu) / det, 0.0)
+    rms = np.sqrt(np.maximum(qq - a * qu - b * qv, 0.0))
+    centre = mq + a * (x - w // 2 - mu) + b * (y - h // 2 - mv)
+    area = np.maximum((2 * half + 1) ** 2, 1)
+    return Planes(
+        x.astype(np.float64),
+        y.astype(np.float64),
+        a,
+        b,
+        np.where(solid, centre, 0.0),
+        np.where(solid, rms, 0.0),
+        np.where(solid, n / area, 0.0),
+    )
+
+
+def _noise(view: View, config: SurfaceConfig) -> float:
+    """1-sigma of inverse depth: the median residual of small windows well inside the masks, so that crinkled or curved
+    parcels stand out against the frame's own noise."""
+    ys, xs = np.nonzero((view.edge_px[4::9, 4::9] > 9) & (view.labels[4::9, 4::9] > 0))
+    if len(ys) < 12:
+        return config.least_inverse_depth_noise_pm
+    planes = view.fit(xs * 9.0 + 4.0, ys * 9.0 + 4.0, np.full(len(xs), 6.0))
+    rms = planes.rms[planes.share > 0.6]
+    if len(rms) < 12:
+        return config.least_inverse_depth_noise_pm
+    return float(np.clip(np.median(rms), config.least_inverse_depth_noise_pm, config.most_inverse_depth_noise_pm))

@@ -1,0 +1,115 @@
+"""The named terms of every fully evaluated candidate: the ranker's features and what a decision record shows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_grasp.candidates import Footprints, Poses
+from robin_grasp.clearance import Clearance
+from robin_grasp.multipick import Risks
+from robin_grasp.order import Order
+from robin_grasp.parcels_seen import Parcels
+from robin_grasp.plan import FailedPick
+from robin_grasp.planner_config import RankConfig
+from robin_grasp.seal import Seals
+from robin_grasp.subsets import Chosen
+from robin_grasp.surface import Floats, Ints
+from robin_grasp.tool import ToolConfig
+from robin_grasp.wrench import MEMBERS
+from robin_perception.scene import CLASSES
+
+MOST_MARGIN = 20.0
+MOST_DISTANCE_M = 0.2
+
+
+def candidate_terms(
+    tool: ToolConfig,
+    parcels: Parcels,
+    order: Order,
+    merged: Floats,
+    poses: Poses,
+    landed: Footprints,
+    seals: Seals,
+    risks: Risks,
+    clear: Clearance,
+    chosen: Chosen,
+    failed_near: Floats,
+) -> dict[str, Floats]:
+    """Every term of M candidates, name -> float64 [M]. Names: ``robin_grasp.ranker.FEATURES``, and single_probability."""
+    open_cups = MEMBERS[chosen.cups]
+    count = open_cups.sum(axis=1)
+    n = np.maximum(count, 1)
+    parcel = poses.parcel
+
+    def most(values: Floats) -> Floats:
+        return np.asarray(np.where(open_cups, values, 0.0).max(axis=1, initial=0.0))
+
+    def least(values: Floats, cap: float) -> Floats:
+        return np.asarray(np.where(open_cups, values, cap).min(axis=1, initial=cap))
+
+    middle = (open_cups / n[:, None]) @ tool.cups_m[:, :2]
+    to_centre = np.einsum("nji,nj->ni", poses.rotation, parcels.centre[parcel] - poses.position)[:, :2]
+    sealed = np.where(open_cups, seals.probability, 0.0).sum(axis=1)
+    terms = {
+        "cup_count": count.astype(np.float64),
+        "seal_min": least(seals.probability, 1.0),
+        "seal_mean": sealed / n,
+        "seal_sum": sealed,
+        "hold_probability": chosen.hold,
+        "single_probability": chosen.single,
+        "wrench_margin": np.minimum(chosen.margin, MOST_MARGIN),
+        "lever_m": np.linalg.norm(to_centre - middle, axis=1),
+        "edge_min_m": least(landed.edge_m, MOST_DISTANCE_M),
+        "other_min_m": least(landed.other_m, MOST_DISTANCE_M),
+        "touch_sum": np.where(open_cups, risks.touch, 0.0).sum(axis=1),
+        "boundary_max": most(risks.boundary),
+        "gap_max_m": most(np.abs(seals.gap_m)),
+        "cup_tilt_max_rad": most(seals.tilt_rad),
+        "rough_max_m": most(seals.excess_rms_m),
+        "holes_max": most(seals.holes),
+        "tool_tilt_rad": np.arccos(np.clip(-poses.rotation[:, 2, 2], -1.0, 1.0)),
+        "plane_rms_m": parcels.plane_rms_m[parcel],
+        "depth_share": parcels.depth_share[parcel],
+        "visible_fraction": parcels.visible[parcel],
+        "mask_quality": parcels.mask_quality[parcel],
+        "detection": parcels.detection[parcel],
+        "height_rank": order.height_rank[parcel],
+        "cover": order.cover[parcel],
+        "free_probability": order.free[parcel],
+        "merged_probability": merged[parcel],
+        "push_m": clear.push_m,
+        "headroom_m": clear.headroom_m,
+        "long_side_m": parcels.sides_m[parcel, 0],
+        "short_side_m": parcels.sides_m[parcel, 1],
+        "thickness_m": parcels.thickness_m[parcel],
+        "top_m": parcels.top_m[parcel],
+        "mass_kg": parcels.mass_kg[parcel],
+        "failed_near": failed_near,
+    }
+    for k, name in enumerate(CLASSES):
+        terms[f"is_{name}"] = parcels.classes[parcel, k]
+    return {name: np.asarray(value, dtype=np.float64) for name, value in terms.items()}
+
+
+def failures_near(position: Floats, failed: tuple[FailedPick, ...], config: RankConfig) -> Floats:
+    """How many failures happened within ``failed_reach_m`` of each tool position: float64 [N]."""
+    near = np.zeros(len(position))
+    for failure in failed:
+        distance = np.linalg.norm(position - np.asarray(failure.position_m), axis=1)
+        near += failure.times * (distance < config.failed_reach_m)
+    return near
+
+
+def repeats_failure(
+    position: Floats, cups: Ints, failed: tuple[FailedPick, ...], config: RankConfig
+) -> NDArray[np.bool_]:
+    """bool [N]: the tool would stand within ``failed_radius_m`` of a failure with mostly the same cups, or anywhere near a spot
+    that failed twice (``cups`` 0: judge by place only)."""
+    repeated = np.zeros(len(position), dtype=bool)
+    for failure in failed:
+        distance = np.linalg.norm(position - np.asarray(failure.position_m), axis=1)
+        shared = MEMBERS[cups & failure.cups].sum(axis=1) / np.maximum(MEMBERS[cups | failure.cups].sum(axis=1), 1)
+        same = (shared > 0.6) & (cups > 0)
+        repeated |= (distance < config.failed_radius_m) & (same | (failure.times >= 2))
+    return repeated

@@ -1,0 +1,129 @@
+"""Which of the 255 cup subsets can hold a parcel: least-energy split of a load over the cups against Dex-Net 3.0's limits.
+
+Tool frame, +z into the parcel. A load w = (F, M) acts on the parcel at the tool's origin. Each active cup i at c_i gives a
+force f_i and a moment m_i; balance is w = sum (f_i, c_i x f_i + m_i) for the force the parcel puts on the tool. The split that
+minimises sum (f / V)^2 + (m / (V r))^2 is linear, T = A+ w, and A+ depends on the tool and the subset only.
+
+Limits per cup (arXiv 1709.06670, eq. 5-9) with tension t = f_z, holding force V, radius r, friction mu, peel moment M_p
+(there pi r kappa): t <= V; sqrt(3)|f_x|, sqrt(3)|f_y| <= mu (V - t); sqrt(3)|m_z| <= r mu (V - t); sqrt(2)|m_x|, sqrt(2)|m_y|
+<= M_p. All are homogeneous in load over V, so one number per subset says it all: the utilisation, the factor by which the
+load must shrink (> 1) or may grow (< 1) until the first limit is met.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from robin_grasp.planner_config import WrenchConfig
+from robin_grasp.surface import Floats, Ints
+from robin_grasp.tool import CUP_COUNT, MotionConfig, ToolConfig
+
+GRAVITY_MPS2 = 9.81
+SUBSETS = 1 << CUP_COUNT
+UNHOLDABLE = 1e6
+
+MEMBERS: NDArray[np.bool_] = (np.arange(SUBSETS)[:, None] >> np.arange(CUP_COUNT) & 1).astype(bool)
+"""bool [256, 8]: which cups each subset holds."""
+
+
+@dataclass(frozen=True)
+class SubsetTable:
+    """A+ of every subset, stacked. split: float32 [6, R, 6], component (fx fy fz mx my mz) of the R (subset, cup) pairs per
+    unit of each load component; subset [R], starts [255]: first row of subset s at starts[s - 1]."""
+
+    split: NDArray[np.float32]
+    starts: Ints
+    friction: float
+    radius_m: float
+    peel_share: float
+
+    def utilisation(self, loads: Floats) -> Floats:
+        """Loads [N, L, 6] in units of one cup's V (N/V and Nm/V) -> [N, 256], the worst of the L load cases; row 0 (no cup)
+        is UNHOLDABLE. limit / load is its inverse."""
+        n, cases, _ = loads.shape
+        flat = loads.reshape(n * cases, 6).astype(np.float32)
+        fx, fy, t, mx, my, mz = (flat @ self.split[k].T for k in range(6))
+        mu_t = self.friction * t
+        slide = np.maximum(np.abs(fx), np.abs(fy))
+        slide = np.maximum(slide, np.abs(mz) / self.radius_m) * np.float32(np.sqrt(3.0)) + mu_t
+        peel = np.maximum(np.abs(mx), np.abs(my)) * np.float32(np.sqrt(2.0) / (self.peel_share * self.radius_m))
+        worst = np.maximum(np.maximum(t, slide / np.float32(self.friction)), peel)
+        worst = worst.reshape(n, cases, -1).max(axis=1)
+        result = np.full((n, SUBSETS), UNHOLDABLE)
+        result[:, 1:] = np.maximum(np.maximum.reduceat(worst, self.starts, axis=1), 1e-6)
+        return result
+
+
+def cup_map(cups: Floats, radius_m: float) -> Floats:
+    """A scaled: [6, 6 k], the wrench at the tool's origin of k cups' forces (units of V) and moments (units of V r)."""
+    blocks = []
+    for x, y, z in cups:
+        lever = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+        blocks.append(np.block([[np.eye(3), np.zeros((3, 3))], [lever, radius_m * np.eye(3)]]))
+    return np.concatenate(blocks, axis=1)
+
+
+def subset_table(tool: ToolConfig, config: WrenchConfig) -> SubsetTable:
+    """Pre-compute A+ for all 255 subsets of the tool."""
+    rows: list[Floats] = []
+    starts: list[int] = []
+    for subset in range(1, SUBSETS):
+        cups = tool.cups_m[MEMBERS[subset]]
+        inverse = np.linalg.pinv(cup_map(cups, tool.cup_radius_m)).reshape(len(cups), 6, 6)
+        inverse[:, 3:] *= tool.cup_radius_m
+        starts.append(sum(len(r) for r in rows))
+        rows.append(inverse)
+    split = np.ascontiguousarray(np.concatenate(rows).transpose(1, 0, 2), dtype=np.float32)
+    return SubsetTable(split, np.array(starts), tool.friction, tool.cup_radius_m, config.peel_moment_share)
+
+
+def load_cases(rotation: Floats, position: Floats, com: Floats, com_sigma_m: Floats, motion: MotionConfig) -> Floats:
+    """Loads per kilogram on the tool's origin, float64 [N, 6, 6] (case, component), N/kg and Nm/kg, tool frame.
+
+    rotation [N, 3, 3], position [N, 3]: tool poses; com [N, 3]: expected centre of mass, base_link; com_sigma_m [N]. Cases: hang
+    and lift with the COM in its place; transfer towards +-x and +-y of base_link, each with the COM one sigma off in the
+    direction that makes it worse; lift with the COM one sigma further out from the tool's axis.
+    """
+    n = len(position)
+    down = np.array([0.0, 0.0, -1.0])
+    lift = (GRAVITY_MPS2 + motion.lift_accel_mps2) * down
+    hang = GRAVITY_MPS2 * down
+    lever = com - position
+    sideways = lever - np.einsum("ni,ni->n", lever, rotation[:, :, 2])[:, None] * rotation[:, :, 2]
+    outward = sideways / np.maximum(np.linalg.norm(sideways, axis=1, keepdims=True), 1e-6)
+    forces = np.empty((n, 6, 3))
+    levers = np.repeat(lever[:, None, :], 6, axis=1)
+    forces[:, 0], forces[:, 1] = lift, lift
+    levers[:, 1] += outward * com_sigma_m[:, None]
+    for case, direction in enumerate(((1, 0), (-1, 0), (0, 1), (0, -1)), start=2):
+        push = np.array([direction[0], direction[1], 0.0])
+        forces[:, case] = hang + motion.transfer_accel_mps2 * push
+        levers[:, case] -= push * com_sigma_m[:, None]
+    moments = np.cross(levers, forces)
+    return np.concatenate(
+        [np.einsum("nji,nlj->nli", rotation, forces), np.einsum("nji,nlj->nli", rotation, moments)], axis=2
+    )
+
+
+def hold_probability(utilisation: Floats, log_sigma: float) -> Floats:
+    """P(load stays within the limits) when ln(load / limit) is Gaussian about ln(utilisation)."""
+    return np.asarray(ndtr(-np.log(np.maximum(utilisation, 1e-9)) / log_sigma))
+
+
+def over_random_seals(held: Floats, seal: Floats) -> Floats:
+    """E[held(sealed part of S)] for every subset S when cup i seals independently with probability seal[:, i].
+
+    held [N, 256]: P(hold) by the set of cups that did seal; seal [N, 8]. Exact, in eight passes:
+    f(S) <- p_i f(S) + (1 - p_i) f(S without i) for every S that holds i.
+    """
+    expected = held.copy()
+    n = len(held)
+    for cup in range(CUP_COUNT):
+        pairs = expected.reshape(n, SUBSETS >> (cup + 1), 2, 1 << cup)
+        p = seal[:, cup, None, None]
+        pairs[:, :, 1] = p * pairs[:, :, 1] + (1.0 - p) * pairs[:, :, 0]
+    return expected
