@@ -52,7 +52,7 @@ class SubsetTable:
         slide = np.maximum(slide, np.abs(mz) / self.radius_m) * np.float32(np.sqrt(3.0)) + mu_t
         peel = np.maximum(np.abs(mx), np.abs(my)) * np.float32(np.sqrt(2.0) / (self.peel_share * self.radius_m))
         worst = np.maximum(np.maximum(t, slide / np.float32(self.friction)), peel)
-        worst = worst.reshape(n, cases, -1).max(axis=1)
+        worst = worst.reshape(n, cases, worst.shape[1]).max(axis=1)
         result = np.full((n, SUBSETS), UNHOLDABLE)
         result[:, 1:] = np.maximum(np.maximum.reduceat(worst, self.starts, axis=1), 1e-6)
         return result
