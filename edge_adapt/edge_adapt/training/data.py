@@ -144,10 +144,11 @@ class PackedDataset:
 
         A folder that cannot be decoded raises RobinError. Call ``refresh`` afterwards to read the new scenes.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        folders = scene_folders(self.dataset)
+        self.folder.mkdir(exist_ok=True)
         self._load()
         known = {entry["name"] for entry in self.index}
-        fresh = [folder for folder in scene_folders(self.dataset) if folder.name not in known][:limit]
+        fresh = [folder for folder in folders if folder.name not in known][:limit]
         if not fresh:
             return
         with (

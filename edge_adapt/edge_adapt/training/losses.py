@@ -30,10 +30,10 @@ class LossConfig(StrictConfig):
     edge_weight: extra share of a pixel at any parcel's edge; temperature: of the contrastive embedding loss."""
 
     heat: float = Field(default=1.0, ge=0)
-    dice: float = Field(default=2.0, ge=0)
-    mask: float = Field(default=2.0, ge=0)
+    dice: float = Field(default=3.0, ge=0)
+    mask: float = Field(default=3.0, ge=0)
     boundary: float = Field(default=0.5, ge=0)
-    offset: float = Field(default=2.0, ge=0)
+    offset: float = Field(default=0.6, ge=0)
     quality: float = Field(default=0.3, ge=0)
     visible: float = Field(default=0.5, ge=0)
     classes: float = Field(default=0.5, ge=0)
