@@ -83,6 +83,7 @@ def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: Gripper
     mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(pose[:3, :3]).ravel())
     body = spec.worldbody.add_body(name="tool", pos=pose[:3, 3], quat=quaternion, gravcomp=1.0)
     body.explicitinertial = True
+    body.sleep = mujoco.mjtSleepPolicy.mjSLEEP_NEVER
     body.mass, body.inertia = 1000.0, [100.0, 100.0, 100.0]
     body.add_freejoint(name="tool")
     touch = {"contype": 0, "conaffinity": 1, "friction": [0.3, 0.005, 0.0]}

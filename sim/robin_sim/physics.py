@@ -51,6 +51,7 @@ class PhysicsConfig(StrictConfig):
     rest_travel_m: float = Field(
         0.0015, gt=0, le=0.05, description="travel within the window that still counts as rest"
     )
+    sleep_speed_mps: float = Field(0.0, ge=0, le=0.1, description="an island slower than this is frozen; 0: never")
     max_speed_mps: float = Field(25.0, gt=0, description="faster than this is a diverged solver")
 
 
@@ -120,6 +121,9 @@ def base_spec(config: PhysicsConfig) -> mujoco.MjSpec:
     option.ls_iterations = 30
     option.tolerance = 1e-8
     option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+    if config.sleep_speed_mps > 0:
+        option.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
+        option.sleep_tolerance = config.sleep_speed_mps
     return spec
 
 

@@ -41,7 +41,7 @@ UP = np.array([0.0, 0.0, 1.0])
 class PickConfig(StrictConfig):
     """How the simulated arm executes a pick, and how its truth is judged."""
 
-    physics: PhysicsConfig = PhysicsConfig(timestep_s=0.002)
+    physics: PhysicsConfig = PhysicsConfig(timestep_s=0.0025, sleep_speed_mps=0.004)
     gripper: GripperConfig = GripperConfig()
     suction: SuctionConfig = SuctionConfig()
     approach_speed_mps: float = Field(0.4, gt=0, le=2)
@@ -89,11 +89,12 @@ class _Run:
         self.gripper.monitor(self.phase)
 
     def follow(self, move: Move, phase: str, step_s: Callable[[float], float] | float, guarded: bool = False) -> None:
-        """Run one move. step_s: time step, or a function of the path length left. guarded: stop at the force limit."""
+        """Run one move. step_s: time step, or a function of the path length left. guarded: the way in, which stops at the
+        force limit; any other move ends when nothing is held any more, for the tool then leaves on its own."""
         self.phase = phase
         model, origin = self.world.model, self.gripper.pose()[:3, 3].copy()
         time, count = 0.0, 0
-        while time < move.duration_s and not self.stopped:
+        while time < move.duration_s and not self.stopped and (guarded or self.gripper.holds):
             path, speed, accel = move.at(time)
             model.opt.timestep = step_s(move.distance_m - path) if callable(step_s) else step_s
             self.step(origin + path * move.direction, speed * move.direction, accel * move.direction)

@@ -38,7 +38,7 @@ class SuctionConfig(StrictConfig):
     gap_cap_m: float = Field(0.004, gt=0, le=0.02, description="a deeper gap leaks no more: the lip itself chokes it")
     leak_reference_mm2: float = Field(4.0, gt=0, le=100, description="orifice that halves the vacuum (about 50 l/min)")
     porosity_factor: float = Field(0.06, ge=0, le=1, description="leak area over cup area at porosity 1")
-    roughness_factor: float = Field(0.15, ge=0, le=5, description="leak film under the lip over RMS roughness")
+    roughness_factor: float = Field(0.1, ge=0, le=5, description="leak film under the lip over RMS roughness")
     torn_leak_mm2: float = Field(14.0, ge=0, le=200, description="extra orifice of a torn lip")
     min_pressure_fraction: float = Field(0.12, ge=0, le=1, description="below this the lip is blown free: no seal")
     min_share: float = Field(0.04, ge=0, le=0.5, description="parcels under less of the cup than this are not held")
