@@ -99,7 +99,7 @@ def test_every_loss_term_reaches_the_head_and_the_trunk(tmp_path: Path) -> None:
     network = SegmentationNetwork(SMALL_NETWORK)
     outputs = network(batch.rgb, batch.depth, batch.intrinsics, batch.belt_plane)
     loss, terms = Criterion(LossConfig())(network.head, outputs, batch)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert float(loss.detach()) == pytest.approx(sum(terms.values()), rel=1e-4)
     silent = [name for name, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert silent == []

@@ -173,18 +173,23 @@ def export_bundle(
 
 
 def random_network(seed: int, config: NetworkConfig = SMALL_NETWORK) -> SegmentationNetwork:
-    """Untrained, with biases and batch statistics that are not zero, so that tests notice a lost one."""
+    """Untrained, with biases that are not zero, so that tests notice a lost one, and the batch statistics of a noise
+    frame, so that signals neither die nor explode on the way."""
     torch.manual_seed(seed)
     network = SegmentationNetwork(config)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     with torch.no_grad():
-        for parameter_name, parameter in network.named_parameters():
+        for name, parameter in network.named_parameters():
             if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter) * (0.1 if "head" in parameter_name else 0.05))
-        for buffer_name, buffer in network.named_buffers():
-            if buffer_name.endswith("running_mean"):
-                buffer.normal_(0, 0.05)
-            elif buffer_name.endswith("running_var"):
-                buffer.uniform_(0.8, 1.2)
+                parameter.add_(torch.randn_like(parameter) * (0.1 if name.startswith("head.") else 0.05))
+        for norm in norms:
+            norm.momentum = 1.0
+        rgb = torch.randint(0, 256, (1, NETWORK_HEIGHT, NETWORK_WIDTH, 3), dtype=torch.uint8)
+        depth = 1.1 - 0.2 * F.interpolate(torch.rand(1, 1, 24, 32), (NETWORK_HEIGHT, NETWORK_WIDTH))[:, 0]
+        intrinsics = torch.tensor([[400.0, 400.0, CENTRE_X_PX, CENTRE_Y_PX]])
+        network.train().features(rgb, depth, intrinsics, torch.tensor([[0.0, 0.0, -1.0, 1.2]]))
+        for norm in norms:
+            norm.momentum = 0.1
     return network.eval()
 
 
