@@ -37,7 +37,7 @@ class DatasetConfig(StrictConfig):
     views_per_pile: int = Field(3, ge=1, le=10)
     mix: ParcelMix = BASE_TRAINING_MIX
     arrangements: dict[str, float] = Field(
-        default_factory=lambda: {"tumbled": 0.42, "flush": 0.22, "stacked": 0.14, "single_layer": 0.22}
+        default_factory=lambda: {"tumbled": 0.43, "flush": 0.26, "stacked": 0.16, "single_layer": 0.15}
     )
     parcels_min: int = Field(5, ge=1, le=60)
     parcels_max: int = Field(60, ge=1, le=60)
@@ -138,7 +138,7 @@ def draw_scene(pile: Pile, seed: int, index: int, config: DatasetConfig) -> Labe
     """Scene ``index`` of the data set, looking at the pile of its group."""
     rng = scene_rng(seed, index)
     view_number = index % config.views_per_pile
-    pile = thinned(pile, rng, min(0.6, view_number * rng.uniform(0.08, 0.25)))
+    pile = thinned(pile, rng, min(0.6, view_number * rng.uniform(0.05, 0.2)))
     shares = np.array([size[2] for size in config.image_sizes])
     width, height, _ = config.image_sizes[int(rng.choice(len(shares), p=shares / shares.sum()))]
     camera = draw_camera(rng, pile.workspace, width, height)
