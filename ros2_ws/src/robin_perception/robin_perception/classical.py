@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from robin_perception.config import StrictConfig
 from robin_perception.frame import Frame
@@ -25,13 +27,15 @@ class ClassicalConfig(StrictConfig):
 
     belt_z_m: float = Field(0.0, ge=-5, le=5)
     min_height_m: float = Field(0.008, ge=0, le=0.2, description="lower than this is belt")
-    smooth_px: float = Field(1.5, ge=0, le=20, description="sigma of the depth filter")
+    smooth_px: float = Field(3.0, ge=0, le=20, description="sigma of the depth filter")
+    baseline_px: int = Field(4, ge=1, le=20, description="distance over which bend and step are measured")
     step_m: float = Field(0.010, gt=0, le=0.2, description="height step that counts as a full edge")
     bend_rad: float = Field(0.50, gt=0, le=3, description="change of normal that counts as a full edge")
     colour_step: float = Field(60.0, gt=0, le=442, description="change of colour that counts as a full edge")
     colour_weight: float = Field(0.5, ge=0, le=1)
     wall: float = Field(0.7, gt=0, le=3, description="edge strength above which a pixel is a wall")
     seed_px: float = Field(4.0, ge=0, le=100, description="a seed is at least this far from its walls")
+    merge_below: float = Field(0.5, ge=0, le=3, description="regions whose shared edge is weaker on average become one")
     min_area_px: float = Field(150.0, ge=0, le=100_000)
 
 
@@ -66,15 +70,16 @@ class ClassicalSegmenter:
         """Edge strength [h, w]; 1 is a full edge of one kind."""
         config = self.config
         normals = _normals(np.dstack([_blurred(points[..., i], config.smooth_px) for i in range(3)]))
-        bend = np.zeros(height.shape, dtype=np.float32)
-        for dy, dx in ((0, 2), (2, 0)):
-            cosine = (normals * np.roll(normals, (dy, dx), (0, 1))).sum(axis=2).clip(-1, 1)
-            bend = np.maximum(bend, np.roll(np.arccos(cosine), (-dy // 2, -dx // 2), (0, 1)))
+        bend, step = np.zeros(height.shape, dtype=np.float32), np.zeros(height.shape, dtype=np.float32)
+        half = (config.baseline_px + 1) // 2
+        for axis in (0, 1):
+            before, after = np.roll(normals, half, axis), np.roll(normals, -half, axis)
+            bend = np.maximum(bend, np.arccos((before * after).sum(axis=2).clip(-1, 1)))
+            step = np.maximum(step, np.abs(np.roll(height, half, axis) - np.roll(height, -half, axis)))
         lab = cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab).astype(np.float32), (0, 0), 1.2)
         colour = np.zeros(height.shape, dtype=np.float32)
         for i in range(3):
             colour = np.maximum(colour, _gradient(lab[..., i]) * 2)
-        step = _gradient(height) * 2
         solid = np.maximum(step / config.step_m, bend / config.bend_rad)
         return np.asarray(solid + config.colour_weight * np.minimum(colour / config.colour_step, 1), dtype=np.float32)
 
@@ -93,12 +98,32 @@ class ClassicalSegmenter:
         markers = np.where(above, seeds, count).astype(np.int32)
         level = (np.clip(strength, 0, 2) * 127).astype(np.uint8)
         grown = cv2.watershed(np.dstack([level] * 3), markers)
-        grown = ndimage.grey_dilation(np.where(grown == count, 0, np.maximum(grown, 0)), size=3)
-        regions = np.where(above, grown, 0)
-        areas = np.bincount(regions.ravel(), minlength=count)
+        grown = np.where(grown == count, 0, grown)
+        # Watershed leaves lines of -1 between regions: they go to a neighbour.
+        grown = np.where(grown < 0, ndimage.grey_dilation(grown, size=3), grown)
+        regions = _merged(np.where(above, grown, 0), strength, config.merge_below)
+        areas = np.bincount(regions.ravel())
         keep = (areas >= config.min_area_px) & (np.arange(len(areas)) > 0)
-        table = np.where(keep, np.cumsum(keep), 0)
-        return np.asarray(table[regions], dtype=np.uint16)
+        table: NDArray[np.uint16] = np.where(keep, np.cumsum(keep), 0).astype(np.uint16)
+        return np.asarray(table[regions])
+
+
+def _merged(regions: NDArray[np.int64], strength: NDArray[np.float32], below: float) -> NDArray[np.int64]:
+    """Regions [h, w] with neighbours joined whose shared edge has a mean strength under ``below``."""
+    count = int(regions.max()) + 1
+    pairs, weights = [], []
+    for axis in (0, 1):
+        n = regions.shape[axis]
+        a, b = np.take(regions, range(n - 1), axis), np.take(regions, range(1, n), axis)
+        edge = np.maximum(np.take(strength, range(n - 1), axis), np.take(strength, range(1, n), axis))
+        meet = (a != b) & (a > 0) & (b > 0)
+        pairs.append(np.minimum(a, b)[meet] * count + np.maximum(a, b)[meet])
+        weights.append(edge[meet])
+    pair, index = np.unique(np.concatenate(pairs), return_inverse=True)
+    mean = np.bincount(index, np.concatenate(weights)) / np.maximum(np.bincount(index), 1)
+    weak = pair[mean < below]
+    graph = coo_matrix((np.ones(len(weak)), (weak // count, weak % count)), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1][regions], dtype=np.int64)
 
 
 def _filled(depth: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -101,7 +101,7 @@ def decode(
     order, logits = order[keep], logits[keep]
     rank = scores.rank[order]
     labels, boxes, areas = paint(logits, rank, box)
-    min_area = config.min_area_px / float(box.scale.prod())
+    min_area = max(1.0, config.min_area_px / float(box.scale.prod()))
     kept = [i for i, area in enumerate(areas) if area >= min_area]
     labels = _renumbered(labels, kept, len(areas))
     sigma = edge_uncertainty(logits[kept], box, tables.boundary_scale, config.min_boundary_uncertainty_px)

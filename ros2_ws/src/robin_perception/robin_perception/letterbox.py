@@ -108,10 +108,10 @@ class Letterbox:
         y0, y1, x0, x1 = window
         rows, columns = self._pixels(1, y0, y1), self._pixels(0, x0, x1)
         cells = grid[y0:y1, x0:x1]
-        if rows.stop <= rows.start or columns.stop <= columns.start:
-            return np.zeros((0, 0), dtype=np.float32), (rows, columns)
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        if min(size) == 0:  # the window lies on the padding
+            return np.zeros(size[::-1], dtype=np.float32), (rows, columns)
         if self._whole_pixels_per_cell and self._inside(window):
-            size = (columns.stop - columns.start, rows.stop - rows.start)
             return np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)), (rows, columns)
         return (self.rows[rows, y0:y1] @ cells) @ self.columns[columns, x0:x1].T, (rows, columns)
 
