@@ -132,6 +132,7 @@ class PackedDataset:
         self.dataset = dataset
         self.folder = dataset / "packed"
         self.index: list[dict[str, Any]] = []
+        self._index_bytes = 0
         self._maps: tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint8]] | None = None
         if self.folder.is_dir():
             self._load()
@@ -155,7 +156,7 @@ class PackedDataset:
             _positioned(self.folder / "rgb.bin", len(self) * _PIXELS * 3) as rgb_file,
             _positioned(self.folder / "depth.bin", len(self) * _PIXELS * 2) as depth_file,
             _positioned(self.folder / "labels.bin", len(self) * _PIXELS) as labels_file,
-            (self.folder / "index.jsonl").open("a") as index_file,
+            _positioned(self.folder / "index.jsonl", self._index_bytes) as index_file,
         ):
             for count, folder in enumerate(fresh, start=1):
                 scene = read_scene(folder)
@@ -165,7 +166,7 @@ class PackedDataset:
                 labels_file.write(scene.labels.tobytes())
                 for file in (rgb_file, depth_file, labels_file):
                     file.flush()
-                index_file.write(json.dumps(_index_entry(folder.name, scene)) + "\n")
+                index_file.write((json.dumps(_index_entry(folder.name, scene)) + "\n").encode())
                 index_file.flush()
                 yield count
 
@@ -177,12 +178,11 @@ class PackedDataset:
     def _load(self) -> None:
         path = self.folder / "index.jsonl"
         if not path.is_file():
-            self.index, self._maps = [], None
+            self.index, self._maps, self._index_bytes = [], None, 0
             return
         text = path.read_text()
         complete = text[: text.rfind("\n") + 1]
-        if len(complete) < len(text):
-            os.truncate(path, len(complete.encode()))
+        self._index_bytes = len(complete.encode())
         self.index = [json.loads(line) for line in complete.splitlines()]
         self._maps = None
 

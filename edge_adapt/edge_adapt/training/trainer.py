@@ -43,7 +43,7 @@ class TrainConfig(StrictConfig):
     steps: int = Field(default=1_000_000, ge=1)
     max_minutes: float | None = Field(default=None, gt=0)
     batch: int = Field(default=8, ge=1, le=256)
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    learning_rate: float = Field(default=1.5e-3, gt=0, le=1)
     final_rate_share: float = Field(default=0.01, ge=0, le=1)
     warmup_share: float = Field(default=0.03, ge=0, le=0.5)
     weight_decay: float = Field(default=0.02, ge=0, le=1)
@@ -288,10 +288,11 @@ class Trainer:
         try:
             with _stop_on_signal() as asked:
                 self._loop(loader, source, asked)
+                self.save()
+                self.check(source)
+                self.save()
         finally:
             loader.close()
-        self.check(source)
-        self.save()
         return TrainResult(self.checkpoint, self.steps, self.seconds / 60, self.done_share() >= 1, self.validation)
 
     def _loop(self, loader: Loader, source: SceneSource, asked: threading.Event) -> None:
