@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from perception_graphs import colour_bundle, colour_network
 from safetensors.numpy import load_file, save_file
 
-from perception_graphs import colour_bundle, colour_network
 from robin_perception.bundle import (
     HEAD_FILE,
     MANIFEST_FILE,

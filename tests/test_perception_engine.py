@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from perception_graphs import blocks, colour_bundle, colour_frame
+
 from robin_perception.bundle import FEATURE_OUTPUTS, Bundle
 from robin_perception.engines import Engine, EngineConfig, engine_names, make_engine, register_engine
 from robin_perception.engines.onnxruntime_engine import OnnxRuntimeEngine

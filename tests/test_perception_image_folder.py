@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from perception_graphs import blocks, colour_frame
 from scipy.spatial.transform import Rotation
 
-from perception_graphs import blocks, colour_frame
 from robin_perception.errors import Code, RobinError
 from robin_perception.image_folder import (
     load_camera,

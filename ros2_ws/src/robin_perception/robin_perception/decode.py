@@ -153,7 +153,7 @@ def distinct(logits: NDArray[np.float32], rank: NDArray[np.float32], config: Dec
 
     Cells of a single mask say nothing about overlaps, so that the matrix product runs over contested cells only.
     """
-    flat = logits.reshape(len(logits), -1)
+    flat = logits.reshape(len(logits), logits.shape[1] * logits.shape[2])
     masks = flat > 0
     area = masks.sum(axis=1).astype(np.float32)
     contested = np.flatnonzero(np.add.reduce(masks.view(np.uint8), axis=0, dtype=np.uint8) > 1)

@@ -151,27 +151,29 @@ def _edge_counts(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Boundary pixels and matched boundary pixels of each prediction and each truth.
 
-    Ignored pixels bear no boundary.
+    Ignored pixels bear
+    no boundary.
     """
     radius = int(np.ceil(_BOUNDARY_TOLERANCE * np.hypot(*predicted.shape)))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    ignore = truth == IGNORE_LABEL
+    # An edge is marked one pixel to the left of or above the change, so that edges of ignored regions reach out by one.
+    known = cv2.dilate((truth == IGNORE_LABEL).view(np.uint8), np.ones((3, 3), np.uint8)) == 0
     p_boxes, t_boxes = _boxes(predicted, pred_ids, radius + 1), _boxes(truth, true_ids, radius + 1)
     pred_edge, pred_hit = np.zeros(len(pred_ids), dtype=np.int64), np.zeros(len(pred_ids), dtype=np.int64)
     true_edge, true_hit = np.zeros(len(true_ids), dtype=np.int64), np.zeros(len(true_ids), dtype=np.int64)
     for i, pred_id in enumerate(pred_ids):
         j = partner.get(i)
         box = p_boxes[i] if j is None else _union(p_boxes[i], t_boxes[j])
-        p_edge = boundary_map(predicted[box] == pred_id) & ~ignore[box]
+        p_edge = boundary_map(predicted[box] == pred_id) & known[box]
         pred_edge[i] = np.count_nonzero(p_edge)
         if j is None:
             continue
-        t_edge = boundary_map(truth[box] == true_ids[j])
+        t_edge = boundary_map(truth[box] == true_ids[j]) & known[box]
         true_edge[j] = np.count_nonzero(t_edge)
         pred_hit[i] = np.count_nonzero(p_edge & (cv2.dilate(t_edge.view(np.uint8), disk) > 0))
         true_hit[j] = np.count_nonzero(t_edge & (cv2.dilate(p_edge.view(np.uint8), disk) > 0))
     for j in sorted(set(range(len(true_ids))) - set(partner.values())):
-        true_edge[j] = np.count_nonzero(boundary_map(truth[t_boxes[j]] == true_ids[j]))
+        true_edge[j] = np.count_nonzero(boundary_map(truth[t_boxes[j]] == true_ids[j]) & known[t_boxes[j]])
     return pred_edge, pred_hit, true_edge, true_hit
 
 
