@@ -1,0 +1,67 @@
+"""``robin sim``: closed-loop runs of one scenario."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robin_cli.options import CellOption, JsonOption, ModelOption, SeedOption, WorkersOption, model_path, worker_count
+from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
+
+app = typer.Typer(help="The simulated cell.", no_args_is_help=True)
+
+ScenarioOption = Annotated[
+    str, typer.Option("--scenario", metavar="S", help="Name of a scenario (robin sim list), or a scenario's YAML file.")
+]
+MasksOption = Annotated[
+    str, typer.Option("--masks", metavar="KIND", help="predicted (by the network) or oracle (the simulator's truth).")
+]
+
+
+@app.command("run")
+def run(
+    scenario: ScenarioOption = "mixed",
+    picks: Annotated[int, typer.Option("--picks", metavar="N", min=1, help="Pick attempts.")] = 100,
+    seed: SeedOption = 1,
+    planner: Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")] = "learned",
+    masks: MasksOption = "predicted",
+    engine: Annotated[str, typer.Option("--engine", metavar="E", help="Inference engine by name.")] = "onnxruntime",
+    model: ModelOption = None,
+    cell: CellOption = None,
+    workers: WorkersOption = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also keep records, images and report.html here.")
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Pick piles of a scenario, closed loop. The outcome depends on the seed only, not on the number of processes."""
+    require_writable(json_file)
+    from robin_cli.simulated import REPORT_FILE, run_simulated, summary_rows
+    from robin_grasp.tool import CellConfig
+    from robin_perception.config import load_config
+
+    settings = load_config(CellConfig, cell)
+    bundle = None if masks == "oracle" else model_path(model)
+    count = worker_count(workers)
+    with progress_bar(f"{scenario}, {planner}", "picks") as advance:
+        result = run_simulated(
+            scenario, picks, seed, planner, masks, engine, bundle, count, out, advance, cell=settings
+        )
+    write_json(json_file, result.to_json())
+    title = f"scenario {result.scenario}, seed {seed}, planner {planner}, {masks} masks"
+    print_table(title, ("", "", "95 % interval"), summary_rows(result))
+    if out is not None:
+        note(f"report: {(out / REPORT_FILE).resolve()}")
+
+
+@app.command("list")
+def list_scenarios() -> None:
+    """Name the scenarios with what they hold."""
+    from robin_sim.scenario import load_scenario, scenario_names
+
+    rows = [(name, load_scenario(name).config.description) for name in scenario_names()]
+    width = max(len(name) for name, _ in rows)
+    for name, description in rows:
+        print(f"{name.ljust(width)}  {description}")

@@ -1,0 +1,166 @@
+"""What all commands share on the terminal: the error line, exit status, progress bars, tables, JSON files."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from robin_perception.errors import Code, RobinError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+EXIT_FAILURE = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_BAD_INPUT = frozenset({Code.MODEL_MISSING, Code.MODEL_HASH_MISMATCH, Code.MODEL_TENSOR_MISSING}) | {
+    Code.MODEL_MANIFEST_INVALID,
+    Code.ENGINE_UNKNOWN,
+    Code.RECORD_INVALID,
+}
+
+Advance = Callable[[int, int, str], None]
+
+
+def exit_status(code: Code) -> int:
+    """2 for what the caller gave (files, options, configuration, bundles, records), 1 for what failed."""
+    return EXIT_BAD_INPUT if int(code) // 100 in (1, 4) or code in _BAD_INPUT else EXIT_FAILURE
+
+
+def reason_of(exc: BaseException) -> tuple[Code, str] | None:
+    """Code and one line for an expected exception; None for a bug, whose traceback is wanted."""
+    if isinstance(exc, RobinError):
+        return exc.code, exc.text
+    if isinstance(exc, typer.TyperException):
+        return Code.OPTION_INVALID, _usage_text(exc)
+    if isinstance(exc, OSError) and exc.errno in _NO_SPACE:
+        return Code.DISK_FULL, f"{exc.filename or 'a file'}: cannot write: {exc.strerror}"
+    if isinstance(exc, PermissionError) and exc.filename:
+        return Code.OPTION_INVALID, f"{exc.filename}: {exc.strerror}"
+    return None
+
+
+def _usage_text(exc: typer.TyperException) -> str:
+    context = getattr(exc, "ctx", None)
+    path = getattr(context, "command_path", "robin")
+    return f"{exc.format_message().rstrip('.')} (see {path} --help)"
+
+
+def print_error(code: Code, text: str) -> None:
+    """One line on stderr, red on a terminal."""
+    line = f"error E{int(code)} {code.name}: {' '.join(text.split())}"
+    print(f"\033[31m{line}\033[0m" if sys.stderr.isatty() else line, file=sys.stderr)
+
+
+def note(text: str) -> None:
+    """A line for people, on stderr, so that stdout stays a result."""
+    print(text, file=sys.stderr)
+
+
+def _no_progress(done: int, total: int, latest: str = "") -> None:
+    """Output that is no terminal gets no bars."""
+
+
+@contextmanager
+def progress_bar(title: str, unit: str = "") -> Iterator[Advance]:
+    """Yields ``advance(done, total, latest)``. A bar on a terminal's stderr; elsewhere nothing is printed."""
+    if not sys.stderr.isatty():
+        yield _no_progress
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[latest]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(title, total=None, latest="")
+
+        def advance(done: int, total: int, latest: str = "") -> None:
+            bars.update(task, completed=done, total=total, latest=latest)
+
+        yield advance
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> None:
+    """A table on stdout; the first ``text_columns`` columns are text, the others figures."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console.print(_table(title, header, rows, text_columns))
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", show_header=any(header))
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index < text_columns else "right")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def write_json(path: Path | None, values: Any) -> None:
+    """Write ``values`` to ``path`` in one atomic step; nothing for None. NaN and infinity become null."""
+    if path is None:
+        return
+    from edge_adapt.files import make_folder, write_atomic
+
+    make_folder(path.parent)
+    write_atomic(path, json_bytes(values))
+
+
+def json_bytes(values: Any) -> bytes:
+    return (json.dumps(_plain(values), indent=1, allow_nan=False) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON holds them; numpy scalars and arrays by their own ``tolist``."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def require_writable(path: Path | None) -> None:
+    """Refuse a result file that cannot be written before hours of work go into it. Raises RobinError OPTION_INVALID."""
+    if path is None:
+        return
+    from edge_adapt.files import make_folder
+
+    if path.is_dir():
+        raise RobinError(Code.OPTION_INVALID, f"{path}: is a folder, a file is needed")
+    make_folder(path.parent)
