@@ -12,11 +12,12 @@ from edge_adapt.decision_store import DecisionStore
 from edge_adapt.files import make_folder, write_atomic
 from edge_adapt.recording import pick_images
 from edge_adapt.report import write_report
+from robin_grasp.registry import DEFAULT_PLANNER
 from robin_grasp.tool import CellConfig
 from robin_perception.stats import rate
 from robin_sim.cell import PickEvent
 from robin_sim.results import RESULT_KEYS, RunResult
-from robin_sim.run import DEFAULT_ENGINE, DEFAULT_PLANNER, Progress, run_scenario
+from robin_sim.run import DEFAULT_ENGINE, Progress, run_scenario
 from robin_sim.scenario import Scenario, load_scenario
 
 REPORT_FILE = "report.html"

@@ -17,9 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from robin_grasp.registry import make_planner
-
 from robin_grasp.plan import Planner
+from robin_grasp.registry import DEFAULT_PLANNER, make_planner
 from robin_grasp.tool import CellConfig
 from robin_perception.engines.base import EngineConfig
 from robin_perception.errors import Code, RobinError
@@ -28,7 +27,6 @@ from robin_sim.cell import PickEvent, SeeFrame, SimCell
 from robin_sim.results import PickSummary, RunResult, summarize
 from robin_sim.scenario import Scenario, load_scenario
 
-DEFAULT_PLANNER = "robin"
 DEFAULT_ENGINE = "auto"
 MASKS = ("predicted", "oracle")
 
