@@ -37,12 +37,16 @@ class GripperConfig(StrictConfig):
     """Mechanics of the cups that ToolConfig leaves open."""
 
     cup_mass_kg: float = Field(0.05, gt=0, le=1)
+    stand_back_m: float = Field(0.006, ge=0, le=0.05, description="a closed cup's lip above an open one's upper stop")
     stretch_m: float = Field(0.004, ge=0, le=0.05, description="how far a cup's bellows draws out under load")
-    bellows_damping_npsm: float = Field(40.0, ge=0, le=500)
-    contraction: float = Field(0.8, ge=0, le=1, description="share of V with which vacuum draws a bellows together")
+    bellows_damping_npsm: float = Field(12.0, ge=0, le=500, description="of a vented cup")
+    drawn_damping_npsm: float = Field(120.0, ge=0, le=2000, description="of a cup under vacuum: its line throttles it")
+    contraction: float = Field(
+        1.2, ge=0, le=2, description="force with which vacuum draws a bellows together over V: its mean area over the lip's"
+    )
     side_stiffness_npm: float = Field(6000.0, gt=0, le=1e5)
     max_bending_npm_per_rad: float = Field(60.0, gt=0, description="bending stiffness of a cup that cannot tilt")
-    hold_damping_s: float = Field(0.006, ge=0, le=0.1, description="damping over stiffness of a held parcel")
+    hold_damping_s: float = Field(0.02, ge=0, le=0.1, description="damping over stiffness of a held parcel")
     vacuum_time_s: float = Field(0.03, gt=0, le=1, description="time constant of evacuating a cup")
     force_filter_s: float = Field(0.006, ge=0, le=0.1, description="a peak must last about this long to break a seal")
 
@@ -76,7 +80,7 @@ class Release:
 def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: GripperConfig, cups: tuple[int, ...]) -> None:
     """Tool body with plate, body box and eight sliding cups, and SLOTS inactive welds per cup of ``cups``.
 
-    Cups that are not in ``cups`` (valve closed) stand back by their travel, as on tools with a stem per cup, so they do
+    Cups that are not in ``cups`` (valve closed) stand back a little beyond their travel, as on tools with a stem per cup, so they do
     not push against what the others hold.
     """
     quaternion = np.empty(4)
@@ -114,7 +118,7 @@ def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: Gripper
             name=f"lip{i}",
             type=mujoco.mjtGeom.mjGEOM_CYLINDER,
             size=[0.95 * tool.cup_radius_m, 0.010, 0],
-            pos=[0, 0, -0.010 - (0.0 if i in cups else tool.bellows_travel_m)],
+            pos=[0, 0, -0.010 - (0.0 if i in cups else tool.bellows_travel_m + config.stand_back_m)],
             **lip,
         )
     for i in cups:
@@ -186,6 +190,7 @@ class Gripper:
                 data.eq_active[equality] = 1
             # The weld carries push as well as pull from here on; the lip's own contact would hide part of the load.
             model.geom_conaffinity[self._lips[seal.cup]] = 0
+            model.dof_damping[self._bellows[seal.cup]] = self.config.drawn_damping_npsm
         self.holds.sort(key=lambda hold: hold.equality)
 
     def _weld(self, equality: int, cup: int, parcel: int) -> None:
@@ -276,6 +281,7 @@ class Gripper:
                 self.world.data.eq_active[hold.equality] = 0
         self.holds = [hold for hold in self.holds if hold.cup != cup]
         self.world.model.geom_conaffinity[self._lips[cup]] = 1
+        self.world.model.dof_damping[self._bellows[cup]] = self.config.bellows_damping_npsm
         self.world.data.qfrc_applied[self._bellows[cup]] = 0.0
 
     def withdraw(self) -> None:
