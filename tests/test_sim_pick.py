@@ -26,6 +26,16 @@ GENTLE = CellConfig(
         transfer_speed_mps=0.3,
     )
 )
+CREEP = CellConfig(
+    motion=MotionConfig(
+        lift_m=0.12,
+        lift_accel_mps2=0.15,
+        lift_speed_mps=0.08,
+        transfer_m=0.1,
+        transfer_accel_mps2=0.2,
+        transfer_speed_mps=0.2,
+    )
+)
 V = CELL.tool.cup_force_n
 G = 9.81
 CUP = CELL.tool.cups_m[0]
@@ -59,12 +69,15 @@ def test_eight_cups_share_the_weight(mass: float, lifts: bool) -> None:
 
 
 @pytest.mark.parametrize("mass", [0.8, 1.6])
-@pytest.mark.parametrize(("share", "holds"), [(0.8, True), (1.15, False)])
+@pytest.mark.parametrize(("share", "holds"), [(0.89, True), (1.1, False)])
 def test_off_centre_cup_peels_at_the_computed_lever(mass: float, share: float, holds: bool) -> None:
-    """W L = r (V - W): the bending moment of the weight against the normal force left at the lip's edge."""
-    weight = mass * (G + GENTLE.motion.lift_accel_mps2)
+    """W L = r (V - W): the bending moment of the weight against the normal force left at the lip's edge.
+
+    Lifted slowly: at 0.4 m/s² the box still swings enough off the belt to peel at 0.85 L.
+    """
+    weight = mass * (G + CREEP.motion.lift_accel_mps2)
     lever = CELL.tool.cup_radius_m * (V - weight) / weight
-    result = one_cup(pile_of((box(FLAT, mass), (0, 0, 0))), -share * lever, GENTLE, FLAT[2])
+    result = one_cup(pile_of((box(FLAT, mass), (0, 0, 0))), -share * lever, CREEP, FLAT[2])
     reasons = [release["reason"] for release in result.outcome.truth["releases"]]  # type: ignore[attr-defined]
     assert (result.outcome.result is PickResult.CLEAN) == holds
     assert reasons == ([] if holds else ["peel"])
@@ -116,7 +129,11 @@ def test_violent_transfer_drops_what_a_gentle_one_carries() -> None:
     mass = 0.55 * V / G
     pile = pile_of((box(FLAT, mass), (0, 0, 0)))
     assert one_cup(pile, 0.0, GENTLE, 0.02).outcome.result is PickResult.CLEAN
-    violent = CellConfig(motion=GENTLE.motion.model_copy(update={"transfer_m": 0.9, "transfer_accel_mps2": 12.0, "transfer_speed_mps": 2.5}))
+    violent = CellConfig(
+        motion=GENTLE.motion.model_copy(
+            update={"transfer_m": 0.9, "transfer_accel_mps2": 12.0, "transfer_speed_mps": 2.5}
+        )
+    )
     result = one_cup(pile, 0.0, violent, 0.02)
     assert result.outcome.result is PickResult.DROP
     assert [release["phase"] for release in result.outcome.truth["releases"]] == ["transfer"]  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -28,7 +29,7 @@ def tube(radius_m: float) -> Parcel:
     """A box whose mesh is a horizontal cylinder along x."""
     angle = np.linspace(0, 2 * math.pi, 181)[:-1]
     ring = np.stack([np.zeros_like(angle), radius_m * np.cos(angle), radius_m * np.sin(angle)], axis=1)
-    vertices = np.concatenate([ring - [0.2, 0, 0], ring + [0.2, 0, 0]]).astype(np.float32)
+    vertices = np.concatenate([ring - np.array([0.2, 0, 0]), ring + np.array([0.2, 0, 0])]).astype(np.float32)
     i = np.arange(180)
     j = (i + 1) % 180
     triangles = np.concatenate([np.stack([i, j, i + 180], 1), np.stack([j, j + 180, i + 180], 1)]).astype(np.int32)
@@ -79,7 +80,7 @@ def test_porosity_roughness_and_a_torn_lip_cost_pressure_monotonically() -> None
 
     for name, values in (("porosity", (0.0, 0.05, 0.2, 0.6)), ("surface_roughness_m", (0.0, 1e-4, 4e-4, 1e-3))):
         pressures = [at(**{name: value}) for value in values]
-        assert all(a > b for a, b in zip(pressures, pressures[1:], strict=False)), name
+        assert all(a > b for a, b in itertools.pairwise(pressures)), name
     torn = seal(pile_of((box(), (0, 0, 0))), 0, 0, 0.096, Faults(torn_cups=(0,)))
     assert 0 < torn.pressure_pa < 0.5 * TOOL.vacuum_pa
 

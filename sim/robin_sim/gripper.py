@@ -1,8 +1,9 @@
 """The eight-cup tool as a MuJoCo body, and its cups' hold on parcels as force-limited constraints.
 
-The tool is a very heavy free body whose position and velocity are prescribed at every step, so contacts and constraints
-see its true velocity. Each cup slides on its bellows (spring, damper, stroke), which vacuum draws together. A sealed cup holds a parcel by a compliant
-weld; the weld's force is read back at every step and compared with what vacuum and friction can carry:
+The tool is a very heavy free body whose position and velocity are prescribed at every step, so contacts and
+constraints see its true velocity. Each cup slides on its bellows (spring, damper, stroke), which vacuum draws together.
+A sealed cup holds a parcel by a compliant weld; the weld's force is read back at every step and compared with what
+vacuum and friction can carry:
 
     N = V - pull                normal force left on the lip, V = pressure * area * share
     pull            > V         torn off
@@ -11,7 +12,7 @@ weld; the weld's force is read back at every step and compared with what vacuum 
     |torsion|       > r mu N    twists off
 
 A cup that lets go stays off. Bending stiffness is chosen so that a full bending moment r V is reached at the bellows'
-tilt limit. The limits are those of Dex-Net 3.0 (Mahler et al. 2018) with the lip's lever r in place of its material term.
+tilt limit. The limits are those of Dex-Net 3.0 (Mahler et al. 2018) with the lip's lever r for its material term.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class GripperConfig(StrictConfig):
     bellows_damping_npsm: float = Field(12.0, ge=0, le=500, description="of a vented cup")
     drawn_damping_npsm: float = Field(120.0, ge=0, le=2000, description="of a cup under vacuum: its line throttles it")
     contraction: float = Field(
-        1.2, ge=0, le=2, description="force with which vacuum draws a bellows together over V: its mean area over the lip's"
+        1.2,
+        ge=0,
+        le=2,
+        description="force with which vacuum draws a bellows together over V: its mean area over the lip's",
     )
     side_stiffness_npm: float = Field(6000.0, gt=0, le=1e5)
     max_bending_npm_per_rad: float = Field(60.0, gt=0, description="bending stiffness of a cup that cannot tilt")
@@ -53,7 +57,7 @@ class GripperConfig(StrictConfig):
 
 @dataclass
 class Hold:
-    """One cup's grip on one parcel. peel_limit_n: V at steady vacuum for this parcel's share."""
+    """One cup's grip on one parcel. limit_n: V at steady vacuum. wrench: filtered load, force N then moment Nm."""
 
     equality: int
     cup: int
@@ -80,8 +84,8 @@ class Release:
 def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: GripperConfig, cups: tuple[int, ...]) -> None:
     """Tool body with plate, body box and eight sliding cups, and SLOTS inactive welds per cup of ``cups``.
 
-    Cups that are not in ``cups`` (valve closed) stand back a little beyond their travel, as on tools with a stem per cup, so they do
-    not push against what the others hold.
+    Cups that are not in ``cups`` (valve closed) stand back a little beyond their travel, as on tools with a stem per
+    cup, so they do not push against what the others hold.
     """
     quaternion = np.empty(4)
     mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(pose[:3, :3]).ravel())

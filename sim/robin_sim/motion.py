@@ -14,8 +14,8 @@ class Move:
     """From rest to rest along ``direction`` (unit vector in base, float64 [3]).
 
     A trapezoid in speed, averaged over ``smoothing_s``: the acceleration ramps within that time instead of jumping, and
-    neither speed nor acceleration exceeds its bound. distance_m, speed_mps and accel_mps2 are positive; a short move never
-    reaches ``speed_mps``.
+    neither speed nor acceleration exceeds its bound. distance_m, speed_mps and accel_mps2 are positive; a short move
+    never reaches ``speed_mps``.
     """
 
     direction: NDArray[np.float64]
@@ -58,7 +58,7 @@ class Move:
         if time_s < ramp:
             return accel * time_s**3 / 6, accel * time_s**2 / 2, accel * time_s
         if left < ramp:
-            # The path is point-symmetric about the middle of the move, so its integral over the move is distance * end / 2.
+            # The path is point-symmetric about the middle of the move, so its whole integral is distance * end / 2.
             integral = distance * (end / 2 - left) + accel * left**3 / 6
             return integral, distance - accel * left**2 / 2, accel * left
         integral = accel * ramp**3 / 6 + peak * ((time_s**2 - ramp**2) / 2 - ramp / 2 * (time_s - ramp))

@@ -26,7 +26,7 @@ GEOM_TYPES = {
 
 
 class UnstableSimulationError(RuntimeError):
-    """The solver diverged (NaN or absurd speed). The caller drops this pile or pick; it is never reported as a result."""
+    """The solver diverged (NaN or absurd speed). The caller drops this pile or pick; it never becomes a result."""
 
 
 class PhysicsConfig(StrictConfig):
@@ -87,7 +87,7 @@ class World:
         return out
 
     def retire(self, index: int) -> None:
-        """Take parcel ``index`` out of the scene without rebuilding the model: no contacts, parked far below, damped."""
+        """Take parcel ``index`` out without rebuilding the model: no contacts, parked far below, damped."""
         body = self.bodies[index]
         for geom in range(self.model.body_geomadr[body], self.model.body_geomadr[body] + self.model.body_geomnum[body]):
             self.model.geom_contype[geom] = self.model.geom_conaffinity[geom] = 0
@@ -221,8 +221,10 @@ def build_world(
     config: PhysicsConfig,
     guides: bool = False,
 ) -> World:
-    """A world with the container and the parcels at ``poses`` (float64 [N, 4, 4], T_base_parcel); ``guides`` adds a chute
-    around the workspace that keeps a falling pile together until ``drop_guides``."""
+    """A world with the container and the parcels at ``poses`` (float64 [N, 4, 4], T_base_parcel).
+
+    ``guides`` adds a chute around the workspace that keeps a falling pile together until ``drop_guides``.
+    """
     spec = base_spec(config)
     add_container(spec, workspace)
     if guides:
@@ -275,10 +277,11 @@ def _retire_leavers(world: World, alive: NDArray[np.bool_], still: NDArray[np.bo
 def settle(world: World, alive: NDArray[np.bool_], cap_s: float | None = None, fall: bool = True) -> NDArray[np.bool_]:
     """Step until every living parcel is at rest, retiring those that come to rest (or run away) outside the workspace.
 
-    alive: bool [N] of parcels still in the scene. Returns the new ``alive``. ``fall``: begin with fast contacts and switch
-    to firm ones (and drop the chute, if there is one) when the pile has calmed down. Rest means that nothing moved more
-    than ``rest_travel_m`` over ``rest_window_s``, so a soft contact's buzz does not count. Stops at ``cap_s`` of simulated
-    time even if something still creeps. Velocities are zero afterwards. Raises UnstableSimulationError.
+    alive: bool [N] of parcels still in the scene. Returns the new ``alive``. ``fall``: begin with fast contacts and
+    switch to firm ones (and drop the chute, if there is one) when the pile has calmed down. Rest means that nothing
+    moved more than ``rest_travel_m`` over ``rest_window_s``, so a soft contact's buzz does not count. Stops at
+    ``cap_s`` of simulated time even if something still creeps. Velocities are zero afterwards. Raises
+    UnstableSimulationError.
     """
     config, model, data = world.config, world.model, world.data
     alive = alive.copy()

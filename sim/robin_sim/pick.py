@@ -1,7 +1,7 @@
 """One pick in the simulated cell: approach, press, vacuum, lift, transfer, and what became of every parcel.
 
-Nothing here knows a planner's score. What is lifted, dropped, dragged along or toppled follows from contacts and from the
-cups' force limits (see ``gripper``); whether a cup holds at all from the true meshes (see ``suction``).
+Nothing here knows a planner's score. What is lifted, dropped, dragged along or toppled follows from contacts and from
+the cups' force limits (see ``gripper``); whether a cup holds at all from the true meshes (see ``suction``).
 """
 
 from __future__ import annotations
@@ -89,8 +89,11 @@ class _Run:
         self.gripper.monitor(self.phase)
 
     def follow(self, move: Move, phase: str, step_s: Callable[[float], float] | float, guarded: bool = False) -> None:
-        """Run one move. step_s: time step, or a function of the path length left. guarded: the way in, which stops at the
-        force limit; any other move ends when nothing is held any more, for the tool then leaves on its own."""
+        """Run one move.
+
+        step_s: time step, or a function of the path length left. guarded: the way in, which stops at the force limit;
+        any other move ends when nothing is held any more, for the tool then leaves on its own.
+        """
         self.phase = phase
         model, origin = self.world.model, self.gripper.pose()[:3, 3].copy()
         time, count = 0.0, 0

@@ -1,7 +1,7 @@
 """Piles of parcels at rest: tumbled, flush rows, stacks, a single layer.
 
-Every arrangement starts from poses that do not overlap and then falls and settles under MuJoCo, so what is returned is in
-static balance. Parcels that leave the workspace are dropped from the Pile.
+Every arrangement starts from poses that do not overlap and then falls and settles under MuJoCo, so what is returned
+is in static balance. Parcels that leave the workspace are dropped from the Pile.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from robin_grasp.tool import WorkspaceConfig
 from robin_perception.errors import Code, RobinError
 from robin_sim.model import Parcel, ParcelKind, Pile
-from robin_sim.physics import PhysicsConfig, build_world, settle
+from robin_sim.physics import PhysicsConfig, UnstableSimulationError, build_world, settle
 
 Poses = list[NDArray[np.float64]]
 BOXY = (ParcelKind.CARTON, ParcelKind.FLAT_MAILER, ParcelKind.PADDED_MAILER)
@@ -46,7 +46,7 @@ def axis_up(axis: int) -> NDArray[np.float64]:
     return np.roll(np.eye(3), 2 - axis, axis=0)
 
 
-def _pose(rotation: NDArray[np.float64], position: Sequence[float]) -> NDArray[np.float64]:
+def _pose(rotation: NDArray[np.float64], position: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     pose = np.eye(4)
     pose[:3, :3] = rotation
     pose[:3, 3] = position
@@ -64,7 +64,7 @@ def _resting_z(
     half: NDArray[np.float64],
     placed: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> float:
-    """Lowest z at which a box (centre xy, half sizes) clears the floor z = 0 and all ``placed`` (centre, half) boxes."""
+    """Lowest z at which a box (centre xy, half sizes) clears the floor z = 0 and all ``placed`` boxes."""
     top = 0.0
     for other, other_half in placed:
         if (np.abs(centre[:2] - other[:2]) < half[:2] + other_half[:2]).all():
@@ -165,7 +165,9 @@ def _single_layer(
     rng: np.random.Generator, parcels: Sequence[Parcel], workspace: WorkspaceConfig
 ) -> tuple[list[int], Poses]:
     """Flat on the belt, none on another; those for which no free spot is found in 60 tries are left out."""
-    order, poses, taken = [], [], []
+    order: list[int] = []
+    poses: Poses = []
+    taken: list[NDArray[np.float64]] = []
     size, centre = np.asarray(workspace.size_m) / 2, np.asarray(workspace.centre_m)
     for index in rng.permutation(len(parcels)):
         parcel = parcels[int(index)]
@@ -214,8 +216,10 @@ def _flush_row(
 
 
 def _flush(rng: np.random.Generator, parcels: Sequence[Parcel], workspace: WorkspaceConfig) -> tuple[list[int], Poses]:
-    """Rows of boxes and mailers side by side with gaps of 0 to 2 mm, one yaw for the block; what is not box-like or does
-    not fit falls on top and around."""
+    """Rows of boxes and mailers side by side with gaps of 0 to 2 mm, one yaw for the block.
+
+    What is not box-like or does not fit falls on top and around.
+    """
     left = [i for i, p in enumerate(parcels) if p.kind in BOXY]
     rest = [i for i, p in enumerate(parcels) if p.kind not in BOXY]
     tote = workspace.wall_height_m > 0
@@ -267,8 +271,9 @@ def make_pile(
 ) -> Pile:
     """Arrange ``parcels``, let them settle, and return those that stayed in the workspace.
 
-    arrangement: "tumbled" | "flush" | "stacked" | "single_layer"; anything else raises RobinError OPTION_INVALID. The same
-    generator state gives the same pile. Raises UnstableSimulationError if the solver diverges.
+    arrangement: "tumbled" | "flush" | "stacked" | "single_layer"; anything else raises RobinError OPTION_INVALID. The
+    same generator state gives the same pile. Raises UnstableSimulationError if the solver diverges at half
+    the time step too.
     """
     if arrangement not in ARRANGEMENTS:
         raise RobinError(Code.OPTION_INVALID, f"arrangement '{arrangement}': choose from {', '.join(ARRANGEMENTS)}")
@@ -286,8 +291,15 @@ def settle_pile(pile: Pile, config: PhysicsConfig | None = None, guides: bool = 
     chute around the workspace, which is then taken away."""
     if not pile.parcels:
         return pile
-    world = build_world(pile.parcels, pile.poses, pile.workspace, config or PhysicsConfig(), guides)
+    config = config or PhysicsConfig()
+    try:
+        return _settled(pile, config, guides)
+    except UnstableSimulationError:
+        return _settled(pile, config.model_copy(update={"timestep_s": config.timestep_s / 2}), guides)
+
+
+def _settled(pile: Pile, config: PhysicsConfig, guides: bool) -> Pile:
+    world = build_world(pile.parcels, pile.poses, pile.workspace, config, guides)
     alive = settle(world, np.ones(len(pile.parcels), dtype=bool))
-    poses = world.poses()[alive]
     kept = tuple(p for p, ok in zip(pile.parcels, alive, strict=True) if ok)
-    return Pile(kept, poses, pile.workspace, pile.arrangement, pile.tags)
+    return Pile(kept, world.poses()[alive], pile.workspace, pile.arrangement, pile.tags)

@@ -1,10 +1,10 @@
 """Whether a cup seals, decided on the true mesh under its lip, and how much pressure it reaches.
 
-Rays go from the lip ring along the tool's +z onto the true meshes. The lip can follow a plane up to the bellows' tilt, a
-saddle up to a bending limit, and everything else within its own softness plus the parcel's; what remains is a gap:
+Rays go from the lip ring along the tool's +z onto the true meshes. The lip can follow a plane up to the bellows' tilt,
+a saddle up to a bending limit, and everything else within its own softness plus the parcel's; what remains is a gap:
 
     leak area  = sum over the ring of gap * arc + roughness film + porosity * cup area * factor + tear
-    pressure   = vacuum * blockage / (1 + leak area / leak reference)
+    pressure   = vacuum / (1 + leak area / leak reference), 0 in a blocked cup and below a smallest fraction
 
 which is an ejector's pump curve against an orifice: the reference is the orifice that halves the vacuum.
 """
@@ -46,8 +46,11 @@ class SuctionConfig(StrictConfig):
 
 @dataclass(frozen=True)
 class CupSeal:
-    """One open valve's contact. pressure_pa: steady pressure difference, 0 without a seal. held: (parcel index, share of
-    the cup's face on it), shares sum to 1. leak_mm2: total leak area; inf where the lip touches nothing."""
+    """One open valve's contact.
+
+    pressure_pa: steady pressure difference, 0 without a seal. held: (parcel index, share of the cup's face on it),
+    shares sum to 1. leak_mm2: total leak area; inf where the lip touches nothing.
+    """
 
     cup: int
     pressure_pa: float
@@ -62,10 +65,14 @@ def pressure_from_leak(vacuum_pa: float, leak_mm2: float, config: SuctionConfig)
     return vacuum_pa * fraction if fraction >= config.min_pressure_fraction else 0.0
 
 
+def _tensor(array: NDArray[np.generic]) -> o3d.core.Tensor:
+    return o3d.core.Tensor.from_numpy(np.ascontiguousarray(array))
+
+
 def _scene_near(
     parcels: tuple[Parcel, ...], poses: Array, centre: Array, radius: float
 ) -> tuple[o3d.t.geometry.RaycastingScene, list[int]]:
-    """Meshes of the parcels whose bounding sphere comes within ``radius`` of ``centre``; geometry id -> parcel index."""
+    """Meshes of the parcels whose bounding sphere comes within ``radius`` of ``centre``, and whose each is."""
     scene = o3d.t.geometry.RaycastingScene(nthreads=1)
     owners: list[int] = []
     for index, (parcel, pose) in enumerate(zip(parcels, poses, strict=True)):
@@ -76,13 +83,13 @@ def _scene_near(
         if np.linalg.norm(pose[:3, 3] - centre) > radius + bound:
             continue
         world = (vertices @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
-        scene.add_triangles(world, parcel.mesh.triangles.astype(np.uint32))
+        scene.add_triangles(_tensor(world), _tensor(parcel.mesh.triangles.astype(np.uint32)))
         owners.append(index)
     return scene, owners
 
 
 def _rings(config: SuctionConfig) -> tuple[Array, int]:
-    """Sample points in the lip plane in units of the lip radius, float64 [S, 2]; the first ``ring_samples`` are the lip."""
+    """Sample points in the lip plane in lip radii, float64 [S, 2]; the first ``ring_samples`` are the lip."""
     parts = []
     for radius, count in ((1.0, config.ring_samples), (0.75, 24), (0.4, 12), (0.0, 1)):
         angle = 2 * math.pi * np.arange(count) / count
@@ -93,8 +100,9 @@ def _rings(config: SuctionConfig) -> tuple[Array, int]:
 def _lip_surface(xy: Array, depth: Array, tool: ToolConfig, config: SuctionConfig) -> tuple[Array, float, float]:
     """What the lip can follow of the depths (metres, +z away from the tool) at ring points ``xy`` [n, 2] in lip radii.
 
-    Least squares of plane and saddle (second harmonic), trimmed once so that a missing corner does not tilt the lip, then
-    limited to the bellows' tilt and the lip's bending. Returns coefficients (c, x, y, saddle cos, saddle sin), tilt in
+    Least squares of plane and saddle (second harmonic), trimmed once so that a missing corner does not tilt the lip,
+    then limited to the bellows' tilt and the lip's bending. Returns coefficients (c, x, y, saddle cos, saddle sin),
+    tilt in
     radians, and the depth at the cup's centre.
     """
     basis = np.stack(
@@ -172,8 +180,8 @@ def seal_cups(
 ) -> tuple[CupSeal, ...]:
     """Seals of the open cups for parcels at ``poses`` [N, 4, 4] with the tool pressed at ``T_base_tool`` [4, 4].
 
-    cups: 8-bit mask. The tool pose is where the uncompressed lips would be, so a face up to the bellows' travel above it
-    is a compressed cup. Pure geometry: it moves nothing.
+    cups: 8-bit mask. The tool pose is where the uncompressed lips would be, so a face up to the bellows' travel above
+    it is a compressed cup. Pure geometry: it moves nothing.
     """
     config = config or SuctionConfig()
     active = mask_to_cups(cups)
@@ -190,7 +198,7 @@ def seal_cups(
     local[..., 2] = -back
     starts = local @ rotation.T + origin
     rays = np.concatenate([starts, np.broadcast_to(rotation[:, 2], starts.shape)], axis=-1).astype(np.float32)
-    cast = scene.cast_rays(o3d.core.Tensor(rays), nthreads=1)
+    cast = scene.cast_rays(_tensor(rays), nthreads=1)
     depth = cast["t_hit"].numpy().astype(np.float64) - back
     geometry = cast["geometry_ids"].numpy()
     owner = np.full(geometry.shape, NO_PARCEL, dtype=np.intp)
