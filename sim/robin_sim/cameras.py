@@ -101,7 +101,7 @@ def draw_camera(
     height: int = 384,
     max_tilt_rad: float = math.radians(38.0),
 ) -> CameraView:
-    """A camera for training: 0.8 to 1.6 m away, straight down to oblique, any mounting direction, D435 or other optics.
+    """A camera for training: 0.85 to 1.65 m away, straight down to oblique, any mounting direction, D435 or other optics.
 
     The distance grows where needed so that about four fifths of the workspace's short side stay in view.
     """
@@ -117,7 +117,7 @@ def draw_camera(
     K[0, 2] += rng.normal(0.0, 0.008) * width
     K[1, 2] += rng.normal(0.0, 0.008) * width
     needed = 0.8 * min(workspace.size_m) * K[1, 1] / height
-    distance = max(rng.uniform(0.8, 1.6), min(needed, 1.6))
+    distance = max(rng.uniform(0.85, 1.65), min(needed, 1.65))
     quarter = int(rng.integers(4)) if rng.random() < 0.5 else 0
     roll = 0.5 * math.pi * quarter + rng.uniform(-1.0, 1.0) * math.radians(10.0)
     pose = look_at(target, distance, tilt, rng.uniform(-math.pi, math.pi), roll)

@@ -37,7 +37,7 @@ class DatasetConfig(StrictConfig):
     views_per_pile: int = Field(3, ge=1, le=10)
     mix: ParcelMix = BASE_TRAINING_MIX
     arrangements: dict[str, float] = Field(
-        default_factory=lambda: {"tumbled": 0.43, "flush": 0.26, "stacked": 0.16, "single_layer": 0.15}
+        default_factory=lambda: {"tumbled": 0.42, "flush": 0.22, "stacked": 0.14, "single_layer": 0.22}
     )
     parcels_min: int = Field(5, ge=1, le=60)
     parcels_max: int = Field(60, ge=1, le=60)
