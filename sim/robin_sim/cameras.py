@@ -101,7 +101,8 @@ def draw_camera(
     height: int = 384,
     max_tilt_rad: float = math.radians(38.0),
 ) -> CameraView:
-    """A camera for training: 0.85 to 1.65 m away, straight down to oblique, any mounting direction, D435 or other optics.
+    """A camera for training: 0.85 to 1.65 m away, straight down to oblique, any mounting direction, D435 or other
+    optics.
 
     The distance grows where needed so that about four fifths of the workspace's short side stay in view.
     """
