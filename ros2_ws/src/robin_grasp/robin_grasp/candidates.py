@@ -35,7 +35,7 @@ class Poses:
 
     def cups(self, tool: ToolConfig) -> Floats:
         """Centres of the eight lips in base_link, float64 [N, 8, 3]."""
-        return np.asarray(self.position[:, None, :] + np.einsum("nij,cj->nci", self.rotation, tool.cups_m))
+        return np.asarray(self.position[:, None, :] + tool.cups_m @ self.rotation.transpose(0, 2, 1))
 
     def matrices(self) -> Floats:
         """T_base_tool, float64 [N, 4, 4]."""

@@ -55,38 +55,59 @@ def check_clearance(view: View, poses: Poses, cell: CellConfig, config: Clearanc
 def _against_surface(
     view: View, poses: Poses, cell: CellConfig, config: ClearanceConfig
 ) -> tuple[Floats, Floats, Floats]:
-    """Share of surface samples inside the plate's sweep, push of idle cups, and headroom. Surface points are those that the
-    camera sees where a lattice in the lip plane projects, taken back into the tool frame."""
+    """Share of surface samples inside the sweep of plate and body, push of idle cups, and headroom.
+
+    Surface points are those that the camera sees where lattices in cross-sections of the tool project, from the lips to the
+    top of the body at the start of the approach, taken back into the tool frame.
+    """
     tool = cell.tool
-    lattice = _lattice(tool, config.sample_spacing_m)
-    world = poses.position[:, None, :] + np.einsum("nij,sj->nsi", poses.rotation, lattice)
+    top = tool.plate_offset_m + tool.body_height_m + cell.motion.approach_m
+    local, seen = [], []
+    for level, spacing in ((0.0, config.sample_spacing_m), (0.45 * top, 2 * config.sample_spacing_m), (top, 0.03)):
+        points, valid = _surface_seen(view, poses, _lattice(tool, spacing, -level))
+        local.append(points)
+        seen.append(valid)
+    near, found = local[0], seen[0]
+    plate = [_over_plate(points, valid, tool, config.margin_m) for points, valid in zip(local, seen, strict=True)]
+    room = tool.plate_offset_m - cell.motion.press_m - config.margin_m
+    share = np.zeros(poses.count)
+    for points, over in zip(local, plate, strict=True):
+        above = -points[..., 2]
+        inside = over & (above > room) & (above < top)
+        share = np.maximum(share, inside.sum(axis=1) / inside.shape[1])
+    above = -near[..., 2]
+    near_cup = np.zeros_like(found)
+    for cup_x, cup_y, _ in tool.cups_m:
+        near_cup |= (near[..., 0] - cup_x) ** 2 + (near[..., 1] - cup_y) ** 2 < tool.cup_radius_m**2
+    beyond = np.where(found & near_cup, above - (tool.bellows_travel_m - cell.motion.press_m), 0.0)
+    # The second highest of the samples: one flying pixel is no obstacle.
+    push = np.maximum(np.partition(beyond, -2, axis=1)[:, -2], 0.0)
+    highest = np.partition(np.where(plate[0], above, -1.0), -2, axis=1)[:, -2]
+    return share, push, np.clip(tool.plate_offset_m - highest, -0.5, 0.5)
+
+
+def _surface_seen(view: View, poses: Poses, lattice: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Surface points in the tool frame [N, S, 3] that the camera sees behind lattice points [S, 3], and which are valid."""
+    world = poses.position[:, None, :] + lattice @ poses.rotation.transpose(0, 2, 1)
     u, v, _ = view.project(world)
     flat, inside = view.pixel(u, v)
     q = np.where(inside, view.inverse_depth.ravel()[flat], 0.0).astype(np.float64)
     seen = q > 0
     surface = view.points(np.rint(u), np.rint(v), np.where(seen, q, 1.0))
-    local = np.einsum("nsi,nij->nsj", surface - poses.position[:, None, :], poses.rotation)
-    x, y, above = np.abs(local[..., 0]), np.abs(local[..., 1]), -local[..., 2]
+    return (surface - poses.position[:, None, :]) @ poses.rotation, seen
+
+
+def _over_plate(points: Floats, seen: NDArray[np.bool_], tool: ToolConfig, margin_m: float) -> NDArray[np.bool_]:
     half_x, half_y = tool.plate_half_size_m
-    under = seen & (x <= half_x + config.margin_m) & (y <= half_y + config.margin_m)
-    room = tool.plate_offset_m - cell.motion.press_m - config.margin_m
-    share = (under & (above > room)).sum(axis=1) / np.maximum(under.sum(axis=1), 1)
-    near_cup = np.zeros_like(seen)
-    for cup_x, cup_y, _ in tool.cups_m:
-        near_cup |= (local[..., 0] - cup_x) ** 2 + (local[..., 1] - cup_y) ** 2 < tool.cup_radius_m**2
-    beyond = np.where(seen & near_cup, above - (tool.bellows_travel_m - cell.motion.press_m), 0.0)
-    # The second highest of the samples: one flying pixel is no obstacle.
-    push = np.maximum(np.partition(beyond, -2, axis=1)[:, -2], 0.0)
-    highest = np.partition(np.where(under, above, -1.0), -2, axis=1)[:, -2]
-    return share, push, np.clip(tool.plate_offset_m - highest, -0.5, 0.5)
+    return seen & (np.abs(points[..., 0]) <= half_x + margin_m) & (np.abs(points[..., 1]) <= half_y + margin_m)
 
 
-def _lattice(tool: ToolConfig, spacing_m: float) -> Floats:
+def _lattice(tool: ToolConfig, spacing_m: float, z_m: float) -> Floats:
     half_x, half_y = tool.plate_half_size_m
     x = np.linspace(-half_x - OVERLOOK_M, half_x + OVERLOOK_M, max(3, round(2 * (half_x + OVERLOOK_M) / spacing_m)))
     y = np.linspace(-half_y - OVERLOOK_M, half_y + OVERLOOK_M, max(3, round(2 * (half_y + OVERLOOK_M) / spacing_m)))
     grid_x, grid_y = np.meshgrid(x, y)
-    return np.stack([grid_x.ravel(), grid_y.ravel(), np.zeros(grid_x.size)], axis=1)
+    return np.stack([grid_x.ravel(), grid_y.ravel(), np.full(grid_x.size, z_m)], axis=1)
 
 
 def hits_wall(poses: Poses, tool: ToolConfig, workspace: WorkspaceConfig, margin_m: float) -> NDArray[np.bool_]:
@@ -99,7 +120,7 @@ def hits_wall(poses: Poses, tool: ToolConfig, workspace: WorkspaceConfig, margin
     r = tool.cup_radius_m
     lips = [(x + dx, y + dy, 0.0) for x, y, _ in tool.cups_m for dx, dy in ((r, 0), (-r, 0), (0, r), (0, -r))]
     local = np.array(corners + lips)
-    world = poses.position[:, None, :] + np.einsum("nij,kj->nki", poses.rotation, local)
+    world = poses.position[:, None, :] + local @ poses.rotation.transpose(0, 2, 1)
     below_rim = world[..., 2] < workspace.belt_z_m + workspace.wall_height_m
     inner = np.asarray(workspace.size_m) / 2 - margin_m
     beyond = (np.abs(world[..., :2] - np.asarray(workspace.centre_m)) > inner).any(axis=2)

@@ -46,7 +46,7 @@ class SuctionPlanner:
         self.flags = flags
         self.cell = cell
         self.config = config or PlannerConfig()
-        self._geometric = GeometricRanker(self.config.rank, self.config.clearance.press_logit_per_m)
+        self._geometric = GeometricRanker(self.config.rank, self.config.clearance)
         self._ranker: Ranker = ranker or self._geometric
         self._rng = rng or np.random.default_rng(0)
         self._table = subset_table(cell.tool, self.config.wrench)
@@ -204,7 +204,7 @@ class _Candidates:
         rank = self._config.rank
         near = failures_near(poses.position, self._failed, rank)
         terms = candidate_terms(
-            self._tool, self._parcels, self._order, self._merged, poses, landed, seals, risks, clear, chosen, near
+            self._planner.cell, self._parcels, self._order, self._merged, poses, landed, seals, risks, clear, chosen, near
         )
         odds = self._planner._ranker.odds(terms)
         geometric = self._planner._geometric.odds(terms)

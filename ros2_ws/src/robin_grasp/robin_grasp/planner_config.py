@@ -33,7 +33,7 @@ class SamplingConfig(StrictConfig):
     poses_per_contact: int = Field(8, ge=1, le=200)
     poses_per_instance: int = Field(24, ge=1, le=400, description="poses whose seals and clearance are computed")
     full_poses_per_instance: int = Field(5, ge=1, le=64, description="poses for which all 255 subsets are weighed")
-    max_tilt_rad: float = Field(0.70, gt=0, le=1.4, description="tool axis against straight down")
+    max_tilt_rad: float = Field(0.60, gt=0, le=1.4, description="tool axis against straight down")
     grasps_per_instance: int = Field(2, ge=1, le=10)
     rejects_per_instance: int = Field(4, ge=1, le=50)
 
@@ -63,15 +63,15 @@ class SealConfig(StrictConfig):
 
 
 class WrenchConfig(StrictConfig):
-    """Load cases and limits. Limits are Dex-Net 3.0's (arXiv 1709.06670) with V = dp * A per cup.
+    """Load cases and limits (``robin_grasp.wrench``), with V = dp * A per cup.
 
-    peel_moment_share: pi r kappa of the paper, given as a share of V r. vacuum_share: expected pressure difference over the
+    peel_moment_share: of the moment r (V - t) at which a rigid lip lifts at its edge. vacuum_share: expected pressure difference over the
     pump's, per class (porous card leaks). density_kgpm3 and thickness_m: for the mass of what is seen; a carton's thickness
     is its height above what lies below, at most ``thickness_m``.
     """
 
     enabled: bool = True
-    peel_moment_share: float = Field(0.25, gt=0, le=1)
+    peel_moment_share: float = Field(0.8, gt=0, le=1)
     vacuum_share: PerClass = (0.80, 0.90, 0.90, 0.92, 0.85)
     density_kgpm3: PerClass = (130.0, 380.0, 145.0, 105.0, 135.0)
     thickness_m: PerClass = (0.40, 0.007, 0.028, 0.040, 0.10)
@@ -122,6 +122,8 @@ class ClearanceConfig(StrictConfig):
     margin_m: float = Field(0.006, ge=0, le=0.05)
     wall_margin_m: float = Field(0.008, ge=0, le=0.1)
     hit_share: float = Field(0.012, ge=0, le=1, description="share of samples above the plate that makes a collision")
+    carry_margin_m: float = Field(0.02, ge=0, le=0.3, description="free height below a lifted parcel on its way")
+    carry_cost_per_m: float = Field(6.0, ge=0, description="-ln P(clean) per metre that the pile is too high for that")
     press_logit_per_m: float = Field(60.0, ge=0, description="cost of neighbours pushed by cups beyond the bellows")
 
 
@@ -134,6 +136,8 @@ class RankConfig(StrictConfig):
     least_depth_share: float = Field(0.35, ge=0, le=1)
     least_area_px: int = Field(60, ge=1, description="pixels of the thinned frame")
     least_clean: float = Field(0.02, ge=0, le=1, description="below: not worth a try")
+    tilt_free_rad: float = Field(0.20, ge=0, le=1.5, description="tool tilt that costs nothing")
+    tilt_cost_per_rad: float = Field(1.5, ge=0, le=20, description="-ln P(clean) per tilt beyond: slopes shift when pushed")
     failed_radius_m: float = Field(0.025, ge=0, le=0.5, description="grows with the number of failures")
     failed_discount: float = Field(0.5, ge=0, le=1, description="on P(clean) of the parcel, per failure on it")
     failed_reach_m: float = Field(0.08, ge=0, le=0.5, description="a failure this near counts against the parcel")

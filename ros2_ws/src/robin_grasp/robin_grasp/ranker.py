@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.planner_config import RankConfig
+from robin_grasp.planner_config import ClearanceConfig, RankConfig
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +44,7 @@ FEATURES: dict[str, str] = {
     "free_probability": "P(nothing rests on it)",
     "merged_probability": "P(the mask holds two parcels)",
     "push_m": "how far neighbours press idle cups beyond their bellows",
+    "carry_room_m": "height of the lifted parcel's underside over the highest point of the pile, at most 0.5",
     "headroom_m": "free height below the tool's plate",
     "long_side_m": "longer side of the mask",
     "short_side_m": "shorter side of the mask",
@@ -78,16 +79,19 @@ class GeometricRanker:
 
     name = "geometric"
 
-    def __init__(self, config: RankConfig, push_logit_per_m: float) -> None:
+    def __init__(self, config: RankConfig, clearance: ClearanceConfig) -> None:
         self._config = config
-        self._push = push_logit_per_m
+        self._clearance = clearance
 
     def odds(self, terms: dict[str, Floats]) -> Odds:
         one_parcel = (
             terms["detection"] * (0.5 + 0.5 * terms["mask_quality"]) * (1.0 - 0.6 * terms["merged_probability"])
         )
         alone = terms["single_probability"] * terms["free_probability"] * (1.0 - 0.4 * terms["merged_probability"])
-        undisturbed = np.exp(-self._push * terms["push_m"])
+        steep = np.maximum(terms["tool_tilt_rad"] - self._config.tilt_free_rad, 0.0)
+        low = np.maximum(self._clearance.carry_margin_m - terms["carry_room_m"], 0.0)
+        cost = self._clearance.press_logit_per_m * terms["push_m"] + self._clearance.carry_cost_per_m * low
+        undisturbed = np.exp(-cost - self._config.tilt_cost_per_rad * steep)
         again = (1.0 - self._config.failed_discount) ** terms["failed_near"]
         clean = terms["hold_probability"] * alone * one_parcel * undisturbed * again
         return Odds(clean, terms["hold_probability"] * (1.0 - alone))

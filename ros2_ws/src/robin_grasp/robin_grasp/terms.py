@@ -15,16 +15,17 @@ from robin_grasp.planner_config import RankConfig
 from robin_grasp.seal import Seals
 from robin_grasp.subsets import Chosen
 from robin_grasp.surface import Floats, Ints
-from robin_grasp.tool import ToolConfig
+from robin_grasp.tool import CellConfig
 from robin_grasp.wrench import MEMBERS
 from robin_perception.scene import CLASSES
 
 MOST_MARGIN = 20.0
 MOST_DISTANCE_M = 0.2
+MOST_CARRY_ROOM_M = 0.5
 
 
 def candidate_terms(
-    tool: ToolConfig,
+    cell: CellConfig,
     parcels: Parcels,
     order: Order,
     merged: Floats,
@@ -37,6 +38,7 @@ def candidate_terms(
     failed_near: Floats,
 ) -> dict[str, Floats]:
     """Every term of M candidates, name -> float64 [M]. Names: ``robin_grasp.ranker.FEATURES``, and single_probability."""
+    tool = cell.tool
     open_cups = MEMBERS[chosen.cups]
     count = open_cups.sum(axis=1)
     n = np.maximum(count, 1)
@@ -79,6 +81,7 @@ def candidate_terms(
         "free_probability": order.free[parcel],
         "merged_probability": merged[parcel],
         "push_m": clear.push_m,
+        "carry_room_m": carry_room(parcels, cell.motion.lift_m)[parcel],
         "headroom_m": clear.headroom_m,
         "long_side_m": parcels.sides_m[parcel, 0],
         "short_side_m": parcels.sides_m[parcel, 1],
@@ -90,6 +93,16 @@ def candidate_terms(
     for k, name in enumerate(CLASSES):
         terms[f"is_{name}"] = parcels.classes[parcel, k]
     return {name: np.asarray(value, dtype=np.float64) for name, value in terms.items()}
+
+
+def carry_room(parcels: Parcels, lift_m: float) -> Floats:
+    """How far a lifted parcel's underside passes above the highest other parcel, metres [I], at most MOST_CARRY_ROOM_M."""
+    if parcels.count == 0:
+        return np.zeros(0)
+    top = np.sort(parcels.top_m)
+    highest_other = np.where(parcels.top_m >= top[-1], top[-2] if len(top) > 1 else 0.0, top[-1])
+    underside = parcels.top_m + lift_m - parcels.thickness_m
+    return np.minimum(underside - highest_other, MOST_CARRY_ROOM_M)
 
 
 def failures_near(position: Floats, failed: tuple[FailedPick, ...], config: RankConfig) -> Floats:

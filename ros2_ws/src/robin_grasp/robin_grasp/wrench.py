@@ -4,10 +4,11 @@ Tool frame, +z into the parcel. A load w = (F, M) acts on the parcel at the tool
 force f_i and a moment m_i; balance is w = sum (f_i, c_i x f_i + m_i) for the force the parcel puts on the tool. The split that
 minimises sum (f / V)^2 + (m / (V r))^2 is linear, T = A+ w, and A+ depends on the tool and the subset only.
 
-Limits per cup (arXiv 1709.06670, eq. 5-9) with tension t = f_z, holding force V, radius r, friction mu, peel moment M_p
-(there pi r kappa): t <= V; sqrt(3)|f_x|, sqrt(3)|f_y| <= mu (V - t); sqrt(3)|m_z| <= r mu (V - t); sqrt(2)|m_x|, sqrt(2)|m_y|
-<= M_p. All are homogeneous in load over V, so one number per subset says it all: the utilisation, the factor by which the
-load must shrink (> 1) or may grow (< 1) until the first limit is met.
+Limits per cup with pull t = f_z, holding force V, radius r, friction mu (after Dex-Net 3.0, arXiv 1709.06670, with its
+inscribed boxes of sqrt(3) and sqrt(2) as the cones they stand for, and the lip lifting at its edge in place of its
+material term): t <= V; |(f_x, f_y)| <= mu (V - t); |m_z| <= r mu (V - t); |(m_x, m_y)| <= s r (V - t), s <= 1. All are
+homogeneous in load over V, so one number per subset says it all: the utilisation, the factor by which the load must
+shrink (> 1) or may grow (< 1) until the first limit is met.
 """
 
 from __future__ import annotations
@@ -47,11 +48,9 @@ class SubsetTable:
         n, cases, _ = loads.shape
         flat = loads.reshape(n * cases, 6).astype(np.float32)
         fx, fy, t, mx, my, mz = (flat @ self.split[k].T for k in range(6))
-        mu_t = self.friction * t
-        slide = np.maximum(np.abs(fx), np.abs(fy))
-        slide = np.maximum(slide, np.abs(mz) / self.radius_m) * np.float32(np.sqrt(3.0)) + mu_t
-        peel = np.maximum(np.abs(mx), np.abs(my)) * np.float32(np.sqrt(2.0) / (self.peel_share * self.radius_m))
-        worst = np.maximum(np.maximum(t, slide / np.float32(self.friction)), peel)
+        sideways = np.maximum(np.hypot(fx, fy), np.abs(mz) / self.radius_m) / self.friction
+        bending = np.hypot(mx, my) / (self.peel_share * self.radius_m)
+        worst = t + np.maximum(sideways, bending)
         worst = worst.reshape(n, cases, worst.shape[1]).max(axis=1)
         result = np.full((n, SUBSETS), UNHOLDABLE)
         result[:, 1:] = np.maximum(np.maximum.reduceat(worst, self.starts, axis=1), 1e-6)
