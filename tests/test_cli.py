@@ -1,0 +1,188 @@
+"""The command line as a whole: help, exit status, interruption, the commands that need no model."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cli_helpers import Robin, colours
+from decision_samples import record_samples
+
+from robin_cli import terminal
+from robin_cli.main import main
+from robin_perception.errors import Code, RobinError
+
+COMMANDS = (
+    ("demo",),
+    ("sim", "run"),
+    ("sim", "list"),
+    ("plan",),
+    ("eval", "seg"),
+    ("eval", "planners"),
+    ("dataset", "make"),
+    ("train",),
+    ("export",),
+    ("calibrate",),
+    ("trace",),
+    ("bench", "pipeline"),
+    ("bench", "sim"),
+    ("bench", "dataset"),
+    ("doctor",),
+)
+
+
+@pytest.fixture
+def robin(capsys: pytest.CaptureFixture[str]) -> Robin:
+    return Robin(capsys)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(robin: Robin, command: tuple[str, ...]) -> None:
+    done = robin(*command, "--help")
+    assert done.status == 0
+    assert "Usage: robin " + " ".join(command) in done.out
+    if command != ("sim", "list"):
+        assert "--" in done.out
+
+
+def test_help_is_quick_and_loads_no_library() -> None:
+    code = (
+        "import sys\nfrom robin_cli.main import main\nmain(['--help'])\n"
+        "heavy = ('numpy', 'cv2', 'torch', 'mujoco', 'open3d', 'onnxruntime', 'scipy', 'pydantic')\n"
+        "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "demo" in done.stdout and "doctor" in done.stdout
+
+
+def test_no_command_shows_the_help(robin: Robin) -> None:
+    assert "Usage: robin" in "".join(robin("sim").__dict__[k] for k in ("out", "err"))
+
+
+def test_version(robin: Robin) -> None:
+    assert robin("--version").out.startswith("robin ")
+
+
+def test_exit_status_follows_the_code() -> None:
+    for code in (Code.INPUT_MISSING, Code.CONFIG_UNKNOWN_KEY, Code.SCENARIO_UNKNOWN, Code.MODEL_HASH_MISMATCH):
+        assert terminal.exit_status(code) == 2
+    for code in (Code.ENGINE_FAILED, Code.NO_GRASP, Code.DISK_FULL, Code.DEPENDENCY_MISSING):
+        assert terminal.exit_status(code) == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "text"),
+    [
+        (RobinError(Code.ENGINE_FAILED, "net: two\nlines"), 1, "error E206 ENGINE_FAILED: net: two lines"),
+        (OSError(errno.ENOSPC, "No space left on device", "f.bin"), 1, "error E501 DISK_FULL: f.bin"),
+        (PermissionError(errno.EACCES, "Permission denied", "g.bin"), 2, "error E405 OPTION_INVALID: g.bin"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_failures_end_in_one_line(
+    robin: Robin, monkeypatch: pytest.MonkeyPatch, raised: BaseException, status: int, text: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("robin_cli.terminal.print_table", fail)
+    monkeypatch.setattr("robin_cli.doctor.print_table", fail)
+    done = robin("doctor")
+    assert done.status == status
+    assert text in done.err and "Traceback" not in done.err
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("robin_cli.doctor.print_table", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["doctor"])
+
+
+def test_json_is_strict(tmp_path: Path) -> None:
+    import numpy as np
+
+    values = {"a": np.float32(1.5), "b": float("nan"), "c": np.arange(3), 4: (tmp_path, None, True)}
+    terminal.write_json(tmp_path / "deep/x.json", values)
+    assert json.loads((tmp_path / "deep/x.json").read_text()) == {
+        "a": 1.5,
+        "b": None,
+        "c": [0, 1, 2],
+        "4": [str(tmp_path), None, True],
+    }
+
+
+def test_doctor_with_a_model_says_the_demo_can_run(robin: Robin, tmp_path: Path) -> None:
+    done = robin("doctor", "--model", colours(tmp_path / "colours"), "--json", tmp_path / "doctor.json")
+    assert done.status == 0, done.out
+    assert "make demo" in done.out
+    found = {check["name"]: check for check in json.loads((tmp_path / "doctor.json").read_text())["checks"]}
+    assert found["model bundle"]["found"].startswith("colours-")
+    assert found["open3d"]["ok"] and found["mujoco"]["ok"]
+
+
+def test_doctor_without_a_model_names_it(robin: Robin, tmp_path: Path) -> None:
+    done = robin("doctor", "--model", tmp_path / "none")
+    assert done.status == 1
+    assert "MISSING" in done.out and "none" in done.out
+
+
+def test_doctor_only_looks_for_what_is_optional(robin: Robin, tmp_path: Path) -> None:
+    before = set(sys.modules)
+    robin("doctor", "--model", tmp_path / "none")
+    assert not {"rclpy", "tensorrt", "pyrealsense2"} & (set(sys.modules) - before)
+
+
+def test_scenarios_are_listed_with_descriptions(robin: Robin) -> None:
+    done = robin("sim", "list")
+    assert done.status == 0
+    lines = {line.split()[0]: line for line in done.out.splitlines()}
+    assert "mixed" in lines and len(lines["mixed"].split()) > 2
+
+
+def test_trace_lists_and_explains(robin: Robin, tmp_path: Path) -> None:
+    decisions = record_samples(tmp_path)
+    listed = robin("trace", "--run", tmp_path)
+    assert listed.status == 0
+    assert all(decision.decision_id in listed.out for decision in decisions)
+    one = robin("trace", decisions[0].decision_id, "--run", tmp_path, "--json", tmp_path / "one.json")
+    assert one.status == 0
+    assert decisions[0].decision_id in one.out and "Why" in one.out
+    assert json.loads((tmp_path / "one.json").read_text())["decision_id"] == decisions[0].decision_id
+
+
+def test_dataset_make_continues_where_it_stopped(robin: Robin, tmp_path: Path) -> None:
+    config = tmp_path / "small.yaml"
+    config.write_text("parcels_min: 5\nparcels_max: 6\nviews_per_pile: 1\nimage_sizes: [[256, 192, 1.0]]\n")
+    common = ("dataset", "make", "--out", tmp_path / "set", "--workers", 1, "--config", config)
+    assert robin(*common, "--scenes", 1).status == 0
+    done = robin(*common, "--scenes", 2, "--json", tmp_path / "made.json")
+    assert done.status == 0
+    assert json.loads((tmp_path / "made.json").read_text())["made"] == 1
+    assert (tmp_path / "set/000001/labels.png").is_file()
+
+
+@pytest.mark.slow
+def test_interruption_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "robin_cli.main", "dataset", "make", "--scenes", "500", "--workers", "1"]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "set")], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "set").glob("0*")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not list((tmp_path / "set").glob("*.tmp"))
