@@ -162,7 +162,7 @@ def cup_diagram(decision: Decision, scale: float = 900.0) -> str:
 
 def result_strip(results: Sequence[tuple[str, str]]) -> str:
     """One square per pick in order, coloured by result, each a link to its card: (decision id, result)."""
-    cell, gap, per_row = 16, 3, 60
+    cell, gap, per_row = 15, 3, 20
     rows = max(1, -(-len(results) // per_row))
     parts = []
     for i, (decision_id, result) in enumerate(results):
@@ -173,8 +173,9 @@ def result_strip(results: Sequence[tuple[str, str]]) -> str:
             f'<rect x="{x}" y="{y}" width="{cell}" height="{cell}" rx="3" fill="{colour}">'
             f"<title>{escape(decision_id)}: {escape(result)}</title></rect></a>"
         )
-    width = min(len(results), per_row) * (cell + gap)
-    return f'<svg class="strip" width="{width}" height="{rows * (cell + gap)}">{"".join(parts)}</svg>'
+    width, height = per_row * (cell + gap), rows * (cell + gap)
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return f'<svg class="strip" {size}>{"".join(parts)}</svg>'
 
 
 def rate_bars(rates: Mapping[str, Mapping[str, Any]]) -> str:

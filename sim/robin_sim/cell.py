@@ -19,10 +19,10 @@ from robin_grasp.tool import CellConfig
 from robin_perception.frame import Frame
 from robin_perception.scene import Scene
 from robin_sim.backgrounds import draw_background
+from robin_sim.goods import draw_goods
 from robin_sim.lighting import draw_lighting
 from robin_sim.model import Pile, RenderedView
 from robin_sim.oracle import dominant_parcel, oracle_scene
-from robin_sim.parcels import draw_parcels
 from robin_sim.pick import execute_pick
 from robin_sim.piles import make_pile
 from robin_sim.reasons import failure_reason
@@ -141,7 +141,7 @@ class SimCell:
         """
         pile_rng, sensor_rng, physics_rng = np.random.default_rng([seed, pile_index]).spawn(3)
         start = draw_pile_start(self.config, self.cell, pile_rng)
-        parcels = draw_parcels(pile_rng, start.parcel_count, self.config.parcel_mix)
+        parcels = draw_goods(pile_rng, start.parcel_count, self.config.parcel_mix, start.workspace, start.fill_l)
         pile = make_pile(pile_rng, parcels, start.workspace, start.arrangement)
         look_again = self._camera_of(start, pile_rng, sensor_rng)
         cell = self.cell.model_copy(update={"workspace": start.workspace})

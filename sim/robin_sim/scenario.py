@@ -40,14 +40,14 @@ class CountRange(StrictConfig):
 
 
 class CameraConfig(StrictConfig):
-    """The cell's camera. Each pile has its own mounting, near the nominal one (1.2 m above the belt, looking down).
+    """The cell's camera. Each pile has its own mounting, near the nominal one, looking down from 1.2 to 1.4 m.
 
     calibration_error_m, calibration_error_rad: how far the true pose is off the calibrated one, in a random direction.
     """
 
     width: int = Field(640, ge=160, le=4096)
     height: int = Field(480, ge=120, le=4096)
-    height_m: tuple[float, float] = (1.10, 1.30)
+    height_m: tuple[float, float] = (1.20, 1.40)
     max_tilt_rad: float = Field(0.14, ge=0.0, le=0.7)
     max_roll_rad: float = Field(0.09, ge=0.0, le=3.15)
     calibration_error_m: float = Field(0.001, ge=0.0, le=0.05)
@@ -67,6 +67,8 @@ class ScenarioConfig(StrictConfig):
     arrangements: dict[str, float] = Field(default_factory=lambda: {"tumbled": 1.0})
     belt_parcels: CountRange = CountRange(least=5, most=60)
     tote_parcels: CountRange = CountRange(least=5, most=30)
+    belt_fill_l: float = Field(120.0, gt=1, le=500, description="goods of a full belt, litres of outer volume")
+    tote_fill_l: float = Field(29.0, gt=1, le=200, description="goods of a full tote: 55 % of a 60 x 40 x 22 cm one")
     mix: ParcelMix = BASE_TRAINING_MIX
     camera: CameraConfig = CameraConfig()
     faults: Faults = Faults()
@@ -104,13 +106,15 @@ class Scenario:
 
 @dataclass(frozen=True)
 class PileDraw:
-    """What one pile of a scenario starts from. camera: where it is believed to stand; true_camera: where it stands."""
+    """What one pile of a scenario starts from. camera: where it is believed to stand; true_camera: where it stands.
+    fill_l: litres of goods that the container takes."""
 
     workspace: WorkspaceConfig
     arrangement: str
     parcel_count: int
     camera: CameraView
     true_camera: CameraView
+    fill_l: float
 
 
 def scenario_names(folder: Path = SCENARIO_FOLDER) -> tuple[str, ...]:
@@ -136,7 +140,8 @@ def draw_pile_start(config: ScenarioConfig, cell: CellConfig, rng: np.random.Gen
     counts = config.tote_parcels if container == "tote" else config.belt_parcels
     count = counts.draw(rng)
     camera, true_camera = _draw_cameras(config, workspace, rng)
-    return PileDraw(workspace, arrangement, count, camera, true_camera)
+    fill_l = config.tote_fill_l if container == "tote" else config.belt_fill_l
+    return PileDraw(workspace, arrangement, count, camera, true_camera, fill_l)
 
 
 def _workspace(container: str) -> WorkspaceConfig:
