@@ -11,6 +11,16 @@ from robin_sim.parcels import ParcelMix, draw_parcels
 FAIR_SHARE = 2.5  # no parcel takes more than this times its even share of the container's fill
 FIT_SHARE = 0.92  # of a tote's inside, by the parcel's longest and second longest side
 MAX_BATCHES = 20
+BELT_LOAD_LPM2 = 190.0  # a full belt of 0.9 x 0.7 m carries 120 litres
+TOTE_LOAD_SHARE = 0.55  # of the inside of a full tote
+
+
+def full_load_l(workspace: WorkspaceConfig) -> float:
+    """Outer volume of the goods in a full container, litres."""
+    area_m2 = workspace.size_m[0] * workspace.size_m[1]
+    if workspace.container == "tote":
+        return 1e3 * TOTE_LOAD_SHARE * area_m2 * workspace.wall_height_m
+    return BELT_LOAD_LPM2 * area_m2
 
 
 def draw_goods(

@@ -13,6 +13,7 @@ from robin_perception.config import StrictConfig
 from robin_perception.frame import Frame
 from robin_perception.image_folder import IGNORE_LABEL
 from robin_sim.cameras import CameraView, draw_camera, misplaced
+from robin_sim.goods import draw_goods, full_load_l
 from robin_sim.model import Parcel, Pile, RenderedView
 from robin_sim.parcels import BASE_TRAINING_MIX, ParcelMix, draw_parcels
 from robin_sim.physics import UnstableSimulationError
@@ -44,6 +45,7 @@ class DatasetConfig(StrictConfig):
     tote_share: float = Field(0.3, ge=0, le=1)
     tote_parcels_max: int = Field(25, ge=1, le=60)
     same_texture_share: float = Field(0.15, ge=0, le=1, description="piles where most parcels repeat a design")
+    fitted_share: float = Field(0.0, ge=0, le=1, description="piles whose goods fit their container, as in the cell")
     sparse_share: float = Field(0.025, ge=0, le=1, description="piles of no, one or two parcels")
     pose_error_m: float = Field(0.0015, ge=0, le=0.05, description="sigma of the reported camera position")
     pose_error_rad: float = Field(0.002, ge=0, le=0.1, description="sigma of the reported camera direction")
@@ -106,9 +108,13 @@ def draw_pile(rng: np.random.Generator, config: DatasetConfig) -> Pile:
     mix = config.mix
     if rng.random() < config.same_texture_share:
         mix = mix.model_copy(update={"twin_fraction": 0.85})
+    fitted = count > 0 and config.fitted_share > 0 and rng.random() < config.fitted_share
     while True:
+        parcels = (
+            draw_goods(rng, count, mix, workspace, full_load_l(workspace)) if fitted else draw_parcels(rng, count, mix)
+        )
         try:
-            return make_pile(rng, draw_parcels(rng, count, mix), workspace, arrangement)
+            return make_pile(rng, parcels, workspace, arrangement)
         except UnstableSimulationError:
             continue
 
