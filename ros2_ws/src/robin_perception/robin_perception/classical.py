@@ -27,15 +27,15 @@ class ClassicalConfig(StrictConfig):
 
     belt_z_m: float = Field(0.0, ge=-5, le=5)
     min_height_m: float = Field(0.008, ge=0, le=0.2, description="lower than this is belt")
-    smooth_px: float = Field(3.0, ge=0, le=20, description="sigma of the depth filter")
-    baseline_px: int = Field(4, ge=1, le=20, description="distance over which bend and step are measured")
-    step_m: float = Field(0.010, gt=0, le=0.2, description="height step that counts as a full edge")
-    bend_rad: float = Field(0.50, gt=0, le=3, description="change of normal that counts as a full edge")
+    smooth_px: float = Field(2.0, ge=0, le=20, description="sigma of the depth filter")
+    baseline_px: int = Field(3, ge=1, le=20, description="distance over which bend and step are measured")
+    step_m: float = Field(0.02, gt=0, le=0.2, description="height step that counts as a full edge")
+    bend_rad: float = Field(1.1, gt=0, le=3, description="change of normal that counts as a full edge")
     colour_step: float = Field(60.0, gt=0, le=442, description="change of colour that counts as a full edge")
-    colour_weight: float = Field(0.5, ge=0, le=1)
-    wall: float = Field(0.7, gt=0, le=3, description="edge strength above which a pixel is a wall")
+    colour_weight: float = Field(0.7, ge=0, le=1)
+    wall: float = Field(0.5, gt=0, le=3, description="edge strength above which a pixel is a wall")
     seed_px: float = Field(4.0, ge=0, le=100, description="a seed is at least this far from its walls")
-    merge_below: float = Field(0.5, ge=0, le=3, description="regions whose shared edge is weaker on average become one")
+    merge_below: float = Field(0.7, ge=0, le=3, description="regions whose shared edge is weaker on average become one")
     min_area_px: float = Field(150.0, ge=0, le=100_000)
 
 

@@ -2,6 +2,8 @@
 
 Sequential RANSAC (Fischler & Bolles 1981) on decimated points, hypotheses from neighbouring pixels. Among the planes
 found, the support is the large one that faces the camera and has nearly everything else on the camera's side of it.
+Where no plane is clean enough (a tote full of bags hides its floor) coarser tolerances are tried, with less
+confidence.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ class SupportPlaneConfig(StrictConfig):
     hypotheses: int = Field(400, ge=10, le=20_000, description="per plane")
     max_planes: int = Field(5, ge=1, le=20)
     tolerance_m: float = Field(0.006, gt=0, le=0.1, description="inlier distance at 1 m; grows with depth squared")
+    coarser: tuple[float, ...] = Field((1.0, 2.0, 4.0), description="tolerances tried in turn, times tolerance_m")
     min_inlier_fraction: float = Field(0.08, gt=0, lt=1)
-    min_facing: float = Field(0.25, ge=0, le=1, description="|cos| between normal and the mean line of sight")
+    min_facing: float = Field(0.5, ge=0, le=1, description="|cos| between normal and the mean line of sight")
     max_behind_fraction: float = Field(0.25, gt=0, le=1, description="points allowed beyond the plane")
     min_confidence: float = Field(0.08, ge=0, le=1)
     anchor_m: tuple[float, float] = (0.75, 0.0)
@@ -56,10 +59,14 @@ def estimate(
     if len(points) < 100:
         raise RobinError(Code.SUPPORT_PLANE_NOT_FOUND, f"only {len(points)} depth points to look for a support plane")
     best: SupportPlane | None = None
-    for plane, inlier_fraction in _planes(points, config, rng):
-        found = _judge(plane, inlier_fraction, points, config)
-        if found is not None and (best is None or found.confidence > best.confidence):
-            best = found
+    for scale in config.coarser:
+        attempt = config.model_copy(update={"tolerance_m": config.tolerance_m * scale})
+        for plane, inlier_fraction in _planes(points, attempt, rng):
+            found = _judge(plane, inlier_fraction, points, attempt, 1.0 / scale)
+            if found is not None and (best is None or found.confidence > best.confidence):
+                best = found
+        if best is not None and best.confidence >= config.min_confidence:
+            break
     if best is None or best.confidence < config.min_confidence:
         seen = "none was found" if best is None else f"best has confidence {best.confidence:.2f}"
         raise RobinError(
@@ -164,7 +171,11 @@ def _fit(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _judge(
-    plane: NDArray[np.float64], inlier_fraction: float, points: NDArray[np.float64], config: SupportPlaneConfig
+    plane: NDArray[np.float64],
+    inlier_fraction: float,
+    points: NDArray[np.float64],
+    config: SupportPlaneConfig,
+    trust: float,
 ) -> SupportPlane | None:
     if plane[3] < 0:  # the camera is the origin: its height above the support is d, and positive
         plane = -plane
@@ -174,6 +185,9 @@ def _judge(
     behind = float((height < -3 * _tolerance(points, config)).mean())
     if facing < config.min_facing or behind > config.max_behind_fraction:
         return None
+    if trust < 1:
+        # A coarse plane is the goods' own surface where they hide what they lie on: the support is beneath all of them.
+        plane = plane + np.array([0.0, 0.0, 0.0, max(0.0, -float(np.percentile(height, 3)))])
     share = min(1.0, inlier_fraction / 0.4)
-    confidence = share * (1 - behind / config.max_behind_fraction) * min(1.0, facing / 0.6)
+    confidence = trust * share * (1 - behind / config.max_behind_fraction) * min(1.0, facing / 0.6)
     return SupportPlane(plane, float(confidence), inlier_fraction)
