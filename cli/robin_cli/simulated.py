@@ -12,6 +12,7 @@ from edge_adapt.decision_store import DecisionStore
 from edge_adapt.files import make_folder, write_atomic
 from edge_adapt.recording import pick_images
 from edge_adapt.report import write_report
+from robin_grasp.planner_config import PlannerConfig
 from robin_grasp.registry import DEFAULT_PLANNER
 from robin_grasp.tool import CellConfig
 from robin_perception.stats import rate
@@ -44,7 +45,7 @@ def capture_pick(context: DecisionContext, event: PickEvent) -> CapturedPick:
         event.outcome,
         failed=event.failed,
         timings_ms={"frame_to_plan": event.latency_ms},
-        flags=(f"arrangement_{event.arrangement}", f"container_{event.container}"),
+        flags=(f"arrangement_{event.arrangement}", f"container_{event.container}", *event.planner_flags),
     )
     return CapturedPick(decision, pick_images(event.frame, event.scene, event.after))
 
@@ -62,6 +63,8 @@ def run_simulated(
     progress: Progress | None = None,
     *,
     cell: CellConfig | None = None,
+    ranker: Path | None = None,
+    planner_config: PlannerConfig | None = None,
     report: bool = True,
 ) -> RunResult:
     """``run_scenario``, and with ``out`` the records, images, results.json and report.html of the run in that folder.
@@ -71,7 +74,21 @@ def run_simulated(
     found = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
     cell = cell if cell is not None else CellConfig()
     if out is None:
-        return run_scenario(found, picks, seed, planner, masks, engine, model, workers, progress, cell=cell)
+        return run_scenario(
+            found,
+            picks,
+            seed,
+            planner,
+            masks,
+            engine,
+            model,
+            workers,
+            progress,
+            cell=cell,
+            ranker=ranker,
+            planner_config=planner_config,
+        )
+    weighing = planner_config or PlannerConfig()
     context = DecisionContext(
         run_id=f"{found.name}-s{seed}-{planner}",
         pile=0,
@@ -79,7 +96,8 @@ def run_simulated(
         source=found.name,
         seed=seed,
         engine=engine if masks == "predicted" else "",
-        config_digest=config_digest(cell, found.config, {"planner": planner, "masks": masks}),
+        config_digest=config_digest(cell, found.config, weighing, {"planner": planner, "masks": masks}),
+        thresholds=_thresholds(weighing),
         tool=ToolRecord.of(cell.tool),
     )
     with DecisionStore(out, fresh=True) as store:
@@ -94,6 +112,8 @@ def run_simulated(
             workers,
             progress,
             cell=cell,
+            ranker=ranker,
+            planner_config=planner_config,
             capture=partial(capture_pick, context),
             on_captured=lambda pick: store.append(pick.decision, pick.images),
         )
@@ -101,6 +121,16 @@ def run_simulated(
     if report:
         write_report(out, out / REPORT_FILE, results=result.to_json())
     return result
+
+
+def _thresholds(config: PlannerConfig) -> dict[str, float]:
+    """The planner's figures that rule candidates out."""
+    return {
+        "seal_least_probability": config.seal.least_probability,
+        "wrench_least_margin": config.wrench.least_margin,
+        "multi_veto_sigmas": config.multi.veto_sigmas,
+        "max_tilt_rad": config.sampling.max_tilt_rad,
+    }
 
 
 def run_demo(

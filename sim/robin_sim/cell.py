@@ -34,14 +34,15 @@ SAME_SPOT_M = 0.04  # two contacts nearer than this are the same spot
 GIVE_UP_AFTER = 3  # failures in a row on one spot before the pile is replaced, as an operator would clear a jam
 
 SeeFrame = Callable[[Frame], Scene]
-MakePlanner = Callable[[CellConfig], Planner]
+MakePlanner = Callable[[CellConfig, np.random.Generator], Planner]
 
 
 @dataclass(frozen=True)
 class PickEvent:
     """One turn of the loop. ``outcome`` and ``after`` are None when the plan held no grasp.
 
-    target: index of the parcel that most of the chosen mask truly shows (-1: none); target_kind its kind. parcels_left:
+    target: index of the parcel that most of the chosen mask truly shows (-1: none); target_kind its kind.
+    planner_flags: what the planner says of itself, e.g. that its learned ranker is missing. parcels_left:
     before the pick. after: the frame that follows, taken with the same camera and light.
     """
 
@@ -58,6 +59,7 @@ class PickEvent:
     after: Frame | None
     target: int = -1
     target_kind: str = ""
+    planner_flags: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -116,7 +118,11 @@ def _with_reason(outcome: PickOutcome) -> PickOutcome:
 
 
 class SimCell:
-    """One scenario's cell. ``see`` is None for oracle masks. Not thread-safe; one per process."""
+    """One scenario's cell. Not thread-safe; one per process.
+
+    make_planner: called for every pile with its cell and a generator of its own (for planners that explore).
+    see: None for oracle masks.
+    """
 
     def __init__(
         self,
@@ -131,7 +137,6 @@ class SimCell:
         self._make_planner = make_planner
         self._see = see
         self._sensor = sensor if sensor is not None else SensorConfig()
-        self._planners: dict[str, Planner] = {}
 
     def run_pile(self, seed: int, pile_index: int, max_attempts: int) -> Iterator[PickEvent]:
         """Pick one pile until it is empty, no grasp is found, one spot failed GIVE_UP_AFTER times in a row, or
@@ -139,19 +144,20 @@ class SimCell:
 
         The same (seed, pile_index) gives the same pile, whatever the planner.
         """
-        pile_rng, sensor_rng, physics_rng = np.random.default_rng([seed, pile_index]).spawn(3)
+        pile_rng, sensor_rng, physics_rng, planner_rng = np.random.default_rng([seed, pile_index]).spawn(4)
         start = draw_pile_start(self.config, self.cell, pile_rng)
         parcels = draw_goods(pile_rng, start.parcel_count, self.config.parcel_mix, start.workspace, start.fill_l)
         pile = make_pile(pile_rng, parcels, start.workspace, start.arrangement)
         look_again = self._camera_of(start, pile_rng, sensor_rng)
         cell = self.cell.model_copy(update={"workspace": start.workspace})
+        planner = self._make_planner(cell, planner_rng)
         memory = FailureMemory()
         stamp_s = 0.0
         look = look_again(pile, stamp_s) if pile.parcels else None
         for pick_index in range(min(max_attempts, self.config.picks_per_pile)):
             if look is None or memory.stuck:
                 return
-            event = self._plan(look, pile, memory, cell, pile_index, pick_index)
+            event = self._plan(look, pile, memory, planner, pile_index, pick_index)
             if event.plan.best is None:
                 yield event
                 return
@@ -182,12 +188,12 @@ class SimCell:
         return look
 
     def _plan(
-        self, look: _Look, pile: Pile, memory: FailureMemory, cell: CellConfig, pile_index: int, pick_index: int
+        self, look: _Look, pile: Pile, memory: FailureMemory, planner: Planner, pile_index: int, pick_index: int
     ) -> PickEvent:
         started = time.perf_counter()
         scene = self._see(look.frame) if self._see else oracle_scene(pile, look.truth, look.frame.stamp_s)
         segmented = time.perf_counter()
-        plan = self._planner(cell).plan(look.frame, scene, memory.failed)
+        plan = planner.plan(look.frame, scene, memory.failed)
         planned = time.perf_counter()
         target = -1
         if plan.best is not None:
@@ -206,11 +212,6 @@ class SimCell:
             after=None,
             target=target,
             target_kind=pile.parcels[target].kind.value if target >= 0 else "",
+            planner_flags=tuple(getattr(planner, "flags", ())),
             timings_ms={"segment": 1e3 * (segmented - started), "plan": 1e3 * (planned - segmented)},
         )
-
-    def _planner(self, cell: CellConfig) -> Planner:
-        key = cell.workspace.model_dump_json()
-        if key not in self._planners:
-            self._planners[key] = self._make_planner(cell)
-        return self._planners[key]

@@ -19,7 +19,7 @@ def failure_reason(outcome: PickOutcome) -> str:
     if target is None:
         return "the mask shows no parcel"
     if not holding:
-        return f"none of {len(truth.get('seals', ()))} open cups sealed"
+        return _nothing_sealed(truth.get("seals", ()))
     if outcome.result is PickResult.MULTI:
         if len(parcels_held) > 1:
             return f"cups held {len(parcels_held)} parcels"
@@ -29,6 +29,12 @@ def failure_reason(outcome: PickOutcome) -> str:
     if outcome.result is PickResult.WRONG:
         return "the target was lost, another parcel arrived"
     return _let_go(truth.get("releases", ()), len(holding))
+
+
+def _nothing_sealed(seals: Any) -> str:
+    if all(not seal["held"] for seal in seals):
+        return f"none of {len(seals)} open cups met a surface: the approach was blocked, or the depth is wrong"
+    return f"none of {len(seals)} open cups sealed"
 
 
 def _let_go(releases: Any, sealed: int) -> str:

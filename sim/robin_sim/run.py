@@ -17,7 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from robin_grasp.plan import Planner
+from robin_grasp.planner_config import PlannerConfig
 from robin_grasp.registry import DEFAULT_PLANNER, make_planner
 from robin_grasp.tool import CellConfig
 from robin_perception.engines.base import EngineConfig
@@ -51,6 +54,8 @@ class RunSpec:
     masks: str
     engine: str
     model: Path | None
+    ranker: Path | None = None
+    planner_config: PlannerConfig | None = None
     capture: Capture | None = None
 
 
@@ -88,15 +93,17 @@ def run_scenario(
     progress: Progress | None = None,
     *,
     cell: CellConfig | None = None,
+    ranker: Path | None = None,
+    planner_config: PlannerConfig | None = None,
     capture: Capture | None = None,
-    on_captured: Callable[[Any], None] | None = None,
+    on_captured: Callable[[Any], object] | None = None,
 ) -> RunResult:
     """Run ``picks`` attempts of a scenario, closed loop.
 
     Pile k draws from ``default_rng([seed, k])`` alone and piles count in order of k until ``picks`` attempts are made,
     so the outcome does not depend on ``workers`` (measured times do). progress(done, of, latest result).
-    ``on_captured`` gets, in order, what ``capture`` made of each turn. Raises RobinError: SCENARIO_UNKNOWN,
-    OPTION_INVALID and what loading the model, engine and planner raise.
+    ranker, planner_config: None for what is shipped. ``on_captured`` gets, in order, what ``capture`` made of each
+    turn. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID and what loading the model, engine and planner raise.
     """
     if picks < 1:
         raise RobinError(Code.OPTION_INVALID, f"picks must be at least 1, got {picks}")
@@ -105,7 +112,7 @@ def run_scenario(
     if masks not in MASKS:
         raise RobinError(Code.OPTION_INVALID, f"masks must be one of {', '.join(MASKS)}, got '{masks}'")
     found = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-    spec = RunSpec(found, cell or CellConfig(), seed, planner, masks, engine, model, capture)
+    spec = RunSpec(found, cell or CellConfig(), seed, planner, masks, engine, model, ranker, planner_config, capture)
     started = time.perf_counter()
     counter = _Counter(picks, progress)
     runs = _in_this_process(spec, picks, counter) if workers == 1 else _in_processes(spec, picks, workers, counter)
@@ -208,7 +215,7 @@ def _attempts(run: PileRun) -> int:
 
 def _refuse_endless(piles: int, picks: int, left: int) -> None:
     """A planner that never finds a grasp would run for ever: give up after many piles without one."""
-    if left == picks and piles >= 50:
+    if left == picks and piles >= 20:
         raise RobinError(Code.NO_GRASP, f"{piles} piles without a single grasp: nothing to measure")
 
 
@@ -255,11 +262,11 @@ def _pile_in_worker(pile_index: int, max_attempts: int) -> PileRun:
 
 def build_cell(spec: RunSpec) -> SimCell:
     """The cell of one process: model and planner are loaded here, once."""
-    return SimCell(spec.scenario.config, spec.cell, partial(_planner, spec.planner), _seer(spec))
+    return SimCell(spec.scenario.config, spec.cell, partial(_planner, spec), _seer(spec))
 
 
-def _planner(name: str, cell: CellConfig) -> Planner:
-    return make_planner(name, cell)
+def _planner(spec: RunSpec, cell: CellConfig, rng: np.random.Generator) -> Planner:
+    return make_planner(spec.planner, cell, spec.ranker, spec.planner_config, rng)
 
 
 def _seer(spec: RunSpec) -> SeeFrame | None:
