@@ -58,8 +58,8 @@ class ClassicalSegmenter:
         height = height + frame.belt_plane(self.config.belt_z_m)[3]
         strength = self._edges(points, height, rgb)
         small = self._regions(height, strength, valid)
-        labels = cv2.resize(small, (frame.width, frame.height), interpolation=cv2.INTER_NEAREST)
-        labels, instances = _instances(labels, strength, small)
+        labels = np.asarray(cv2.resize(small, (frame.width, frame.height), interpolation=cv2.INTER_NEAREST), np.uint16)
+        instances = _instances(labels, strength, small)
         boundary = np.clip(strength, 0, 1).astype(np.float32)
         elapsed = (time.perf_counter() - start) * 1e3
         return Scene(frame.stamp_s, self.model_id, labels, instances, boundary, (), {"segment": elapsed})
@@ -76,7 +76,7 @@ class ClassicalSegmenter:
             before, after = np.roll(normals, half, axis), np.roll(normals, -half, axis)
             bend = np.maximum(bend, np.arccos((before * after).sum(axis=2).clip(-1, 1)))
             step = np.maximum(step, np.abs(np.roll(height, half, axis) - np.roll(height, -half, axis)))
-        lab = cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab).astype(np.float32), (0, 0), 1.2)
+        lab = np.asarray(cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab), (0, 0), 1.2), dtype=np.float32)
         colour = np.zeros(height.shape, dtype=np.float32)
         for i in range(3):
             colour = np.maximum(colour, _gradient(lab[..., i]) * 2)
@@ -87,9 +87,8 @@ class ClassicalSegmenter:
         self, height: NDArray[np.float32], strength: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> NDArray[np.uint16]:
         config = self.config
-        above = (height > config.min_height_m) & cv2.dilate(valid.view(np.uint8), np.ones((5, 5), np.uint8)).astype(
-            bool
-        )
+        near_depth = cv2.dilate(valid.view(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        above = np.asarray((height > config.min_height_m) & near_depth, dtype=np.bool_)
         inside = above & (strength < config.wall)
         clear = cv2.distanceTransform(inside.view(np.uint8), cv2.DIST_L2, 5)
         count, seeds = cv2.connectedComponents((clear > config.seed_px).view(np.uint8))
@@ -160,7 +159,7 @@ def _gradient(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _instances(
     labels: NDArray[np.uint16], strength: NDArray[np.float32], small: NDArray[np.uint16]
-) -> tuple[NDArray[np.uint16], tuple[Instance, ...]]:
+) -> tuple[Instance, ...]:
     """Instances with heuristic scores: convex regions that are quiet inside are likely whole parcels."""
     uniform = np.full(len(CLASSES), 1 / len(CLASSES), dtype=np.float32)
     scale = labels.shape[1] / small.shape[1]
@@ -177,4 +176,4 @@ def _instances(
         box = (columns.start, rows.start, columns.stop, rows.stop)
         embedding = np.full(16, 0.25, dtype=np.float32)
         found.append(Instance(index, box, area, uniform, score, score, 1.0, 2.0 * scale, embedding))
-    return labels, tuple(found)
+    return tuple(found)

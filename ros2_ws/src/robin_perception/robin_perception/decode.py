@@ -116,8 +116,7 @@ def windows(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Boxes int64 [n, 4] (y0, y1, x0, x1, half open) of masks [n, h, w] with one cell of margin; empty masks give
     zeros.
     """
-    rows: NDArray[np.bool_] = np.any(masks, axis=2)
-    columns: NDArray[np.bool_] = np.any(masks, axis=1)
+    rows, columns = np.logical_or.reduce(masks, axis=2), np.logical_or.reduce(masks, axis=1)
     (h, w), some = masks.shape[1:], rows.any(axis=1)
     y0, x0 = rows.argmax(axis=1), columns.argmax(axis=1)
     y1, x1 = h - rows[:, ::-1].argmax(axis=1), w - columns[:, ::-1].argmax(axis=1)

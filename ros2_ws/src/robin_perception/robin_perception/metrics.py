@@ -118,6 +118,11 @@ class Agreement:
     merged: NDArray[np.bool_]
     split: NDArray[np.bool_]
 
+    @property
+    def detected75(self) -> int:
+        """How many parcels were found with an overlap F above .75."""
+        return int(np.count_nonzero(self.f > 0.75))
+
 
 def agreement(predicted: NDArray[np.uint16], truth: NDArray[np.uint16], table: Overlap | None = None) -> Agreement:
     """Match masks and measure what the overlap and boundary figures are made of."""
