@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from robin_cli import bench, dataset, demo, doctor, evaluate, plan, sim, trace, train
+from robin_cli import bench, card, dataset, demo, doctor, evaluate, plan, sim, trace, train
 from robin_cli.terminal import EXIT_INTERRUPTED, exit_status, print_error, reason_of
 
 VERSION = "0.1.0"
@@ -50,6 +50,7 @@ app.add_typer(dataset.app, name="dataset")
 app.command("train")(train.train)
 app.command("export")(train.export)
 app.command("calibrate")(train.calibrate)
+app.command("card")(card.card)
 app.command("trace")(trace.trace)
 app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)

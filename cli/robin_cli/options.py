@@ -27,6 +27,16 @@ CellOption = Annotated[
         "--cell", metavar="FILE", help="YAML file of tool, motion and workspace (SI units). Default: built in."
     ),
 ]
+RankerOption = Annotated[
+    Path | None,
+    typer.Option("--ranker", metavar="FILE", help="Learned ranker to use. Default: the one that is shipped."),
+]
+PlannerConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--planner-config", metavar="FILE", help="YAML of the planner's constants (SI units). Default: built in."
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="K", min=0, help="Seed of every random draw.")]
 WorkersOption = Annotated[int, typer.Option("--workers", metavar="N", min=0, help="Processes; 0 means one per core.")]
 

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from robin_cli.options import CellOption, JsonOption, ModelOption, SeedOption, WorkersOption, model_path, worker_count
+from robin_cli.options import (
+    CellOption,
+    JsonOption,
+    ModelOption,
+    PlannerConfigOption,
+    RankerOption,
+    SeedOption,
+    WorkersOption,
+    model_path,
+    worker_count,
+)
 from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
 
 app = typer.Typer(help="The simulated cell.", no_args_is_help=True)
@@ -30,6 +40,8 @@ def run(
     engine: Annotated[str, typer.Option("--engine", metavar="E", help="Inference engine by name.")] = "onnxruntime",
     model: ModelOption = None,
     cell: CellOption = None,
+    ranker: RankerOption = None,
+    planner_config: PlannerConfigOption = None,
     workers: WorkersOption = 0,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Also keep records, images and report.html here.")
@@ -39,15 +51,32 @@ def run(
     """Pick piles of a scenario, closed loop. The outcome depends on the seed only, not on the number of processes."""
     require_writable(json_file)
     from robin_cli.simulated import REPORT_FILE, run_simulated, summary_rows
+    from robin_grasp.learned_ranker import load_ranker
+    from robin_grasp.planner_config import PlannerConfig
     from robin_grasp.tool import CellConfig
     from robin_perception.config import load_config
 
     settings = load_config(CellConfig, cell)
+    weighing = load_config(PlannerConfig, planner_config)
+    if ranker is not None:
+        load_ranker(ranker)  # a planner falls back to the geometric ranker; who names a file wants to know
     bundle = None if masks == "oracle" else model_path(model)
     count = worker_count(workers)
     with progress_bar(f"{scenario}, {planner}", "picks") as advance:
         result = run_simulated(
-            scenario, picks, seed, planner, masks, engine, bundle, count, out, advance, cell=settings
+            scenario,
+            picks,
+            seed,
+            planner,
+            masks,
+            engine,
+            bundle,
+            count,
+            out,
+            advance,
+            cell=settings,
+            ranker=ranker,
+            planner_config=weighing,
         )
     write_json(json_file, result.to_json())
     title = f"scenario {result.scenario}, seed {seed}, planner {planner}, {masks} masks"
