@@ -10,7 +10,7 @@ import pytest
 from decision_samples import RESULTS, record_samples
 
 from edge_adapt.decision_store import read_decisions
-from edge_adapt.report import MAX_PICKS_WITH_IMAGES, render_report, write_report
+from edge_adapt.report import MAX_FULL_PICKS, render_report, write_report
 from robin_perception.errors import Code, RobinError
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -108,11 +108,12 @@ def test_missing_images_leave_their_place_empty(tmp_path: Path) -> None:
 
 
 def test_long_runs_picture_failures_first(tmp_path: Path) -> None:
-    record_samples(tmp_path, ("clean",) * (MAX_PICKS_WITH_IMAGES + 2) + ("miss",))
+    record_samples(tmp_path, ("clean",) * (MAX_FULL_PICKS + 2) + ("miss",))
     html = render_report(read_decisions(tmp_path))
     checker = _checked(html)
-    assert len(checker.articles) == MAX_PICKS_WITH_IMAGES + 3
-    assert html.count("colour image before") == MAX_PICKS_WITH_IMAGES
+    assert len(checker.articles) == MAX_FULL_PICKS + 3
+    assert html.count("<h3>Why</h3>") == MAX_FULL_PICKS
+    assert html.count("colour image before") == MAX_FULL_PICKS
     miss = html[html.index('data-result="miss">') :]
     assert "colour image before" in miss
 

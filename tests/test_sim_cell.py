@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from perception_graphs import colour_bundle
 
 from edge_adapt.decision_store import read_decisions
 from robin_cli.simulated import run_simulated, summary_rows
@@ -221,3 +222,15 @@ def test_the_cell_is_configuration() -> None:
     weak = weak.model_copy(update={"tool": weak.tool.model_copy(update={"vacuum_pa": 5.0})})
     result = run_scenario(small(picks_per_pile=1), 1, 3, "centroid", "oracle", cell=weak)
     assert result.count("clean") == 0
+
+
+def test_predicted_masks_run_through_the_segmenter(tmp_path: Path) -> None:
+    """A bundle that takes shades of red for parcels: poor masks, but the real way from frame to record."""
+    bundle = colour_bundle(tmp_path / "bundle")
+    result = run_simulated(small(), 1, 4, "centroid", "predicted", model=bundle.directory, out=tmp_path / "run")
+    assert result.attempts == 1
+    decision = read_decisions(tmp_path / "run").decisions[-1]
+    assert decision.model_id == result.model == result.turns[0].model_id
+    assert decision.model_id != "oracle"
+    assert decision.context.engine == "auto"
+    assert decision.timings_ms["frame_to_plan"] > decision.timings_ms["network"] > 0

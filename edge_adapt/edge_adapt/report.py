@@ -33,7 +33,7 @@ from edge_adapt.report_figures import (
 from edge_adapt.trace import REASON_TEXT, RESULT_TEXT, outcome_text, why_chosen
 from robin_perception.stats import percentiles, rate
 
-MAX_PICKS_WITH_IMAGES = 60  # about 200 kB each: the file stays small enough to mail
+MAX_FULL_PICKS = 60  # about 150 kB each: the file stays small enough to mail
 RUNNERS_UP = 4
 RESULTS = tuple(RESULT_COLOURS)
 LABELS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi-pick", "wrong": "wrong parcel"}
@@ -45,6 +45,7 @@ class PickCard:
 
     decision: Decision
     number: int
+    full: bool
     result: str
     outcome: str
     why: tuple[str, ...]
@@ -64,8 +65,8 @@ class PickCard:
 def write_report(folder: Path, path: Path, results: Mapping[str, Any] | None = None, title: str = "") -> Path:
     """Write the report of the records in ``folder`` to ``path``, whole or not at all. Returns ``path``.
 
-    results: a run's ``to_json()``, for picks per hour and what else the records do not hold. Beyond
-    MAX_PICKS_WITH_IMAGES picks only failures, and clean picks as far as the number allows, get images.
+    results: a run's ``to_json()``, for picks per hour and what else the records do not hold. Of more than
+    MAX_FULL_PICKS picks, failures first, only so many are shown in full; the others are one line each.
     Raises RobinError: INPUT_MISSING, RECORD_INVALID, DISK_FULL.
     """
     log = read_decisions(folder)
@@ -76,7 +77,7 @@ def write_report(folder: Path, path: Path, results: Mapping[str, Any] | None = N
 def render_report(log: DecisionLog, results: Mapping[str, Any] | None = None, title: str = "") -> str:
     """The report's HTML text."""
     decisions = log.decisions
-    pictured = _pictured(decisions)
+    full = _shown_in_full(decisions)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=select_autoescape(default=True),
@@ -84,7 +85,7 @@ def render_report(log: DecisionLog, results: Mapping[str, Any] | None = None, ti
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    cards = [_card(log.folder, i, d, i in pictured) for i, d in enumerate(decisions)]
+    cards = [_card(log.folder, i, d, i in full) for i, d in enumerate(decisions)]
     first = decisions[0] if decisions else None
     return environment.get_template("report.html.j2").render(
         title=title or (f"Picks: {first.context.source}" if first else "No picks"),
@@ -110,10 +111,10 @@ def _script_json(values: Mapping[str, Any]) -> str:
     return json.dumps(values).replace("<", "\\u003c")
 
 
-def _pictured(decisions: tuple[Decision, ...]) -> set[int]:
-    """Indices of the picks that get images: failures before clean ones, early before late."""
+def _shown_in_full(decisions: tuple[Decision, ...]) -> set[int]:
+    """Indices: failures before clean picks, early before late."""
     order = sorted(range(len(decisions)), key=lambda i: (decisions[i].result == "clean", i))
-    return set(order[:MAX_PICKS_WITH_IMAGES])
+    return set(order[:MAX_FULL_PICKS])
 
 
 def _summary(decisions: tuple[Decision, ...]) -> list[dict[str, Any]]:
@@ -164,13 +165,14 @@ def _flag(decision: Decision, prefix: str) -> str:
     return next((flag[len(prefix) :] for flag in decision.flags if flag.startswith(prefix)), "")
 
 
-def _card(folder: Path, number: int, decision: Decision, with_images: bool) -> PickCard:
-    images = _images(folder, decision) if with_images else {}
-    columns = _columns(decision)
+def _card(folder: Path, number: int, decision: Decision, full: bool) -> PickCard:
+    images = _images(folder, decision) if full else {}
+    columns = _columns(decision) if full else ()
     chosen = decision.chosen
     return PickCard(
         decision=decision,
         number=number + 1,
+        full=full,
         result=decision.result,
         outcome=outcome_text(decision),
         why=why_chosen(decision),

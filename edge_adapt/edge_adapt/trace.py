@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from edge_adapt.decision import CandidateRecord, Decision
 
@@ -176,10 +177,28 @@ def _outcome(decision: Decision) -> str:
             f"  vacuum after the lift, kPa by cup: {held}; weight on the tool {outcome.lifted_weight_n:.1f} N; "
             f"motion {outcome.duration_s:.1f} s"
         )
-        truth = {k: v for k, v in outcome.truth.items() if k != "reason" and v not in ([], {}, None, "")}
-        if truth:
-            lines.append("  simulation's truth: " + ", ".join(f"{key} {value}" for key, value in truth.items()))
+        lines += _truth(outcome.truth)
     return "\n".join(lines)
+
+
+def _truth(truth: Mapping[str, Any]) -> list[str]:
+    """What the simulated cell alone knows: who was lifted and moved, and how each open cup fared."""
+    told_apart = ("reason", "seals", "releases")
+    plain = {k: v for k, v in truth.items() if k not in told_apart and v not in ([], {}, None, "")}
+    lines = ["  simulation's truth: " + ", ".join(f"{k} {v}" for k, v in plain.items())] if plain else []
+    let_go = {release["cup"]: release for release in truth.get("releases", ())}
+    for seal in truth.get("seals", ()):
+        held = ", ".join(f"parcel {parcel} ({share:.0%})" for parcel, share in seal["held"]) or "nothing"
+        line = f"    cup {seal['cup']}: on {held}, {seal['pressure_pa'] / 1000:.0f} kPa, leak {_leak(seal['leak_mm2'])}"
+        if (release := let_go.get(seal["cup"])) is not None:
+            line += f"; let go in {release['phase']}: {release['reason']} at {release['pull_n']:.1f} N pull"
+            line += f", {release['shear_n']:.1f} N shear (holds {release['limit_n']:.1f} N)"
+        lines.append(line)
+    return lines
+
+
+def _leak(area_mm2: float) -> str:
+    return "open" if area_mm2 > 1e6 else f"{area_mm2:.1f} mm²"
 
 
 def _times(decision: Decision) -> str:
