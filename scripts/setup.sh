@@ -47,7 +47,7 @@ if [ -n "$index" ]; then
         --extra-index-url "$index" torch
 fi
 
-echo "setup: installing robin-edge[$extras] with the versions of constraints.txt"
+echo "setup: installing robin-edge[$extras] with the versions of constraints.txt (the first time takes a few minutes)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$extras]"
 
 # Fails here, with the loader's own words, rather than in the middle of a run.
