@@ -24,6 +24,7 @@ from robin_sim.scenario import Scenario, load_scenario
 REPORT_FILE = "report.html"
 RESULTS_FILE = "results.json"
 DEMO_SEED = 20
+DEMO_PICKS_PER_PILE = 8  # the demo shows several piles, and two processes share them evenly
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,11 @@ def run_demo(
     model: Path | None = None,
     masks: str = "predicted",
 ) -> RunResult:
-    """The demo: the mixed scenario with predicted masks, its report in ``out/report.html``."""
+    """The demo: the mixed scenario with predicted masks, few picks per pile, its report in ``out/report.html``."""
     make_folder(out)
-    return run_simulated("mixed", picks, seed, masks=masks, model=model, workers=workers, out=out, progress=progress)
+    mixed = load_scenario("mixed")
+    few = Scenario(mixed.name, mixed.config.model_copy(update={"picks_per_pile": DEMO_PICKS_PER_PILE}))
+    return run_simulated(few, picks, seed, masks=masks, model=model, workers=workers, out=out, progress=progress)
 
 
 def summary_rows(result: RunResult) -> list[tuple[str, str, str]]:

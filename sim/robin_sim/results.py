@@ -20,7 +20,7 @@ class PickSummary:
 
     result: a PickResult value, or "infeasible". reason: what the physics saw, or the plan's message; empty for a clean
     pick. kind: of the target, empty when there is none. duration_s: simulated motion with its overhead; latency_ms:
-    frame to ranked plan.
+    frame to ranked plan. knocked_off: other parcels that were pushed out of the workspace.
     """
 
     pile: int
@@ -37,6 +37,7 @@ class PickSummary:
     segment_ms: float
     plan_ms: float
     duration_s: float
+    knocked_off: int
 
     @property
     def attempted(self) -> bool:
@@ -71,7 +72,12 @@ def summarize(event: PickEvent) -> PickSummary:
         segment_ms=event.timings_ms["segment"],
         plan_ms=event.timings_ms["plan"],
         duration_s=0.0 if outcome is None else outcome.duration_s,
+        knocked_off=0 if outcome is None else _knocked_off(outcome.truth),
     )
+
+
+def _knocked_off(truth: dict[str, Any]) -> int:
+    return len(set(truth.get("fallen", ())) - set(truth.get("lifted", ())))
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,7 @@ class RunResult:
             "segment_ms": self._times(lambda turn: turn.segment_ms),
             "plan_ms": self._times(lambda turn: turn.plan_ms),
             "rates": rates,
+            "knocked_off": sum(turn.knocked_off for turn in self.turns),
             "piles": len({turn.pile for turn in self.turns}),
             "plans": len(self.turns),
             "by_kind": self._breakdown(lambda turn: turn.kind or "none"),
