@@ -68,7 +68,7 @@ class ScenarioConfig(StrictConfig):
     belt_parcels: CountRange = CountRange(least=5, most=60)
     tote_parcels: CountRange = CountRange(least=5, most=30)
     belt_fill_l: float = Field(120.0, gt=1, le=500, description="goods of a full belt, litres of outer volume")
-    tote_fill_l: float = Field(29.0, gt=1, le=200, description="goods of a full tote: 55 % of a 60 x 40 x 22 cm one")
+    tote_fill_l: float = Field(53.0, gt=1, le=300, description="goods of a full tote: half of an 80 x 60 x 22 cm one")
     mix: ParcelMix = BASE_TRAINING_MIX
     camera: CameraConfig = CameraConfig()
     faults: Faults = Faults()

@@ -93,8 +93,8 @@ class CellConfig(StrictConfig):
 
 
 def tote_workspace() -> WorkspaceConfig:
-    """A 60 x 40 cm tote, 22 cm high, on the belt."""
-    return WorkspaceConfig(container="tote", size_m=(0.60, 0.40), wall_height_m=0.22)
+    """An 80 x 60 cm Euro container, 22 cm high, on the belt: the smallest that a tool 20 cm wide can clear out."""
+    return WorkspaceConfig(container="tote", size_m=(0.80, 0.60), wall_height_m=0.22)
 
 
 def mask_to_cups(mask: int) -> tuple[int, ...]:
