@@ -43,7 +43,7 @@ class PhysicsConfig(StrictConfig):
         1.5, ge=0, le=20, description="loss of angular speed per second (air, soft contents)"
     )
     drift_damping_ps: float = Field(0.1, ge=0, le=20, description="loss of linear speed per second")
-    settle_cap_s: float = Field(5.0, gt=0, le=20)
+    settle_cap_s: float = Field(4.0, gt=0, le=20)
     guide_height_m: float = Field(2.0, ge=0, le=5, description="chute around the workspace while a pile falls")
     fall_cap_s: float = Field(2.5, gt=0, le=20, description="firm contacts from here on, however lively the pile")
     calm_speed_mps: float = Field(0.25, gt=0, le=2, description="slower than this the fall is over")

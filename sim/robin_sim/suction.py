@@ -102,8 +102,7 @@ def _lip_surface(xy: Array, depth: Array, tool: ToolConfig, config: SuctionConfi
 
     Least squares of plane and saddle (second harmonic), trimmed once so that a missing corner does not tilt the lip,
     then limited to the bellows' tilt and the lip's bending. Returns coefficients (c, x, y, saddle cos, saddle sin),
-    tilt in
-    radians, and the depth at the cup's centre.
+    tilt in radians, and the depth at the cup's centre.
     """
     basis = np.stack(
         [np.ones(len(xy)), xy[:, 0], xy[:, 1], xy[:, 0] ** 2 - xy[:, 1] ** 2, 2 * xy[:, 0] * xy[:, 1]], axis=1
