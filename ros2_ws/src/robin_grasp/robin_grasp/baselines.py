@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from robin_grasp.candidates import Poses, best_rows, land, sample_poses, tool_rotations
 from robin_grasp.clearance import hits_wall
+from robin_grasp.facets import split_faces
 from robin_grasp.parcels_seen import Contacts, Parcels, observe
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject
 from robin_grasp.plan_report import Rejects, no_grasp_text
-from robin_grasp.planner_config import PlannerConfig
+from robin_grasp.planner_config import FacetConfig, PlannerConfig
 from robin_grasp.seal import seat
 from robin_grasp.surface import Floats, Ints, View, make_view
 from robin_grasp.terms import failures_near
@@ -25,6 +26,7 @@ from robin_perception.frame import Frame
 from robin_perception.scene import Scene
 
 ALL_CUPS = (1 << CUP_COUNT) - 1
+WHOLE_MASKS = FacetConfig(least_share=1.0)  # no second face
 FAILURE_COST = 1.0  # a parcel that failed goes behind all that did not
 
 
@@ -55,7 +57,9 @@ class BaselinePlanner(ABC):
         if not scene.instances:
             return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name)
         view = make_view(frame, scene, self.config.surface)
-        parcels, contacts = observe(view, scene, self.config, self.cell.workspace.belt_z_m)
+        faces, facets = split_faces(view, scene, self.config.surface, WHOLE_MASKS)
+        parcels, contacts = observe(view, faces, facets, scene, self.config, self.cell.workspace.belt_z_m)
+        view = faces
         rejects = Rejects(scene, parcels, self.config.sampling.rejects_per_instance)
         usable = self._usable(parcels, rejects)
         proposal = self.propose(view, parcels, contacts)

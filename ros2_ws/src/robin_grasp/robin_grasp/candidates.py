@@ -113,7 +113,7 @@ def land(view: View, parcels: Parcels, poses: Poses, tool: ToolConfig) -> Footpr
     """Project the cups into the label image."""
     u, v, z = view.project(poses.cups(tool))
     flat, inside = view.pixel(u, v)
-    on_target = inside & (view.labels.ravel()[flat] == parcels.ids[poses.parcel][:, None])
+    on_target = inside & (view.labels.ravel()[flat] == parcels.face[poses.parcel][:, None])
     metres = view.metres_per_px(1.0 / np.maximum(z, 0.05))
     edge = np.where(on_target, (view.edge_px.ravel()[flat] + 0.5) * metres, 0.0)
     other = np.where(on_target, (view.other_px.ravel()[flat] + 0.5) * metres, 0.0)
@@ -155,4 +155,4 @@ def shortlist(
     value = promise(poses, parcels, landed, tool, inside)
     rows = np.flatnonzero(value > 0)
     rows = rows[best_rows(poses.contact[rows], value[rows], config.poses_per_contact)]
-    return rows[best_rows(poses.parcel[rows], value[rows], config.poses_per_instance)]
+    return rows[best_rows(parcels.index[poses.parcel[rows]], value[rows], config.poses_per_instance)]

@@ -86,15 +86,22 @@ def _against_surface(
     return share, push, np.clip(tool.plate_offset_m - highest, -0.5, 0.5)
 
 
-def _surface_seen(view: View, poses: Poses, lattice: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+def _surface_seen(view: View, poses: Poses, lattice: Floats) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Surface points in the tool frame [N, S, 3] that the camera sees behind lattice points [S, 3], and which are valid."""
-    world = poses.position[:, None, :] + lattice @ poses.rotation.transpose(0, 2, 1)
-    u, v, _ = view.project(world)
+    # Tool to camera in one step: single precision is exact to micrometres at these distances.
+    rotation = (view.R.T @ poses.rotation).astype(np.float32)
+    offset = ((poses.position - view.t) @ view.R).astype(np.float32)[:, None, :]
+    camera = offset + lattice.astype(np.float32) @ rotation.transpose(0, 2, 1)
+    z = np.maximum(camera[..., 2], np.float32(1e-3))
+    u = np.rint(np.float32(view.fx) * camera[..., 0] / z + np.float32(view.cx))
+    v = np.rint(np.float32(view.fy) * camera[..., 1] / z + np.float32(view.cy))
     flat, inside = view.pixel(u, v)
-    q = np.where(inside, view.inverse_depth.ravel()[flat], 0.0).astype(np.float64)
+    q = np.where(inside, view.inverse_depth.ravel()[flat], np.float32(0.0))
     seen = q > 0
-    surface = view.points(np.rint(u), np.rint(v), np.where(seen, q, 1.0))
-    return (surface - poses.position[:, None, :]) @ poses.rotation, seen
+    depth = 1.0 / np.where(seen, q, np.float32(1.0))
+    x = (u - np.float32(view.cx)) * np.float32(1.0 / view.fx) * depth
+    y = (v - np.float32(view.cy)) * np.float32(1.0 / view.fy) * depth
+    return (np.stack([x, y, depth], axis=-1) - offset) @ rotation, seen
 
 
 def _over_plate(points: Floats, seen: NDArray[np.bool_], tool: ToolConfig, margin_m: float) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -28,21 +28,20 @@ class Merges:
     part: NDArray[np.int32]
 
 
-def find_merges(view: View, parcels: Parcels, config: MultiPickConfig) -> tuple[View, Merges]:
-    """Masks that a ridge of boundary probability cuts into parts. Returns the view with the ridges counted as contacts with
-    another parcel, so that cups keep their distance from them."""
+def find_merges(view: View, parcels: Parcels, config: MultiPickConfig) -> tuple[NDArray[np.float32], Merges]:
+    """Masks that a ridge of boundary probability cuts into parts. ``view`` is labelled by instances. Also returns
+    ``other_px`` with the ridges counted as contacts with another parcel, so that cups keep their distance from them."""
     band_px = config.merge_edge_band_m * view.fx / max(_median_depth(view), 0.1)
     ridge = (view.boundary > config.merge_boundary) & (view.edge_px > band_px) & (view.labels > 0)
     probability = np.zeros(parcels.count)
     part = np.zeros(view.shape, dtype=np.int32)
     if not ridge.any():
-        return view, Merges(probability, part)
+        return view.other_px, Merges(probability, part)
     other_px = view.other_px.copy()
     for label, size in zip(*np.unique(view.labels[ridge], return_counts=True), strict=True):
         row = np.flatnonzero(parcels.ids == label)
         if len(row) == 0 or size < 6:
             continue
-        i = int(row[0])
         ys, xs = np.nonzero(view.labels == label)
         box = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
         pieces = _pieces(view, box, int(label), config)
@@ -52,10 +51,10 @@ def find_merges(view: View, parcels: Parcels, config: MultiPickConfig) -> tuple[
         part[box][mask] = pieces[mask]
         to_ridge = cv2.distanceTransform((~(mask & (pieces == 0)) | (view.edge_px[box] < 2)).astype(np.uint8), 2, 5)
         other_px[box][mask] = np.minimum(other_px[box], to_ridge)[mask]
-        probability[i] = (
-            PROVEN_MERGED if _step_m(view, box, pieces, parcels.plane[i]) > config.merge_step_m else RIDGE_MERGED
+        probability[row] = (
+            PROVEN_MERGED if _step_m(view, box, pieces, parcels.plane[row[0]]) > config.merge_step_m else RIDGE_MERGED
         )
-    return replace(view, other_px=other_px), Merges(probability, part)
+    return other_px, Merges(probability, part)
 
 
 def _median_depth(view: View) -> float:

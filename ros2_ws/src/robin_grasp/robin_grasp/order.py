@@ -7,21 +7,35 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from robin_grasp.parcels_seen import Parcels
 from robin_grasp.planner_config import OrderConfig
-from robin_grasp.surface import Floats, View
+from robin_grasp.surface import Floats, Ints, View
+from robin_perception.scene import Scene
+
+MOST_STEP_M = 0.5  # deeper steps are all alike: a hole or the belt's edge
 
 
 @dataclass(frozen=True)
 class Order:
-    """Over I parcels. above: bool [I, I], above[i, j] when i is higher than j where they touch. cover [I]: length of boundary
+    """Over the I instances of a scene. above: bool [I, I], above[i, j] when i is higher than j where they touch. cover [I]: length of boundary
     with higher neighbours over the mask's outline. free [I]: P(nothing rests on it). height_rank [I]: share of touching
-    neighbours that are lower (1: the highest around)."""
+    neighbours that are lower (1: the highest around). support_m [I]: how far the surface of what it seems to rest on lies
+    below its own, inf where it seems to rest on no other parcel."""
 
     above: np.ndarray
     cover: Floats
     free: Floats
     height_rank: Floats
+    support_m: Floats
+
+    def take(self, index: Ints) -> Order:
+        """For other rows, given the instance that each belongs to."""
+        return Order(
+            self.above[np.ix_(index, index)],
+            self.cover[index],
+            self.free[index],
+            self.height_rank[index],
+            self.support_m[index],
+        )
 
     @property
     def source(self) -> np.ndarray:
@@ -29,13 +43,15 @@ class Order:
         return np.asarray(~self.above.any(axis=0))
 
 
-def pick_order(view: View, parcels: Parcels, config: OrderConfig) -> Order:
+def pick_order(view: View, scene: Scene, config: OrderConfig) -> Order:
     """Compare heights on both sides of every shared boundary."""
-    count = parcels.count
+    count = len(scene.instances)
+    visible = np.array([instance.visible_fraction for instance in scene.instances])
     metres = float(np.median(view.metres_per_px(_inverse_at_tops(view)))) if count else 0.002
     reach = max(2, round(2 * config.reach_m / metres))
     row_of = np.full(int(view.labels.max(initial=0)) + 1, count, dtype=np.int64)
-    row_of[parcels.ids] = np.arange(count)
+    ids = np.array([instance.id for instance in scene.instances])
+    row_of[ids[ids < len(row_of)]] = np.flatnonzero(ids < len(row_of))
     length = np.zeros((count + 1, count + 1))
     rise = np.zeros((count + 1, count + 1))
     rows = row_of[view.labels]
@@ -45,7 +61,7 @@ def pick_order(view: View, parcels: Parcels, config: OrderConfig) -> Order:
     ):
         pair = (first != second) & (first < count) & (second < count) & (z_first != 0) & (z_second != 0)
         code = first[pair] * (count + 1) + second[pair]
-        step = np.clip(z_first[pair] - z_second[pair], -0.15, 0.15)
+        step = np.clip(z_first[pair] - z_second[pair], -MOST_STEP_M, MOST_STEP_M)
         size = (count + 1) ** 2
         length += np.bincount(code, minlength=size).reshape(count + 1, -1)
         rise += np.bincount(code, weights=step, minlength=size).reshape(count + 1, -1)
@@ -54,17 +70,21 @@ def pick_order(view: View, parcels: Parcels, config: OrderConfig) -> Order:
     step_m = (rise - rise.T) / np.maximum(pixels, 1)
     # `reach` pixels of each row or column that crosses the boundary are counted, so length in pixels is the count / reach.
     shared_m = pixels / reach * metres
-    sigma = view.noise_pm * _depth_squared(view, parcels) / np.sqrt(np.maximum(shared_m / config.reach_m, 1.0))[0:count]
+    sigma = view.noise_pm * _depth_squared(view, count) / np.sqrt(np.maximum(shared_m / config.reach_m, 1.0))[0:count]
     threshold = np.maximum(config.sigmas * sigma, config.step_m)
     above = (step_m > threshold) & (shared_m >= config.least_boundary_m)
-    outline = 2.0 * parcels.sides_m.sum(axis=1)
+    boxes = np.array([instance.bbox for instance in scene.instances], dtype=np.float64)
+    outline = 2.0 * (boxes[:, 2:] - boxes[:, :2]).sum(axis=1) / view.stride * metres
     cover = np.minimum((shared_m * above).sum(axis=0) / np.maximum(outline, 1e-3), 1.0)
     touching = shared_m >= config.least_boundary_m
     lower = (touching & (step_m > 0)).sum(axis=1)
     rank = np.where(touching.any(axis=1), lower / np.maximum(touching.sum(axis=1), 1), 1.0)
+    # What lies under a parcel is partly hidden by it; a lower neighbour that is seen as a whole just stands beside it.
+    under = above & (visible < config.free_visible_fraction)[None, :]
+    support = np.where(under, step_m, np.inf).min(axis=1, initial=np.inf)
     if not config.enabled:
-        return Order(np.zeros_like(above), np.zeros(count), np.ones(count), np.ones(count))
-    return Order(above, cover, _free(parcels.visible, cover, config), rank)
+        return Order(np.zeros_like(above), np.zeros(count), np.ones(count), np.ones(count), support)
+    return Order(above, cover, _free(visible, cover, config), rank, support)
 
 
 def _inverse_at_tops(view: View) -> Floats:
@@ -73,9 +93,9 @@ def _inverse_at_tops(view: View) -> Floats:
     return sampled.astype(np.float64) if len(sampled) else np.ones(1)
 
 
-def _depth_squared(view: View, parcels: Parcels) -> Floats:
+def _depth_squared(view: View, count: int) -> Floats:
     z = 1.0 / np.maximum(np.median(_inverse_at_tops(view)), 0.1)
-    return np.full((parcels.count, 1), z * z)
+    return np.full((count, 1), z * z)
 
 
 def _free(visible: Floats, cover: Floats, config: OrderConfig) -> Floats:

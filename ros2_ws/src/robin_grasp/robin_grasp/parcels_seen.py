@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robin_grasp.facets import CARTON, Facets
 from robin_grasp.planner_config import PlannerConfig, SamplingConfig, SurfaceConfig, WrenchConfig
 from robin_grasp.surface import Floats, Ints, View
-from robin_perception.scene import CLASSES, Instance, Scene
+from robin_perception.scene import CLASSES, Scene
 
-CARTON = CLASSES.index("carton")
 TUBE = CLASSES.index("tube")
 AXIS_PROBE_PX = 8.0
 
 
 @dataclass(frozen=True)
 class Parcels:
-    """Arrays over the I instances of a scene, in its order; all points and directions in base_link.
+    """Arrays over the I faces that a scene's parcels show (most show one), all points and directions in base_link.
 
-    index [I]: where each stands in ``Scene.instances``. area_px, depth_share: of the thinned mask. centre [I, 3]: the mask's
+    index [I]: the parcel's place in ``Scene.instances``. face [I]: value in the faces' label image. ids [I]: Instance.id.
+    area_px, depth_share: of the thinned mask. centre [I, 3]: the mask's
     centroid on the robust plane. axis [I, 3]: unit normal into the parcel. long_axis [I, 3]: unit, along the longer side.
     sides_m [I, 2]: longer, shorter. plane_rms_m [I]. top_m [I]: height of the centre above the belt. classes [I, 5].
-    thickness_m, mass_kg [I]: expected.
+    area_m2 [I]: of the whole face, hidden part included. thickness_m, mass_kg [I]: expected.
     """
 
     index: Ints
+    face: Ints
     ids: Ints
     area_px: Ints
     depth_share: Floats
@@ -43,6 +46,7 @@ class Parcels:
     mask_quality: Floats
     visible: Floats
     edge_sigma_m: Floats
+    area_m2: Floats
     thickness_m: Floats
     mass_kg: Floats
 
@@ -65,7 +69,7 @@ class Contacts:
 
 @dataclass
 class _Outline:
-    """One mask in working pixels. samples: [K, 2] (u, v) of valid pixels; contacts: [C, 2] (u, v), the first ``mains`` of them
+    """One face in working pixels. contacts: [C, 2] (u, v), the first ``mains`` of them
     are the centroid and the innermost point."""
 
     area_px: int
@@ -73,136 +77,122 @@ class _Outline:
     centroid: tuple[float, float]
     direction: tuple[float, float]
     sides_px: tuple[float, float]
-    samples: Ints
     contacts: Floats
     mains: int
 
 
-def observe(view: View, scene: Scene, config: PlannerConfig, belt_z_m: float) -> tuple[Parcels, Contacts]:
-    """Describe every instance of ``scene`` and list its contact points."""
-    outlines = [_outline(view, instance, config) for instance in scene.instances]
-    kept = [i for i, outline in enumerate(outlines) if outline is not None]
+def observe(
+    view: View, faces: View, facets: Facets, scene: Scene, config: PlannerConfig, belt_z_m: float
+) -> tuple[Parcels, Contacts]:
+    """Describe every face of ``scene``'s parcels and list its contact points. ``faces``: the view labelled by faces."""
+    outlines = [
+        _outline(faces, row + 1, view.box(scene.instances[i].bbox), config) for row, i in enumerate(facets.instance)
+    ]
+    kept = [row for row, outline in enumerate(outlines) if outline is not None]
     found = [outline for outline in outlines if outline is not None]
     if not found:
         return _no_parcels(), Contacts(
             np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, bool), np.zeros(0)
         )
-    instances = [scene.instances[i] for i in kept]
-    plane, rms_pm = _robust_planes(view, found, config.surface)
-    parcels = _parcels(view, instances, np.array(kept), found, plane, rms_pm, config.wrench, belt_z_m)
-    return parcels, _contacts(view, parcels, found, config.surface)
+    parcels = _parcels(faces, scene, np.array(kept), facets, found, config.wrench, belt_z_m)
+    return parcels, _contacts(faces, parcels, found, config.surface)
 
 
 def _no_parcels() -> Parcels:
     ints, floats, threes = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 3))
     return Parcels(
-        ints, ints, ints, floats, threes, threes, threes, threes, np.zeros((0, 2)), floats, floats, np.zeros((0, 5)), floats,
-        floats, floats, floats, floats, floats,
+        ints, ints, ints, ints, floats, threes, threes, threes, threes, np.zeros((0, 2)), floats, floats, np.zeros((0, 5)), floats,
+        floats, floats, floats, floats, floats, floats,
     )  # fmt: skip
 
 
-def _outline(view: View, instance: Instance, config: PlannerConfig) -> _Outline | None:
-    h, w = view.shape
-    s = view.stride
-    x0, y0 = max(0, instance.bbox[0] // s), max(0, instance.bbox[1] // s)
-    x1, y1 = min(w, -(-instance.bbox[2] // s)), min(h, -(-instance.bbox[3] // s))
-    mask = view.labels[y0:y1, x0:x1] == instance.id
-    flat = np.flatnonzero(mask)
-    if len(flat) < 4:
+def _outline(view: View, label: int, box: tuple[int, int, int, int], config: PlannerConfig) -> _Outline | None:
+    x0, y0, x1, y1 = box
+    mask = (view.labels[y0:y1, x0:x1] == label).astype(np.uint8)
+    area = cv2.countNonZero(mask)
+    if area < 4:
         return None
-    ys, xs = np.divmod(flat, mask.shape[1])
-    valid = (view.inverse_depth[y0:y1, x0:x1] > 0).ravel()[flat]
-    good = np.flatnonzero(valid)
-    keep = config.surface.plane_samples
-    picked = good[np.linspace(0, len(good) - 1, keep).astype(np.int64)] if len(good) > keep else good
-    samples = np.stack([xs[picked] + x0, ys[picked] + y0], axis=1)
-    centroid = (float(xs.mean()) + x0, float(ys.mean()) + y0)
+    inverse = view.inverse_depth[y0:y1, x0:x1]
+    seen = cv2.bitwise_and(mask, (inverse > 0).astype(np.uint8))
+    moments = cv2.moments(mask, binaryImage=True)
+    centroid = (moments["m10"] / moments["m00"], moments["m01"] / moments["m00"])
+    step = max(1, math.ceil(math.sqrt(area / config.surface.plane_samples)))
+    ys, xs = np.nonzero(seen[step // 2 :: step, step // 2 :: step])
+    samples = np.stack([xs, ys], axis=1)[: config.surface.plane_samples] * step + step // 2
     direction, sides = _rectangle(mask)
-    edge = view.edge_px[y0:y1, x0:x1].ravel()[flat]
-    contacts, mains = _contact_pixels(view, xs + x0, ys + y0, edge, centroid, config.sampling)
-    return _Outline(len(flat), float(valid.mean()), centroid, direction, sides, samples, contacts, mains)
+    contacts, mains = _contact_pixels(
+        view, mask, inverse, view.edge_px[y0:y1, x0:x1], centroid, samples, config.sampling
+    )
+    corner = np.array([x0, y0])
+    return _Outline(
+        area,
+        cv2.countNonZero(seen) / area,
+        (centroid[0] + x0, centroid[1] + y0),
+        direction,
+        sides,
+        contacts + corner,
+        mains,
+    )
 
 
-def _rectangle(mask: NDArray[np.bool_]) -> tuple[tuple[float, float], tuple[float, float]]:
+def _rectangle(mask: NDArray[np.uint8]) -> tuple[tuple[float, float], tuple[float, float]]:
     """Direction of the longer side (unit, pixels) and both sides of the smallest rectangle around the mask."""
-    hulls, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    hulls, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     outline = np.concatenate(hulls)
     _, (width, height), angle = cv2.minAreaRect(outline)
     if width < height:
         width, height, angle = height, width, angle + 90.0
-    radians = np.deg2rad(angle)
-    return (float(np.cos(radians)), float(np.sin(radians))), (float(width) + 1.0, float(height) + 1.0)
+    radians = math.radians(angle)
+    return (math.cos(radians), math.sin(radians)), (float(width) + 1.0, float(height) + 1.0)
 
 
 def _contact_pixels(
-    view: View, xs: Ints, ys: Ints, edge: NDArray[np.float32], centroid: tuple[float, float], config: SamplingConfig
+    view: View,
+    mask: NDArray[np.uint8],
+    inverse: NDArray[np.float32],
+    edge: NDArray[np.float32],
+    centroid: tuple[float, float],
+    samples: Ints,
+    config: SamplingConfig,
 ) -> tuple[Floats, int]:
-    """Centroid (when inside), innermost pixel, then a lattice, the points far from the edge first."""
-    inverse = view.inverse_depth[ys, xs]
-    seen = inverse > 0
-    if not seen.any():
+    """Centroid (when well inside), innermost pixel, then a lattice, the points far from the edge first. Crop pixels."""
+    if len(samples) == 0:
         return np.zeros((0, 2)), 0
-    step = max(3, round(config.contact_spacing_m * float(np.median(inverse[seen])) * view.fx))
-    innermost = int(np.argmax(edge))
-    mains = [(float(xs[innermost]), float(ys[innermost]))]
-    nearest = int(np.argmin((xs - centroid[0]) ** 2 + (ys - centroid[1]) ** 2))
-    if edge[nearest] >= 0.35 * edge[innermost]:
-        mains.insert(0, (float(xs[nearest]), float(ys[nearest])))
-    lattice = np.flatnonzero(
-        ((xs - round(centroid[0])) % step == step // 2) & ((ys - round(centroid[1])) % step == step // 2)
-    )
-    lattice = lattice[edge[lattice] > 2.0]
-    order = np.argsort(-edge[lattice], kind="stable")[: max(0, config.contacts_per_instance - len(mains))]
-    rest = np.stack([xs[lattice[order]], ys[lattice[order]]], axis=1).astype(np.float64)
-    return np.concatenate([np.array(mains), rest]), len(mains)
-
-
-def _robust_planes(view: View, outlines: list[_Outline], config: SurfaceConfig) -> tuple[Floats, Floats]:
-    """Tukey-weighted planes q = a u + b v + c of all masks at once: float64 [I, 3] and the residual's scale [I], 1/m."""
-    count, size = len(outlines), config.plane_samples
-    u, v, q, given = (np.zeros((count, size)) for _ in range(4))
-    for i, outline in enumerate(outlines):
-        n = len(outline.samples)
-        u[i, :n], v[i, :n] = outline.samples[:, 0], outline.samples[:, 1]
-        q[i, :n] = view.inverse_depth[outline.samples[:, 1], outline.samples[:, 0]]
-        given[i, :n] = 1.0
-    centre = np.array([outline.centroid for outline in outlines])
-    rows = np.stack([u - centre[:, :1], v - centre[:, 1:], np.ones_like(u)], axis=-1)
-    weight = given
-    ridge = np.diag([1e-6, 1e-6, 1e-9])
-    for _ in range(4):
-        weighted = rows * weight[..., None]
-        normal = np.einsum("ikr,iks->irs", weighted, rows) + ridge
-        solved = np.linalg.solve(normal, np.einsum("ikr,ik->ir", weighted, q)[..., None])[..., 0]
-        residual = np.where(given > 0, np.abs(q - np.einsum("ikr,ir->ik", rows, solved)), np.nan)
-        typical = np.nanmedian(np.where(given.any(axis=1, keepdims=True), residual, 0.0), axis=1)
-        scale = np.maximum(1.4826 * typical, 0.7 * view.noise_pm)
-        ratio = np.nan_to_num(residual, nan=1e9) / (4.0 * scale[:, None])
-        weight = given * np.where(ratio < 1, (1 - np.minimum(ratio, 1) ** 2) ** 2, 0.0)
-    solved[:, 2] -= solved[:, 0] * centre[:, 0] + solved[:, 1] * centre[:, 1]
-    return solved, scale
+    middle = float(np.median(inverse[samples[:, 1], samples[:, 0]]))
+    step = max(3, round(config.contact_spacing_m * middle * view.fx))
+    _, widest, _, innermost = cv2.minMaxLoc(edge, mask)
+    mains = [(float(innermost[0]), float(innermost[1]))]
+    x, y = round(centroid[0]), round(centroid[1])
+    if mask[y, x] and edge[y, x] >= 0.35 * widest:
+        mains.insert(0, (float(x), float(y)))
+    left, top = (x + step // 2) % step, (y + step // 2) % step
+    rows, columns = np.nonzero(np.where(mask[top::step, left::step], edge[top::step, left::step], 0.0) > 2.0)
+    lattice = np.stack([columns * step + left, rows * step + top], axis=1)
+    order = np.argsort(-edge[lattice[:, 1], lattice[:, 0]], kind="stable")
+    rest = lattice[order[: max(0, config.contacts_per_instance - len(mains))]]
+    return np.concatenate([np.array(mains), rest.astype(np.float64)]), len(mains)
 
 
 def _parcels(
     view: View,
-    instances: list[Instance],
-    index: Ints,
+    scene: Scene,
+    rows: Ints,
+    facets: Facets,
     outlines: list[_Outline],
-    plane: Floats,
-    rms_pm: Floats,
     config: WrenchConfig,
     belt_z_m: float,
 ) -> Parcels:
+    index, plane = facets.instance[rows], facets.plane[rows]
+    instances = [scene.instances[i] for i in index]
     centroid = np.array([outline.centroid for outline in outlines])
     direction = np.array([outline.direction for outline in outlines])
     q = np.maximum(np.einsum("ik,ik->i", plane[:, :2], centroid) + plane[:, 2], 0.05)
-    axis = _plane_axis(view, plane)
+    axis = view.plane_axes(plane)
     centre = view.points(centroid[:, 0], centroid[:, 1], q)
     probe = centroid + AXIS_PROBE_PX * direction
     probe_q = np.maximum(np.einsum("ik,ik->i", plane[:, :2], probe) + plane[:, 2], 0.05)
     along = view.points(probe[:, 0], probe[:, 1], probe_q) - centre
     stretch = np.linalg.norm(along, axis=1) / AXIS_PROBE_PX
-    long_axis = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
     metres = view.metres_per_px(q)
     sides = np.array([outline.sides_px for outline in outlines]) * np.stack([stretch, metres], axis=1)
     classes = np.array([instance.class_probabilities for instance in instances], dtype=np.float64)
@@ -214,30 +204,36 @@ def _parcels(
     thickness, mass = _thickness_and_mass(area, sides, top, classes, config)
     return Parcels(
         index=index,
+        face=rows + 1,
         ids=np.array([instance.id for instance in instances]),
         area_px=area_px,
         depth_share=np.array([outline.depth_share for outline in outlines]),
         plane=plane,
         centre=centre,
         axis=axis,
-        long_axis=long_axis,
+        long_axis=along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9),
         sides_m=sides,
-        plane_rms_m=rms_pm / q**2,
+        plane_rms_m=facets.rms_pm[rows] / q**2,
         top_m=top,
         classes=classes,
         detection=np.array([instance.detection for instance in instances]),
         mask_quality=np.array([instance.mask_quality for instance in instances]),
         visible=visible,
         edge_sigma_m=np.array([instance.boundary_uncertainty_px for instance in instances]) / view.stride * metres,
+        area_m2=area,
         thickness_m=thickness,
         mass_kg=mass,
     )
 
 
-def _plane_axis(view: View, plane: Floats) -> Floats:
-    at_centre = plane[:, 2] + plane[:, 0] * view.cx + plane[:, 1] * view.cy
-    n = np.stack([plane[:, 0] * view.fx, plane[:, 1] * view.fy, at_centre], axis=1)
-    return np.asarray((n / np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-12)) @ view.R.T)
+def on_supports(parcels: Parcels, support_m: Floats, config: WrenchConfig) -> Parcels:
+    """Parcels with thickness and mass corrected for what they rest on: a box on a box is no tower down to the belt.
+
+    support_m [I]: height of a parcel's top over the surface below it, inf for the belt.
+    """
+    height = np.minimum(parcels.top_m, support_m)
+    thickness, mass = _thickness_and_mass(parcels.area_m2, parcels.sides_m, height, parcels.classes, config)
+    return replace(parcels, thickness_m=thickness, mass_kg=mass)
 
 
 def _rays(view: View, pixels: Floats) -> Floats:
@@ -274,8 +270,8 @@ def _contacts(view: View, parcels: Parcels, outlines: list[_Outline], config: Su
     local_axis = view.axes(local)
     local_q = np.where(local.q > 0.05, local.q, whole_q)
     ray_step = np.abs(1.0 / local_q - 1.0 / whole_q)
-    samples = np.maximum((2 * half + 1) ** 2 * local.share / config.noise_correlation_px**2, 1.0)
-    slope_noise = view.noise_pm / whole_q**2 / np.sqrt(samples) / np.maximum(0.58 * half / (view.fx * whole_q), 1e-3)
+    half_m = np.maximum(half / (view.fx * whole_q), 1e-3)
+    slope_noise = config.slope_noise * view.noise_pm / whole_q**2 / half_m
     angle = np.arccos(np.clip(np.einsum("ik,ik->i", local_axis, parcels.axis[parcel]), -1.0, 1.0))
     agree = (ray_step < config.same_plane_offset_m) & (angle < config.same_plane_angle_rad + 2.0 * slope_noise)
     agree |= local.share <= 0.2

@@ -9,9 +9,10 @@ import numpy as np
 
 from robin_grasp.candidates import Footprints, Poses, best_rows, land, promise, sample_poses, shortlist
 from robin_grasp.clearance import Clearance, check_clearance
+from robin_grasp.facets import split_faces
 from robin_grasp.multipick import Merges, Risks, cup_risks, find_merges
 from robin_grasp.order import Order, pick_order
-from robin_grasp.parcels_seen import Contacts, Parcels, observe
+from robin_grasp.parcels_seen import Contacts, Parcels, observe, on_supports
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject
 from robin_grasp.plan_report import Rejects, no_grasp_text
 from robin_grasp.planner_config import PlannerConfig
@@ -57,11 +58,15 @@ class SuctionPlanner:
         if not scene.instances:
             return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name, clock.timings_ms)
         view = make_view(frame, scene, self.config.surface)
+        instances = view.labels
         clock.lap("plan_view")
-        parcels, contacts = observe(view, scene, self.config, self.cell.workspace.belt_z_m)
+        faces, facets = split_faces(view, scene, self.config.surface, self.config.facets)
+        parcels, contacts = observe(view, faces, facets, scene, self.config, self.cell.workspace.belt_z_m)
         rejects = Rejects(scene, parcels, self.config.sampling.rejects_per_instance)
-        view, merges = find_merges(view, parcels, self.config.multi)
-        order = pick_order(view, parcels, self.config.order)
+        other_px, merges = find_merges(view, parcels, self.config.multi)
+        view = replace(faces, other_px=other_px)
+        order = pick_order(replace(view, labels=instances), scene, self.config.order).take(parcels.index)
+        parcels = on_supports(parcels, order.support_m, self.config.wrench)
         usable = self._usable(parcels, order, rejects)
         clock.lap("plan_parcels")
         work = _Candidates(self, view, parcels, contacts, order, merges.probability, rejects, failed)
@@ -155,7 +160,8 @@ class _Candidates:
         poses = poses.take(np.flatnonzero(~steep))
         landed = land(self._view, self._parcels, poses, self._tool)
         rows = shortlist(poses, self._parcels, landed, self._tool, self._config.sampling, 0.8 * self._tool.cup_radius_m)
-        none = ~np.isin(poses.parcel, poses.parcel[rows])
+        parcel = self._parcels.index[poses.parcel]
+        none = ~np.isin(parcel, parcel[rows])
         self._rejects.poses(poses, none, Reject.NO_CUP_SEALS, {"edge_max_m": landed.edge_m.max(axis=1, initial=0.0)})
         return poses.take(rows), landed.take(rows)
 
@@ -194,7 +200,9 @@ class _Candidates:
         eligible = eligible_cups(seals, risks, self._config)
         value = promise(poses, self._parcels, landed, self._tool, np.where(eligible, seals.probability, 0.0))
         value *= np.exp(-self._config.clearance.press_logit_per_m * clear.push_m)
-        keep = best_rows(poses.parcel[rows], value[rows], self._config.sampling.full_poses_per_instance)
+        keep = best_rows(
+            self._parcels.index[poses.parcel[rows]], value[rows], self._config.sampling.full_poses_per_instance
+        )
         return rows[keep]
 
     def rank(
@@ -204,7 +212,17 @@ class _Candidates:
         rank = self._config.rank
         near = failures_near(poses.position, self._failed, rank)
         terms = candidate_terms(
-            self._planner.cell, self._parcels, self._order, self._merged, poses, landed, seals, risks, clear, chosen, near
+            self._planner.cell,
+            self._parcels,
+            self._order,
+            self._merged,
+            poses,
+            landed,
+            seals,
+            risks,
+            clear,
+            chosen,
+            near,
         )
         odds = self._planner._ranker.odds(terms)
         geometric = self._planner._geometric.odds(terms)
@@ -224,7 +242,9 @@ class _Candidates:
         ):
             self._rejects.poses(poses, bad, reason, terms, chosen.cups)
         rows = np.flatnonzero(~weak & ~again & ~hopeless)
-        kept = rows[best_rows(poses.parcel[rows], score[rows], self._config.sampling.grasps_per_instance)]
+        kept = rows[
+            best_rows(self._parcels.index[poses.parcel[rows]], score[rows], self._config.sampling.grasps_per_instance)
+        ]
         outranked = np.zeros(poses.count, dtype=bool)
         outranked[np.setdiff1d(rows, kept)] = True
         self._rejects.poses(poses, outranked, Reject.OUTRANKED_ON_INSTANCE, terms, chosen.cups)

@@ -15,7 +15,10 @@ class SurfaceConfig(StrictConfig):
     working_width_px: int = Field(640, ge=160, le=2048, description="the frame is thinned to about this width")
     least_inverse_depth_noise_pm: float = Field(0.0006, gt=0, le=0.1, description="floor of the estimate, 1/m")
     most_inverse_depth_noise_pm: float = Field(0.02, gt=0, le=1.0, description="ceiling of the estimate, 1/m")
-    noise_correlation_px: float = Field(4.0, ge=1, le=20, description="side of a patch of equal noise, working pixels")
+    slope_noise: float = Field(
+        1.0, ge=0, le=10, description="error of a window's slope, in depth sigmas over its half side"
+    )
+    offset_noise: float = Field(1.0, ge=0, le=10, description="error of a wide window's height, in depth sigmas")
     wide_window_m: float = Field(0.032, gt=0.005, le=0.1, description="half side of the window for a cup's local slope")
     contact_window_m: float = Field(
         0.050, gt=0.005, le=0.2, description="half side of the window for a contact's plane"
@@ -25,14 +28,26 @@ class SurfaceConfig(StrictConfig):
     same_plane_angle_rad: float = Field(0.09, gt=0, le=0.8)
 
 
+class FacetConfig(StrictConfig):
+    """When a mask is split into several planar faces. Only what may be a carton has faces."""
+
+    least_carton_probability: float = Field(0.3, ge=0, le=1)
+    window_m: float = Field(0.030, gt=0.005, le=0.2, description="half side of the windows that hypotheses come from")
+    inlier_sigmas: float = Field(3.0, gt=0, le=10)
+    least_angle_rad: float = Field(0.45, gt=0, le=1.6, description="between two faces")
+    least_share: float = Field(0.10, gt=0, le=1, description="of the mask's samples, for a second face")
+    least_samples: int = Field(14, ge=6, le=1000)
+    smooth_px: int = Field(5, ge=3, le=5, description="median filter over the assignment, odd")
+
+
 class SamplingConfig(StrictConfig):
     """Which tool poses are considered. Poses are cut twice, by cheap terms, before the full evaluation."""
 
     contacts_per_instance: int = Field(10, ge=1, le=64)
     contact_spacing_m: float = Field(0.030, gt=0.005, le=0.2)
     poses_per_contact: int = Field(8, ge=1, le=200)
-    poses_per_instance: int = Field(24, ge=1, le=400, description="poses whose seals and clearance are computed")
-    full_poses_per_instance: int = Field(5, ge=1, le=64, description="poses for which all 255 subsets are weighed")
+    poses_per_instance: int = Field(16, ge=1, le=400, description="poses whose seals and clearance are computed")
+    full_poses_per_instance: int = Field(4, ge=1, le=64, description="poses for which all 255 subsets are weighed")
     max_tilt_rad: float = Field(0.60, gt=0, le=1.4, description="tool axis against straight down")
     grasps_per_instance: int = Field(2, ge=1, le=10)
     rejects_per_instance: int = Field(4, ge=1, le=50)
@@ -67,21 +82,23 @@ class WrenchConfig(StrictConfig):
 
     peel_moment_share: of the moment r (V - t) at which a rigid lip lifts at its edge. vacuum_share: expected pressure difference over the
     pump's, per class (porous card leaks). density_kgpm3 and thickness_m: for the mass of what is seen; a carton's thickness
-    is its height above what lies below, at most ``thickness_m``.
+    is its height above what lies below, at most ``thickness_m``. transfer_axis_xy: direction in base_link along which the arm
+    speeds up and brakes with a parcel, towards the place station or back.
     """
 
     enabled: bool = True
     peel_moment_share: float = Field(0.8, gt=0, le=1)
-    vacuum_share: PerClass = (0.80, 0.90, 0.90, 0.92, 0.85)
+    vacuum_share: PerClass = (0.58, 0.75, 0.64, 0.66, 0.60)
     density_kgpm3: PerClass = (130.0, 380.0, 145.0, 105.0, 135.0)
     thickness_m: PerClass = (0.40, 0.007, 0.028, 0.040, 0.10)
     mass_log_sigma: float = Field(0.50, gt=0, le=2, description="1-sigma of ln(mass)")
     least_mass_kg: float = Field(0.06, gt=0, le=5)
     most_mass_kg: float = Field(4.0, gt=0, le=50)
     com_sigma_share: float = Field(0.08, ge=0, le=0.5, description="1-sigma of the COM, share of the parcel's sides")
+    transfer_axis_xy: tuple[float, float] = (0.0, 1.0)
     safety_factor: float = Field(1.5, ge=1, le=5)
     least_margin: float = Field(
-        1.0, ge=0, le=10, description="limit over load times safety factor, at the expected mass"
+        0.4, ge=0, le=10, description="limit over load times safety factor, at the expected mass"
     )
     hold_log_sigma: float = Field(0.25, gt=0, le=2, description="1-sigma of ln(model error), beside the mass")
 
@@ -109,16 +126,16 @@ class OrderConfig(StrictConfig):
     sigmas: float = Field(3.0, ge=0, le=10)
     reach_m: float = Field(0.012, gt=0, le=0.1, description="pixels this far on either side of a boundary are compared")
     least_boundary_m: float = Field(0.02, ge=0, le=0.5)
-    free_visible_fraction: float = Field(0.93, gt=0, le=1, description="seen as a whole: nothing can lie on it")
+    free_visible_fraction: float = Field(0.988, gt=0, le=1, description="seen as a whole: nothing can lie on it")
     ban_visible_fraction: float = Field(0.45, ge=0, le=1, description="covered and seen less than this: not picked")
-    cover_logit: float = Field(1.2, description="logit of P(free) of a parcel just below free_visible_fraction")
-    cover_slope: float = Field(9.0, ge=0, description="logits lost per unit of hidden fraction")
+    cover_logit: float = Field(2.2, description="logit of P(free) of a parcel just below free_visible_fraction")
+    cover_slope: float = Field(13.0, ge=0, description="logits lost per unit of hidden fraction")
 
 
 class ClearanceConfig(StrictConfig):
     """The tool against what the depth image shows and against the tote's walls."""
 
-    sample_spacing_m: float = Field(0.014, gt=0.002, le=0.05)
+    sample_spacing_m: float = Field(0.018, gt=0.002, le=0.05)
     margin_m: float = Field(0.006, ge=0, le=0.05)
     wall_margin_m: float = Field(0.008, ge=0, le=0.1)
     hit_share: float = Field(0.012, ge=0, le=1, description="share of samples above the plate that makes a collision")
@@ -137,7 +154,9 @@ class RankConfig(StrictConfig):
     least_area_px: int = Field(60, ge=1, description="pixels of the thinned frame")
     least_clean: float = Field(0.02, ge=0, le=1, description="below: not worth a try")
     tilt_free_rad: float = Field(0.20, ge=0, le=1.5, description="tool tilt that costs nothing")
-    tilt_cost_per_rad: float = Field(1.5, ge=0, le=20, description="-ln P(clean) per tilt beyond: slopes shift when pushed")
+    tilt_cost_per_rad: float = Field(
+        1.5, ge=0, le=20, description="-ln P(clean) per tilt beyond: slopes shift when pushed"
+    )
     failed_radius_m: float = Field(0.025, ge=0, le=0.5, description="grows with the number of failures")
     failed_discount: float = Field(0.5, ge=0, le=1, description="on P(clean) of the parcel, per failure on it")
     failed_reach_m: float = Field(0.08, ge=0, le=0.5, description="a failure this near counts against the parcel")
@@ -155,6 +174,7 @@ class PlannerConfig(StrictConfig):
     """All of the planner. ``cup_health``: share of the vacuum that each cup reaches, 1 sound, 0 not to be used."""
 
     surface: SurfaceConfig = SurfaceConfig()
+    facets: FacetConfig = FacetConfig()
     sampling: SamplingConfig = SamplingConfig()
     seal: SealConfig = SealConfig()
     wrench: WrenchConfig = WrenchConfig()

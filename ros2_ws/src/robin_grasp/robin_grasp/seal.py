@@ -86,19 +86,18 @@ def _fit_lips(view: View, landed: Footprints, tool: ToolConfig, config: PlannerC
     seen = (small.share > 0.1) & (small.q > 0.05) & (wide.q > 0.05)
     row, cup, wide_half, px_per_m = row[seen], cup[seen], wide_half[seen], px_per_m[seen]
     q = small.q[seen]
-    patch = config.surface.noise_correlation_px**2
     noise_m = view.noise_pm / q**2
-    n_small = np.maximum((2 * SQUARE_OF_DISC * tool.cup_radius_m * px_per_m) ** 2 * small.share[seen] / patch, 1.0)
-    n_wide = np.maximum((2 * wide_half + 1) ** 2 * wide.share[seen] / patch, 1.0)
+    half_m = np.maximum(wide_half / px_per_m, 1e-3)
     return _Lips(
         where=(row, cup),
-        point=view.points(small.u[seen], small.v[seen], q),
+        point=view.points(wide.u[seen], wide.v[seen], wide.q[seen]),
         axis=view.axes(wide)[seen],
         rms_m=small.rms[seen] / q**2,
         share=small.share[seen],
         noise_m=noise_m,
-        gap_noise_m=noise_m / np.sqrt(n_small),
-        slope_noise_rad=noise_m / np.sqrt(n_wide) / np.maximum(0.58 * wide_half / px_per_m, 1e-3),
+        # A window narrower than the wide one averages less: its height is noisier by the square root of the ratio.
+        gap_noise_m=config.surface.offset_noise * noise_m * np.sqrt(config.surface.wide_window_m / half_m),
+        slope_noise_rad=config.surface.slope_noise * noise_m / half_m,
     )
 
 
@@ -121,9 +120,9 @@ def _judge(
     logit = parcels.classes[poses.parcel[row]] @ np.array(seal.base_logit)
     short = np.maximum(tool.cup_radius_m + seal.edge_margin_m - landed.edge_m[row, cup], 0.0)
     logit = logit - seal.edge_logit_per_m * short - seal.rms_logit_per_m * excess
-    free = seal.tilt_free * tool.bellows_tilt_rad + lips.slope_noise_rad
+    free = seal.tilt_free * tool.bellows_tilt_rad + 1.5 * lips.slope_noise_rad
     logit -= seal.tilt_logit_per_rad * np.maximum(tilt - free, 0.0)
-    logit -= seal.gap_logit_per_m * np.maximum(np.abs(gap) - seal.gap_free_m - lips.gap_noise_m, 0.0)
+    logit -= seal.gap_logit_per_m * np.maximum(np.abs(gap) - seal.gap_free_m - 1.5 * lips.gap_noise_m, 0.0)
     logit -= seal.holes_logit * np.maximum(holes - seal.holes_free, 0.0)
     result = [np.zeros(shape) for _ in range(5)]
     for field, value in zip(result, (expit(logit), gap, tilt, excess, holes), strict=True):

@@ -20,6 +20,7 @@ from robin_perception.scene import Scene
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 FAR_PX = 1e4
+RIM_PX = 40
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,17 @@ class Planes:
 
 @dataclass(frozen=True)
 class View:
-    """A frame and its label image, thinned to the working width.
+    """A frame and its label image, thinned to the working width and cut to where parcels are.
 
+    stride, left, top: working pixel (u, v) is frame pixel ((u + left) stride, (v + top) stride).
     inverse_depth: float32 [h, w] 1/m, 0 invalid. labels: int32 [h, w]. height: float32 [h, w] metres above the belt, 0 where
     invalid. edge_px: float32 [h, w] distance to the nearest change of label. other_px: distance to the nearest place where
     two parcels touch. boundary: float32 [h, w]. noise_pm: 1-sigma of inverse depth under a lip, 1/m.
     """
 
     stride: int
+    left: int
+    top: int
     fx: float
     fy: float
     cx: float
@@ -64,6 +68,13 @@ class View:
     @property
     def shape(self) -> tuple[int, int]:
         return int(self.labels.shape[0]), int(self.labels.shape[1])
+
+    def box(self, bbox: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """A frame's box (x0, y0, x1, y1), half open, in working pixels."""
+        h, w = self.shape
+        x0, y0 = bbox[0] // self.stride - self.left, bbox[1] // self.stride - self.top
+        x1, y1 = -(-bbox[2] // self.stride) - self.left, -(-bbox[3] // self.stride) - self.top
+        return max(0, x0), max(0, y0), min(w, x1), min(h, y1)
 
     def project(self, points: Floats) -> tuple[Floats, Floats, Floats]:
         """Points in base_link [..., 3] -> (u, v) working pixels and depth Z in metres, each [...]."""
@@ -93,6 +104,12 @@ class View:
         n = n / np.maximum(np.linalg.norm(n, axis=-1, keepdims=True), 1e-12)
         return np.asarray(n @ self.R.T)
 
+    def plane_axes(self, plane: Floats) -> Floats:
+        """As ``axes``, for planes q = a u + b v + c given as [..., 3]."""
+        a, b = plane[..., 0], plane[..., 1]
+        n = np.stack([a * self.fx, b * self.fy, plane[..., 2] + a * self.cx + b * self.cy], axis=-1)
+        return np.asarray((n / np.maximum(np.linalg.norm(n, axis=-1, keepdims=True), 1e-12)) @ self.R.T)
+
     def fit(self, u: Floats, v: Floats, half_px: Floats) -> Planes:
         """Planes in square windows around pixels (u, v), half side ``half_px``; windows are clipped at the image."""
         return fit_windows(self.sums, u, v, half_px)
@@ -101,34 +118,51 @@ class View:
 def make_view(frame: Frame, scene: Scene, config: SurfaceConfig) -> View:
     """Thin the frame, measure distances to edges, build the integral images and estimate the depth noise."""
     stride = max(1, round(frame.width / config.working_width_px))
-    depth = frame.depth[::stride, ::stride]
-    labels = scene.labels[::stride, ::stride].astype(np.int32)
+    window, left, top = _where_parcels_are(scene, stride)
+    depth = frame.depth[::stride, ::stride][window]
+    labels = scene.labels[::stride, ::stride][window].astype(np.int32)
     valid = depth > 0
     q = np.zeros(depth.shape, dtype=np.float32)
     np.divide(1.0, depth, out=q, where=valid)
     fx, fy = float(frame.K[0, 0]) / stride, float(frame.K[1, 1]) / stride
-    cx, cy = float(frame.K[0, 2]) / stride, float(frame.K[1, 2]) / stride
+    cx, cy = float(frame.K[0, 2]) / stride - left, float(frame.K[1, 2]) / stride - top
     R, t = frame.T_base_camera[:3, :3].astype(np.float64), frame.T_base_camera[:3, 3].astype(np.float64)
     h, w = depth.shape
+    full = (-(-frame.width // stride), -(-frame.height // stride))
     row = (R[2, 0] * (np.arange(w) - cx) / fx).astype(np.float32)
     column = (R[2, 1] * (np.arange(h) - cy) / fy + R[2, 2]).astype(np.float32)
     height = np.where(valid, depth * (row[None, :] + column[:, None]) + np.float32(t[2]), np.float32(0.0))
-    edge, other = _edge_distances(labels)
-    boundary = cv2.resize(scene.boundary.astype(np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
+    edge, other = edge_distance(labels), _contact_distance(labels)
+    boundary = cv2.resize(scene.boundary, full, interpolation=cv2.INTER_LINEAR)[window]
     sums = _moment_integrals(q, valid)
-    view = View(stride, fx, fy, cx, cy, R, t, q, labels, height, edge, other, boundary, sums, 0.0)
+    view = View(stride, left, top, fx, fy, cx, cy, R, t, q, labels, height, edge, other, boundary, sums, 0.0)
     return View(**{**view.__dict__, "noise_pm": _noise(view, config)})
 
 
-def _edge_distances(labels: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Pixels to the nearest change of label (the image's rim counts as one), and to the nearest contact of two parcels."""
+def _where_parcels_are(scene: Scene, stride: int) -> tuple[tuple[slice, slice], int, int]:
+    """Window of the thinned image around all boxes, with a rim for what the tool may hit, and its left and top."""
+    h, w = -(-scene.labels.shape[0] // stride), -(-scene.labels.shape[1] // stride)
+    boxes = np.array([instance.bbox for instance in scene.instances])
+    x0, y0 = np.maximum(boxes[:, :2].min(axis=0) // stride - RIM_PX, 0)
+    x1, y1 = np.minimum(-(-boxes[:, 2:].max(axis=0) // stride) + RIM_PX, (w, h))
+    return (slice(int(y0), int(y1)), slice(int(x0), int(x1))), int(x0), int(y0)
+
+
+def edge_distance(labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Pixels to the nearest change of label; the image's rim counts as one: float32 [h, w]."""
     inner = np.ones(labels.shape, dtype=np.uint8)
     across, down = labels[:, 1:] != labels[:, :-1], labels[1:, :] != labels[:-1, :]
     inner[:, 1:][across] = 0
     inner[:, :-1][across] = 0
     inner[1:, :][down] = 0
     inner[:-1, :][down] = 0
-    inner[0, :] = inner[-1, :] = inner[:, 0] = inner[:, -1] = 0
+    inner[0, :] = inner[-1, :] = 0
+    inner[:, 0] = inner[:, -1] = 0
+    return np.asarray(cv2.distanceTransform(inner, cv2.DIST_L2, 5), dtype=np.float32)
+
+
+def _contact_distance(labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Pixels to the nearest place where two parcels (almost) touch, FAR_PX where none do: float32 [h, w]."""
     apart = np.ones(labels.shape, dtype=np.uint8)
     for gap in (1, 3):
         a, b = labels[:, gap:], labels[:, :-gap]
@@ -139,10 +173,9 @@ def _edge_distances(labels: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDA
         near = (a != b) & (a > 0) & (b > 0)
         apart[gap:, :][near] = 0
         apart[:-gap, :][near] = 0
-    edge = cv2.distanceTransform(inner, cv2.DIST_L2, 5)
     if apart.all():
-        return edge, np.full(labels.shape, FAR_PX, dtype=np.float32)
-    return edge, cv2.distanceTransform(apart, cv2.DIST_L2, 5)
+        return np.full(labels.shape, FAR_PX, dtype=np.float32)
+    return np.asarray(cv2.distanceTransform(apart, cv2.DIST_L2, 5), dtype=np.float32)
 
 
 def _moment_integrals(q: NDArray[np.float32], valid: NDArray[np.bool_]) -> Floats:

@@ -80,32 +80,36 @@ def subset_table(tool: ToolConfig, config: WrenchConfig) -> SubsetTable:
     return SubsetTable(split, np.array(starts), tool.friction, tool.cup_radius_m, config.peel_moment_share)
 
 
-def load_cases(rotation: Floats, position: Floats, com: Floats, com_sigma_m: Floats, motion: MotionConfig) -> Floats:
-    """Loads per kilogram on the tool's origin, float64 [N, 6, 6] (case, component), N/kg and Nm/kg, tool frame.
+def load_cases(
+    rotation: Floats,
+    position: Floats,
+    com: Floats,
+    com_sigma_m: Floats,
+    motion: MotionConfig,
+    transfer_axis_xy: tuple[float, float],
+) -> Floats:
+    """Loads per kilogram on the tool's origin, float64 [N, 4, 6] (case, component), N/kg and Nm/kg, tool frame.
 
-    rotation [N, 3, 3], position [N, 3]: tool poses; com [N, 3]: expected centre of mass, base_link; com_sigma_m [N]. Cases: hang
-    and lift with the COM in its place; transfer towards +-x and +-y of base_link, each with the COM one sigma off in the
-    direction that makes it worse; lift with the COM one sigma further out from the tool's axis.
+    rotation [N, 3, 3], position [N, 3]: tool poses; com [N, 3]: expected centre of mass, base_link; com_sigma_m [N]. Cases:
+    lift with the COM in its place, and one sigma further from the tool's axis; speeding up and braking along the transfer
+    axis, each with the COM one sigma off in the direction that makes it worse.
     """
     n = len(position)
-    down = np.array([0.0, 0.0, -1.0])
-    lift = (GRAVITY_MPS2 + motion.lift_accel_mps2) * down
-    hang = GRAVITY_MPS2 * down
     lever = com - position
     sideways = lever - np.einsum("ni,ni->n", lever, rotation[:, :, 2])[:, None] * rotation[:, :, 2]
     outward = sideways / np.maximum(np.linalg.norm(sideways, axis=1, keepdims=True), 1e-6)
-    forces = np.empty((n, 6, 3))
-    levers = np.repeat(lever[:, None, :], 6, axis=1)
-    forces[:, 0], forces[:, 1] = lift, lift
+    lift = np.array([0.0, 0.0, -GRAVITY_MPS2 - motion.lift_accel_mps2])
+    hang = np.array([0.0, 0.0, -GRAVITY_MPS2])
+    axis = np.array([*transfer_axis_xy, 0.0]) / np.linalg.norm(transfer_axis_xy)
+    push = motion.transfer_accel_mps2 * axis
+    forces = np.tile(np.stack([lift, lift, hang + push, hang - push]), (n, 1, 1))
+    levers = np.repeat(lever[:, None, :], 4, axis=1)
     levers[:, 1] += outward * com_sigma_m[:, None]
-    for case, direction in enumerate(((1, 0), (-1, 0), (0, 1), (0, -1)), start=2):
-        push = np.array([direction[0], direction[1], 0.0])
-        forces[:, case] = hang + motion.transfer_accel_mps2 * push
-        levers[:, case] -= push * com_sigma_m[:, None]
+    # Below the lips, a push along +axis and a COM shifted along -axis turn the parcel the same way.
+    levers[:, 2] -= axis * com_sigma_m[:, None]
+    levers[:, 3] += axis * com_sigma_m[:, None]
     moments = np.cross(levers, forces)
-    return np.concatenate(
-        [np.einsum("nji,nlj->nli", rotation, forces), np.einsum("nji,nlj->nli", rotation, moments)], axis=2
-    )
+    return np.concatenate([forces @ rotation, moments @ rotation], axis=2)
 
 
 def hold_probability(utilisation: Floats, log_sigma: float) -> Floats:
