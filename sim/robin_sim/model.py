@@ -25,8 +25,8 @@ class ParcelKind(str, Enum):
 class Mesh:
     """Triangle mesh in the parcel's frame (origin at the box centre, metres).
 
-    vertices float32 [V, 3]; triangles int32 [T, 3], counter-clockwise seen from outside; uv float32 [T, 3, 2] in [0, 1],
-    v = 0 at the texture's top row.
+    vertices float32 [V, 3]; triangles int32 [T, 3], counter-clockwise seen from outside; uv float32 [T, 3, 2] in [0,
+    1], v = 0 at the texture's top row.
     """
 
     vertices: NDArray[np.float32]
@@ -47,7 +47,8 @@ class Material:
 
 @dataclass(frozen=True)
 class CollisionGeom:
-    """One MuJoCo geom in the parcel's frame. type: box (half sizes) | cylinder | capsule (radius, half length, along local z)
+    """One MuJoCo geom in the parcel's frame. type: box (half sizes) | cylinder | capsule (radius, half length, along
+    local z)
     | ellipsoid (semi-axes)."""
 
     type: str
@@ -62,8 +63,8 @@ class Parcel:
 
     size_m: outer x, y, z; z is the thin axis for mailers and bags, x the long axis for tubes.
     com_offset_m: centre of mass in the parcel's frame. porosity: 0 airtight .. 1 no vacuum holds.
-    surface_roughness_m: RMS of texture that is finer than the mesh, under a lip. compliance_m: how far the skin yields to a
-    lip (a soft mailer follows the lip, a carton does not). friction: sliding, against belt and other parcels.
+    surface_roughness_m: RMS of texture that is finer than the mesh, under a lip. compliance_m: how far the skin yields
+    to a lip (a soft mailer follows the lip, a carton does not). friction: sliding, against belt and other parcels.
     variant: e.g. "white", "grey", "black", "clear" for bags, print name for cartons.
     """
 
@@ -97,7 +98,8 @@ class Pile:
 @dataclass(frozen=True)
 class RenderedView:
     """Noise-free view. rgb uint8 [H,W,3]; depth float32 [H,W] m, 0 where no hit; labels uint16 [H,W], 0 background,
-    i+1 parcel i; normals float32 [H,W,3] in the camera frame; visible_fraction float32 [N] of each parcel's silhouette."""
+    i+1 parcel i; normals float32 [H,W,3] in the camera frame; visible_fraction float32 [N] of each parcel's
+    silhouette."""
 
     rgb: NDArray[np.uint8]
     depth: NDArray[np.float32]

@@ -1,4 +1,5 @@
-"""What the planner answers: ranked grasps, every rejected candidate with a numbered reason, and never a bare empty list."""
+"""What the planner answers: ranked grasps, every rejected candidate with a numbered reason, and never a bare empty
+list."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ class Grasp:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A candidate that was ruled out: where, with which cups (0 if not chosen yet), why, and the terms known by then."""
+    """A candidate that was ruled out: where, with which cups (0 if not chosen yet), why, and the terms known by
+    then."""
 
     instance_id: int
     T_base_tool: NDArray[np.float64]
@@ -61,7 +63,8 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Plan:
-    """Ranked grasps, best first (at most one or a few per instance). ``code`` is OK, NO_INSTANCE or NO_GRASP, with its text."""
+    """Ranked grasps, best first (at most one or a few per instance). ``code`` is OK, NO_INSTANCE or NO_GRASP, with its
+    text."""
 
     code: Code
     message: str

@@ -1,7 +1,7 @@
 """The eight-cup suction tool and the cell around it, as configuration with units.
 
-Tool frame: origin in the middle of the cup lips' plane, +z out of the cups towards the parcel (the direction of approach),
-+x along the row of four cups, +y across the two rows. A tool pose is T_base_tool.
+Tool frame: origin in the middle of the cup lips' plane, +z out of the cups towards the parcel (the direction of
+approach), +x along the row of four cups, +y across the two rows. A tool pose is T_base_tool.
 """
 
 from __future__ import annotations

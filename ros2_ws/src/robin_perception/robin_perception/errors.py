@@ -6,7 +6,8 @@ from enum import IntEnum
 
 
 class Code(IntEnum):
-    """Numbers a caller can act on. 1xx input, 2xx model and engine, 3xx planning, 4xx configuration, 5xx cell and disk."""
+    """Numbers a caller can act on. 1xx input, 2xx model and engine, 3xx planning, 4xx configuration, 5xx cell and
+    disk."""
 
     OK = 0
     INPUT_MISSING = 101

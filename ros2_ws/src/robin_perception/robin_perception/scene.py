@@ -43,8 +43,8 @@ class Instance:
 class Scene:
     """Segmented frame. labels: uint16 [H, W] at frame size, 0 = no parcel, else Instance.id (non-overlapping).
 
-    boundary: float32 [h, w] in [0, 1], probability of a parcel edge at the network's mask grid, covering the whole frame.
-    flags: short lower-case words, e.g. "instances_truncated".
+    boundary: float32 [h, w] in [0, 1], probability of a parcel edge at the network's mask grid, covering the whole
+    frame. flags: short lower-case words, e.g. "instances_truncated".
     timings_ms: stage -> milliseconds.
     """
 
