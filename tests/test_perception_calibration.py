@@ -38,7 +38,7 @@ def samples(n: int = 4000, seed: int = 0) -> Samples:
     return Samples(
         raw, quality, quality, overconfident, hit, np.where(hit > 0, 0.5 + 0.5 * quality, 0.1),
         np.where(hit > 0, np.sqrt(quality), np.nan), np.where(hit > 0, true_class, -1),
-        np.where(hit > 0, 1.5, np.nan), np.arange(n) // 20,
+        np.where(hit > 0, 1.5, np.nan), rng.normal((0.4, -0.3), 1.0, (n, 2)), np.arange(n) // 20,
     )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ def test_known_distortions_are_undone() -> None:
     assert np.allclose(tables.visible_fraction.apply(x), np.sqrt(x), atol=0.03)
     assert 1.6 < tables.class_temperature < 2.5
     assert tables.boundary_scale == pytest.approx(1.5)
+    assert tables.mask_shift_px == pytest.approx((0.4, -0.3), abs=0.06)
     figures = tables.reliability
     for score in ("detection", "mask_quality", "visible_fraction", "class"):
         assert figures[f"{score}_ece_after"] < 0.5 * figures[f"{score}_ece_before"]
@@ -61,7 +62,11 @@ def test_tables_are_monotone_and_small_sets_change_nothing() -> None:
     table = isotonic_table(rng.random(3000), rng.random(3000))
     assert len(table.x) <= 48 and (np.diff(table.x) > 0).all() and (np.diff(table.y) >= 0).all()
     few = fit_tables(samples(10), "few")
-    assert few.detection == CalibrationTables().detection and few.class_temperature == 1.0
+    assert (
+        few.detection == CalibrationTables().detection
+        and few.class_temperature == 1.0
+        and few.mask_shift_px == (0.0, 0.0)
+    )
 
 
 def test_calibration_error_by_hand() -> None:

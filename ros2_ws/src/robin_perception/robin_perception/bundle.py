@@ -68,9 +68,10 @@ class IsotonicTable(StrictConfig):
 class CalibrationTables(StrictConfig):
     """Raw network scores to calibrated ones. The defaults change nothing.
 
-    class_temperature: probabilities are raised to 1/T and normalised. boundary_scale: measured over predicted mask-
-    edge sigma. fitted_on: data set and number of scenes; reliability: expected calibration errors before and after,
-    held out.
+    class_temperature: probabilities are raised to 1/T and normalised.
+    boundary_scale: measured over predicted sigma of mask edges.
+    mask_shift_px: how far masks stand to the right of and below the truth, network pixels; taken back in decoding.
+    fitted_on: data set and number of scenes; reliability: expected calibration errors before and after, held out.
     """
 
     detection: IsotonicTable = IsotonicTable()
@@ -78,6 +79,7 @@ class CalibrationTables(StrictConfig):
     visible_fraction: IsotonicTable = IsotonicTable()
     class_temperature: float = Field(1.0, gt=0.05, le=20)
     boundary_scale: float = Field(1.0, gt=0.01, le=100)
+    mask_shift_px: tuple[float, float] = (0.0, 0.0)
     fitted_on: str = ""
     reliability: dict[str, float] = Field(default_factory=dict)
 

@@ -27,6 +27,8 @@ _BINS = 10
 _MATCH_IOU = 0.5
 _EDGE_ERROR_LIMIT_PX = 12.0
 _RAW_THRESHOLD = 0.03
+_SHIFT_IOU = 0.85
+_SHIFT_SAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Samples:
     """One row per candidate: raw scores and what turned out to be true. NaN (or class -1) where truth is not known.
 
     detection, quality, visible, hit, iou, true_visible, edge_ratio: float64 [N]; classes float64 [N, 5]; true_class
-    int64 [N]; scene int64 [N]. edge_ratio: measured over predicted edge error of matched masks.
+    int64 [N]; scene int64 [N]. edge_ratio: measured over predicted edge error of matched masks. shift_px: float64
+    [N, 2], how far a good mask stands to the right of and below the truth, network pixels.
     """
 
     detection: NDArray[np.float64]
@@ -46,6 +49,7 @@ class Samples:
     true_visible: NDArray[np.float64]
     true_class: NDArray[np.int64]
     edge_ratio: NDArray[np.float64]
+    shift_px: NDArray[np.float64]
     scene: NDArray[np.int64]
 
     def where(self, rows: NDArray[np.bool_]) -> Samples:
@@ -96,7 +100,7 @@ def collect(segmenter: Segmenter, folder: Path, index: int = 0) -> Samples:
     config = segmenter.config.decode.model_copy(update={"detection_threshold": _RAW_THRESHOLD})
     decoded = segmenter.decode(raw, box, config, CalibrationTables())
     table = overlap(decoded.labels, truth)
-    return _samples(raw, decoded, table, truth, info, index)
+    return _samples(raw, decoded, table, truth, info, box.scale, index)
 
 
 def _samples(
@@ -105,6 +109,7 @@ def _samples(
     table: Overlap,
     truth: NDArray[np.uint16],
     info: dict[str, Any],
+    scale: NDArray[np.float64],
     index: int,
 ) -> Samples:
     known = {int(i["id"]): i for i in info.get("instances", ())}
@@ -115,12 +120,15 @@ def _samples(
     owners = [known.get(int(table.true_ids[o]), {}) if o >= 0 else {} for o in table.owner[kept]]
     visible = np.array([float(o.get("visible_fraction", np.nan)) for o in owners])
     classes = np.array([CLASSES.index(o["kind"]) if o.get("kind") in CLASSES else -1 for o in owners], dtype=np.int64)
-    ratio = np.full(len(kept), np.nan)
+    ratio, shift = np.full(len(kept), np.nan), np.full((len(kept), 2), np.nan)
     for n in np.flatnonzero(hit):
         pred_id, owner = int(table.pred_ids[kept[n]]), int(table.owner[kept[n]])
         sigma = decoded.instances[pred_id - 1].boundary_uncertainty_px
         box = decoded.instances[pred_id - 1].bbox
         ratio[n] = edge_error_px(decoded.labels, pred_id, truth, int(table.true_ids[owner]), box) / sigma
+        if iou[n] > _SHIFT_IOU:
+            centres = [_centre(decoded.labels, pred_id), _centre(truth, int(table.true_ids[owner]))]
+            shift[n] = (centres[0] - centres[1]) * scale
     return Samples(
         raw["detection"][rows].astype(np.float64),
         raw["mask_quality"][rows].astype(np.float64),
@@ -131,6 +139,7 @@ def _samples(
         np.where(hit, visible, np.nan),
         np.where(hit, classes, -1),
         ratio,
+        shift,
         np.full(len(kept), index, dtype=np.int64),
     )
 
@@ -207,7 +216,23 @@ def _fit(samples: Samples) -> CalibrationTables:
         visible_fraction=isotonic_table(samples.visible[with_truth], samples.true_visible[with_truth]),
         class_temperature=_temperature(samples),
         boundary_scale=float(np.clip(np.median(ratio), 0.02, 50)) if len(ratio) else 1.0,
+        mask_shift_px=_mask_shift(samples.shift_px),
     )
+
+
+def _mask_shift(shift_px: NDArray[np.float64]) -> tuple[float, float]:
+    """Median displacement of well matched masks; nothing where there are too few to tell a fraction of a pixel."""
+    known = shift_px[np.isfinite(shift_px).all(axis=1)]
+    if len(known) < _SHIFT_SAMPLES:
+        return 0.0, 0.0
+    x, y = np.clip(np.median(known, axis=0), -2, 2).tolist()
+    return x, y
+
+
+def _centre(labels: NDArray[np.uint16], label: int) -> NDArray[np.float64]:
+    """Centroid (x, y) of a label, pixels."""
+    ys, xs = np.nonzero(labels == label)
+    return np.array([xs.mean(), ys.mean()])
 
 
 def _temperature(samples: Samples) -> float:

@@ -89,7 +89,7 @@ def decode(
 
     ``raw``: the network's instance tensors. ``threshold`` is used where the config has none.
     """
-    scores = calibrated(raw, tables)
+    scores, box = calibrated(raw, tables), box.shifted(tables.mask_shift_px)
     threshold = threshold if config.detection_threshold is None else config.detection_threshold
     found = np.flatnonzero(scores.detection >= threshold)
     truncated = len(found) == len(scores.detection)

@@ -17,12 +17,20 @@ class Letterbox:
 
     Pixel centres are at integer coordinates, so x_network = (x + 0.5) * scale_x - 0.5 + pad_x. The two scales differ
     only by the rounding of the scaled size to whole pixels. stride: network pixels per mask cell; a cell's centre is
-    the middle of its stride x stride block.
+    the middle of its stride x stride block. mask_shift_px: network pixels by which the network's masks stand to the
+    right of and below the truth (measured by the calibration), taken back when a grid is brought to frame pixels.
     """
 
     frame_size: tuple[int, int]
     network_size: tuple[int, int] = (512, 384)
     stride: int = 4
+    mask_shift_px: tuple[float, float] = (0.0, 0.0)
+
+    def shifted(self, mask_shift_px: tuple[float, float]) -> Letterbox:
+        """The same letterbox for masks that are off by ``mask_shift_px``."""
+        if mask_shift_px == self.mask_shift_px:
+            return self
+        return letterbox(*self.frame_size, *self.network_size, self.stride, mask_shift_px)
 
     @cached_property
     def scaled_size(self) -> tuple[int, int]:
@@ -111,29 +119,38 @@ class Letterbox:
         size = (columns.stop - columns.start, rows.stop - rows.start)
         if min(size) == 0:  # the window lies on the padding
             return np.zeros(size[::-1], dtype=np.float32), (rows, columns)
-        if self._whole_pixels_per_cell and self._inside(window):
+        cell = self._pixels_per_cell
+        if cell is not None and size == ((x1 - x0) * cell[0], (y1 - y0) * cell[1]):
             return np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)), (rows, columns)
         return (self.rows[rows, y0:y1] @ cells) @ self.columns[columns, x0:x1].T, (rows, columns)
 
     @cached_property
-    def _whole_pixels_per_cell(self) -> bool:
-        """Whether cell rims fall on pixel rims, so that a plain resize of a crop is the same interpolation."""
-        sizes = zip(self.scaled_size, self.frame_size, self.pad, strict=True)
-        return all(frame * self.stride % scaled == 0 and pad % self.stride == 0 for scaled, frame, pad in sizes)
+    def _pixels_per_cell(self) -> tuple[int, int] | None:
+        """Whole frame pixels per cell in x and y where rims of cells fall on rims of pixels, so that a plain resize of
+        a crop is the same interpolation; None elsewhere."""
+        sizes = list(zip(self.scaled_size, self.frame_size, self.pad, self._frame_shift, strict=True))
+        if any(f * self.stride % s or p % self.stride or shift != round(shift) for s, f, p, shift in sizes):
+            return None
+        return sizes[0][1] * self.stride // sizes[0][0], sizes[1][1] * self.stride // sizes[1][0]
 
-    def _inside(self, window: list[int]) -> bool:
-        """Whether a window of cells lies within the picture, not partly on the padding."""
-        (px, py), (w, h), s = self.pad, self.scaled_size, self.stride
-        return window[0] * s >= py and window[1] * s <= py + h and window[2] * s >= px and window[3] * s <= px + w
+    @cached_property
+    def _frame_shift(self) -> tuple[float, float]:
+        """``mask_shift_px`` in frame pixels; whole pixels where a cell is at least eight, for the sake of speed."""
+        shift = np.array(self.mask_shift_px) / self.scale
+        whole = self.stride / self.scale >= 8
+        x, y = np.where(whole, np.rint(shift), shift).tolist()
+        return x, y
 
     def _pixels(self, axis: int, start: int, stop: int) -> slice:
-        """Frame pixels whose centres lie in the cells start..stop."""
+        """Frame pixels whose centres lie in the cells start..stop; the grid's rim reaches to the frame's."""
+        size, last = self.frame_size[axis], self.network_size[axis] // self.stride
         rims = (np.array([start, stop]) * self.stride - self.pad[axis]) / self.scale[axis] - 0.5
-        low, high = np.clip(np.ceil(rims - 1e-9), 0, self.frame_size[axis]).astype(int)
-        return slice(int(low), int(high))
+        low, high = np.clip(np.ceil(rims - self._frame_shift[axis] - 1e-9), 0, size).astype(int).tolist()
+        return slice(0 if start == 0 else low, size if stop == last else high)
 
     def _cells(self, frame_coordinates: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-        network = (frame_coordinates + 0.5) * self.scale[axis] - 0.5 + self.pad[axis]
+        shifted = frame_coordinates + self._frame_shift[axis]
+        network = (shifted + 0.5) * self.scale[axis] - 0.5 + self.pad[axis]
         return (network + 0.5) / self.stride - 0.5
 
     def _weights(self, axis: int, count: int) -> NDArray[np.float32]:
@@ -155,10 +172,17 @@ class Letterbox:
         return canvas
 
 
-@lru_cache(maxsize=16)
-def letterbox(width: int, height: int, network_width: int, network_height: int, stride: int) -> Letterbox:
+@lru_cache(maxsize=32)
+def letterbox(
+    width: int,
+    height: int,
+    network_width: int,
+    network_height: int,
+    stride: int,
+    mask_shift_px: tuple[float, float] = (0.0, 0.0),
+) -> Letterbox:
     """The letterbox of these sizes, kept with its interpolation tables."""
-    return Letterbox((width, height), (network_width, network_height), stride)
+    return Letterbox((width, height), (network_width, network_height), stride, mask_shift_px)
 
 
 def _interpolation(cells: NDArray[np.float64], count: int) -> NDArray[np.float32]:
