@@ -4,8 +4,9 @@ PYTHON ?= python3
 PICKS ?= 30
 OUT ?= out/demo
 BENCH ?= out/bench
+PROCESSES ?= 2
 ROBIN := .venv/bin/robin
-PYTEST := .venv/bin/python -m pytest
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh scripts/system_packages.sh
 
 .DEFAULT_GOAL := help
@@ -22,13 +23,13 @@ demo: .venv/.stamp-run ## 30 picks of the simulated cell, closed loop, with a re
 	@$(ROBIN) demo --picks $(PICKS) --out $(OUT)
 
 test: .venv/.stamp-dev ## the whole test suite
-	$(PYTEST) -n 2 --dist loadfile
+	$(PYTEST) -n $(PROCESSES) --dist loadfile
 
 check: .venv/.stamp-dev ## format, lint, types and the fast tests, in about a minute
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	$(PYTEST) -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) -n $(PROCESSES) --dist loadfile -m "not slow"
 
 bench: .venv/.stamp-run ## latency of the pick path, rates of the simulator and of rendering, as JSON (BENCH=)
 	@mkdir -p $(BENCH)

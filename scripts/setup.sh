@@ -29,6 +29,8 @@ if [ ! -e "$venv" ]; then
     "$python" -m venv "$venv" || fail "cannot create $venv: is the package python3-venv installed?"
 fi
 
+: >"$venv/COLCON_IGNORE" # colcon would look for packages in it
+
 # torch from PyPI brings two gigabytes of CUDA libraries that training on a CPU has no use for. PyTorch's own index has a
 # CPU build of the same version; it is asked only where it answers and no GPU is present.
 index=""

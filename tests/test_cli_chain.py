@@ -1,4 +1,4 @@
-"""The long ways through the command line: from scenes to a calibrated bundle, and a short closed loop with its report."""
+"""The long ways through the command line: from scenes to a calibrated bundle; a short closed loop with its report."""
 
 from __future__ import annotations
 

@@ -78,6 +78,8 @@ def _input_files(
 def _print(result: PlanRun, out: Path) -> None:
     if result.pose_source == "support_plane":
         note("no T_base_camera: base_link lies in the image's support plane; workspace = what the image shows of it")
+    if flags := result.to_json()["flags"]:
+        note(f"flags: {', '.join(flags)}")
     rows = []
     for rank, grasp in enumerate(result.to_json()["grasps"][:SHOWN_GRASPS]):
         x, y, z = grasp["position_m"]

@@ -27,7 +27,8 @@ _BORDER_M = 0.02
 
 @dataclass(frozen=True)
 class PlanRun:
-    """pose_source: "camera_file" or "support_plane". milliseconds: frame in memory to ranked plan."""
+    """pose_source: "camera_file" or "support_plane". planner_flags: what the planner says of itself, e.g.
+    "ranker_missing". milliseconds: frame in memory to ranked plan."""
 
     frame: Frame
     scene: Scene
@@ -35,6 +36,7 @@ class PlanRun:
     cell: CellConfig
     pose_source: str
     engine: str
+    planner_flags: tuple[str, ...]
     milliseconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -51,7 +53,7 @@ class PlanRun:
             "grasps": [{"rank": rank, **_grasp(grasp)} for rank, grasp in enumerate(self.plan.grasps)],
             "rejected": [_rejected(rejected) for rejected in self.plan.rejected],
             "rejected_counts": dict(Counter(rejected.reason.name for rejected in self.plan.rejected)),
-            "flags": list(self.scene.flags),
+            "flags": [*self.scene.flags, *self.planner_flags],
             "frame": {
                 "width": self.frame.width,
                 "height": self.frame.height,
@@ -73,14 +75,15 @@ def run_plan(
     frame = load_frame_files(*paths, camera_id=camera_id)
     if not pose_given:
         cell = cell.model_copy(update={"workspace": workspace_of(frame)})
-    ranker = make_planner(planner, cell)
+    chosen = make_planner(planner, cell)
     segmenter = load_segmenter(model, engine, SegmenterConfig(belt_z_m=cell.workspace.belt_z_m))
     started = time.perf_counter()
     scene = segmenter.segment(frame)
-    plan = ranker.plan(frame, scene)
+    plan = chosen.plan(frame, scene)
     elapsed = (time.perf_counter() - started) * 1e3
     source = "camera_file" if pose_given else "support_plane"
-    return PlanRun(frame, scene, plan, cell, source, segmenter.engine.name, elapsed)
+    flags = tuple(getattr(chosen, "flags", ()))
+    return PlanRun(frame, scene, plan, cell, source, segmenter.engine.name, flags, elapsed)
 
 
 def workspace_of(frame: Frame) -> WorkspaceConfig:
