@@ -178,6 +178,17 @@ class Gripper:
         ours = (tree[data.contact.geom] == self._body).any(axis=1)
         return bool((data.contact.dist[ours] < -0.0005).any())
 
+    def pressed_by(self) -> str:
+        """Name of what the tool runs into deepest: a parcel, a wall, the belt; empty if it touches nothing."""
+        model, data = self.world.model, self.world.data
+        tree = model.body_rootid[model.geom_bodyid]
+        touching = [c for c in range(data.ncon) if self._body in tree[data.contact.geom[c]]]
+        if not touching:
+            return ""
+        deepest = min(touching, key=lambda c: float(data.contact.dist[c]))
+        other = next(int(g) for g in data.contact.geom[deepest] if tree[g] != self._body)
+        return str(model.geom(other).name or model.body(int(model.geom_bodyid[other])).name)
+
     def attach(self, seals: tuple[CupSeal, ...]) -> None:
         """Open the vacuum on sealed cups: one weld per cup and held parcel, at the relative pose of this moment."""
         model, data = self.world.model, self.world.data

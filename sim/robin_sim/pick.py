@@ -46,7 +46,9 @@ class PickConfig(StrictConfig):
     suction: SuctionConfig = SuctionConfig()
     approach_speed_mps: float = Field(0.4, gt=0, le=2)
     approach_accel_mps2: float = Field(4.0, gt=0, le=30)
-    descend_m: float = Field(0.45, ge=0, le=2, description="vertical way in when the approach starts inside something")
+    descend_m: float = Field(0.45, ge=0, le=2, description="vertical way in when the full approach is not free")
+    short_approaches: tuple[float, ...] = Field((0.6, 0.35, 0.2), description="shares of approach_m tried then")
+    blocked_m: float = Field(0.005, gt=0, le=0.1, description="stopped this far before the contact: blocked")
     stop_force_n: float = Field(120.0, gt=0, le=2000, description="the arm stops approaching at this contact force")
     dwell_s: float = Field(0.12, ge=0, le=2, description="vacuum on before the lift")
     weigh_s: float = Field(0.10, gt=0, le=2, description="hold after the lift while vacuum and weight are read")
@@ -80,6 +82,9 @@ class _Run:
     start: Array
     phase: str = "approach"
     stopped: bool = False
+    approach_m: float = 0.0
+    descent_m: float = 0.0
+    blocked: dict[str, object] = field(default_factory=dict)
     seals: tuple[CupSeal, ...] = ()
     weights: list[float] = field(default_factory=list)
 
@@ -133,33 +138,48 @@ def _build(pile: Pile, start: Array, cups: int, cell: CellConfig, config: PickCo
     return world, Gripper(world, cell.tool, config.gripper)
 
 
-def _begin(pile: Pile, contact: Array, cups: int, cell: CellConfig, config: PickConfig) -> tuple[_Run, float]:
-    """World with the tool at the start of its approach; raised by ``descend_m`` if it would start inside something.
-    Returns the run and the height of the extra descent."""
-    start = contact.copy()
-    start[:3, 3] -= cell.motion.approach_m * contact[:3, 2]
-    world, gripper = _build(pile, start, cups, cell, config)
-    descent = 0.0
-    if gripper.touches() and config.descend_m > 0:
-        descent = config.descend_m
-        start[2, 3] += descent
-        gripper.drive(start[:3, 3], np.zeros(3), np.zeros(3))
-        mujoco.mj_forward(world.model, world.data)
-    return _Run(world, gripper, config, world.positions().copy()), descent
+def _begin(pile: Pile, contact: Array, cups: int, cell: CellConfig, config: PickConfig) -> _Run:
+    """World with the tool at the start of its way in.
+
+    Straight along the tool's axis where its start is free. In a crowd it comes straight down to the longest shorter
+    approach that starts in the free, and, if there is none, to the full one (and is stopped on the way).
+    """
+    world, gripper = _build(pile, contact, cups, cell, config)
+    run = _Run(world, gripper, config, world.positions().copy(), approach_m=cell.motion.approach_m)
+    if _place(run, contact, run.approach_m, 0.0) or config.descend_m <= 0:
+        return run
+    run.descent_m = config.descend_m
+    for share in config.short_approaches:
+        if _place(run, contact, share * cell.motion.approach_m, 0.0):
+            run.approach_m = share * cell.motion.approach_m
+            break
+    _place(run, contact, run.approach_m, run.descent_m)
+    return run
 
 
-def _grip(run: _Run, pile: Pile, contact: Array, descent: float, cups: int, cell: CellConfig, faults: Faults) -> None:
+def _place(run: _Run, contact: Array, back_m: float, raise_m: float) -> bool:
+    """Put the tool ``back_m`` before the contact, ``raise_m`` up. Is it free there?"""
+    run.gripper.drive(contact[:3, 3] - back_m * contact[:3, 2] + raise_m * UP, np.zeros(3), np.zeros(3))
+    mujoco.mj_forward(run.world.model, run.world.data)
+    return not run.gripper.touches()
+
+
+def _grip(run: _Run, pile: Pile, contact: Array, cups: int, cell: CellConfig, faults: Faults) -> None:
     """Approach, press, seal, attach, evacuate."""
     config, fine = run.config, run.config.physics.timestep_s
     motion = cell.motion
-    if descent:
-        down = Move(-UP, descent, 2 * config.approach_speed_mps, config.approach_accel_mps2)
+    if run.descent_m:
+        down = Move(-UP, run.descent_m, 2 * config.approach_speed_mps, config.approach_accel_mps2)
         run.follow(down, "descend", fine, guarded=True)
-    way = motion.approach_m + motion.press_m
     near = motion.press_m + 0.015
+    way = run.approach_m + motion.press_m
     move = Move(contact[:3, 2].copy(), way, config.approach_speed_mps, config.approach_accel_mps2)
-    coarse = config.coarse_step_s if not descent else fine
-    run.follow(move, "approach", lambda left: fine if left < near else coarse, guarded=True)
+    coarse = config.coarse_step_s if not run.descent_m else fine
+    if not run.stopped:
+        run.follow(move, "approach", lambda left: fine if left < near else coarse, guarded=True)
+    short_m = float((contact[:3, 3] - run.gripper.pose()[:3, 3]) @ contact[:3, 2])
+    if run.stopped and short_m > config.blocked_m:
+        run.blocked = {"phase": run.phase, "short_m": round(short_m, 4), "by": run.gripper.pressed_by()}
     run.seals = seal_cups(pile.parcels, run.world.poses(), run.gripper.pose(), cups, cell.tool, faults, config.suction)
     run.stopped = False
     run.gripper.attach(run.seals)
@@ -256,8 +276,8 @@ def _execute(
     noise: Array,
     config: PickConfig,
 ) -> PickResultSim:
-    run, descent = _begin(pile, contact, cups, cell, config)
-    _grip(run, pile, contact, descent, cups, cell, faults)
+    run = _begin(pile, contact, cups, cell, config)
+    _grip(run, pile, contact, cups, cell, faults)
     lifted, delivered, vacuum = _carry(run, cell)
     releases = [asdict(release) for release in run.gripper.releases]
     rest, moved, fallen = _aftermath(run, pile, delivered)
@@ -275,6 +295,7 @@ def _execute(
         "delivered": delivered,
         "moved": moved,
         "fallen": fallen,
+        "blocked": run.blocked,
         "seals": [asdict(seal) for seal in run.seals],
         "releases": releases,
     }

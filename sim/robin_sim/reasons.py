@@ -18,6 +18,8 @@ def failure_reason(outcome: PickOutcome) -> str:
         return ""
     if target is None:
         return "the mask shows no parcel"
+    if not holding and (blocked := truth.get("blocked")):
+        return f"blocked by {blocked['by']} in {blocked['phase']}, {1000 * blocked['short_m']:.0f} mm before contact"
     if not holding:
         return _nothing_sealed(truth.get("seals", ()))
     if outcome.result is PickResult.MULTI:
@@ -33,7 +35,7 @@ def failure_reason(outcome: PickOutcome) -> str:
 
 def _nothing_sealed(seals: Any) -> str:
     if all(not seal["held"] for seal in seals):
-        return f"none of {len(seals)} open cups met a surface: the approach was blocked, or the depth is wrong"
+        return f"none of {len(seals)} open cups met a surface"
     return f"none of {len(seals)} open cups sealed"
 
 
