@@ -1,0 +1,51 @@
+"""The way in: straight along the tool's axis, shorter in a crowd, and told when something stands in it."""
+
+from __future__ import annotations
+
+import numpy as np
+from physics_boxes import box, pile_of, tool_down
+from scipy.spatial.transform import Rotation
+
+from robin_grasp.outcome import PickResult
+from robin_grasp.tool import CellConfig
+from robin_sim.pick import PickConfig, execute_pick
+from robin_sim.reasons import failure_reason
+
+CELL = CellConfig()
+LOW = box((0.3, 0.3, 0.1), 1.0)
+
+
+def test_a_neighbour_under_the_plate_blocks_and_is_named() -> None:
+    """The plate reaches 98 mm from the tool's middle: a box 20 cm taller than the target stands 50 mm beside it."""
+    pile = pile_of((LOW, (0.0, 0.0, 0.0)), (box((0.1, 0.3, 0.3), 5.0), (0.21, 0.0, 0.0)))
+    outcome = execute_pick(pile, tool_down(0.11, 0.0, 0.1), 0b11, 0, CELL).outcome
+    assert outcome.result is PickResult.MISS
+    blocked = outcome.truth["blocked"]
+    assert isinstance(blocked, dict)
+    assert blocked["by"] == "parcel1"
+    assert blocked["phase"] == "descend"
+    assert "blocked by parcel1" in failure_reason(outcome)
+
+
+def test_a_tilted_tool_takes_a_shorter_approach_beside_a_wall() -> None:
+    """Tilted by 0.2 rad the body reaches 155 mm aside at contact, 162 mm when 35 mm back, 175 mm when 100 mm back.
+
+    A tall box 166 mm away leaves room for the first two only.
+    """
+    pile = pile_of((LOW, (0.0, 0.0, 0.0)), (box((0.1, 0.3, 0.6), 8.0), (0.216, 0.0, 0.0)))
+    contact = tool_down(0.0, 0.0, 0.115)  # the row's lower end just reaches the box
+    contact[:3, :3] = Rotation.from_euler("y", 0.2).as_matrix() @ contact[:3, :3]
+    free = execute_pick(pile, contact, 0b10001, 0, CELL)
+    assert free.outcome.truth["blocked"] == {}
+    assert free.outcome.truth["moved"] == []
+    stubborn = execute_pick(pile, contact, 0b10001, 0, CELL, config=PickConfig(short_approaches=()))
+    blocked = stubborn.outcome.truth["blocked"]
+    moved = stubborn.outcome.truth["moved"]
+    assert (isinstance(blocked, dict) and blocked.get("by") == "parcel1") or moved == [1]
+
+
+def test_nothing_in_the_way_is_not_blocked() -> None:
+    outcome = execute_pick(pile_of((LOW, (0.0, 0.0, 0.0))), tool_down(0.0, 0.0, 0.1), 255, 0, CELL).outcome
+    assert outcome.result is PickResult.CLEAN
+    assert outcome.truth["blocked"] == {}
+    assert np.count_nonzero(outcome.vacuum_pa) == 8
