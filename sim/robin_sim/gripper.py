@@ -32,6 +32,7 @@ from robin_sim.suction import CupSeal
 Array = NDArray[np.float64]
 SLOTS = 2  # parcels one cup can hold at once
 WELD_IMPEDANCE = 0.9
+STOP_IMPEDANCE = 0.95
 
 
 class GripperConfig(StrictConfig):
@@ -39,19 +40,19 @@ class GripperConfig(StrictConfig):
 
     cup_mass_kg: float = Field(0.05, gt=0, le=1)
     stand_back_m: float = Field(0.006, ge=0, le=0.05, description="a closed cup's lip above an open one's upper stop")
-    stretch_m: float = Field(0.004, ge=0, le=0.05, description="how far a cup's bellows draws out under load")
+    stretch_m: float = Field(0.002, ge=0, le=0.05, description="how far a cup's bellows draws out under load")
     bellows_damping_npsm: float = Field(12.0, ge=0, le=500, description="of a vented cup")
     drawn_damping_npsm: float = Field(120.0, ge=0, le=2000, description="of a cup under vacuum: its line throttles it")
     contraction: float = Field(
-        1.2,
-        ge=0,
-        le=2,
-        description="force with which vacuum draws a bellows together over V: its mean area over the lip's",
+        0.75, ge=0, le=1, description="net force with which vacuum draws a bellows together, over V"
     )
-    side_stiffness_npm: float = Field(6000.0, gt=0, le=1e5)
+    side_stiffness_npm: float = Field(20_000.0, gt=0, le=1e6, description="of a lip on its parcel, every direction")
+    stop_stiffness_npm: float = Field(40_000.0, gt=0, le=1e6, description="of a bellows that is drawn together")
+    swing_damping_ps: float = Field(6.0, ge=0, le=50, description="loss of angular speed of a held parcel per second")
     max_bending_npm_per_rad: float = Field(60.0, gt=0, description="bending stiffness of a cup that cannot tilt")
     hold_damping_s: float = Field(0.02, ge=0, le=0.1, description="damping over stiffness of a held parcel")
     vacuum_time_s: float = Field(0.03, gt=0, le=1, description="time constant of evacuating a cup")
+    stability: float = Field(0.8, gt=0, le=1.5, description="largest damping of a hold times the time step")
     force_filter_s: float = Field(0.006, ge=0, le=0.1, description="a peak must last about this long to break a seal")
 
 
@@ -96,6 +97,8 @@ def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: Gripper
     body.add_freejoint(name="tool")
     touch = {"contype": 0, "conaffinity": 1, "friction": [0.3, 0.005, 0.0]}
     half_x, half_y = tool.plate_half_size_m
+    # As for the welds: MuJoCo scales a limit's stiffness by the joint's inverse weight, here 1 / cup mass.
+    stop = config.stop_stiffness_npm * (1 - STOP_IMPEDANCE) / config.cup_mass_kg
     body.add_geom(
         name="tool_plate",
         type=mujoco.mjtGeom.mjGEOM_BOX,
@@ -115,7 +118,8 @@ def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: Gripper
             limited=True,
             stiffness=tool.bellows_stiffness_npm,
             damping=config.bellows_damping_npsm,
-            solref_limit=[0.008, 1.0],
+            solref_limit=[-stop, -0.004 * stop],
+            solimp_limit=[STOP_IMPEDANCE, STOP_IMPEDANCE, 0.001, 0.5, 2.0],
         )
         lip = {**touch, "friction": [tool.friction, 0.005, 0.0]}
         cup.add_geom(
@@ -144,6 +148,7 @@ class Gripper:
         self._qpos, self._dof = int(joint.qposadr[0]), int(joint.dofadr[0])
         self._body = model.body("tool").id
         self._bellows = [int(model.joint(f"bellows{i}").dofadr[0]) for i in range(CUP_COUNT)]
+        self._strokes = [int(model.joint(f"bellows{i}").qposadr[0]) for i in range(CUP_COUNT)]
         self._cups = [model.body(f"cup{i}").id for i in range(CUP_COUNT)]
         self._lips = [model.geom(f"lip{i}").id for i in range(CUP_COUNT)]
         self.start = self.pose()
@@ -203,6 +208,7 @@ class Gripper:
                 limit = seal.pressure_pa * self.tool.cup_area_m2 * share
                 self.holds.append(Hold(equality, seal.cup, parcel, limit))
                 data.eq_active[equality] = 1
+                self._swing(parcel, self.config.swing_damping_ps)
             # The weld carries push as well as pull from here on; the lip's own contact would hide part of the load.
             model.geom_conaffinity[self._lips[seal.cup]] = 0
             model.dof_damping[self._bellows[seal.cup]] = self.config.drawn_damping_npsm
@@ -229,7 +235,10 @@ class Gripper:
         model.eq_data[equality, 3:6] = 0.0
         model.eq_data[equality, 6:10] = relative
         model.eq_data[equality, 10] = 2 * np.sqrt(bending / config.side_stiffness_npm * weight[1] / weight[0])
-        model.eq_solref[equality] = (-stiffness, -stiffness * config.hold_damping_s)
+        # An explicit spring and damper: parcels too light for this time step get softer ones.
+        step = config.stability * WELD_IMPEDANCE / model.opt.timestep
+        stiffness = min(stiffness, step**2 / config.stability)
+        model.eq_solref[equality] = (-stiffness, -min(stiffness * config.hold_damping_s, step))
 
     def monitor(self, phase: str) -> None:
         """After a step: read every hold's load, let go of those beyond their limit."""
@@ -257,11 +266,20 @@ class Gripper:
         self._contract(rise)
 
     def _contract(self, rise: float) -> None:
-        """Vacuum inside a bellows pulls it together: it lifts what it holds to its upper stop and is stiff there."""
-        force = np.zeros(CUP_COUNT)
+        """Vacuum inside a bellows pulls it together against its spring: it lifts what it holds to its upper stop and is
+        stiff there. The net pull stays below V, or a cup would tear itself off what does not follow."""
+        data = self.world.data
+        limit = np.zeros(CUP_COUNT)
         for hold in self.holds:
-            force[hold.cup] += self.config.contraction * rise * hold.limit_n
-        self.world.data.qfrc_applied[self._bellows] = -force
+            limit[hold.cup] += hold.limit_n
+        spring = self.tool.bellows_stiffness_npm * np.maximum(-data.qpos[self._strokes], 0.0)
+        force = np.minimum(self.config.contraction * rise * limit + spring, 1.5 * rise * limit)
+        data.qfrc_applied[self._bellows] = -force
+
+    def _swing(self, parcel: int, damping_ps: float) -> None:
+        """Damping of a parcel's rotation: lips and contents take the swing out of what hangs on cups."""
+        model, dof = self.world.model, self.world.dofs[parcel] + 3
+        model.dof_damping[dof : dof + 3] = damping_ps * model.body_inertia[self.world.bodies[parcel]]
 
     def _over_limit(self, hold: Hold, limit: float) -> str:
         """Which limit the filtered load breaks, "" if none. wrench: on the cup, tool axes, +z away from the tool."""
@@ -291,10 +309,12 @@ class Gripper:
 
     def _let_go(self, cup: int) -> None:
         """Open a cup on all it holds: once its lip has lifted anywhere the whole cup is vented."""
-        for hold in self.holds:
-            if hold.cup == cup:
-                self.world.data.eq_active[hold.equality] = 0
+        freed = [hold for hold in self.holds if hold.cup == cup]
         self.holds = [hold for hold in self.holds if hold.cup != cup]
+        for hold in freed:
+            self.world.data.eq_active[hold.equality] = 0
+            if all(other.parcel != hold.parcel for other in self.holds):
+                self._swing(hold.parcel, self.world.config.spin_damping_ps)
         self.world.model.geom_conaffinity[self._lips[cup]] = 1
         self.world.model.dof_damping[self._bellows[cup]] = self.config.bellows_damping_npsm
         self.world.data.qfrc_applied[self._bellows[cup]] = 0.0

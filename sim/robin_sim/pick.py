@@ -82,6 +82,7 @@ class _Run:
     start: Array
     phase: str = "approach"
     stopped: bool = False
+    short_m: float = 0.0
     approach_m: float = 0.0
     descent_m: float = 0.0
     blocked: dict[str, object] = field(default_factory=dict)
@@ -108,7 +109,7 @@ class _Run:
             self.step(origin + path * move.direction, speed * move.direction, accel * move.direction)
             time, count = time + model.opt.timestep, count + 1
             if guarded and -float(self.gripper.reaction_n() @ move.direction) > self.config.stop_force_n:
-                self.stopped = True
+                self.stopped, self.short_m = True, move.distance_m - path
             if count % 50 == 0:
                 self.world.check_stable()
         if not self.stopped:
@@ -296,6 +297,7 @@ def _execute(
         "moved": moved,
         "fallen": fallen,
         "blocked": run.blocked,
+        "approach_short_m": run.short_m,
         "seals": [asdict(seal) for seal in run.seals],
         "releases": releases,
     }

@@ -33,7 +33,7 @@ class SuctionConfig(StrictConfig):
 
     ring_samples: int = Field(96, ge=16, le=720)
     lip_softness_m: float = Field(0.0008, ge=0, le=0.005, description="how far lip rubber yields locally, either way")
-    lip_saddle_m: float = Field(0.0012, ge=0, le=0.01, description="amplitude of a saddle the lip can bend to")
+    lip_saddle_m: float = Field(0.002, ge=0, le=0.01, description="amplitude of a saddle the lip can bend to")
     reach_m: float = Field(0.003, ge=0, le=0.02, description="how far below the pressed lip suction still grabs a face")
     gap_cap_m: float = Field(0.004, gt=0, le=0.02, description="a deeper gap leaks no more: the lip itself chokes it")
     leak_reference_mm2: float = Field(4.0, gt=0, le=100, description="orifice that halves the vacuum (about 50 l/min)")
