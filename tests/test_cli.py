@@ -84,7 +84,7 @@ def test_exit_status_follows_the_code() -> None:
         (RobinError(Code.ENGINE_FAILED, "net: two\nlines"), 1, "error E206 ENGINE_FAILED: net: two lines"),
         (OSError(errno.ENOSPC, "No space left on device", "f.bin"), 1, "error E501 DISK_FULL: f.bin"),
         (PermissionError(errno.EACCES, "Permission denied", "g.bin"), 2, "error E405 OPTION_INVALID: g.bin"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
 def test_failures_end_in_one_line(

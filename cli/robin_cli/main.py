@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from robin_cli import bench, card, dataset, demo, doctor, evaluate, plan, sim, trace, train
-from robin_cli.terminal import EXIT_INTERRUPTED, exit_status, print_error, reason_of
+from robin_cli.terminal import EXIT_INTERRUPTED, exit_status, note, print_error, reason_of
 
 VERSION = "0.1.0"
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = app(args=None if arguments is None else list(arguments), prog_name="robin", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        return EXIT_INTERRUPTED
+        status = EXIT_INTERRUPTED
     except Exception as exc:
         found = reason_of(exc)
         if found is None:
@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, text = found
         print_error(code, text)
         return exit_status(code)
+    if status == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this status
+        note("interrupted")
     return status if isinstance(status, int) else 0
 
 
