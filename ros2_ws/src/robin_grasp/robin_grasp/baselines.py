@@ -103,7 +103,7 @@ class BaselinePlanner(ABC):
             (proposal.cups == 0, Reject.NO_CUP_SEALS),
             (beyond.any(axis=1), Reject.OUTSIDE_WORKSPACE),
             ((distance < space.reach_min_m) | (distance > space.reach_max_m), Reject.OUT_OF_REACH),
-            (hits_wall(poses, self.cell.tool, space, self.config.clearance.wall_margin_m), Reject.TOOL_HITS_WALL),
+            (hits_wall(poses, self.cell, self.config.clearance.wall_margin_m), Reject.TOOL_HITS_WALL),
         ):
             rejects.poses(poses, good & bad, reason, {"score": proposal.score}, proposal.cups)
             good &= ~bad

@@ -12,6 +12,7 @@ from robin_grasp.planner_config import ClearanceConfig
 from robin_grasp.surface import Floats, Ints, View
 from robin_grasp.tool import CellConfig, ToolConfig, WorkspaceConfig
 
+BODY_LEVELS = 6
 OVERLOOK_M = 0.03  # tall neighbours appear beside the footprint seen from an angle: sample this far around it
 HARD_PUSH_M = 0.020  # an idle cup pushed further than this beyond its bellows hits with its rigid part
 
@@ -46,7 +47,7 @@ def check_clearance(view: View, poses: Poses, cell: CellConfig, config: Clearanc
         hits=(share > config.hit_share) | (push > HARD_PUSH_M),
         push_m=push,
         headroom_m=headroom,
-        wall=hits_wall(poses, cell.tool, cell.workspace, config.wall_margin_m),
+        wall=hits_wall(poses, cell, config.wall_margin_m),
         outside=_outside(poses.position, cell.workspace),
         unreachable=_unreachable(poses.position, cell.workspace),
     )
@@ -117,21 +118,33 @@ def _lattice(tool: ToolConfig, spacing_m: float, z_m: float) -> Floats:
     return np.stack([grid_x.ravel(), grid_y.ravel(), np.full(grid_x.size, z_m)], axis=1)
 
 
-def hits_wall(poses: Poses, tool: ToolConfig, workspace: WorkspaceConfig, margin_m: float) -> NDArray[np.bool_]:
-    """Corners of plate and body, and the lips, that are below the tote's rim must lie between its walls: bool [N]."""
+def hits_wall(poses: Poses, cell: CellConfig, margin_m: float, thorough: bool = True) -> NDArray[np.bool_]:
+    """Whether lips, plate or body meet a wall at contact or at the start of the approach: bool [N].
+
+    Every part of the tool's outline that is below the tote's rim must lie between its walls. Not ``thorough``: judged by the
+    plate's corners and the body's upper ones only, to sort out most poses early.
+    """
+    tool, workspace = cell.tool, cell.workspace
     if workspace.wall_height_m <= 0:
         return np.zeros(poses.count, dtype=bool)
-    half_x, half_y = tool.plate_half_size_m
-    levels = (-tool.plate_offset_m, -tool.plate_offset_m - tool.body_height_m)
-    corners = [(sx * half_x, sy * half_y, z) for sx in (-1, 1) for sy in (-1, 1) for z in levels]
-    r = tool.cup_radius_m
-    lips = [(x + dx, y + dy, 0.0) for x, y, _ in tool.cups_m for dx, dy in ((r, 0), (-r, 0), (0, r), (0, -r))]
-    local = np.array(corners + lips)
+    local = _outline(tool, BODY_LEVELS if thorough else 2, thorough)
+    local = np.concatenate([local, local - (0.0, 0.0, cell.motion.approach_m)]) if thorough else local
     world = poses.position[:, None, :] + local @ poses.rotation.transpose(0, 2, 1)
-    below_rim = world[..., 2] < workspace.belt_z_m + workspace.wall_height_m
+    below_rim = world[..., 2] < workspace.belt_z_m + workspace.wall_height_m + margin_m
     inner = np.asarray(workspace.size_m) / 2 - margin_m
     beyond = (np.abs(world[..., :2] - np.asarray(workspace.centre_m)) > inner).any(axis=2)
     return np.asarray((below_rim & beyond).any(axis=1))
+
+
+def _outline(tool: ToolConfig, levels: int, lips: bool) -> Floats:
+    """Points on the tool's outline in its frame [K, 3]: the body's vertical edges, and the outermost points of the lips."""
+    half_x, half_y = tool.plate_half_size_m
+    heights = -tool.plate_offset_m - np.linspace(0.0, tool.body_height_m, levels)
+    points = [(sx * half_x, sy * half_y, z) for sx in (-1, 1) for sy in (-1, 1) for z in heights]
+    r = tool.cup_radius_m
+    if lips:
+        points += [(x + dx, y + dy, 0.0) for x, y, _ in tool.cups_m for dx, dy in ((r, 0), (-r, 0), (0, r), (0, -r))]
+    return np.array(points)
 
 
 def _outside(position: Floats, workspace: WorkspaceConfig) -> NDArray[np.bool_]:

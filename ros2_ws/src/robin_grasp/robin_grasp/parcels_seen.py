@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.facets import CARTON, Facets
-from robin_grasp.planner_config import PlannerConfig, SamplingConfig, SurfaceConfig, WrenchConfig
+from robin_grasp.planner_config import PlannerConfig, SurfaceConfig, WrenchConfig
 from robin_grasp.surface import Floats, Ints, View
 from robin_perception.scene import CLASSES, Scene
 
@@ -86,7 +86,8 @@ def observe(
 ) -> tuple[Parcels, Contacts]:
     """Describe every face of ``scene``'s parcels and list its contact points. ``faces``: the view labelled by faces."""
     outlines = [
-        _outline(faces, row + 1, view.box(scene.instances[i].bbox), config) for row, i in enumerate(facets.instance)
+        _outline(faces, row + 1, view.box(scene.instances[i].bbox), facets.plane[row], config)
+        for row, i in enumerate(facets.instance)
     ]
     kept = [row for row, outline in enumerate(outlines) if outline is not None]
     found = [outline for outline in outlines if outline is not None]
@@ -106,7 +107,9 @@ def _no_parcels() -> Parcels:
     )  # fmt: skip
 
 
-def _outline(view: View, label: int, box: tuple[int, int, int, int], config: PlannerConfig) -> _Outline | None:
+def _outline(
+    view: View, label: int, box: tuple[int, int, int, int], plane: Floats, config: PlannerConfig
+) -> _Outline | None:
     x0, y0, x1, y1 = box
     mask = (view.labels[y0:y1, x0:x1] == label).astype(np.uint8)
     area = cv2.countNonZero(mask)
@@ -116,13 +119,11 @@ def _outline(view: View, label: int, box: tuple[int, int, int, int], config: Pla
     seen = cv2.bitwise_and(mask, (inverse > 0).astype(np.uint8))
     moments = cv2.moments(mask, binaryImage=True)
     centroid = (moments["m10"] / moments["m00"], moments["m01"] / moments["m00"])
-    step = max(1, math.ceil(math.sqrt(area / config.surface.plane_samples)))
-    ys, xs = np.nonzero(seen[step // 2 :: step, step // 2 :: step])
-    samples = np.stack([xs, ys], axis=1)[: config.surface.plane_samples] * step + step // 2
+    middle = float(plane[0] * (centroid[0] + x0) + plane[1] * (centroid[1] + y0) + plane[2])
     direction, sides = _rectangle(mask)
-    contacts, mains = _contact_pixels(
-        view, mask, inverse, view.edge_px[y0:y1, x0:x1], centroid, samples, config.sampling
-    )
+    spacing_px = config.sampling.contact_spacing_m * max(middle, 0.1) * view.fx
+    edge = view.edge_px[y0:y1, x0:x1]
+    contacts, mains = _contact_pixels(mask, edge, centroid, spacing_px, config.sampling.contacts_per_instance)
     corner = np.array([x0, y0])
     return _Outline(
         area,
@@ -147,19 +148,14 @@ def _rectangle(mask: NDArray[np.uint8]) -> tuple[tuple[float, float], tuple[floa
 
 
 def _contact_pixels(
-    view: View,
     mask: NDArray[np.uint8],
-    inverse: NDArray[np.float32],
     edge: NDArray[np.float32],
     centroid: tuple[float, float],
-    samples: Ints,
-    config: SamplingConfig,
+    spacing_px: float,
+    most: int,
 ) -> tuple[Floats, int]:
     """Centroid (when well inside), innermost pixel, then a lattice, the points far from the edge first. Crop pixels."""
-    if len(samples) == 0:
-        return np.zeros((0, 2)), 0
-    middle = float(np.median(inverse[samples[:, 1], samples[:, 0]]))
-    step = max(3, round(config.contact_spacing_m * middle * view.fx))
+    step = max(3, round(spacing_px))
     _, widest, _, innermost = cv2.minMaxLoc(edge, mask)
     mains = [(float(innermost[0]), float(innermost[1]))]
     x, y = round(centroid[0]), round(centroid[1])
@@ -169,7 +165,7 @@ def _contact_pixels(
     rows, columns = np.nonzero(np.where(mask[top::step, left::step], edge[top::step, left::step], 0.0) > 2.0)
     lattice = np.stack([columns * step + left, rows * step + top], axis=1)
     order = np.argsort(-edge[lattice[:, 1], lattice[:, 0]], kind="stable")
-    rest = lattice[order[: max(0, config.contacts_per_instance - len(mains))]]
+    rest = lattice[order[: max(0, most - len(mains))]]
     return np.concatenate([np.array(mains), rest.astype(np.float64)]), len(mains)
 
 
@@ -227,11 +223,13 @@ def _parcels(
 
 
 def on_supports(parcels: Parcels, support_m: Floats, config: WrenchConfig) -> Parcels:
-    """Parcels with thickness and mass corrected for what they rest on: a box on a box is no tower down to the belt.
+    """Parcels with thickness and mass corrected for what they may rest on: a box on a box is no tower down to the belt.
 
-    support_m [I]: height of a parcel's top over the surface below it, inf for the belt.
+    support_m [I]: height of a parcel's top over the surface below it, inf for the belt. Whether it rests there or stands
+    beside it is not seen, so the height that counts lies between both, weighted by ``support_weight``.
     """
-    height = np.minimum(parcels.top_m, support_m)
+    lower = np.minimum(parcels.top_m, support_m)
+    height = parcels.top_m + config.support_weight * (lower - parcels.top_m)
     thickness, mass = _thickness_and_mass(parcels.area_m2, parcels.sides_m, height, parcels.classes, config)
     return replace(parcels, thickness_m=thickness, mass_kg=mass)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from robin_grasp.candidates import Footprints, Poses, best_rows, land, promise, sample_poses, shortlist
-from robin_grasp.clearance import Clearance, check_clearance
+from robin_grasp.clearance import Clearance, check_clearance, hits_wall
 from robin_grasp.facets import split_faces
 from robin_grasp.multipick import Merges, Risks, cup_risks, find_merges
 from robin_grasp.order import Order, pick_order
@@ -158,6 +158,9 @@ class _Candidates:
         steep = down < np.cos(self._config.sampling.max_tilt_rad)
         self._rejects.poses(poses, steep, Reject.TILT_TOO_LARGE, {"tool_tilt_rad": np.arccos(np.clip(down, -1.0, 1.0))})
         poses = poses.take(np.flatnonzero(~steep))
+        wall = hits_wall(poses, self._planner.cell, self._config.clearance.wall_margin_m, thorough=False)
+        self._rejects.poses(poses, wall, Reject.TOOL_HITS_WALL, {})
+        poses = poses.take(np.flatnonzero(~wall))
         landed = land(self._view, self._parcels, poses, self._tool)
         rows = shortlist(poses, self._parcels, landed, self._tool, self._config.sampling, 0.8 * self._tool.cup_radius_m)
         parcel = self._parcels.index[poses.parcel]

@@ -91,6 +91,7 @@ class WrenchConfig(StrictConfig):
     vacuum_share: PerClass = (0.58, 0.75, 0.64, 0.66, 0.60)
     density_kgpm3: PerClass = (130.0, 380.0, 145.0, 105.0, 135.0)
     thickness_m: PerClass = (0.40, 0.007, 0.028, 0.040, 0.10)
+    support_weight: float = Field(0.35, ge=0, le=1, description="belief that a parcel rests on the neighbour it hides")
     mass_log_sigma: float = Field(0.50, gt=0, le=2, description="1-sigma of ln(mass)")
     least_mass_kg: float = Field(0.06, gt=0, le=5)
     most_mass_kg: float = Field(4.0, gt=0, le=50)
