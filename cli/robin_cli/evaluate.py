@@ -42,6 +42,16 @@ def seg(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N scenes. Default: all.")
     ] = None,
+    min_visible: Annotated[
+        float,
+        typer.Option(
+            "--min-visible",
+            metavar="F",
+            min=0.0,
+            max=1.0,
+            help="Parcels of which a smaller fraction is seen are ignored.",
+        ),
+    ] = 0.0,
     record: Annotated[
         str | None,
         typer.Option("--record", metavar="NAME", help="Store the figures under NAME in the bundle's manifest."),
@@ -58,8 +68,10 @@ def seg(
 
     predict, name = _predictor(method, model_path(model), engine)
     with progress_bar(f"evaluating {name}", "scenes") as advance:
-        figures = evaluate(predict, data, limit, progress=lambda done, total: advance(done, total, ""))
-    figures = {"model": name, "data": str(data), **figures}
+        figures = evaluate(
+            predict, data, limit, progress=lambda done, total: advance(done, total, ""), min_visible=min_visible
+        )
+    figures = {"model": name, "data": str(data), "min_visible": min_visible, **figures}
     write_json(json_file, figures)
     if record is not None:
         _record(model_path(model), record, figures)

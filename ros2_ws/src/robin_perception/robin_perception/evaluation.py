@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from robin_perception.decode import DecodeConfig
 from robin_perception.frame import Frame
-from robin_perception.image_folder import load_frame, load_labels, load_scene_info, scene_folders
+from robin_perception.image_folder import IGNORE_LABEL, load_frame, load_labels, load_scene_info, scene_folders
 from robin_perception.metrics import AP_THRESHOLDS, Agreement, agreement, average_precision, f_score, overlap
 from robin_perception.scene import Scene
 from robin_perception.segmenter import Segmenter
@@ -72,26 +72,29 @@ def evaluate(
     limit: int | None = None,
     rng: np.random.Generator | None = None,
     progress: Callable[[int, int], None] | None = None,
+    min_visible: float = 0.0,
 ) -> dict[str, Any]:
     """Figures of ``predict`` on the scene folders under ``data``.
 
     Keys: scenes, truths, predictions, ap50, ap75, ap, overlap_p/r/f, boundary_p/r/f, detected75, merge_rate,
     split_rate, intervals {key: [low, high]}, predict_ms {p50, p95}, strata {name: the same}. A stratum's figures are
     those of its true parcels and of the predictions that belong to them (their match, else the parcel they share most
-    pixels with). rng: for the bootstrap over scenes. Raises RobinError for folders that cannot be read.
+    pixels with). min_visible: parcels of which less is visible count as ignored: too covered to be picked. rng: for the
+    bootstrap over scenes. Raises RobinError for folders that cannot be read.
     """
     folders = scene_folders(data)[:limit]
     results = []
     for done, folder in enumerate(folders):
-        results.append(evaluate_scene(predict, folder))
+        results.append(evaluate_scene(predict, folder, min_visible))
         if progress is not None:
             progress(done + 1, len(folders))
     return summarise(results, rng or np.random.default_rng(0))
 
 
-def evaluate_scene(predict: Predict, folder: Path) -> SceneResult:
+def evaluate_scene(predict: Predict, folder: Path, min_visible: float = 0.0) -> SceneResult:
     """Predict one scene folder and compare it with its labels."""
     frame, truth, info = load_frame(folder), load_labels(folder), load_scene_info(folder)
+    truth = _without_covered(truth, info, min_visible)
     start = time.perf_counter()
     prediction = predict(frame)
     elapsed = (time.perf_counter() - start) * 1e3
@@ -100,10 +103,16 @@ def evaluate_scene(predict: Predict, folder: Path) -> SceneResult:
     return compare(prediction, truth, info, elapsed)
 
 
+def _without_covered(truth: NDArray[np.uint16], info: dict[str, Any], min_visible: float) -> NDArray[np.uint16]:
+    """``truth`` with the parcels of which less than ``min_visible`` is seen set to ignore."""
+    covered = [i["id"] for i in info.get("instances", ()) if i.get("visible_fraction", 1.0) < min_visible]
+    return np.where(np.isin(truth, covered), np.uint16(IGNORE_LABEL), truth) if covered else truth
+
+
 def compare(
     prediction: Prediction, truth: NDArray[np.uint16], info: dict[str, Any], predict_ms: float = 0.0
 ) -> SceneResult:
-    """One scene's figures. ``info``: scene.json, whose strata (the scene's and the instance's) tag the truths."""
+    """One scene's figures. ``info``: scene.json, whose instances' strata tag the truths."""
     table = overlap(prediction.candidates.labels, truth)
     confidence = {i.id: i.detection for i in prediction.candidates.instances}
     kept = ~table.ignored
@@ -112,9 +121,8 @@ def compare(
     # Masks do not overlap on either side, so that a match above IoU .5 is unique, and it is the largest share.
     same = prediction.candidates is prediction.operating
     result = agreement(prediction.operating.labels, truth, table if same else None)
-    everywhere = frozenset(str(s) for s in info.get("strata", ()))
     own = {int(i["id"]): frozenset(str(s) for s in i.get("strata", ())) for i in info.get("instances", ())}
-    tags = tuple(everywhere | own.get(int(i), frozenset()) for i in table.true_ids)
+    tags = tuple(own.get(int(i), frozenset()) for i in table.true_ids)
     return SceneResult(scores, iou, table.owner[kept], tags, result, predict_ms)
 
 
