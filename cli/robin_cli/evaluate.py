@@ -23,7 +23,6 @@ from robin_perception.errors import Code, RobinError
 
 if TYPE_CHECKING:
     from robin_perception.evaluation import Predict
-    from robin_sim.results import RunResult
 
 app = typer.Typer(help="Evaluate masks and planners.", no_args_is_help=True)
 
@@ -142,14 +141,15 @@ def planners(
     settings = load_config(CellConfig, cell)
     bundle = None if masks == "oracle" else model_path(model)
     count = worker_count(workers)
-    results: dict[str, RunResult] = {}
+    tables: dict[str, dict[str, Any]] = {}
     for name in chosen:
         with progress_bar(name, "picks") as advance:
-            results[name] = run_simulated(
+            result = run_simulated(
                 scenario, picks, seed, name, masks, engine, bundle, count, None, advance, cell=settings
             )
-    tables = {name: result.to_json() for name, result in results.items()}
-    write_json(json_file, {"scenario": scenario, "seed": seed, "picks": picks, "masks": masks, "planners": tables})
+        tables[name] = result.to_json()
+        # After each planner, since a comparison takes hours: what is done stays.
+        write_json(json_file, {"scenario": scenario, "seed": seed, "picks": picks, "masks": masks, "planners": tables})
     rates = ("clean", "missed", "dropped", "multi", "wrong", "infeasible")
     rows = [(name, *(_rate(table["rates"][key]) for key in rates)) for name, table in tables.items()]
     print_table(f"{picks} picks each, {scenario}, seed {seed}, {masks} masks; %", ("planner", *rates), rows)
