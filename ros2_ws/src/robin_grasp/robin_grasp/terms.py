@@ -22,6 +22,7 @@ from robin_perception.scene import CLASSES
 MOST_MARGIN = 20.0
 MOST_DISTANCE_M = 0.2
 MOST_CARRY_ROOM_M = 0.5
+SAME_CUPS = 0.6  # share of cups in common that makes two subsets the same for a failure
 
 
 def candidate_terms(
@@ -117,12 +118,12 @@ def failures_near(position: Floats, failed: tuple[FailedPick, ...], config: Rank
 def repeats_failure(
     position: Floats, cups: Ints, failed: tuple[FailedPick, ...], config: RankConfig
 ) -> NDArray[np.bool_]:
-    """bool [N]: the tool would stand within ``failed_radius_m`` of a failure with mostly the same cups, or anywhere near a spot
-    that failed twice (``cups`` 0: judge by place only)."""
+    """bool [N]: the tool would stand within ``failed_radius_m`` of a spot where mostly the same cups failed
+    ``failed_most`` times, or anything failed one time more than that."""
     repeated = np.zeros(len(position), dtype=bool)
     for failure in failed:
-        distance = np.linalg.norm(position - np.asarray(failure.position_m), axis=1)
+        near = np.linalg.norm(position - np.asarray(failure.position_m), axis=1) < config.failed_radius_m
         shared = MEMBERS[cups & failure.cups].sum(axis=1) / np.maximum(MEMBERS[cups | failure.cups].sum(axis=1), 1)
-        same = (shared > 0.6) & (cups > 0)
-        repeated |= (distance < config.failed_radius_m) & (same | (failure.times >= 2))
+        same = (shared > SAME_CUPS) & (failure.times >= config.failed_most)
+        repeated |= near & (same | (failure.times > config.failed_most))
     return repeated
