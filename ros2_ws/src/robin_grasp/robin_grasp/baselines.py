@@ -64,7 +64,7 @@ class BaselinePlanner(ABC):
         usable = self._usable(parcels, rejects)
         proposal = self.propose(view, parcels, contacts)
         rows = self._executable(proposal, usable, rejects)
-        near = failures_near(proposal.poses.position, failed, self.config.rank)
+        near = failures_near(proposal.poses.position, failed, self.config.rank.failed_reach_m)
         score = proposal.score - FAILURE_COST * near
         rows = rows[best_rows(proposal.poses.parcel[rows], score[rows], 1)]
         rows = rows[np.lexsort((rows, -score[rows]))]

@@ -197,12 +197,13 @@ class _Candidates:
             terms = {"push_m": clear.push_m, "headroom_m": clear.headroom_m}
             self._rejects.poses(poses, bad & free, reason, terms)
             free &= ~bad
-        often = repeats_failure(poses.position, np.zeros(poses.count, np.int64), self._failed, self._config.rank)
-        self._rejects.poses(poses, often & free, Reject.FAILED_BEFORE, {})
-        rows = np.flatnonzero(free & ~often)
+        rank = self._config.rank
         eligible = eligible_cups(seals, risks, self._config)
+        rows = np.flatnonzero(free)
         value = promise(poses, self._parcels, landed, self._tool, np.where(eligible, seals.probability, 0.0))
         value *= np.exp(-self._config.clearance.press_logit_per_m * clear.push_m)
+        again = failures_near(poses.position, self._failed, rank.failed_radius_m)
+        value *= rank.failed_elsewhere ** np.minimum(again, 4.0)
         keep = best_rows(
             self._parcels.index[poses.parcel[rows]], value[rows], self._config.sampling.full_poses_per_instance
         )
@@ -213,7 +214,7 @@ class _Candidates:
     ) -> list[Grasp]:
         """Score what is left, keep the best few per parcel, best first."""
         rank = self._config.rank
-        near = failures_near(poses.position, self._failed, rank)
+        near = failures_near(poses.position, self._failed, rank.failed_reach_m)
         terms = candidate_terms(
             self._planner.cell,
             self._parcels,

@@ -106,12 +106,12 @@ def carry_room(parcels: Parcels, lift_m: float) -> Floats:
     return np.minimum(underside - highest_other, MOST_CARRY_ROOM_M)
 
 
-def failures_near(position: Floats, failed: tuple[FailedPick, ...], config: RankConfig) -> Floats:
-    """How many failures happened within ``failed_reach_m`` of each tool position: float64 [N]."""
+def failures_near(position: Floats, failed: tuple[FailedPick, ...], reach_m: float) -> Floats:
+    """How many failures happened within ``reach_m`` of each tool position: float64 [N]."""
     near = np.zeros(len(position))
     for failure in failed:
         distance = np.linalg.norm(position - np.asarray(failure.position_m), axis=1)
-        near += failure.times * (distance < config.failed_reach_m)
+        near += failure.times * (distance < reach_m)
     return near
 
 
