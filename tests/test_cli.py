@@ -93,8 +93,7 @@ def test_failures_end_in_one_line(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("robin_cli.terminal.print_table", fail)
-    monkeypatch.setattr("robin_cli.doctor.print_table", fail)
+    monkeypatch.setattr("robin_cli.machine.all_checks", fail)
     done = robin("doctor")
     assert done.status == status
     assert text in done.err and "Traceback" not in done.err
@@ -104,7 +103,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("robin_cli.doctor.print_table", fail)
+    monkeypatch.setattr("robin_cli.machine.all_checks", fail)
     with pytest.raises(ZeroDivisionError):
         main(["doctor"])
 

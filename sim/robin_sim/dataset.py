@@ -199,6 +199,6 @@ def _disk_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise RobinError(Code.DISK_FULL, f"{out}: no space left; free some and start again to continue") from None
         raise RobinError(Code.INPUT_UNREADABLE, f"{out}: cannot write: {error.strerror or error}") from None

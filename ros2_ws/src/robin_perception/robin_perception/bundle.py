@@ -360,6 +360,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _disk_error(exc: OSError, path: Path) -> RobinError:
-    full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     code = Code.DISK_FULL if full else Code.INPUT_UNREADABLE
     return RobinError(code, f"{path}: {exc.strerror or exc}; nothing was written")
