@@ -31,7 +31,8 @@ from robin_sim.scenario import PileDraw, ScenarioConfig, draw_pile_start
 from robin_sim.sensor import SensorConfig, spoil
 
 SAME_SPOT_M = 0.04  # two contacts nearer than this are the same spot
-GIVE_UP_AFTER = 3  # failures in a row on one spot before the pile is replaced, as an operator would clear a jam
+GIVE_UP_ON_SPOT = 3  # failures in a row on one spot before the pile is replaced, as an operator would clear a jam
+GIVE_UP_ANYWHERE = 4  # failures in a row wherever they are: what rolls away or is dropped is no longer on its spot
 
 SeeFrame = Callable[[Frame], Scene]
 MakePlanner = Callable[[CellConfig, np.random.Generator], Planner]
@@ -78,6 +79,7 @@ class FailureMemory:
     def __init__(self) -> None:
         self._failed: list[FailedPick] = []
         self._in_a_row = 0
+        self._on_spot = 0
         self._last_spot: tuple[float, float, float] | None = None
 
     @property
@@ -86,17 +88,18 @@ class FailureMemory:
 
     @property
     def stuck(self) -> bool:
-        return self._in_a_row >= GIVE_UP_AFTER
+        return self._on_spot >= GIVE_UP_ON_SPOT or self._in_a_row >= GIVE_UP_ANYWHERE
 
     def note(self, grasp: Grasp, result: PickResult) -> None:
         x, y, z = (float(v) for v in grasp.T_base_tool[:3, 3])
         spot = (x, y, z)
         if result is PickResult.CLEAN:
             self._failed = [f for f in self._failed if math.dist(f.position_m, spot) > SAME_SPOT_M]
-            self._in_a_row, self._last_spot = 0, None
+            self._in_a_row, self._on_spot, self._last_spot = 0, 0, None
             return
         again = self._last_spot is not None and math.dist(self._last_spot, spot) <= SAME_SPOT_M
-        self._in_a_row = self._in_a_row + 1 if again else 1
+        self._in_a_row += 1
+        self._on_spot = self._on_spot + 1 if again else 1
         self._last_spot = spot
         for i, known in enumerate(self._failed):
             if math.dist(known.position_m, spot) <= SAME_SPOT_M and known.cups == grasp.cups:
@@ -139,8 +142,8 @@ class SimCell:
         self._sensor = sensor if sensor is not None else SensorConfig()
 
     def run_pile(self, seed: int, pile_index: int, max_attempts: int) -> Iterator[PickEvent]:
-        """Pick one pile until it is empty, no grasp is found, one spot failed GIVE_UP_AFTER times in a row, or
-        ``max_attempts`` (at most the scenario's picks_per_pile) are done.
+        """Pick one pile until it is empty, no grasp is found, too many picks in a row failed (GIVE_UP_ON_SPOT,
+        GIVE_UP_ANYWHERE), or ``max_attempts`` (at most the scenario's picks_per_pile) are done.
 
         The same (seed, pile_index) gives the same pile, whatever the planner.
         """
