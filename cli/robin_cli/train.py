@@ -32,14 +32,14 @@ def train(
     json_file: JsonOption = None,
 ) -> None:
     """Train the network from scratch, or go on where the checkpoint in the output folder stands."""
+    if steps is None and minutes is None and config is None:
+        raise RobinError(Code.OPTION_INVALID, "give --steps, --minutes or both, so that the training ends")
     require_writable(json_file)
     _require_torch()
     from edge_adapt.training.trainer import TrainConfig
     from edge_adapt.training.trainer import train as run_training
     from robin_perception.config import parse_config
 
-    if steps is None and minutes is None and config is None:
-        raise RobinError(Code.OPTION_INVALID, "give --steps, --minutes or both, so that the training ends")
     given = {"steps": steps, "max_minutes": minutes, "batch": batch}
     values = {**_yaml_values(config), "data": data, "validation_data": validation, "out": out, "seed": seed}
     values.update({key: value for key, value in given.items() if value is not None})
