@@ -62,7 +62,7 @@ class MotionConfig(StrictConfig):
 
     approach_m: float = Field(0.10, gt=0, le=0.5)
     press_m: float = Field(0.006, ge=0, le=0.03, description="overtravel into the bellows at contact")
-    lift_m: float = Field(0.35, gt=0, le=1.5)
+    lift_m: float = Field(0.50, gt=0, le=1.5)
     lift_speed_mps: float = Field(0.8, gt=0, le=3)
     lift_accel_mps2: float = Field(3.0, gt=0, le=20)
     transfer_m: float = Field(0.9, gt=0, le=3)
