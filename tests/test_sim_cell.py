@@ -87,6 +87,13 @@ def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
     assert len(list((tmp_path / "images").iterdir())) == len(decisions)
 
 
+def test_a_run_that_cannot_start_leaves_an_earlier_one_alone(recorded: Path) -> None:
+    before = (recorded / "decisions.jsonl").read_bytes()
+    with pytest.raises(RobinError, match="nonsense"):
+        run_simulated(small(), 1, 1, "nonsense", "oracle", out=recorded)
+    assert (recorded / "decisions.jsonl").read_bytes() == before
+
+
 def test_same_figures_in_one_process_and_in_two() -> None:
     one = run_scenario(small(), 4, 5, "geometric", "oracle", workers=1)
     two = run_scenario(small(), 4, 5, "geometric", "oracle", workers=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,21 +75,16 @@ def run_simulated(
     """
     found = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
     cell = cell if cell is not None else CellConfig()
+    run = partial(
+        run_scenario,
+        *(found, picks, seed, planner, masks, engine, model, workers, progress),
+        cell=cell,
+        ranker=ranker,
+        planner_config=planner_config,
+    )
     if out is None:
-        return run_scenario(
-            found,
-            picks,
-            seed,
-            planner,
-            masks,
-            engine,
-            model,
-            workers,
-            progress,
-            cell=cell,
-            ranker=ranker,
-            planner_config=planner_config,
-        )
+        return run()
+    make_folder(out)  # a folder that cannot be written is told before the first pick
     weighing = planner_config or PlannerConfig()
     context = DecisionContext(
         run_id=f"{found.name}-s{seed}-{planner}",
@@ -101,27 +97,29 @@ def run_simulated(
         thresholds=_thresholds(weighing),
         tool=ToolRecord.of(cell.tool),
     )
-    with DecisionStore(out, fresh=True) as store:
-        result = run_scenario(
-            found,
-            picks,
-            seed,
-            planner,
-            masks,
-            engine,
-            model,
-            workers,
-            progress,
-            cell=cell,
-            ranker=ranker,
-            planner_config=planner_config,
-            capture=partial(capture_pick, context),
-            on_captured=lambda pick: store.append(pick.decision, pick.images),
-        )
+    with closing(_Recorder(out)) as recorder:
+        result = run(capture=partial(capture_pick, context), on_captured=recorder.keep)
     write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
     if report:
         write_report(out, out / REPORT_FILE, results=result.to_json())
     return result
+
+
+class _Recorder:
+    """Writes captured picks. The first opens the store: a run that cannot start leaves an earlier one's alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._store: DecisionStore | None = None
+
+    def keep(self, pick: CapturedPick) -> None:
+        if self._store is None:
+            self._store = DecisionStore(self._folder, fresh=True)
+        self._store.append(pick.decision, pick.images)
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
 
 
 def _thresholds(config: PlannerConfig) -> dict[str, float]:
@@ -145,7 +143,6 @@ def run_demo(
     masks: str = "predicted",
 ) -> RunResult:
     """The demo: the mixed scenario with predicted masks, few picks per pile, its report in ``out/report.html``."""
-    make_folder(out)
     mixed = load_scenario("mixed")
     few = Scenario(mixed.name, mixed.config.model_copy(update={"picks_per_pile": DEMO_PICKS_PER_PILE}))
     return run_simulated(few, picks, seed, masks=masks, model=model, workers=workers, out=out, progress=progress)
