@@ -68,7 +68,14 @@ class MotionConfig(StrictConfig):
     transfer_m: float = Field(0.9, gt=0, le=3)
     transfer_speed_mps: float = Field(1.5, gt=0, le=5)
     transfer_accel_mps2: float = Field(5.0, gt=0, le=30)
+    full_accel_weight_n: float = Field(
+        20.0, gt=0, le=1000, description="the cell weighs after the lift; a heavier load is carried with less acceleration"
+    )
     cycle_overhead_s: float = Field(1.2, ge=0, le=30, description="approach, vacuum, place, return; for picks per hour")
+
+    def transfer_accel_of(self, weight_n: float) -> float:
+        """Acceleration of the transfer, m/s²: in full up to ``full_accel_weight_n``, then with the same force."""
+        return self.transfer_accel_mps2 * min(1.0, self.full_accel_weight_n / max(weight_n, 1e-9))
 
 
 class WorkspaceConfig(StrictConfig):
