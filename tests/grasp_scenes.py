@@ -30,7 +30,7 @@ class Box:
 
 
 def camera(width: int = 640, height: int = 480, x: float = 0.75, y: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Intrinsics and pose of a camera looking straight down, image x along base +y... seen from above."""
+    """Intrinsics and pose of a camera looking straight down: image x runs along base -y, image y along base -x."""
     f = 0.94 * width
     K = np.array([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1.0]])
     T = np.eye(4)

@@ -105,7 +105,7 @@ def _surface_seen(view: View, poses: Poses, lattice: Floats) -> tuple[NDArray[np
     return (np.stack([x, y, depth], axis=-1) - offset) @ rotation, seen
 
 
-def _over_plate(points: Floats, seen: NDArray[np.bool_], tool: ToolConfig, margin_m: float) -> NDArray[np.bool_]:
+def _over_plate(points: NDArray[np.float32], seen: NDArray[np.bool_], tool: ToolConfig, margin_m: float) -> NDArray[np.bool_]:
     half_x, half_y = tool.plate_half_size_m
     return seen & (np.abs(points[..., 0]) <= half_x + margin_m) & (np.abs(points[..., 1]) <= half_y + margin_m)
 

@@ -232,9 +232,9 @@ class _Candidates:
         geometric = self._planner._geometric.odds(terms)
         score = utility(odds, rank)
         terms |= {"p_clean": odds.clean, "p_multi": odds.multi, "p_clean_geometric": geometric.clean}
-        weak = ~chosen.strong
+        weak = np.asarray(~chosen.strong)
         again = repeats_failure(poses.position, chosen.cups, self._failed, rank) & ~weak
-        hopeless = (odds.clean < rank.least_clean) & ~weak & ~again
+        hopeless = np.asarray((odds.clean < rank.least_clean) & ~weak & ~again)
         covered = hopeless & (terms["free_probability"] <= np.minimum(chosen.hold, chosen.single))
         T = poses.matrices()
         for bad, reason in (

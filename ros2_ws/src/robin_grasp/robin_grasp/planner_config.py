@@ -62,7 +62,7 @@ class SealConfig(StrictConfig):
     """
 
     base_logit: PerClass = (4.5, 4.5, 4.0, 3.5, 3.0)
-    edge_margin_m: float = Field(0.004, ge=0, le=0.05)
+    edge_margin_m: float = Field(0.006, ge=0, le=0.05)
     edge_logit_per_m: float = Field(900.0, ge=0)
     rms_free: float = Field(
         1.4, ge=0, le=10, description="residual that costs nothing, in sigmas of the frame's depth noise"

@@ -48,7 +48,7 @@ def choose_subsets(
     """Weigh all 255 subsets of every pose. ``free`` [M]: P(nothing rests on the parcel)."""
     wrench = config.wrench
     eligible = eligible_cups(seals, risks, config)
-    allowed = ~(MEMBERS[None] & ~eligible[:, None, :]).any(axis=2)
+    allowed: NDArray[np.bool_] = np.logical_not((MEMBERS[None] & ~eligible[:, None, :]).any(axis=2))
     allowed[:, 0] = False
     seal = np.where(eligible, seals.probability, 0.0)
     if wrench.enabled:
@@ -65,8 +65,8 @@ def choose_subsets(
     value = (
         clean - config.rank.multi_cost * hold * (1.0 - single * free[:, None]) - config.rank.fail_cost * (1.0 - hold)
     )
-    enough = allowed & (margin >= wrench.least_margin)
-    strong = enough.any(axis=1)
+    enough: NDArray[np.bool_] = np.asarray(allowed & (margin >= wrench.least_margin))
+    strong = np.asarray(enough.any(axis=1))
     usable = np.where(strong[:, None], enough, allowed)
     # Costs may exceed the gain everywhere, so "not usable" must lie below every value.
     best = np.where(usable, np.where(strong[:, None], value, margin), -1e9).argmax(axis=1)

@@ -141,7 +141,7 @@ def make_view(frame: Frame, scene: Scene, config: SurfaceConfig) -> View:
     column = (R[2, 1] * (np.arange(h) - cy) / fy + R[2, 2]).astype(np.float32)
     height = np.where(valid, depth * (row[None, :] + column[:, None]) + np.float32(t[2]), np.float32(0.0))
     edge, other = edge_distance(labels), _contact_distance(labels)
-    boundary = cv2.resize(scene.boundary, full, interpolation=cv2.INTER_LINEAR)[window]
+    boundary = np.asarray(cv2.resize(scene.boundary, full, interpolation=cv2.INTER_LINEAR)[window], dtype=np.float32)
     sums = _moment_integrals(q[::FIT_STEP, ::FIT_STEP])
     view = View(stride, left, top, fx, fy, cx, cy, R, t, q, labels, height, edge, other, boundary, sums, 0.0)
     return replace(view, noise_pm=_noise(view, config))
@@ -242,7 +242,8 @@ def _noise(view: View, config: SurfaceConfig) -> float:
     ys, xs = np.nonzero((view.edge_px[4::9, 4::9] > 9) & (view.labels[4::9, 4::9] > 0))
     if len(ys) < 12:
         return config.least_inverse_depth_noise_pm
-    planes = view.fit(xs * 9.0 + 4.0, ys * 9.0 + 4.0, np.full(len(xs), 6.0))
+    u, v = xs.astype(np.float64) * 9.0 + 4.0, ys.astype(np.float64) * 9.0 + 4.0
+    planes = view.fit(u, v, np.full(len(xs), 6.0))
     rms = planes.rms[planes.share > 0.6]
     if len(rms) < 12:
         return config.least_inverse_depth_noise_pm

@@ -68,7 +68,7 @@ def cup_map(cups: Floats, radius_m: float) -> Floats:
 
 def subset_table(tool: ToolConfig, config: WrenchConfig) -> SubsetTable:
     """Pre-compute A+ for all 255 subsets of the tool."""
-    rows: list[Floats] = []
+    rows: list[NDArray[np.floating]] = []
     starts: list[int] = []
     for subset in range(1, SUBSETS):
         cups = tool.cups_m[MEMBERS[subset]]

@@ -1,0 +1,157 @@
+"""The learned ranker: what is written is what was fitted, monotone, verified on reading, and never fatal when damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_adapt.ranker_training import (
+    BETTER,
+    RISKIER,
+    SAFER,
+    WORSE,
+    Outcomes,
+    RankerTrainingConfig,
+    _constraints,
+    outcomes_from_rows,
+    train_ranker,
+)
+from robin_grasp.learned_ranker import load_ranker, load_ranker_or_none
+from robin_grasp.planner_config import ClearanceConfig, RankConfig
+from robin_grasp.ranker import FEATURE_NAMES, GeometricRanker, Odds, utility
+from robin_grasp.registry import make_planner
+from robin_grasp.tool import CellConfig
+from robin_perception.errors import Code, RobinError
+
+QUICK = RankerTrainingConfig(rounds=20, least_per_leaf=10)
+
+
+def made_up(count: int = 600, seed: int = 0) -> Outcomes:
+    """Outcomes that depend on three features only."""
+    rng = np.random.default_rng(seed)
+    features = rng.random((count, len(FEATURE_NAMES)))
+    logit = 4 * features[:, FEATURE_NAMES.index("hold_probability")]
+    logit += 4 * features[:, FEATURE_NAMES.index("visible_fraction")]
+    logit -= 3 * features[:, FEATURE_NAMES.index("tool_tilt_rad")]
+    clean = rng.random(count) < 1 / (1 + np.exp(-logit + 2))
+    multi = ~clean & (rng.random(count) < 0.4)
+    return Outcomes(features, clean, multi, np.arange(count) // 12, np.full(count, 0.6))
+
+
+@pytest.fixture(scope="module")
+def ranker_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ranker") / "ranker.npz"
+    report = train_ranker(made_up(), path, seed=1, config=QUICK, provenance={"from": "a test"})
+    assert report.auc > 0.65
+    assert report.log_loss < report.log_loss_geometric
+    return path
+
+
+def as_terms(features: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: features[:, k] for k, name in enumerate(FEATURE_NAMES)}
+
+
+def test_numpy_evaluates_the_trees_as_sklearn_does() -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    from edge_adapt.ranker_training import _export
+
+    data = made_up()
+    model = HistGradientBoostingClassifier(max_iter=15, monotonic_cst=_constraints(BETTER, WORSE), random_state=0)
+    model.fit(data.features, data.clean)
+    trees = _export(model, np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    fresh = made_up(seed=5).features
+    assert np.allclose(trees.probability(fresh), model.predict_proba(fresh)[:, 1], atol=1e-9)
+
+
+def test_odds_are_probabilities_and_monotone(ranker_file: Path) -> None:
+    ranker = load_ranker(ranker_file)
+    features = made_up(seed=3).features[:50]
+    odds = ranker.odds(as_terms(features))
+    assert ((odds.clean >= 0) & (odds.clean <= 1) & (odds.clean + odds.multi <= 1 + 1e-9)).all()
+    better = features.copy()
+    better[:, FEATURE_NAMES.index("hold_probability")] += 0.3
+    better[:, FEATURE_NAMES.index("tool_tilt_rad")] -= 0.2
+    assert (ranker.odds(as_terms(better)).clean >= odds.clean - 1e-9).all()
+
+
+def test_training_is_deterministic(tmp_path: Path) -> None:
+    train_ranker(made_up(), tmp_path / "a.npz", seed=1, config=QUICK)
+    train_ranker(made_up(), tmp_path / "b.npz", seed=1, config=QUICK)
+    features = as_terms(made_up(seed=9).features)
+    a, b = load_ranker(tmp_path / "a.npz").odds(features), load_ranker(tmp_path / "b.npz").odds(features)
+    assert np.array_equal(a.clean, b.clean) and np.array_equal(a.multi, b.multi)
+
+
+def test_missing_damaged_and_foreign_files(ranker_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(RobinError) as missing:
+        load_ranker(tmp_path / "none.npz")
+    assert missing.value.code is Code.MODEL_MISSING
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes(ranker_file.read_bytes()[:-200])
+    with pytest.raises(RobinError) as damaged:
+        load_ranker(cut)
+    assert damaged.value.code is Code.MODEL_MANIFEST_INVALID
+    with np.load(ranker_file) as data:
+        arrays = {name: data[name] for name in data.files}
+    changed = {**arrays, "clean.value": arrays["clean.value"] + 0.1}
+    np.savez(tmp_path / "changed.npz", **changed)
+    with pytest.raises(RobinError) as tampered:
+        load_ranker(tmp_path / "changed.npz")
+    assert tampered.value.code is Code.MODEL_HASH_MISMATCH
+    np.savez(tmp_path / "part.npz", **{k: v for k, v in arrays.items() if k != "multi.root"})
+    with pytest.raises(RobinError) as partial:
+        load_ranker(tmp_path / "part.npz")
+    assert partial.value.code is Code.MODEL_TENSOR_MISSING
+
+
+def test_a_planner_without_its_ranker_says_so(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(b"not a zip")
+    assert load_ranker_or_none(broken) == (None, ("ranker_damaged",))
+    planner = make_planner("learned", CellConfig(), ranker_path=broken)
+    assert planner.flags == ("ranker_damaged",)  # type: ignore[attr-defined]
+    assert make_planner("learned", CellConfig(), tmp_path / "none").flags == ("ranker_missing",)  # type: ignore[attr-defined]
+
+
+def test_too_few_or_uniform_outcomes_are_refused(tmp_path: Path) -> None:
+    few = made_up(50)
+    with pytest.raises(RobinError, match="at least"):
+        train_ranker(few, tmp_path / "x.npz", seed=0, config=QUICK)
+    data = made_up()
+    alike = Outcomes(data.features, np.ones(600, bool), np.zeros(600, bool), data.group, data.geometric)
+    with pytest.raises(RobinError, match="alike"):
+        train_ranker(alike, tmp_path / "x.npz", seed=0, config=QUICK)
+    assert not (tmp_path / "x.npz").exists()
+
+
+def test_rows_of_another_planner_are_refused() -> None:
+    with pytest.raises(RobinError) as exc:
+        outcomes_from_rows([({"cup_count": 1.0}, "clean", 0)])
+    assert exc.value.code is Code.RECORD_INVALID
+
+
+def test_constraint_names_are_features() -> None:
+    assert set(BETTER) | set(WORSE) | set(RISKIER) | set(SAFER) <= set(FEATURE_NAMES)
+
+
+def test_geometric_odds_fall_with_each_risk() -> None:
+    ranker = GeometricRanker(RankConfig(), ClearanceConfig())
+    good = {name: np.ones(1) for name in FEATURE_NAMES} | {"single_probability": np.ones(1)}
+    zero = ("push_m", "merged_probability", "tool_tilt_rad", "failed_near")
+    good |= {name: np.zeros(1) for name in zero}
+    best = ranker.odds(good).clean[0]
+    assert best == pytest.approx(1.0)
+    for name, value in (("hold_probability", 0.5), ("free_probability", 0.5), ("single_probability", 0.5),
+                        ("detection", 0.5), ("push_m", 0.02), ("tool_tilt_rad", 0.5), ("failed_near", 1.0),
+                        ("merged_probability", 0.5), ("carry_room_m", -0.2)):  # fmt: skip
+        assert ranker.odds(good | {name: np.full(1, value)}).clean[0] < best
+
+
+def test_utility_weighs_two_parcels_heavier_than_none() -> None:
+    config = RankConfig()
+    multi = utility(Odds(np.array([0.8]), np.array([0.2])), config)
+    nothing = utility(Odds(np.array([0.8]), np.array([0.0])), config)
+    assert multi[0] < nothing[0] < 0.8
