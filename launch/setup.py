@@ -12,7 +12,7 @@ setup(
     maintainer="The Robin Edge authors",
     maintainer_email="robin-edge@users.noreply.github.com",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={"": ["**/*.yaml", "**/*.j2", "**/*.css"]},
+    package_data={"": ["**/*.yaml", "**/*.j2", "**/*.npz"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

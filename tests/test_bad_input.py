@@ -253,6 +253,7 @@ def left_over_of_scene(folder: Path, tmp_path: Path) -> list[str]:
 def test_bad_data_and_records(robin: Robin, tmp_path: Path, model: Path) -> None:
     (tmp_path / "decisions.jsonl").write_text('{"hello": 1}\n')
     (tmp_path / "config.yaml").write_text("parcel_max: 3")
+    record_samples(tmp_path / "samples")
     dataset = ("dataset", "make", "--scenes", 1, "--out", tmp_path / "set")
     for command, code, named in (
         (("eval", "seg", "--data", tmp_path / "none", "--model", model), "E101", "none"),
@@ -260,6 +261,8 @@ def test_bad_data_and_records(robin: Robin, tmp_path: Path, model: Path) -> None
         (("calibrate", "--data", tmp_path / "none", "--model", model), "E101", "none"),
         (("trace", "--run", tmp_path / "none"), "E101", "none"),
         (("trace", "--run", tmp_path), "E502", "decisions.jsonl:1"),
+        (("ranker", "train", "--run", tmp_path, "--out", tmp_path / "r.npz"), "E502", "decisions.jsonl:1"),
+        (("ranker", "train", "--run", tmp_path / "samples", "--out", tmp_path / "r.npz"), "E502", "term"),
         ((*dataset, "--config", tmp_path / "config.yaml"), "E402", "parcel_max"),
         ((*dataset, "--config", tmp_path / "none.yaml"), "E101", "none.yaml"),
         (("export", "--checkpoint", tmp_path / "none", "--out", tmp_path / "b"), "E102", "none"),
@@ -267,7 +270,7 @@ def test_bad_data_and_records(robin: Robin, tmp_path: Path, model: Path) -> None
         done = robin(*command)
         assert done.status == 2, (command, done.err)
         assert done.error_line.startswith(f"error {code} ") and named in done.error_line
-    assert not (tmp_path / "set").exists() and not (tmp_path / "b").exists()
+    assert not any((tmp_path / name).exists() for name in ("set", "b", "r.npz"))
 
 
 def test_unknown_decision(robin: Robin, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ COMMANDS = (
     ("train",),
     ("export",),
     ("calibrate",),
+    ("ranker", "train"),
+    ("card",),
     ("trace",),
     ("bench", "pipeline"),
     ("bench", "sim"),

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from robin_cli import bench, card, dataset, demo, doctor, evaluate, plan, sim, trace, train
+from robin_cli import bench, card, dataset, demo, doctor, evaluate, plan, ranker, sim, trace, train
 from robin_cli.terminal import EXIT_INTERRUPTED, exit_status, note, print_error, reason_of
 
 VERSION = "0.1.0"
@@ -51,6 +51,7 @@ app.add_typer(dataset.app, name="dataset")
 app.command("train")(train.train)
 app.command("export")(train.export)
 app.command("calibrate")(train.calibrate)
+app.add_typer(ranker.app, name="ranker")
 app.command("card")(card.card)
 app.command("trace")(trace.trace)
 app.add_typer(bench.app, name="bench")

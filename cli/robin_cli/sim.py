@@ -46,6 +46,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Also keep records, images and report.html here.")
     ] = None,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html beside the records.")] = True,
     json_file: JsonOption = None,
 ) -> None:
     """Pick piles of a scenario, closed loop. The outcome depends on the seed only, not on the number of processes."""
@@ -77,11 +78,12 @@ def run(
             cell=settings,
             ranker=ranker,
             planner_config=weighing,
+            report=report,
         )
     write_json(json_file, result.to_json())
     title = f"scenario {result.scenario}, seed {seed}, planner {planner}, {masks} masks"
     print_table(title, ("", "", "95 % interval"), summary_rows(result))
-    if out is not None:
+    if out is not None and report:
         note(f"report: {(out / REPORT_FILE).resolve()}")
 
 
