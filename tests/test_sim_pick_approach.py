@@ -49,3 +49,15 @@ def test_nothing_in_the_way_is_not_blocked() -> None:
     assert outcome.result is PickResult.CLEAN
     assert outcome.truth["blocked"] == {}
     assert np.count_nonzero(outcome.vacuum_pa) == 8
+
+
+def test_a_heavy_load_is_carried_gently() -> None:
+    motion = CELL.motion
+    assert motion.transfer_accel_of(0.5 * motion.full_accel_weight_n) == motion.transfer_accel_mps2
+    assert motion.transfer_accel_of(2.0 * motion.full_accel_weight_n) == 0.5 * motion.transfer_accel_mps2
+    light, heavy = (
+        execute_pick(pile_of((box((0.3, 0.3, 0.1), mass), (0.0, 0.0, 0.0))), tool_down(0.0, 0.0, 0.1), 255, 0, CELL)
+        for mass in (1.0, 5.0)
+    )
+    assert light.outcome.result is heavy.outcome.result is PickResult.CLEAN
+    assert heavy.outcome.duration_s > light.outcome.duration_s + 0.2

@@ -69,7 +69,7 @@ class MotionConfig(StrictConfig):
     transfer_speed_mps: float = Field(1.5, gt=0, le=5)
     transfer_accel_mps2: float = Field(5.0, gt=0, le=30)
     full_accel_weight_n: float = Field(
-        20.0, gt=0, le=1000, description="the cell weighs after the lift; a heavier load is carried with less acceleration"
+        20.0, gt=0, le=1000, description="weighed after the lift; a heavier load is carried with less acceleration"
     )
     cycle_overhead_s: float = Field(1.2, ge=0, le=30, description="approach, vacuum, place, return; for picks per hour")
 
