@@ -51,7 +51,7 @@ def all_cups(pile: Pile, cell: CellConfig = CELL, faults: Faults = NO_FAULTS) ->
     return execute_pick(pile, tool_down(0, 0, pile.parcels[0].size_m[2]), 255, 0, cell, faults)
 
 
-@pytest.mark.parametrize(("share", "lifts"), [(0.85, True), (1.06, False)])
+@pytest.mark.parametrize(("share", "lifts"), [(0.96, True), (1.03, False)])
 def test_one_cup_lifts_a_mass_up_to_vacuum_force_over_g_plus_a(share: float, lifts: bool) -> None:
     mass = share * V / (G + GENTLE.motion.lift_accel_mps2)
     result = one_cup(pile_of((box(FLAT, mass), (0, 0, 0))), 0.0, GENTLE, FLAT[2])
@@ -61,7 +61,7 @@ def test_one_cup_lifts_a_mass_up_to_vacuum_force_over_g_plus_a(share: float, lif
         assert result.outcome.vacuum_pa[0] == pytest.approx(CELL.tool.vacuum_pa, rel=0.01)
 
 
-@pytest.mark.parametrize(("mass", "lifts"), [(0.8 * 8, True), (1.06 * 8, False)])
+@pytest.mark.parametrize(("mass", "lifts"), [(0.96 * 8, True), (1.03 * 8, False)])
 def test_eight_cups_share_the_weight(mass: float, lifts: bool) -> None:
     unit = V / (G + GENTLE.motion.lift_accel_mps2)
     result = all_cups(pile_of((box(mass_kg=mass * unit), (0, 0, 0))), GENTLE)
@@ -69,11 +69,11 @@ def test_eight_cups_share_the_weight(mass: float, lifts: bool) -> None:
 
 
 @pytest.mark.parametrize("mass", [0.8, 1.6])
-@pytest.mark.parametrize(("share", "holds"), [(0.89, True), (1.1, False)])
+@pytest.mark.parametrize(("share", "holds"), [(0.93, True), (1.08, False)])
 def test_off_centre_cup_peels_at_the_computed_lever(mass: float, share: float, holds: bool) -> None:
     """W L = r (V - W): the bending moment of the weight against the normal force left at the lip's edge.
 
-    Lifted slowly: at 0.4 m/s² the box still swings enough off the belt to peel at 0.85 L.
+    Lifted slowly: faster, the box swings as it leaves the belt and peels a little earlier.
     """
     weight = mass * (G + CREEP.motion.lift_accel_mps2)
     lever = CELL.tool.cup_radius_m * (V - weight) / weight
@@ -84,7 +84,7 @@ def test_off_centre_cup_peels_at_the_computed_lever(mass: float, share: float, h
 
 
 def test_a_leaking_cup_holds_less() -> None:
-    mass = 0.7 * V / (G + GENTLE.motion.lift_accel_mps2)
+    mass = 0.75 * V / (G + GENTLE.motion.lift_accel_mps2)
     outcomes = {
         porosity: one_cup(pile_of((replace(box(FLAT, mass), porosity=porosity), (0, 0, 0))), 0.0, GENTLE, 0.02).outcome
         for porosity in (0.0, 0.02, 0.3)

@@ -7,12 +7,13 @@ vacuum and friction can carry:
 
     N = V - pull                normal force left on the lip, V = pressure * area * share
     pull            > V         torn off
-    shear           > mu N      slips
     |bending|       > r N       the lip lifts at its edge and the cup peels
-    |torsion|       > r mu N    twists off
+    shear           > mu N      the lip slides on the parcel, and is off once it has slid too far
+    |torsion|       > r mu N    the lip turns on the parcel
 
-A cup that lets go stays off. Bending stiffness is chosen so that a full bending moment r V is reached at the bellows'
-tilt limit. The limits are those of Dex-Net 3.0 (Mahler et al. 2018) with the lip's lever r for its material term.
+While the vacuum is still building, a lip slides and settles but does not come off. A cup that lets go stays off.
+Bending stiffness is chosen so that a full bending moment r V is reached at the bellows' tilt limit. The limits are
+those of Dex-Net 3.0 (Mahler et al. 2018) with the lip's lever r for its material term.
 """
 
 from __future__ import annotations
@@ -41,11 +42,9 @@ class GripperConfig(StrictConfig):
     cup_mass_kg: float = Field(0.05, gt=0, le=1)
     stand_back_m: float = Field(0.006, ge=0, le=0.05, description="a closed cup's lip above an open one's upper stop")
     stretch_m: float = Field(0.002, ge=0, le=0.05, description="how far a cup's bellows draws out under load")
-    bellows_damping_npsm: float = Field(12.0, ge=0, le=500, description="of a vented cup")
-    drawn_damping_npsm: float = Field(120.0, ge=0, le=2000, description="of a cup under vacuum: its line throttles it")
-    contraction: float = Field(
-        0.75, ge=0, le=1, description="net force with which vacuum draws a bellows together, over V"
-    )
+    bellows_damping_npsm: float = Field(12.0, ge=0, le=20, description="of a vented cup; cup mass / time step at most")
+    draw_time_s: float = Field(0.12, gt=0, le=1, description="vacuum draws the bellows together within this")
+    draw_force: float = Field(0.8, ge=0, lt=1, description="pull over V at which a bellows stops closing")
     side_stiffness_npm: float = Field(20_000.0, gt=0, le=1e6, description="of a lip on its parcel, every direction")
     stop_stiffness_npm: float = Field(40_000.0, gt=0, le=1e6, description="of a bellows that is drawn together")
     swing_damping_ps: float = Field(6.0, ge=0, le=50, description="loss of angular speed of a held parcel per second")
@@ -53,23 +52,27 @@ class GripperConfig(StrictConfig):
     hold_damping_s: float = Field(0.02, ge=0, le=0.1, description="damping over stiffness of a held parcel")
     vacuum_time_s: float = Field(0.03, gt=0, le=1, description="time constant of evacuating a cup")
     stability: float = Field(0.8, gt=0, le=1.5, description="largest damping of a hold times the time step")
+    slide_limit_m: float = Field(0.010, ge=0, le=0.1, description="a lip that has slid this far is off its seat")
+    seated_fraction: float = Field(0.9, ge=0, lt=1, description="of the vacuum: from here on a lip can come off")
     force_filter_s: float = Field(0.006, ge=0, le=0.1, description="a peak must last about this long to break a seal")
 
 
 @dataclass
 class Hold:
-    """One cup's grip on one parcel. limit_n: V at steady vacuum. wrench: filtered load, force N then moment Nm."""
+    """One cup's grip on one parcel. limit_n: V at steady vacuum. slid_m: path of the lip on the parcel so far.
+    wrench: filtered load on the cup in tool axes (+z away from the tool), force N then moment Nm."""
 
     equality: int
     cup: int
     parcel: int
     limit_n: float
+    slid_m: float = 0.0
     wrench: Array = field(default_factory=lambda: np.zeros(6))
 
 
 @dataclass(frozen=True)
 class Release:
-    """A cup that let go: when, in which phase, why (pull, shear, peel, twist), and the load at that moment."""
+    """A cup that let go: when, in which phase, why (pull, peel, shear), and the load at that moment."""
 
     cup: int
     parcel: int
@@ -147,7 +150,8 @@ class Gripper:
         joint = model.joint("tool")
         self._qpos, self._dof = int(joint.qposadr[0]), int(joint.dofadr[0])
         self._body = model.body("tool").id
-        self._bellows = [int(model.joint(f"bellows{i}").dofadr[0]) for i in range(CUP_COUNT)]
+        self._slides = [model.joint(f"bellows{i}").id for i in range(CUP_COUNT)]
+        self._free_range = model.jnt_range[self._slides[0]].copy()
         self._strokes = [int(model.joint(f"bellows{i}").qposadr[0]) for i in range(CUP_COUNT)]
         self._cups = [model.body(f"cup{i}").id for i in range(CUP_COUNT)]
         self._lips = [model.geom(f"lip{i}").id for i in range(CUP_COUNT)]
@@ -211,7 +215,8 @@ class Gripper:
                 self._swing(parcel, self.config.swing_damping_ps)
             # The weld carries push as well as pull from here on; the lip's own contact would hide part of the load.
             model.geom_conaffinity[self._lips[seal.cup]] = 0
-            model.dof_damping[self._bellows[seal.cup]] = self.config.drawn_damping_npsm
+            here = float(data.qpos[self._strokes[seal.cup]])
+            model.jnt_range[self._slides[seal.cup]] = (here, here + 1e-6)
         self.holds.sort(key=lambda hold: hold.equality)
 
     def _weld(self, equality: int, cup: int, parcel: int) -> None:
@@ -257,41 +262,80 @@ class Gripper:
         gone: set[int] = set()
         for hold, load in zip(self.holds, loads, strict=True):
             hold.wrench += blend * (load - hold.wrench)
+            self._slide(hold, load, hold.limit_n * rise)
             reason = self._over_limit(hold, hold.limit_n * rise)
-            if reason:
+            if reason and rise > config.seated_fraction:
                 gone.add(hold.cup)
                 self.releases.append(self._release(hold, phase, reason))
         for cup in gone:
             self._let_go(cup)
-        self._contract(rise)
+        self._contract(rise, step)
 
-    def _contract(self, rise: float) -> None:
-        """Vacuum inside a bellows pulls it together against its spring: it lifts what it holds to its upper stop and is
-        stiff there. The net pull stays below V, or a cup would tear itself off what does not follow."""
-        data = self.world.data
-        limit = np.zeros(CUP_COUNT)
+    def _contract(self, rise: float, step_s: float) -> None:
+        """Vacuum draws a bellows together and lifts what follows; then its folds lie on each other and it is stiff. It
+        stops where the pull nears V, or a cup would tear itself off what does not follow."""
+        model, config = self.world.model, self.config
+        share = (self.world.data.time - self._vacuum_on_s) / config.draw_time_s
+        if share >= 1.0:
+            return
+        step = 2 * self.tool.bellows_travel_m / config.draw_time_s * np.sin(np.pi * share) ** 2 * step_s
+        pull, limit = np.zeros(CUP_COUNT), np.zeros(CUP_COUNT)
         for hold in self.holds:
-            limit[hold.cup] += hold.limit_n
-        spring = self.tool.bellows_stiffness_npm * np.maximum(-data.qpos[self._strokes], 0.0)
-        force = np.minimum(self.config.contraction * rise * limit + spring, 1.5 * rise * limit)
-        data.qfrc_applied[self._bellows] = -force
+            pull[hold.cup] += hold.wrench[2]
+            limit[hold.cup] += hold.limit_n * rise
+        for cup in np.flatnonzero((limit > 0) & (pull < config.draw_force * limit)):
+            model.jnt_range[self._slides[cup]] -= step
+            self._keep_stroke(int(cup))
+
+    def _keep_stroke(self, cup: int) -> None:
+        """A drawn bellows ends at its upper stop."""
+        bounds = self.world.model.jnt_range[self._slides[cup]]
+        bounds += max(0.0, -self.tool.bellows_travel_m - float(bounds[0]))
 
     def _swing(self, parcel: int, damping_ps: float) -> None:
         """Damping of a parcel's rotation: lips and contents take the swing out of what hangs on cups."""
         model, dof = self.world.model, self.world.dofs[parcel] + 3
         model.dof_damping[dof : dof + 3] = damping_ps * model.body_inertia[self.world.bodies[parcel]]
 
+    def _slide(self, hold: Hold, load: Array, limit: float) -> None:
+        """Coulomb friction of the lip: where shear or torsion exceeds it, the weld's rest pose follows the parcel."""
+        model, data = self.world.model, self.world.data
+        friction = self.tool.friction * max(limit - load[2], 0.0)
+        shear, torsion = float(np.hypot(load[0], load[1])), abs(float(load[5]))
+        cup, parcel = self._cups[hold.cup], int(self.world.bodies[hold.parcel])
+        if shear > friction:
+            axes, rotation = data.xmat[cup].reshape(3, 3), data.xmat[parcel].reshape(3, 3)
+            apart = data.xpos[cup] - data.xpos[parcel] - rotation @ model.eq_data[hold.equality, 0:3]
+            step = (1 - friction / shear) * (apart - (apart @ axes[:, 2]) * axes[:, 2])
+            model.eq_data[hold.equality, 0:3] += rotation.T @ step
+            hold.slid_m += float(np.linalg.norm(step))
+        if torsion > friction * self.tool.cup_radius_m:
+            share = 1 - friction * self.tool.cup_radius_m / torsion
+            model.eq_data[hold.equality, 6:10] = self._turned(hold, cup, parcel, share)
+
+    def _turned(self, hold: Hold, cup: int, parcel: int, share: float) -> Array:
+        """The weld's relative rotation, moved by ``share`` of the present twist about the cup's axis."""
+        data, rest = self.world.data, self.world.model.eq_data[hold.equality, 6:10].copy()
+        inverse, now, error, turn, out = (np.empty(4) for _ in range(5))
+        mujoco.mju_negQuat(inverse, data.xquat[cup])
+        mujoco.mju_mulQuat(now, inverse, data.xquat[parcel])
+        mujoco.mju_negQuat(inverse, rest)
+        mujoco.mju_mulQuat(error, now, inverse)
+        angle = 2.0 * float(np.arctan2(error[3], error[0]))
+        mujoco.mju_axisAngle2Quat(
+            turn, np.array([0.0, 0.0, 1.0]), share * float(np.arctan2(np.sin(angle), np.cos(angle)))
+        )
+        mujoco.mju_mulQuat(out, turn, rest)
+        return out
+
     def _over_limit(self, hold: Hold, limit: float) -> str:
-        """Which limit the filtered load breaks, "" if none. wrench: on the cup, tool axes, +z away from the tool."""
+        """Why the cup comes off now, "" if it does not."""
         pull = hold.wrench[2]
         if pull > limit:
             return "pull"
-        normal, radius, friction = limit - pull, self.tool.cup_radius_m, self.tool.friction
-        if np.hypot(hold.wrench[3], hold.wrench[4]) > radius * normal:
+        if np.hypot(hold.wrench[3], hold.wrench[4]) > self.tool.cup_radius_m * (limit - pull):
             return "peel"
-        if np.hypot(hold.wrench[0], hold.wrench[1]) > friction * normal:
-            return "shear"
-        return "twist" if abs(hold.wrench[5]) > radius * friction * normal else ""
+        return "shear" if hold.slid_m > self.config.slide_limit_m else ""
 
     def _release(self, hold: Hold, phase: str, reason: str) -> Release:
         load = hold.wrench
@@ -316,8 +360,7 @@ class Gripper:
             if all(other.parcel != hold.parcel for other in self.holds):
                 self._swing(hold.parcel, self.world.config.spin_damping_ps)
         self.world.model.geom_conaffinity[self._lips[cup]] = 1
-        self.world.model.dof_damping[self._bellows[cup]] = self.config.bellows_damping_npsm
-        self.world.data.qfrc_applied[self._bellows[cup]] = 0.0
+        self.world.model.jnt_range[self._slides[cup]] = self._free_range
 
     def withdraw(self) -> None:
         """Take the tool out of the scene: nothing held, nothing touched, parked high up."""

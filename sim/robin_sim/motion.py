@@ -22,7 +22,7 @@ class Move:
     distance_m: float
     speed_mps: float
     accel_mps2: float
-    smoothing_s: float = 0.1
+    smoothing_s: float = 0.12
 
     @property
     def duration_s(self) -> float:

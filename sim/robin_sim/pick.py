@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_grasp.outcome import PickOutcome, PickResult
-from robin_grasp.tool import CUP_COUNT, CellConfig, mask_to_cups
+from robin_grasp.tool import CUP_COUNT, CellConfig, MotionConfig, mask_to_cups
 from robin_perception.config import StrictConfig
 from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.gripper import Gripper, GripperConfig, add_tool
@@ -50,7 +50,10 @@ class PickConfig(StrictConfig):
     short_approaches: tuple[float, ...] = Field((0.6, 0.35, 0.2), description="shares of approach_m tried then")
     blocked_m: float = Field(0.005, gt=0, le=0.1, description="stopped this far before the contact: blocked")
     stop_force_n: float = Field(120.0, gt=0, le=2000, description="the arm stops approaching at this contact force")
-    dwell_s: float = Field(0.12, ge=0, le=2, description="vacuum on before the lift")
+    accel_ramp_s: float = Field(
+        0.2, ge=0, le=1, description="build-up of the acceleration of lift and transfer; 5 m/s² in 0.2 s is 25 m/s³"
+    )
+    dwell_s: float = Field(0.14, ge=0, le=2, description="vacuum on before the lift")
     weigh_s: float = Field(0.10, gt=0, le=2, description="hold after the lift while vacuum and weight are read")
     arrive_s: float = Field(0.06, ge=0, le=2)
     coarse_step_s: float = Field(0.004, gt=0, le=0.01, description="time step away from contact")
@@ -82,7 +85,6 @@ class _Run:
     start: Array
     phase: str = "approach"
     stopped: bool = False
-    short_m: float = 0.0
     approach_m: float = 0.0
     descent_m: float = 0.0
     blocked: dict[str, object] = field(default_factory=dict)
@@ -109,7 +111,7 @@ class _Run:
             self.step(origin + path * move.direction, speed * move.direction, accel * move.direction)
             time, count = time + model.opt.timestep, count + 1
             if guarded and -float(self.gripper.reaction_n() @ move.direction) > self.config.stop_force_n:
-                self.stopped, self.short_m = True, move.distance_m - path
+                self.stopped = True
             if count % 50 == 0:
                 self.world.check_stable()
         if not self.stopped:
@@ -187,10 +189,20 @@ def _grip(run: _Run, pile: Pile, contact: Array, cups: int, cell: CellConfig, fa
     run.hold(config.dwell_s, "vacuum", fine)
 
 
+def lift_of(motion: MotionConfig, config: PickConfig) -> Move:
+    return Move(UP, motion.lift_m, motion.lift_speed_mps, motion.lift_accel_mps2, config.accel_ramp_s)
+
+
+def transfer_of(motion: MotionConfig, config: PickConfig, direction: Array, weight_n: float) -> Move:
+    """weight_n: as measured after the lift; the heavier, the gentler."""
+    speed, accel = motion.transfer_speed_mps, motion.transfer_accel_of(weight_n)
+    return Move(direction, motion.transfer_m, speed, accel, config.accel_ramp_s)
+
+
 def _carry(run: _Run, cell: CellConfig) -> tuple[list[int], list[int], tuple[float, ...]]:
     """Lift, weigh, transfer. Returns lifted indices, delivered indices, and pressure of each cup after the lift."""
     config, fine, motion = run.config, run.config.physics.timestep_s, cell.motion
-    run.follow(Move(UP, motion.lift_m, motion.lift_speed_mps, motion.lift_accel_mps2), "lift", fine)
+    run.follow(lift_of(motion, config), "lift", fine)
     run.hold(config.weigh_s, "weigh", fine)
     high = run.world.positions()
     raised = high[:, 2] - run.start[:, 2] > config.lifted_m
@@ -200,9 +212,7 @@ def _carry(run: _Run, cell: CellConfig) -> tuple[list[int], list[int], tuple[flo
     if not raised.any():
         return [], [], vacuum
     direction = np.array([*config.transfer_direction, 0.0]) / np.linalg.norm(config.transfer_direction)
-    run.follow(
-        Move(direction, motion.transfer_m, motion.transfer_speed_mps, motion.transfer_accel_mps2), "transfer", fine
-    )
+    run.follow(transfer_of(motion, config, direction, float(np.mean(run.weights))), "transfer", fine)
     run.hold(config.arrive_s, "arrive", fine)
     position, (linear, _) = run.world.positions(), run.world.velocities()
     along = (position - high) @ direction > 0.7 * motion.transfer_m
@@ -283,8 +293,8 @@ def _execute(
     releases = [asdict(release) for release in run.gripper.releases]
     rest, moved, fallen = _aftermath(run, pile, delivered)
     motion = cell.motion
-    lift_s = Move(UP, motion.lift_m, motion.lift_speed_mps, motion.lift_accel_mps2).duration_s
-    carry_s = Move(UP, motion.transfer_m, motion.transfer_speed_mps, motion.transfer_accel_mps2).duration_s
+    lift_s = lift_of(motion, config).duration_s
+    carry_s = transfer_of(motion, config, UP, float(np.mean(run.weights))).duration_s
     vacuum = tuple(
         max(0.0, p + config.vacuum_noise_pa * float(n)) if p > 0 else 0.0
         for p, n in zip(vacuum, noise[3:11], strict=True)
@@ -297,7 +307,6 @@ def _execute(
         "moved": moved,
         "fallen": fallen,
         "blocked": run.blocked,
-        "approach_short_m": run.short_m,
         "seals": [asdict(seal) for seal in run.seals],
         "releases": releases,
     }
