@@ -11,7 +11,7 @@ vacuum and friction can carry:
     shear           > mu N      the lip slides on the parcel, and is off once it has slid too far
     |torsion|       > r mu N    the lip turns on the parcel
 
-While the vacuum is still building, a lip slides and settles but does not come off. A cup that lets go stays off.
+While vacuum draws the bellows up, a lip slides and settles but does not come off. A cup that lets go stays off.
 Bending stiffness is chosen so that a full bending moment r V is reached at the bellows' tilt limit. The limits are
 those of Dex-Net 3.0 (Mahler et al. 2018) with the lip's lever r for its material term.
 """
@@ -53,7 +53,7 @@ class GripperConfig(StrictConfig):
     vacuum_time_s: float = Field(0.03, gt=0, le=1, description="time constant of evacuating a cup")
     stability: float = Field(0.8, gt=0, le=1.5, description="largest damping of a hold times the time step")
     slide_limit_m: float = Field(0.010, ge=0, le=0.1, description="a lip that has slid this far is off its seat")
-    seated_fraction: float = Field(0.9, ge=0, lt=1, description="of the vacuum: from here on a lip can come off")
+    settle_share: float = Field(0.1, ge=0, le=1, description="of its bending a lip sheds per step while it is drawn up")
     force_filter_s: float = Field(0.006, ge=0, le=0.1, description="a peak must last about this long to break a seal")
 
 
@@ -259,12 +259,15 @@ class Gripper:
         scale = 0.5 * model.eq_data[[hold.equality for hold in self.holds], 10]
         torque = np.einsum("nij,nj->ni", data.xmat[parcels].reshape(-1, 3, 3), rows[:, 3:]) * scale[:, None]
         loads = np.concatenate([rows[:, :3] @ axes, torque @ axes], axis=1)
+        seated = data.time - self._vacuum_on_s > config.draw_time_s
         gone: set[int] = set()
         for hold, load in zip(self.holds, loads, strict=True):
             hold.wrench += blend * (load - hold.wrench)
             self._slide(hold, load, hold.limit_n * rise)
+            if not seated:
+                self._settle(hold)
             reason = self._over_limit(hold, hold.limit_n * rise)
-            if reason and rise > config.seated_fraction:
+            if reason and seated:
                 gone.add(hold.cup)
                 self.releases.append(self._release(hold, phase, reason))
         for cup in gone:
@@ -311,20 +314,30 @@ class Gripper:
             hold.slid_m += float(np.linalg.norm(step))
         if torsion > friction * self.tool.cup_radius_m:
             share = 1 - friction * self.tool.cup_radius_m / torsion
-            model.eq_data[hold.equality, 6:10] = self._turned(hold, cup, parcel, share)
+            model.eq_data[hold.equality, 6:10] = self._turned(hold, share)
 
-    def _turned(self, hold: Hold, cup: int, parcel: int, share: float) -> Array:
+    def _settle(self, hold: Hold) -> None:
+        """While it is drawn up a lip lays itself against the face, so it starts the lift unbent."""
+        rest, now = self.world.model.eq_data[hold.equality, 6:10], self._relative(hold)
+        blend = rest + self.config.settle_share * (now * np.sign(now @ rest) - rest)
+        self.world.model.eq_data[hold.equality, 6:10] = blend / np.linalg.norm(blend)
+
+    def _relative(self, hold: Hold) -> Array:
+        """Rotation of the parcel in the cup's frame, quaternion."""
+        data, inverse, now = self.world.data, np.empty(4), np.empty(4)
+        mujoco.mju_negQuat(inverse, data.xquat[self._cups[hold.cup]])
+        mujoco.mju_mulQuat(now, inverse, data.xquat[self.world.bodies[hold.parcel]])
+        return now
+
+    def _turned(self, hold: Hold, share: float) -> Array:
         """The weld's relative rotation, moved by ``share`` of the present twist about the cup's axis."""
-        data, rest = self.world.data, self.world.model.eq_data[hold.equality, 6:10].copy()
-        inverse, now, error, turn, out = (np.empty(4) for _ in range(5))
-        mujoco.mju_negQuat(inverse, data.xquat[cup])
-        mujoco.mju_mulQuat(now, inverse, data.xquat[parcel])
+        rest = self.world.model.eq_data[hold.equality, 6:10].copy()
+        inverse, error, turn, out = (np.empty(4) for _ in range(4))
         mujoco.mju_negQuat(inverse, rest)
-        mujoco.mju_mulQuat(error, now, inverse)
+        mujoco.mju_mulQuat(error, self._relative(hold), inverse)
         angle = 2.0 * float(np.arctan2(error[3], error[0]))
-        mujoco.mju_axisAngle2Quat(
-            turn, np.array([0.0, 0.0, 1.0]), share * float(np.arctan2(np.sin(angle), np.cos(angle)))
-        )
+        wrapped = float(np.arctan2(np.sin(angle), np.cos(angle)))
+        mujoco.mju_axisAngle2Quat(turn, np.array([0.0, 0.0, 1.0]), share * wrapped)
         mujoco.mju_mulQuat(out, turn, rest)
         return out
 
