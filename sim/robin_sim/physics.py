@@ -17,6 +17,7 @@ from robin_grasp.tool import WorkspaceConfig
 from robin_perception.config import StrictConfig
 from robin_sim.model import Parcel
 
+WALL_FRICTION = 0.2  # smooth polypropylene against cardboard and film
 GEOM_TYPES = {
     "box": mujoco.mjtGeom.mjGEOM_BOX,
     "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
@@ -158,7 +159,14 @@ def _add_walls(
         ("y1", (x, y + half_y + thick, z), (half_x + thickness, thick, height / 2)),
     ):
         spec.worldbody.add_geom(
-            name=f"{name}_{side}", type=mujoco.mjtGeom.mjGEOM_BOX, pos=pos, size=size, friction=[0.05, 0.001, 0.0001]
+            name=f"{name}_{side}",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            pos=pos,
+            size=size,
+            priority=1,  # the wall's friction holds, not the larger of the two
+            friction=[WALL_FRICTION, 0.001, 0.0001],
+            solref=[0.012, 1.0],
+            solimp=[0.95, 0.99, 0.001, 0.5, 2.0],
         )
 
 
