@@ -15,7 +15,8 @@ CAMERA_HEIGHT_M = 1.2
 
 @dataclass(frozen=True)
 class Box:
-    """A block: centre x, y and yaw on the belt, size x, y, height of its top, slopes of its top along its own x and y."""
+    """A block: centre x, y and yaw on the belt, size x, y, height of its top, slopes of its top along its own x and
+    y."""
 
     x: float
     y: float

@@ -1,4 +1,5 @@
-"""The learned ranker: what is written is what was fitted, monotone, verified on reading, and never fatal when damaged."""
+"""The learned ranker: what is written is what was fitted, monotone, verified on reading, and never fatal when
+damaged."""
 
 from __future__ import annotations
 

@@ -78,8 +78,9 @@ class RankerTrainingConfig(StrictConfig):
 
 @dataclass(frozen=True)
 class Outcomes:
-    """N executed picks. features: float64 [N, F] in the order of FEATURE_NAMES; clean, multi: bool [N]; group: int [N], which
-    pile each is from, so that no pile is on both sides of a fold; geometric: float64 [N], P(clean) of the geometric ranker."""
+    """N executed picks. features: float64 [N, F] in the order of FEATURE_NAMES; clean, multi: bool [N]; group: int
+    [N], which pile each is from, so that no pile is on both sides of a fold; geometric: float64 [N], P(clean) of the
+    geometric ranker."""
 
     features: Floats
     clean: NDArray[np.bool_]
@@ -101,8 +102,8 @@ class RankerReport:
 
 
 def outcomes_from_rows(rows: Iterable[tuple[dict[str, float], str, int]]) -> Outcomes:
-    """From (terms of the executed grasp, result, pile number). Rows that lack a feature are refused: they were made by another
-    version of the planner. Raises RobinError RECORD_INVALID naming the feature."""
+    """From (terms of the executed grasp, result, pile number). Rows that lack a feature are refused: they were made
+    by another version of the planner. Raises RobinError RECORD_INVALID naming the feature."""
     features, results, groups, geometric = [], [], [], []
     for terms, result, group in rows:
         missing = [name for name in FEATURE_NAMES if name not in terms]

@@ -1,5 +1,6 @@
-"""Planners to compare with: mask centroid, flattest point, best single cup. They share the planner's view of the scene, the
-workspace and the detection threshold, and nothing else: no wrench, no neighbours, no order, no collision check.
+"""Planners to compare with: mask centroid, flattest point, best single cup. They share the planner's view of the
+scene, the workspace and the detection threshold, and nothing else: no wrench, no neighbours, no order, no collision
+check.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ class BaselinePlanner(ABC):
 
 
 class CentroidPlanner(BaselinePlanner):
-    """The mask's centroid along the surface normal there, row of cups along the longer side, all eight cups open; the highest
-    parcel first."""
+    """The mask's centroid along the surface normal there, row of cups along the longer side, all eight cups open; the
+    highest parcel first."""
 
     name = "centroid"
 

@@ -18,8 +18,8 @@ OTHER_YAWS_RAD = (0.0, np.pi / 2)
 
 @dataclass(frozen=True)
 class Poses:
-    """N tool poses. parcel [N]: row of Parcels; contact [N]: row of Contacts; position [N, 3] and rotation [N, 3, 3] of the
-    tool frame in base_link."""
+    """N tool poses. parcel [N]: row of Parcels; contact [N]: row of Contacts; position [N, 3] and rotation [N, 3, 3]
+    of the tool frame in base_link."""
 
     parcel: Ints
     contact: Ints
@@ -46,7 +46,8 @@ class Poses:
 
 
 def group_centres(tool: ToolConfig) -> Floats:
-    """Centres of all blocks of neighbouring rows and columns of cups, tool frame, float64 [G, 2] metres, the middle first.
+    """Centres of all blocks of neighbouring rows and columns of cups, tool frame, float64 [G, 2] metres, the middle
+    first.
 
     Putting such a centre on a parcel's middle balances that block; the rest of the tool hangs over to one side.
     """
@@ -64,7 +65,9 @@ def group_centres(tool: ToolConfig) -> Floats:
 
 
 def tool_rotations(axis: Floats, along: Floats, yaw_rad: Floats) -> Floats:
-    """Rotations [N, 3, 3] whose z is ``axis`` (unit, [N, 3]) and whose x is ``along`` laid onto the face, turned by yaw."""
+    """Rotations [N, 3, 3] whose z is ``axis`` (unit, [N, 3]) and whose x is ``along`` laid onto the face, turned by
+    yaw.
+    """
     x = along - np.einsum("nk,nk->n", along, axis)[:, None] * axis
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
     y = np.cross(axis, x)
@@ -96,8 +99,9 @@ def sample_poses(parcels: Parcels, contacts: Contacts, tool: ToolConfig) -> Pose
 
 @dataclass(frozen=True)
 class Footprints:
-    """Where the eight cups of N poses land. u, v [N, 8] working pixels; on_target [N, 8]; edge_m, other_m [N, 8]: distance of
-    the lip's centre from the mask's edge and from the nearest contact with another parcel, metres (0 off target)."""
+    """Where the eight cups of N poses land. u, v [N, 8] working pixels; on_target [N, 8]; edge_m, other_m [N, 8]:
+    distance of the lip's centre from the mask's edge and from the nearest contact with another parcel, metres (0 off
+    target)."""
 
     u: Floats
     v: Floats

@@ -19,8 +19,9 @@ HARD_PUSH_M = 0.020  # an idle cup pushed further than this beyond its bellows h
 
 @dataclass(frozen=True)
 class Clearance:
-    """Over N poses. hits: bool, plate or body or an idle cup's rigid part meets a surface. push_m: how far neighbours press
-    idle cups beyond their bellows. wall, outside, unreachable: bool. headroom_m: free height below the plate."""
+    """Over N poses. hits: bool, plate or body or an idle cup's rigid part meets a surface. push_m: how far neighbours
+    press idle cups beyond their bellows. wall, outside, unreachable: bool. headroom_m: free height below the
+    plate."""
 
     hits: NDArray[np.bool_]
     push_m: Floats
@@ -58,8 +59,8 @@ def _against_surface(
 ) -> tuple[Floats, Floats, Floats]:
     """Share of surface samples inside the sweep of plate and body, push of idle cups, and headroom.
 
-    Surface points are those that the camera sees where lattices in cross-sections of the tool project, from the lips to the
-    top of the body at the start of the approach, taken back into the tool frame.
+    Surface points are those that the camera sees where lattices in cross-sections of the tool project, from the lips
+    to the top of the body at the start of the approach, taken back into the tool frame.
     """
     tool = cell.tool
     top = tool.plate_offset_m + tool.body_height_m + cell.motion.approach_m
@@ -88,7 +89,9 @@ def _against_surface(
 
 
 def _surface_seen(view: View, poses: Poses, lattice: Floats) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Surface points in the tool frame [N, S, 3] that the camera sees behind lattice points [S, 3], and which are valid."""
+    """Surface points in the tool frame [N, S, 3] that the camera sees behind lattice points [S, 3], and which are
+    valid.
+    """
     # Tool to camera in one step: single precision is exact to micrometres at these distances.
     rotation = (view.R.T @ poses.rotation).astype(np.float32)
     offset = ((poses.position - view.t) @ view.R).astype(np.float32)[:, None, :]
@@ -105,7 +108,9 @@ def _surface_seen(view: View, poses: Poses, lattice: Floats) -> tuple[NDArray[np
     return (np.stack([x, y, depth], axis=-1) - offset) @ rotation, seen
 
 
-def _over_plate(points: NDArray[np.float32], seen: NDArray[np.bool_], tool: ToolConfig, margin_m: float) -> NDArray[np.bool_]:
+def _over_plate(
+    points: NDArray[np.float32], seen: NDArray[np.bool_], tool: ToolConfig, margin_m: float
+) -> NDArray[np.bool_]:
     half_x, half_y = tool.plate_half_size_m
     return seen & (np.abs(points[..., 0]) <= half_x + margin_m) & (np.abs(points[..., 1]) <= half_y + margin_m)
 
@@ -121,8 +126,8 @@ def _lattice(tool: ToolConfig, spacing_m: float, z_m: float) -> Floats:
 def hits_wall(poses: Poses, cell: CellConfig, margin_m: float, thorough: bool = True) -> NDArray[np.bool_]:
     """Whether lips, plate or body meet a wall at contact or at the start of the approach: bool [N].
 
-    Every part of the tool's outline that is below the tote's rim must lie between its walls. Not ``thorough``: judged by the
-    plate's corners and the body's upper ones only, to sort out most poses early.
+    Every part of the tool's outline that is below the tote's rim must lie between its walls. Not ``thorough``: judged
+    by the plate's corners and the body's upper ones only, to sort out most poses early.
     """
     tool, workspace = cell.tool, cell.workspace
     if workspace.wall_height_m <= 0:
@@ -137,7 +142,8 @@ def hits_wall(poses: Poses, cell: CellConfig, margin_m: float, thorough: bool = 
 
 
 def _outline(tool: ToolConfig, levels: int, lips: bool) -> Floats:
-    """Points on the tool's outline in its frame [K, 3]: the body's vertical edges, and the outermost points of the lips."""
+    """Points on the tool's outline in its frame [K, 3]: the body's vertical edges, and the outermost points of the
+    lips."""
     half_x, half_y = tool.plate_half_size_m
     heights = -tool.plate_offset_m - np.linspace(0.0, tool.body_height_m, levels)
     points = [(sx * half_x, sy * half_y, z) for sx in (-1, 1) for sy in (-1, 1) for z in heights]

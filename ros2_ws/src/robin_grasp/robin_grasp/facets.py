@@ -1,7 +1,8 @@
 """Boxes seen from an angle show two or three faces: a mask is split into planes so that no tool is laid across an edge.
 
-Planes are found one after another: hypotheses are least-squares planes of small windows, the one that explains most of the
-mask's samples is refined by Tukey-weighted least squares, what it explains is set aside, and the rest is tried again.
+Planes are found one after another: hypotheses are least-squares planes of small windows, the one that explains most
+of the mask's samples is refined by Tukey-weighted least squares, what it explains is set aside, and the rest is tried
+again.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ REFINEMENTS = 3
 
 @dataclass(frozen=True)
 class Facets:
-    """Faces of a scene's parcels, R rows. instance [R]: index into ``Scene.instances``; plane [R, 3]: q = a u + b v + c, 1/m
-    over working pixels; rms_pm [R]: residual, 1/m. The row of a pixel is its value in ``View.labels`` minus one."""
+    """Faces of a scene's parcels, R rows. instance [R]: index into ``Scene.instances``; plane [R, 3]: q = a u + b v +
+    c, 1/m over working pixels; rms_pm [R]: residual, 1/m. The row of a pixel is its value in ``View.labels`` minus
+    one."""
 
     instance: Ints
     plane: Floats
@@ -43,7 +45,8 @@ class _Samples:
 
 
 def split_faces(view: View, scene: Scene, surface: SurfaceConfig, config: FacetConfig) -> tuple[View, Facets]:
-    """The view with ``labels`` numbering faces instead of instances, edges between faces counted as edges, and the faces."""
+    """The view with ``labels`` numbering faces instead of instances, edges between faces counted as edges, and the
+    faces."""
     samples = _sample(view, scene, surface.plane_samples)
     cartons = np.array([instance.class_probabilities[CARTON] for instance in scene.instances])
     planes, rms, accepted = _find_planes(view, samples, cartons >= config.least_carton_probability, surface, config)

@@ -1,7 +1,9 @@
-"""Boosted trees and their calibration as plain arrays: read from one .npz file, evaluated with numpy. No pickle, no sklearn.
+"""Boosted trees and their calibration as plain arrays: read from one .npz file, evaluated with numpy. No pickle, no
+sklearn.
 
-File: arrays ``<model>.feature|threshold|left|right|value|root|bias`` and ``<model>.calibration_x|calibration_y`` for the models
-"clean" and "multi", and ``header``, a JSON string: format, features, sha256 over all other arrays, provenance.
+File: arrays ``<model>.feature|threshold|left|right|value|root|bias`` and ``<model>.calibration_x|calibration_y`` for
+the models "clean" and "multi", and ``header``, a JSON string: format, features, sha256 over all other arrays,
+provenance.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ ARRAYS = ("feature", "threshold", "left", "right", "value", "root", "bias", "cal
 
 @dataclass(frozen=True)
 class Trees:
-    """A boosted ensemble. Nodes of all trees in one table: feature [M] (LEAF for a leaf), threshold [M] (x <= threshold goes
-    left), left, right [M] node numbers, value [M] of leaves; root [T]: first node of each tree; bias: the raw score's start.
-    calibration_x, calibration_y: isotonic map from the raw score's logistic to a probability."""
+    """A boosted ensemble. Nodes of all trees in one table: feature [M] (LEAF for a leaf), threshold [M] (x <=
+    threshold goes left), left, right [M] node numbers, value [M] of leaves; root [T]: first node of each tree; bias:
+    the raw score's start. calibration_x, calibration_y: isotonic map from the raw score's logistic to a probability."""
 
     feature: NDArray[np.int32]
     threshold: Floats

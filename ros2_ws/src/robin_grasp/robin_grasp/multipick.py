@@ -21,8 +21,8 @@ RIDGE_MERGED = 0.4
 
 @dataclass(frozen=True)
 class Merges:
-    """probability [I]: P(the mask holds two parcels). part: int32 [h, w], which part of its mask a pixel belongs to, 0 on the
-    ridge between two parts; all zero where a mask has one part only."""
+    """probability [I]: P(the mask holds two parcels). part: int32 [h, w], which part of its mask a pixel belongs to,
+    0 on the ridge between two parts; all zero where a mask has one part only."""
 
     probability: Floats
     part: NDArray[np.int32]
@@ -91,8 +91,9 @@ def _step_m(view: View, box: tuple[slice, slice], pieces: NDArray[np.int32], pla
 
 @dataclass(frozen=True)
 class Risks:
-    """Of N poses' cups, [N, 8]. touch: P(the lip touches a neighbour). vetoed: too near a neighbour, or on another part of a
-    mask that may be two parcels. split: cups vetoed for the latter. boundary: interior boundary probability under the lip."""
+    """Of N poses' cups, [N, 8]. touch: P(the lip touches a neighbour). vetoed: too near a neighbour, or on another
+    part of a mask that may be two parcels. split: cups vetoed for the latter. boundary: interior boundary probability
+    under the lip."""
 
     touch: Floats
     vetoed: NDArray[np.bool_]

@@ -1,4 +1,5 @@
-"""Who rests on whom: a directed graph from height steps across shared boundaries. Parcels with nothing on them come first."""
+"""Who rests on whom: a directed graph from height steps across shared boundaries. Parcels with nothing on them come
+first."""
 
 from __future__ import annotations
 
@@ -12,15 +13,16 @@ from robin_grasp.surface import Floats, Ints, View
 from robin_perception.scene import Scene
 
 STEP = 2
+WHOLE = 0.99  # P(free) of a parcel that is seen as a whole
 MOST_STEP_M = 0.5  # deeper steps are all alike: a hole or the belt's edge
 
 
 @dataclass(frozen=True)
 class Order:
-    """Over the I instances of a scene. above: bool [I, I], above[i, j] when i is higher than j where they touch. cover [I]: length of boundary
-    with higher neighbours over the mask's outline. free [I]: P(nothing rests on it). height_rank [I]: share of touching
-    neighbours that are lower (1: the highest around). support_m [I]: how far the surface of what it seems to rest on lies
-    below its own, inf where it seems to rest on no other parcel."""
+    """Over the I instances of a scene. above: bool [I, I], above[i, j] when i is higher than j where they touch.
+    cover [I]: length of boundary with higher neighbours over the mask's outline. free [I]: P(nothing rests on it).
+    height_rank [I]: share of touching neighbours that are lower (1: the highest around). support_m [I]: how far the
+    surface of what it seems to rest on lies below its own, inf where it seems to rest on no other parcel."""
 
     above: np.ndarray
     cover: Floats
@@ -71,7 +73,8 @@ def pick_order(view: View, scene: Scene, config: OrderConfig) -> Order:
     length, rise = length[:count, :count], rise[:count, :count]
     pixels = length + length.T
     step_m = (rise - rise.T) / np.maximum(pixels, 1)
-    # `reach` pixels of each row or column that crosses the boundary are counted, so length in pixels is the count / reach.
+    # `reach` pixels of each row or column that crosses the boundary are counted, so length in pixels is the count /
+    # reach.
     shared_m = pixels / reach * metres
     sigma = view.noise_pm * _depth_squared(view, count) / np.sqrt(np.maximum(shared_m / config.reach_m, 1.0))[0:count]
     threshold = np.maximum(config.sigmas * sigma, config.step_m)
@@ -102,10 +105,8 @@ def _depth_squared(view: View, count: int) -> Floats:
 
 
 def _free(visible: Floats, cover: Floats, config: OrderConfig) -> Floats:
-    """P(nothing rests on it): high for what is seen as a whole, whatever stands beside it; otherwise falls with the hidden
-    part when a higher neighbour hides it, and less when nothing higher was found."""
+    """P(nothing rests on it): high for what is seen as a whole, whatever stands beside it; else it falls with the
+    hidden part, and with the length of the boundary to higher neighbours, which may be what hides it."""
     hidden = np.maximum(config.free_visible_fraction - visible, 0.0)
-    covered = expit(config.cover_logit - config.cover_slope * hidden)
-    uncovered = expit(config.cover_logit + 1.5 - 0.5 * config.cover_slope * hidden)
-    partly = np.where(cover > 0.02, covered, uncovered)
-    return np.asarray(np.where(visible >= config.free_visible_fraction, 0.99, partly))
+    logit = config.cover_logit - config.cover_slope * hidden - config.cover_length_logit * np.minimum(cover, 0.4)
+    return np.asarray(np.where(hidden > 0, expit(logit), WHOLE))

@@ -1,4 +1,5 @@
-"""What the planner takes from each mask: place, axes, robust plane, size, mass, and the points where a tool may touch it."""
+"""What the planner takes from each mask: place, axes, robust plane, size, mass, and the points where a tool may touch
+it."""
 
 from __future__ import annotations
 
@@ -22,11 +23,11 @@ AXIS_PROBE_PX = 8.0
 class Parcels:
     """Arrays over the I faces that a scene's parcels show (most show one), all points and directions in base_link.
 
-    index [I]: the parcel's place in ``Scene.instances``. face [I]: value in the faces' label image. ids [I]: Instance.id.
-    area_px, depth_share: of the thinned mask. centre [I, 3]: the mask's
-    centroid on the robust plane. axis [I, 3]: unit normal into the parcel. long_axis [I, 3]: unit, along the longer side.
-    sides_m [I, 2]: longer, shorter. plane_rms_m [I]. top_m [I]: height of the centre above the belt. classes [I, 5].
-    area_m2 [I]: of the whole face, hidden part included. thickness_m, mass_kg [I]: expected.
+    index [I]: the parcel's place in ``Scene.instances``. face [I]: value in the faces' label image. ids [I]:
+    Instance.id. area_px, depth_share: of the thinned mask. centre [I, 3]: the mask's centroid on the robust plane.
+    axis [I, 3]: unit normal into the parcel. long_axis [I, 3]: unit, along the longer side. sides_m [I, 2]: longer,
+    shorter. plane_rms_m [I]. top_m [I]: height of the centre above the belt. classes [I, 5]. area_m2 [I]: of the
+    whole face, hidden part included. thickness_m, mass_kg [I]: expected.
     """
 
     index: Ints
@@ -57,8 +58,9 @@ class Parcels:
 
 @dataclass(frozen=True)
 class Contacts:
-    """Points where a tool's cup group may be centred: parcel [C] row of Parcels, point [C, 3] on the surface, axis [C, 3] unit
-    normal into it, main [C] true for the mask's centroid and its innermost point, rms_m [C] residual of the plane used."""
+    """Points where a tool's cup group may be centred: parcel [C] row of Parcels, point [C, 3] on the surface, axis
+    [C, 3] unit normal into it, main [C] true for the mask's centroid and its innermost point, rms_m [C] residual of
+    the plane used."""
 
     parcel: Ints
     point: Floats
@@ -102,8 +104,8 @@ def observe(
 def _no_parcels() -> Parcels:
     ints, floats, threes = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 3))
     return Parcels(
-        ints, ints, ints, ints, floats, threes, threes, threes, threes, np.zeros((0, 2)), floats, floats, np.zeros((0, 5)), floats,
-        floats, floats, floats, floats, floats, floats,
+        ints, ints, ints, ints, floats, threes, threes, threes, threes, np.zeros((0, 2)), floats, floats, np.zeros((0,
+        5)), floats, floats, floats, floats, floats, floats, floats,
     )  # fmt: skip
 
 
@@ -225,8 +227,8 @@ def _parcels(
 def on_supports(parcels: Parcels, support_m: Floats, config: WrenchConfig) -> Parcels:
     """Parcels with thickness and mass corrected for what they may rest on: a box on a box is no tower down to the belt.
 
-    support_m [I]: height of a parcel's top over the surface below it, inf for the belt. Whether it rests there or stands
-    beside it is not seen, so the height that counts lies between both, weighted by ``support_weight``.
+    support_m [I]: height of a parcel's top over the surface below it, inf for the belt. Whether it rests there or
+    stands beside it is not seen, so the height that counts lies between both, weighted by ``support_weight``.
     """
     lower = np.minimum(parcels.top_m, support_m)
     height = parcels.top_m + config.support_weight * (lower - parcels.top_m)
@@ -245,13 +247,26 @@ def _rays(view: View, pixels: Floats) -> Floats:
 def _thickness_and_mass(
     area: Floats, sides: Floats, top: Floats, classes: Floats, config: WrenchConfig
 ) -> tuple[Floats, Floats]:
-    """Expected over the classes. A carton is as thick as it stands above the belt, but no thicker than its longer side."""
+    """Expected over the classes. A carton is as thick as it stands above the belt, but no thicker than its longer
+    side."""
     thick = np.tile(np.array(config.thickness_m), (len(area), 1))
     thick[:, CARTON] = np.clip(np.minimum(top, 0.8 * sides[:, 0]), 0.03, config.thickness_m[CARTON])
     thick[:, TUBE] = np.clip(sides[:, 1], 0.03, config.thickness_m[TUBE])
     mass = area[:, None] * thick * np.array(config.density_kgpm3)
     expected = np.clip((mass * classes).sum(axis=1), config.least_mass_kg, config.most_mass_kg)
     return (thick * classes).sum(axis=1), expected
+
+
+def levelled(axis: Floats, sigma_rad: Floats) -> Floats:
+    """Normals [N, 3] drawn towards straight down: a tilt t becomes t (1 - (sigma / t)^2), or 0 below sigma.
+
+    The positive-part James-Stein estimate: nearly level faces become level, clear tilts stay as they were measured.
+    """
+    sideways = np.hypot(axis[:, 0], axis[:, 1])
+    tilt = np.arctan2(sideways, -axis[:, 2])
+    kept = np.maximum(1.0 - (sigma_rad / np.maximum(tilt, 1e-9)) ** 2, 0.0) * tilt
+    scale = np.sin(kept) / np.maximum(sideways, 1e-12)
+    return np.stack([axis[:, 0] * scale, axis[:, 1] * scale, -np.cos(kept)], axis=1)
 
 
 def _contacts(view: View, parcels: Parcels, outlines: list[_Outline], config: SurfaceConfig) -> Contacts:
@@ -274,6 +289,9 @@ def _contacts(view: View, parcels: Parcels, outlines: list[_Outline], config: Su
     agree = (ray_step < config.same_plane_offset_m) & (angle < config.same_plane_angle_rad + 2.0 * slope_noise)
     agree |= local.share <= 0.2
     q = np.where(agree, whole_q, local_q)
+    whole_half_m = np.maximum(0.5 * np.sqrt(parcels.sides_m.prod(axis=1))[parcel], 1e-3)
+    whole_noise = config.slope_noise * view.noise_pm / whole_q**2 / whole_half_m
     axis = np.where(agree[:, None], parcels.axis[parcel], local_axis)
+    axis = levelled(axis, config.level_prior * np.where(agree, whole_noise, slope_noise))
     rms = np.where(agree, parcels.plane_rms_m[parcel], local.rms / local_q**2)
     return Contacts(parcel, view.points(u, v, q), axis, main, rms)

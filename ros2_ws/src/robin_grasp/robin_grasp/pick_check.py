@@ -33,8 +33,9 @@ class PickCheckConfig(StrictConfig):
 
 @dataclass(frozen=True)
 class PickJudgement:
-    """result: the likeliest; probability of it, a rough degree of belief in 0..1, not calibrated. reasons: short texts. target_
-    gone, neighbours_gone: share of the target's mask that sank, and ids of other masks that sank as a whole."""
+    """result: the likeliest; probability of it, a rough degree of belief in 0..1, not calibrated. reasons: short
+    texts. target_ gone, neighbours_gone: share of the target's mask that sank, and ids of other masks that sank as a
+    whole."""
 
     result: PickResult
     probability: float
@@ -44,7 +45,8 @@ class PickJudgement:
 
 
 def sunk(before: Frame, after: Frame, config: PickCheckConfig) -> NDArray[np.float32]:
-    """float32 [H, W]: 1 where the surface sank beyond noise, 0 where it did not, NaN where either frame has no depth."""
+    """float32 [H, W]: 1 where the surface sank beyond noise, 0 where it did not, NaN where either frame has no
+    depth."""
     z0, z1 = before.depth, after.depth
     limit = config.change_m + config.noise_share_pm * np.maximum(z0, z1) ** 2
     result = (z1 - z0 > limit).astype(np.float32)
@@ -61,8 +63,8 @@ def judge_pick(
     cell: CellConfig,
     config: PickCheckConfig | None = None,
 ) -> PickJudgement:
-    """Judge one pick. Uses ``outcome.vacuum_pa`` and ``lifted_weight_n`` only, never its result or truth. ``after`` is None when
-    no frame could be taken: then the sensors of the tool decide alone."""
+    """Judge one pick. Uses ``outcome.vacuum_pa`` and ``lifted_weight_n`` only, never its result or truth. ``after``
+    is None when no frame could be taken: then the sensors of the tool decide alone."""
     config = config or PickCheckConfig()
     held = [
         c for c in mask_to_cups(grasp.cups) if outcome.vacuum_pa[c] > config.held_pressure_share * cell.tool.vacuum_pa

@@ -1,4 +1,5 @@
-"""Collects rejected candidates so that a plan stays small: a few per parcel, each reason first once, the best of each."""
+"""Collects rejected candidates so that a plan stays small: a few per parcel, each reason first once, the best of
+each."""
 
 from __future__ import annotations
 
@@ -82,7 +83,8 @@ class Rejects:
         return tuple(rejected for kept in self._kept.values() for rejected in kept)
 
     def instance_reasons(self) -> list[Reject]:
-        """Why each parcel was not picked: the reason it met last, as that is the hurdle its best candidate failed at."""
+        """Why each parcel was not picked: the reason it met last, as that is the hurdle its best candidate failed
+        at."""
         return [kept[-1].reason for kept in self._kept.values() if kept]
 
 

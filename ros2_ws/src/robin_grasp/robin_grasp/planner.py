@@ -31,7 +31,8 @@ from robin_perception.scene import Scene
 class SuctionPlanner:
     """Implements ``robin_grasp.plan.Planner``. Not thread-safe only in ``explore`` mode, which draws from ``rng``.
 
-    flags: what the planner has to say of itself, e.g. "ranker_missing". ranker: None for the geometric one. With a learned ranker the geometric odds still choose each pose's subset.
+    flags: what the planner has to say of itself, e.g. "ranker_missing". ranker: None for the geometric one. With a
+    learned ranker the geometric odds still choose each pose's subset.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class SuctionPlanner:
         self._table = subset_table(cell.tool, self.config.wrench)
 
     def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan:
-        """Ranked grasps for ``scene``. Always a Plan: code OK, NO_INSTANCE or NO_GRASP with the reasons in its message."""
+        """Ranked grasps for ``scene``. Always a Plan: code OK, NO_INSTANCE or NO_GRASP with the reasons in its
+        message."""
         clock = _Clock()
         if not scene.instances:
             return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name, clock.timings_ms)

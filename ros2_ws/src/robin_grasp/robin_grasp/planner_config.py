@@ -1,4 +1,5 @@
-"""Every constant of the planner, as configuration with units. Per-class tuples follow ``robin_perception.scene.CLASSES``."""
+"""Every constant of the planner, as configuration with units. Per-class tuples follow
+``robin_perception.scene.CLASSES``."""
 
 from __future__ import annotations
 
@@ -22,6 +23,12 @@ class SurfaceConfig(StrictConfig):
     wide_window_m: float = Field(0.032, gt=0.005, le=0.1, description="half side of the window for a cup's local slope")
     contact_window_m: float = Field(
         0.050, gt=0.005, le=0.2, description="half side of the window for a contact's plane"
+    )
+    level_prior: float = Field(
+        1.5,
+        ge=0,
+        le=10,
+        description="parcels lie level unless seen otherwise: tilts are shrunk by this many of their sigmas",
     )
     plane_samples: int = Field(256, ge=32, le=4096, description="pixels per parcel for its robust plane")
     same_plane_offset_m: float = Field(0.005, gt=0, le=0.05)
@@ -57,8 +64,9 @@ class SealConfig(StrictConfig):
     """P(seal) of a cup is logistic: base logit of the class minus penalties, each a slope times an excess.
 
     edge: how far the lip's outside comes within ``edge_margin_m`` of the mask's edge. rms: surface roughness beyond the
-    depth noise under the lip. tilt: local slope against the tool beyond ``tilt_free`` of the bellows' range. gap: height of
-    the surface against the lip plane beyond ``gap_free_m``. holes: share of missing depth beyond ``holes_free``.
+    depth noise under the lip. tilt: local slope against the tool beyond ``tilt_free`` of the bellows' range. gap:
+    height of the surface against the lip plane beyond ``gap_free_m``. holes: share of missing depth beyond
+    ``holes_free``.
     """
 
     base_logit: PerClass = (4.5, 4.5, 4.0, 3.5, 3.0)
@@ -72,6 +80,7 @@ class SealConfig(StrictConfig):
     tilt_logit_per_rad: float = Field(22.0, ge=0)
     gap_free_m: float = Field(0.003, ge=0, le=0.05)
     gap_logit_per_m: float = Field(900.0, ge=0)
+    most_holes: float = Field(0.6, ge=0, le=1, description="more missing depth than this: nothing is known there")
     holes_free: float = Field(0.25, ge=0, le=1)
     holes_logit: float = Field(5.0, ge=0)
     least_probability: float = Field(0.35, ge=0, le=1, description="below: the cup stays closed")
@@ -80,10 +89,10 @@ class SealConfig(StrictConfig):
 class WrenchConfig(StrictConfig):
     """Load cases and limits (``robin_grasp.wrench``), with V = dp * A per cup.
 
-    peel_moment_share: of the moment r (V - t) at which a rigid lip lifts at its edge. vacuum_share: expected pressure difference over the
-    pump's, per class (porous card leaks). density_kgpm3 and thickness_m: for the mass of what is seen; a carton's thickness
-    is its height above what lies below, at most ``thickness_m``. transfer_axis_xy: direction in base_link along which the arm
-    speeds up and brakes with a parcel, towards the place station or back.
+    peel_moment_share: of the moment r (V - t) at which a rigid lip lifts at its edge. vacuum_share: expected pressure
+    difference over the pump's, per class (porous card leaks). density_kgpm3 and thickness_m: for the mass of what is
+    seen; a carton's thickness is its height above what lies below, at most ``thickness_m``. transfer_axis_xy:
+    direction in base_link along which the arm speeds up and brakes with a parcel, towards the place station or back.
     """
 
     enabled: bool = True
@@ -127,9 +136,10 @@ class OrderConfig(StrictConfig):
     sigmas: float = Field(3.0, ge=0, le=10)
     reach_m: float = Field(0.012, gt=0, le=0.1, description="pixels this far on either side of a boundary are compared")
     least_boundary_m: float = Field(0.02, ge=0, le=0.5)
-    free_visible_fraction: float = Field(0.988, gt=0, le=1, description="seen as a whole: nothing can lie on it")
+    free_visible_fraction: float = Field(0.992, gt=0, le=1, description="seen as a whole: nothing can lie on it")
     ban_visible_fraction: float = Field(0.45, ge=0, le=1, description="covered and seen less than this: not picked")
-    cover_logit: float = Field(2.2, description="logit of P(free) of a parcel just below free_visible_fraction")
+    cover_logit: float = Field(3.2, description="logit of P(free) of a parcel just below free_visible_fraction")
+    cover_length_logit: float = Field(4.0, ge=0, description="logits lost per unit of cover (share of the outline)")
     cover_slope: float = Field(13.0, ge=0, description="logits lost per unit of hidden fraction")
 
 
@@ -149,6 +159,7 @@ class RankConfig(StrictConfig):
     """utility = P(clean) - multi_cost * P(multi) - fail_cost * P(nothing delivered), all for one try."""
 
     multi_cost: float = Field(2.0, ge=0, le=20)
+    cup_cost: float = Field(0.001, ge=0, le=1, description="per open cup: air, and a rougher pull on a light parcel")
     fail_cost: float = Field(0.5, ge=0, le=20)
     least_detection: float = Field(0.25, ge=0, le=1)
     least_depth_share: float = Field(0.35, ge=0, le=1)

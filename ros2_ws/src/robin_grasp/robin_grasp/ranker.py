@@ -98,8 +98,8 @@ class GeometricRanker:
 
 
 def utility(odds: Odds, config: RankConfig) -> Floats:
-    """P(clean) - c1 P(multi) - c2 P(nothing delivered). All tries take about the same time, so it also orders utility per
-    second."""
+    """P(clean) - c1 P(multi) - c2 P(nothing delivered). All tries take about the same time, so it also orders utility
+    per second."""
     nothing = np.clip(1.0 - odds.clean - odds.multi, 0.0, 1.0)
     return np.asarray(odds.clean - config.multi_cost * odds.multi - config.fail_cost * nothing)
 

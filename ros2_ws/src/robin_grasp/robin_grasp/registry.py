@@ -45,8 +45,8 @@ def make_planner(
 ) -> Planner:
     """Build a planner. ranker_path: the learned ranker's file (None: the one that is shipped). rng: for exploring only.
 
-    Raises RobinError OPTION_INVALID for an unknown name. A missing or damaged ranker file is not fatal: the planner ranks
-    geometrically and says so in its ``flags``.
+    Raises RobinError OPTION_INVALID for an unknown name. A missing or damaged ranker file is not fatal: the planner
+    ranks geometrically and says so in its ``flags``.
     """
     if name not in _FACTORIES:
         raise RobinError(Code.OPTION_INVALID, f"unknown planner '{name}'; known: {', '.join(_FACTORIES)}")

@@ -18,9 +18,9 @@ SQUARE_OF_DISC = 0.886  # half side of the square with a disc's area, per radius
 
 @dataclass(frozen=True)
 class Seals:
-    """Of N poses' eight cups, each [N, 8]. probability: P(seal), 0 off the target. gap_m: height of the surface above the lip
-    plane (towards the tool). tilt_rad: local slope against the tool. excess_rms_m: roughness beyond the depth noise.
-    holes: share of missing depth under the lip."""
+    """Of N poses' eight cups, each [N, 8]. probability: P(seal), 0 off the target. gap_m: height of the surface above
+    the lip plane (towards the tool). tilt_rad: local slope against the tool. excess_rms_m: roughness beyond the depth
+    noise. holes: share of missing depth under the lip."""
 
     probability: Floats
     gap_m: Floats
@@ -51,8 +51,8 @@ class _Lips:
 def seat(
     view: View, poses: Poses, parcels: Parcels, landed: Footprints, tool: ToolConfig, config: PlannerConfig
 ) -> tuple[Poses, Seals]:
-    """Move each tool along its axis until its lips meet the surface (the median over its cups on the target), and judge the
-    seal of each cup there."""
+    """Move each tool along its axis until its lips meet the surface (the median over its cups on the target), and
+    judge the seal of each cup there."""
     lips = _fit_lips(view, landed, tool, config)
     row, cup = lips.where
     above = np.full(landed.u.shape, np.nan)
@@ -83,7 +83,7 @@ def _fit_lips(view: View, landed: Footprints, tool: ToolConfig, config: PlannerC
     wide_half = np.minimum(0.7 * edge_px, config.surface.wide_window_m * px_per_m)
     wide_half = np.maximum(wide_half, SQUARE_OF_DISC * tool.cup_radius_m * px_per_m)
     wide = view.fit(u, v, wide_half)
-    seen = (small.share > 0.1) & (small.q > 0.05) & (wide.q > 0.05)
+    seen = (small.share >= 1.0 - config.seal.most_holes) & (small.q > 0.05) & (wide.q > 0.05)
     row, cup, wide_half, px_per_m = row[seen], cup[seen], wide_half[seen], px_per_m[seen]
     q = small.q[seen]
     noise_m = view.noise_pm / q**2

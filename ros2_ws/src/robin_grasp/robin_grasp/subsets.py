@@ -19,9 +19,9 @@ from robin_grasp.wrench import MEMBERS, SubsetTable, hold_probability, load_case
 
 @dataclass(frozen=True)
 class Chosen:
-    """Of M poses, each [M]. cups: 8-bit mask, 0 when no cup is eligible. margin: limit over load times safety factor at the
-    expected mass. hold: P(it stays on), over random seals and mass. single: P(the cups touch no other parcel). strong: the
-    margin suffices; where it does not, the other fields are those of the strongest subset."""
+    """Of M poses, each [M]. cups: 8-bit mask, 0 when no cup is eligible. margin: limit over load times safety factor
+    at the expected mass. hold: P(it stays on), over random seals and mass. single: P(the cups touch no other parcel).
+    strong: the margin suffices; where it does not, the other fields are those of the strongest subset."""
 
     cups: Ints
     margin: Floats
@@ -65,6 +65,7 @@ def choose_subsets(
     value = (
         clean - config.rank.multi_cost * hold * (1.0 - single * free[:, None]) - config.rank.fail_cost * (1.0 - hold)
     )
+    value -= config.rank.cup_cost * MEMBERS.sum(axis=1)
     enough: NDArray[np.bool_] = np.asarray(allowed & (margin >= wrench.least_margin))
     strong = np.asarray(enough.any(axis=1))
     usable = np.where(strong[:, None], enough, allowed)

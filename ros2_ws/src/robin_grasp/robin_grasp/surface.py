@@ -1,8 +1,8 @@
 """The depth image as surfaces: thinned view, distances to mask edges, and least-squares planes in windows of any size.
 
-A plane n·P = d is affine in inverse depth over the pixel grid, 1/Z = a u + b v + c, and the noise of stereo depth is uniform
-in inverse depth. So planes are fitted there: exact for any tilt, correctly weighted, and a window's fit needs ten sums only,
-which integral images give at any place and size.
+A plane n·P = d is affine in inverse depth over the pixel grid, 1/Z = a u + b v + c, and the noise of stereo depth is
+uniform in inverse depth. So planes are fitted there: exact for any tilt, correctly weighted, and a window's fit needs
+ten sums only, which integral images give at any place and size.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ FIT_STEP = 2  # planes are fitted on every second pixel: the noise is wider than
 
 @dataclass(frozen=True)
 class Planes:
-    """Fitted planes. a, b: slope of inverse depth per pixel (1/m/px); q: inverse depth at the window's centre pixel (1/m);
-    u, v: that pixel; rms: residual, 1/m; share: valid pixels over the window's pixels. All arrays of one shape."""
+    """Fitted planes. a, b: slope of inverse depth per pixel (1/m/px); q: inverse depth at the window's centre pixel
+    (1/m); u, v: that pixel; rms: residual, 1/m; share: valid pixels over the window's pixels. All arrays of one
+    shape."""
 
     u: Floats
     v: Floats
@@ -43,9 +44,10 @@ class View:
     """A frame and its label image, thinned to the working width and cut to where parcels are.
 
     stride, left, top: working pixel (u, v) is frame pixel ((u + left) stride, (v + top) stride).
-    inverse_depth: float32 [h, w] 1/m, 0 invalid. labels: int32 [h, w]. height: float32 [h, w] metres above the belt, 0 where
-    invalid. edge_px: float32 [h, w] distance to the nearest change of label. other_px: distance to the nearest place where
-    two parcels touch. boundary: float32 [h, w]. noise_pm: 1-sigma of inverse depth under a lip, 1/m.
+    inverse_depth: float32 [h, w] 1/m, 0 invalid. labels: int32 [h, w]. height: float32 [h, w] metres above the belt,
+    0 where invalid. edge_px: float32 [h, w] distance to the nearest change of label. other_px: distance to the
+    nearest place where two parcels touch. boundary: float32 [h, w]. noise_pm: 1-sigma of inverse depth under a lip,
+    1/m.
     """
 
     stride: int
@@ -202,7 +204,8 @@ def _moment_integrals(q: NDArray[np.float32]) -> Floats:
 
 
 def fit_windows(sums: Floats, u: Floats, v: Floats, half_px: Floats) -> Planes:
-    """Least-squares planes in inverse depth. See ``Planes``. Fewer than 6 valid pixels give share 0 and a zero plane."""
+    """Least-squares planes in inverse depth. See ``Planes``. Fewer than 6 valid pixels give share 0 and a zero
+    plane."""
     h, w, channels = sums.shape[0] - 1, sums.shape[1] - 1, sums.shape[2]
     x, y = np.rint(u).astype(np.int64), np.rint(v).astype(np.int64)
     half = np.maximum(np.rint(half_px).astype(np.int64), 1)

@@ -38,7 +38,8 @@ def candidate_terms(
     chosen: Chosen,
     failed_near: Floats,
 ) -> dict[str, Floats]:
-    """Every term of M candidates, name -> float64 [M]. Names: ``robin_grasp.ranker.FEATURES``, and single_probability."""
+    """Every term of M candidates, name -> float64 [M]. Names: ``robin_grasp.ranker.FEATURES``, and
+    single_probability."""
     tool = cell.tool
     open_cups = MEMBERS[chosen.cups]
     count = open_cups.sum(axis=1)
@@ -97,7 +98,8 @@ def candidate_terms(
 
 
 def carry_room(parcels: Parcels, lift_m: float) -> Floats:
-    """How far a lifted parcel's underside passes above the highest other parcel, metres [I], at most MOST_CARRY_ROOM_M."""
+    """How far a lifted parcel's underside passes above the highest other parcel, metres [I], at most
+    MOST_CARRY_ROOM_M."""
     if parcels.count == 0:
         return np.zeros(0)
     top = np.sort(parcels.top_m)

@@ -1,8 +1,10 @@
-"""Which of the 255 cup subsets can hold a parcel: least-energy split of a load over the cups against Dex-Net 3.0's limits.
+"""Which of the 255 cup subsets can hold a parcel: least-energy split of a load over the cups against Dex-Net 3.0's
+limits.
 
-Tool frame, +z into the parcel. A load w = (F, M) acts on the parcel at the tool's origin. Each active cup i at c_i gives a
-force f_i and a moment m_i; balance is w = sum (f_i, c_i x f_i + m_i) for the force the parcel puts on the tool. The split that
-minimises sum (f / V)^2 + (m / (V r))^2 is linear, T = A+ w, and A+ depends on the tool and the subset only.
+Tool frame, +z into the parcel. A load w = (F, M) acts on the parcel at the tool's origin. Each active cup i at c_i
+gives a force f_i and a moment m_i; balance is w = sum (f_i, c_i x f_i + m_i) for the force the parcel puts on the
+tool. The split that minimises sum (f / V)^2 + (m / (V r))^2 is linear, T = A+ w, and A+ depends on the tool and the
+subset only.
 
 Limits per cup with pull t = f_z, holding force V, radius r, friction mu (after Dex-Net 3.0, arXiv 1709.06670, with its
 inscribed boxes of sqrt(3) and sqrt(2) as the cones they stand for, and the lip lifting at its edge in place of its
@@ -33,8 +35,8 @@ MEMBERS: NDArray[np.bool_] = (np.arange(SUBSETS)[:, None] >> np.arange(CUP_COUNT
 
 @dataclass(frozen=True)
 class SubsetTable:
-    """A+ of every subset, stacked. split: float32 [6, R, 6], component (fx fy fz mx my mz) of the R (subset, cup) pairs per
-    unit of each load component; subset [R], starts [255]: first row of subset s at starts[s - 1]."""
+    """A+ of every subset, stacked. split: float32 [6, R, 6], component (fx fy fz mx my mz) of the R (subset, cup)
+    pairs per unit of each load component; subset [R], starts [255]: first row of subset s at starts[s - 1]."""
 
     split: NDArray[np.float32]
     starts: Ints
@@ -43,8 +45,8 @@ class SubsetTable:
     peel_share: float
 
     def utilisation(self, loads: Floats) -> Floats:
-        """Loads [N, L, 6] in units of one cup's V (N/V and Nm/V) -> [N, 256], the worst of the L load cases; row 0 (no cup)
-        is UNHOLDABLE. limit / load is its inverse."""
+        """Loads [N, L, 6] in units of one cup's V (N/V and Nm/V) -> [N, 256], the worst of the L load cases; row 0
+        (no cup) is UNHOLDABLE. limit / load is its inverse."""
         n, cases, _ = loads.shape
         flat = loads.reshape(n * cases, 6).astype(np.float32)
         fx, fy, t, mx, my, mz = (flat @ self.split[k].T for k in range(6))
@@ -90,9 +92,9 @@ def load_cases(
 ) -> Floats:
     """Loads per kilogram on the tool's origin, float64 [N, 4, 6] (case, component), N/kg and Nm/kg, tool frame.
 
-    rotation [N, 3, 3], position [N, 3]: tool poses; com [N, 3]: expected centre of mass, base_link; com_sigma_m [N]. Cases:
-    lift with the COM in its place, and one sigma further from the tool's axis; speeding up and braking along the transfer
-    axis, each with the COM one sigma off in the direction that makes it worse.
+    rotation [N, 3, 3], position [N, 3]: tool poses; com [N, 3]: expected centre of mass, base_link; com_sigma_m [N].
+    Cases: lift with the COM in its place, and one sigma further from the tool's axis; speeding up and braking along
+    the transfer axis, each with the COM one sigma off in the direction that makes it worse.
     """
     n = len(position)
     lever = com - position
