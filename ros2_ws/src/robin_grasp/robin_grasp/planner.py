@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robin_grasp.candidates import Footprints, Poses, best_rows, land, promise, sample_poses, shortlist
 from robin_grasp.clearance import Clearance, check_clearance, hits_wall
@@ -174,9 +175,9 @@ class _Candidates:
         """Seals and risks of every cup; poses without an eligible cup are dropped."""
         poses, seals = seat(self._view, poses, self._parcels, landed, self._tool, self._config)
         risks = cup_risks(self._view, poses, self._parcels, landed, merges, self._tool, self._config.multi)
-        seals_any = (seals.probability >= self._config.seal.least_probability).any(axis=1)
-        good = eligible_cups(seals, risks, self._config).any(axis=1)
-        split = seals_any & ~good & risks.split.any(axis=1)
+        seals_any = np.asarray((seals.probability >= self._config.seal.least_probability).any(axis=1))
+        good = np.asarray(eligible_cups(seals, risks, self._config).any(axis=1))
+        split = np.asarray(seals_any & ~good & risks.split.any(axis=1))
         best = {
             "seal_max": seals.probability.max(axis=1, initial=0.0),
             "touch_max": risks.touch.max(axis=1, initial=0.0),
@@ -239,13 +240,14 @@ class _Candidates:
         hopeless = np.asarray((odds.clean < rank.least_clean) & ~weak & ~again)
         covered = hopeless & (terms["free_probability"] <= np.minimum(chosen.hold, chosen.single))
         T = poses.matrices()
-        for bad, reason in (
+        ruled_out: tuple[tuple[NDArray[np.bool_], Reject], ...] = (
             (weak, Reject.WRENCH_TOO_LARGE),
             (again, Reject.FAILED_BEFORE),
             (covered, Reject.COVERED_BY_OTHER),
             (hopeless & ~covered & (chosen.single < chosen.hold), Reject.MULTI_PICK_RISK),
             (hopeless & ~covered & (chosen.single >= chosen.hold), Reject.WRENCH_TOO_LARGE),
-        ):
+        )
+        for bad, reason in ruled_out:
             self._rejects.poses(poses, bad, reason, terms, chosen.cups)
         rows = np.flatnonzero(~weak & ~again & ~hopeless)
         kept = rows[

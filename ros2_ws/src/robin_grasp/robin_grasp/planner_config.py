@@ -55,7 +55,7 @@ class SamplingConfig(StrictConfig):
     poses_per_contact: int = Field(8, ge=1, le=200)
     poses_per_instance: int = Field(16, ge=1, le=400, description="poses whose seals and clearance are computed")
     full_poses_per_instance: int = Field(4, ge=1, le=64, description="poses for which all 255 subsets are weighed")
-    max_tilt_rad: float = Field(0.60, gt=0, le=1.4, description="tool axis against straight down")
+    max_tilt_rad: float = Field(0.80, gt=0, le=1.4, description="tool axis against straight down")
     grasps_per_instance: int = Field(2, ge=1, le=10)
     rejects_per_instance: int = Field(4, ge=1, le=50)
 
@@ -98,7 +98,7 @@ class WrenchConfig(StrictConfig):
     enabled: bool = True
     peel_moment_share: float = Field(0.8, gt=0, le=1)
     vacuum_share: PerClass = (0.58, 0.75, 0.64, 0.66, 0.60)
-    density_kgpm3: PerClass = (130.0, 380.0, 145.0, 105.0, 135.0)
+    density_kgpm3: PerClass = (130.0, 380.0, 150.0, 150.0, 135.0)
     thickness_m: PerClass = (0.40, 0.007, 0.028, 0.040, 0.10)
     support_weight: float = Field(0.35, ge=0, le=1, description="belief that a parcel rests on the neighbour it hides")
     mass_log_sigma: float = Field(0.50, gt=0, le=2, description="1-sigma of ln(mass)")
@@ -164,7 +164,7 @@ class RankConfig(StrictConfig):
     least_detection: float = Field(0.25, ge=0, le=1)
     least_depth_share: float = Field(0.35, ge=0, le=1)
     least_area_px: int = Field(60, ge=1, description="pixels of the thinned frame")
-    least_clean: float = Field(0.02, ge=0, le=1, description="below: not worth a try")
+    least_clean: float = Field(0.25, ge=0, le=1, description="below: not worth a try")
     tilt_free_rad: float = Field(0.20, ge=0, le=1.5, description="tool tilt that costs nothing")
     tilt_cost_per_rad: float = Field(
         1.5, ge=0, le=20, description="-ln P(clean) per tilt beyond: slopes shift when pushed"

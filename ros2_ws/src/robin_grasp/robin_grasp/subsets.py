@@ -83,7 +83,9 @@ def _utilisation(table: SubsetTable, poses: Poses, parcels: Parcels, cell: CellC
     com = parcels.centre[parcel] + 0.5 * parcels.thickness_m[parcel, None] * parcels.axis[parcel]
     hidden = 1.0 - parcels.visible[parcel]
     sigma = (wrench.com_sigma_share + 0.25 * hidden) * np.sqrt(parcels.sides_m[parcel].prod(axis=1))
-    loads = load_cases(poses.rotation, poses.position, com, sigma, cell.motion, wrench.transfer_axis_xy)
+    loads = load_cases(
+        poses.rotation, poses.position, com, sigma, parcels.mass_kg[parcel], cell.motion, wrench.transfer_axis_xy
+    )
     force = cell.tool.cup_force_n * (parcels.classes[parcel] @ np.array(wrench.vacuum_share))
     return table.utilisation(loads * (parcels.mass_kg[parcel] / force)[:, None, None])
 

@@ -87,14 +87,16 @@ def load_cases(
     position: Floats,
     com: Floats,
     com_sigma_m: Floats,
+    mass_kg: Floats,
     motion: MotionConfig,
     transfer_axis_xy: tuple[float, float],
 ) -> Floats:
     """Loads per kilogram on the tool's origin, float64 [N, 4, 6] (case, component), N/kg and Nm/kg, tool frame.
 
-    rotation [N, 3, 3], position [N, 3]: tool poses; com [N, 3]: expected centre of mass, base_link; com_sigma_m [N].
-    Cases: lift with the COM in its place, and one sigma further from the tool's axis; speeding up and braking along
-    the transfer axis, each with the COM one sigma off in the direction that makes it worse.
+    rotation [N, 3, 3], position [N, 3]: tool poses; com [N, 3]: expected centre of mass, base_link; com_sigma_m [N];
+    mass_kg [N]: expected, as heavy loads are carried with less acceleration. Cases: lift with the COM in its place,
+    and one sigma further from the tool's axis; speeding up and braking along the transfer axis, each with the COM one
+    sigma off in the direction that makes it worse.
     """
     n = len(position)
     lever = com - position
@@ -103,8 +105,10 @@ def load_cases(
     lift = np.array([0.0, 0.0, -GRAVITY_MPS2 - motion.lift_accel_mps2])
     hang = np.array([0.0, 0.0, -GRAVITY_MPS2])
     axis = np.array([*transfer_axis_xy, 0.0]) / np.linalg.norm(transfer_axis_xy)
-    push = motion.transfer_accel_mps2 * axis
-    forces = np.tile(np.stack([lift, lift, hang + push, hang - push]), (n, 1, 1))
+    accel = np.array([motion.transfer_accel_of(GRAVITY_MPS2 * float(mass)) for mass in mass_kg])
+    push = accel[:, None] * axis
+    forces = np.empty((n, 4, 3))
+    forces[:, 0], forces[:, 1], forces[:, 2], forces[:, 3] = lift, lift, hang + push, hang - push
     levers = np.repeat(lever[:, None, :], 4, axis=1)
     levers[:, 1] += outward * com_sigma_m[:, None]
     # Below the lips, a push along +axis and a COM shifted along -axis turn the parcel the same way.
