@@ -53,7 +53,9 @@ class GripperConfig(StrictConfig):
     vacuum_time_s: float = Field(0.03, gt=0, le=1, description="time constant of evacuating a cup")
     stability: float = Field(0.8, gt=0, le=1.5, description="largest damping of a hold times the time step")
     slide_limit_m: float = Field(0.010, ge=0, le=0.1, description="a lip that has slid this far is off its seat")
-    settle_share: float = Field(0.1, ge=0, le=1, description="of its bending a lip sheds per step while it is drawn up")
+    settle_share: float = Field(
+        0.1, ge=0, le=1, description="of its bending and shear a lip sheds per step while drawn up"
+    )
     force_filter_s: float = Field(0.006, ge=0, le=0.1, description="a peak must last about this long to break a seal")
 
 
@@ -302,22 +304,28 @@ class Gripper:
 
     def _slide(self, hold: Hold, load: Array, limit: float) -> None:
         """Coulomb friction of the lip: where shear or torsion exceeds it, the weld's rest pose follows the parcel."""
-        model, data = self.world.model, self.world.data
+        model = self.world.model
         friction = self.tool.friction * max(limit - load[2], 0.0)
         shear, torsion = float(np.hypot(load[0], load[1])), abs(float(load[5]))
-        cup, parcel = self._cups[hold.cup], int(self.world.bodies[hold.parcel])
         if shear > friction:
-            axes, rotation = data.xmat[cup].reshape(3, 3), data.xmat[parcel].reshape(3, 3)
-            apart = data.xpos[cup] - data.xpos[parcel] - rotation @ model.eq_data[hold.equality, 0:3]
-            step = (1 - friction / shear) * (apart - (apart @ axes[:, 2]) * axes[:, 2])
-            model.eq_data[hold.equality, 0:3] += rotation.T @ step
-            hold.slid_m += float(np.linalg.norm(step))
+            hold.slid_m += self._follow(hold, 1 - friction / shear)
         if torsion > friction * self.tool.cup_radius_m:
             share = 1 - friction * self.tool.cup_radius_m / torsion
             model.eq_data[hold.equality, 6:10] = self._turned(hold, share)
 
+    def _follow(self, hold: Hold, share: float) -> float:
+        """Move the weld's seat by ``share`` of the sideways offset of cup and parcel. Returns the path, metres."""
+        model, data = self.world.model, self.world.data
+        cup, parcel = self._cups[hold.cup], int(self.world.bodies[hold.parcel])
+        axis, rotation = data.xmat[cup].reshape(3, 3)[:, 2], data.xmat[parcel].reshape(3, 3)
+        apart = data.xpos[cup] - data.xpos[parcel] - rotation @ model.eq_data[hold.equality, 0:3]
+        step = share * (apart - (apart @ axis) * axis)
+        model.eq_data[hold.equality, 0:3] += rotation.T @ step
+        return float(np.linalg.norm(step))
+
     def _settle(self, hold: Hold) -> None:
-        """While it is drawn up a lip lays itself against the face, so it starts the lift unbent."""
+        """While it is drawn up a lip lays itself against the face, so it starts the lift unbent and unsheared."""
+        self._follow(hold, self.config.settle_share)
         rest, now = self.world.model.eq_data[hold.equality, 6:10], self._relative(hold)
         blend = rest + self.config.settle_share * (now * np.sign(now @ rest) - rest)
         self.world.model.eq_data[hold.equality, 6:10] = blend / np.linalg.norm(blend)
