@@ -37,6 +37,7 @@ def colour_network(count: int = 20) -> bytes:
         "embeddings": np.eye(count, EMBEDDING, dtype=np.float32) + 0.1,
         "peaks": np.zeros((count, 2), dtype=np.float32),
         "quality": np.full(count, 0.9, dtype=np.float32),
+        "visible": np.full(count, 0.99, dtype=np.float32),
         "one_axis": np.array([1], dtype=np.int64),
     }
     nodes = [
@@ -67,10 +68,12 @@ def colour_network(count: int = 20) -> bytes:
         node("Identity", ["embeddings"], ["embedding"]),
         node("Identity", ["peaks"], ["peak_xy"]),
         node("Identity", ["quality"], ["mask_quality"]),
-        node("Identity", ["quality"], ["visible_fraction"]),
+        node("Identity", ["visible"], ["visible_fraction"]),
         node("ReduceMax", ["grid", "one_axis"], ["any_grid"], keepdims=0),
         node("Reshape", ["any_grid", "boundary_shape"], ["any_mask"]),
-        node("Sigmoid", ["any_mask"], ["boundary"]),
+        node("Abs", ["any_mask"], ["away_from_edge"]),
+        node("Neg", ["away_from_edge"], ["edge"]),
+        node("Sigmoid", ["edge"], ["boundary"]),
     ]
     inputs = {
         "rgb": (TensorProto.UINT8, [HEIGHT, WIDTH, 3]),
