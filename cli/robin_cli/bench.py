@@ -24,7 +24,7 @@ def pipeline(
     threads: Annotated[
         int, typer.Option("--threads", metavar="N", min=0, help="Threads of the network; 0 means one per core.")
     ] = 0,
-    planner: Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")] = "learned",
+    planner: Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")] = "geometric",
     seed: SeedOption = 7,
     model: ModelOption = None,
     engine: EngineOption = "auto",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Evaluate masks and planners.", no_args_is_help=True)
 
 _SEG_COLUMNS = ("ap50", "ap75", "overlap_f", "boundary_f", "merge_rate", "split_rate")
-_ALL_PLANNERS = "learned,geometric,no_order,no_wrench,single_cup,flattest,centroid"
+_ALL_PLANNERS = "geometric,no_order,no_wrench,single_cup,flattest,centroid"
 
 
 @app.command("seg")

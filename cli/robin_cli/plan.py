@@ -35,7 +35,7 @@ def plan(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for overlay.png, depth.png, masks.png and plan.json.")
     ] = Path("out/plan"),
-    planner: Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")] = "learned",
+    planner: Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")] = "geometric",
     cell: CellOption = None,
     model: ModelOption = None,
     engine: EngineOption = "auto",

@@ -35,7 +35,7 @@ def run(
     scenario: ScenarioOption = "mixed",
     picks: Annotated[int, typer.Option("--picks", metavar="N", min=1, help="Pick attempts.")] = 100,
     seed: SeedOption = 1,
-    planner: Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")] = "learned",
+    planner: Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")] = "geometric",
     masks: MasksOption = "predicted",
     engine: Annotated[str, typer.Option("--engine", metavar="E", help="Inference engine by name.")] = "onnxruntime",
     model: ModelOption = None,

@@ -12,7 +12,7 @@ from robin_grasp.planner_config import PlannerConfig
 from robin_grasp.tool import CellConfig
 from robin_perception.errors import Code, RobinError
 
-DEFAULT_PLANNER = "learned"
+DEFAULT_PLANNER = "geometric"
 
 Factory = Callable[[CellConfig, PlannerConfig, Path | None, np.random.Generator | None], Planner]
 
