@@ -159,7 +159,7 @@ class RankConfig(StrictConfig):
     """utility = P(clean) - multi_cost * P(multi) - fail_cost * P(nothing delivered), all for one try."""
 
     multi_cost: float = Field(2.0, ge=0, le=20)
-    cup_cost: float = Field(0.001, ge=0, le=1, description="per open cup: air, and a rougher pull on a light parcel")
+    cup_cost: float = Field(-0.02, ge=-0.1, le=1, description="per open cup; below 0 more cups are wanted")
     fail_cost: float = Field(0.5, ge=0, le=20)
     least_detection: float = Field(0.25, ge=0, le=1)
     least_depth_share: float = Field(0.35, ge=0, le=1)
