@@ -17,6 +17,12 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
     ],
+    entry_points={
+        "console_scripts": [
+            f"recorder_node = {NAME}.nodes.recorder_node:main",
+            f"bag_recorder_node = {NAME}.nodes.bag_recorder_node:main",
+        ]
+    },
     install_requires=["setuptools"],
     zip_safe=False,
 )

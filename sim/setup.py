@@ -17,6 +17,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
     ],
+    entry_points={"console_scripts": [f"sim_cell_node = {NAME}.nodes.sim_cell_node:main"]},
     install_requires=["setuptools"],
     zip_safe=False,
 )

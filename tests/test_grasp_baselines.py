@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from grasp_scenes import Box, box_scene
@@ -88,6 +90,25 @@ def test_pick_check_without_a_second_frame() -> None:
     nothing = judge_pick(grasp, scene, frame, None, outcome(0.0, ()), CellConfig())
     assert nothing.result is PickResult.MISS
     assert nothing.reasons
+
+
+def test_pick_check_tells_a_flat_mailer_by_its_colour() -> None:
+    """8 mm of height are less than what depth can tell."""
+    grasp = Grasp(np.eye(4), 0b111, 1, 0.5, {"mass_kg": 0.1})
+    bare, _ = box_scene([])
+    frame, scene = box_scene([Box(0.75, 0.0, 0.25, 0.2, 0.008)])
+    white = frame.rgb.copy()
+    white[scene.labels == 1] = 230
+    before = replace(frame, rgb=white)
+    gone = judge_pick(grasp, scene, before, bare, outcome(0.9), CellConfig())
+    assert gone.target_gone < 0.1 and gone.target_changed > 0.9 and gone.result is PickResult.CLEAN
+    assert judge_pick(grasp, scene, before, before, outcome(0.9), CellConfig()).result is PickResult.WRONG
+
+
+def test_pick_check_knows_what_settles_from_what_is_lifted() -> None:
+    """A neighbour that sank: lifted too if the load says so, else it leaned on the target."""
+    assert judged([], 12.0) is PickResult.CLEAN
+    assert judged([], 25.0) is PickResult.MULTI
 
 
 def test_overlay_draws_where_the_tool_stands() -> None:

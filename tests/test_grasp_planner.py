@@ -119,7 +119,7 @@ def test_too_heavy() -> None:
 
 
 def test_too_steep() -> None:
-    result = plan([Box(0.75, 0.0, 0.2, 0.2, 0.2, slope_x=1.2, kind="flat_mailer")])
+    result = plan([Box(0.75, 0.0, 0.2, 0.2, 0.2, slope_x=2.2, kind="flat_mailer")])
     assert Reject.TILT_TOO_LARGE in reasons(result)
     assert result.code is Code.NO_GRASP
 

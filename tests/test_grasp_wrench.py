@@ -110,7 +110,7 @@ def test_load_cases_of_a_level_tool() -> None:
     motion = MotionConfig()
     down = np.diag([1.0, -1.0, -1.0])[None]
     com = np.array([[0.5, 0.0, 0.1]])
-    loads = load_cases(down, np.array([[0.5, 0.0, 0.2]]), com, np.zeros(1), np.ones(1), motion, (0.0, 1.0))[0]
+    loads = load_cases(down, np.array([[0.5, 0.0, 0.2]]), com, np.zeros(1), np.ones(1), motion)[0]
     assert loads[0, 2] == pytest.approx(GRAVITY_MPS2 + motion.lift_accel_mps2)
     assert np.allclose(loads[0, 3:], 0.0)
     # Speeding up: the parcel hangs 0.1 m below the lips, so the moment is 0.1 m times the sideways force.
@@ -121,8 +121,8 @@ def test_load_cases_of_a_level_tool() -> None:
 def test_an_uncertain_centre_of_mass_never_helps() -> None:
     down = np.diag([1.0, -1.0, -1.0])[None]
     position, com = np.array([[0.5, 0.0, 0.2]]), np.array([[0.51, 0.01, 0.1]])
-    sure = load_cases(down, position, com, np.zeros(1), np.ones(1), MotionConfig(), (0.0, 1.0))
-    unsure = load_cases(down, position, com, np.full(1, 0.02), np.ones(1), MotionConfig(), (0.0, 1.0))
+    sure = load_cases(down, position, com, np.zeros(1), np.ones(1), MotionConfig())
+    unsure = load_cases(down, position, com, np.full(1, 0.02), np.ones(1), MotionConfig())
     assert (TABLE.utilisation(unsure)[0, 1:] >= TABLE.utilisation(sure)[0, 1:] - 1e-6).mean() > 0.95
     assert TABLE.utilisation(unsure)[0, ALL] > TABLE.utilisation(sure)[0, ALL]
 

@@ -6,24 +6,28 @@ import json
 import pickle
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from perception_graphs import colour_bundle
 
+import robin_sim.cell as cell_module
 from edge_adapt.decision_store import read_decisions
 from robin_cli.simulated import run_simulated, summary_rows
+from robin_grasp.failure_memory import FailureMemory
 from robin_grasp.outcome import PickOutcome, PickResult
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import CellConfig, WorkspaceConfig, tote_workspace
 from robin_perception.errors import Code, RobinError
-from robin_sim.cell import FailureMemory
 from robin_sim.goods import draw_goods
 from robin_sim.model import Pile, RenderedView
 from robin_sim.oracle import dominant_parcel, oracle_scene
 from robin_sim.parcels import BASE_TRAINING_MIX, draw_parcels
+from robin_sim.physics import UnstableSimulationError
+from robin_sim.pick import PickResultSim
 from robin_sim.reasons import failure_reason
-from robin_sim.run import run_scenario
+from robin_sim.run import RunRequest, run_scenario
 from robin_sim.scenario import CameraConfig, CountRange, Scenario, ScenarioConfig
 
 KEYS = {
@@ -49,7 +53,7 @@ def small(**changes: object) -> Scenario:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("closed_loop")
     ticks: list[tuple[int, int, str]] = []
-    result = run_simulated(small(), 3, 11, "geometric", "oracle", out=out, progress=lambda *tick: ticks.append(tick))
+    result = run_simulated(RunRequest(small(), 3, 11, "geometric", "oracle"), out, lambda *tick: ticks.append(tick))
     assert result.attempts == 3
     assert [done for done, _, result in ticks if result != "infeasible"] == [1, 2, 3]
     return out
@@ -81,7 +85,7 @@ def test_every_turn_has_its_record_and_images(recorded: Path) -> None:
 
 def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
     for seed in (1, 2):
-        run_simulated(small(), 1, seed, "single_cup", "oracle", out=tmp_path, report=False)
+        run_simulated(RunRequest(small(), 1, seed, "single_cup", "oracle"), tmp_path, report=False)
     decisions = read_decisions(tmp_path).decisions
     assert {d.context.seed for d in decisions} == {2}
     assert len(list((tmp_path / "images").iterdir())) == len(decisions)
@@ -90,13 +94,13 @@ def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
 def test_a_run_that_cannot_start_leaves_an_earlier_one_alone(recorded: Path) -> None:
     before = (recorded / "decisions.jsonl").read_bytes()
     with pytest.raises(RobinError, match="nonsense"):
-        run_simulated(small(), 1, 1, "nonsense", "oracle", out=recorded)
+        run_simulated(RunRequest(small(), 1, 1, "nonsense", "oracle"), recorded)
     assert (recorded / "decisions.jsonl").read_bytes() == before
 
 
 def test_same_figures_in_one_process_and_in_two() -> None:
-    one = run_scenario(small(), 4, 5, "geometric", "oracle", workers=1)
-    two = run_scenario(small(), 4, 5, "geometric", "oracle", workers=2)
+    one = run_scenario(RunRequest(small(), 4, 5, "geometric", "oracle", workers=1))
+    two = run_scenario(RunRequest(small(), 4, 5, "geometric", "oracle", workers=2))
     assert one.outcome_key() == two.outcome_key()
     assert one.attempts == two.attempts == 4
 
@@ -125,12 +129,12 @@ def test_failures_travel_whole_between_processes() -> None:
 def test_bad_options_are_refused(changes: dict[str, object], code: Code) -> None:
     options: dict[str, object] = {"scenario": small(), "picks": 1, "seed": 0, "planner": "geometric", "masks": "oracle"}
     with pytest.raises(RobinError) as info:
-        run_scenario(**{**options, **changes})  # type: ignore[arg-type]
+        run_scenario(RunRequest(**{**options, **changes}))  # type: ignore[arg-type]
     assert info.value.code is code
 
 
 def test_summary_rows_cover_every_outcome() -> None:
-    result = run_scenario(small(), 1, 5, "single_cup", "oracle")
+    result = run_scenario(RunRequest(small(), 1, 5, "single_cup", "oracle"))
     names = [row[0] for row in summary_rows(result)]
     assert names[:7] == ["attempts", "clean", "missed", "dropped", "multi", "wrong", "infeasible"]
 
@@ -229,17 +233,34 @@ def test_the_cell_is_configuration() -> None:
     """A cell whose pump is off lifts nothing; the loop gives the pile up and goes on."""
     weak = CellConfig()
     weak = weak.model_copy(update={"tool": weak.tool.model_copy(update={"vacuum_pa": 5.0})})
-    result = run_scenario(small(picks_per_pile=1), 1, 3, "centroid", "oracle", cell=weak)
+    result = run_scenario(RunRequest(small(picks_per_pile=1), 1, 3, "centroid", "oracle", cell=weak))
     assert result.count("clean") == 0
 
 
 def test_predicted_masks_run_through_the_segmenter(tmp_path: Path) -> None:
     """A bundle that takes shades of red for parcels: poor masks, but the real way from frame to record."""
     bundle = colour_bundle(tmp_path / "bundle")
-    result = run_simulated(small(), 1, 4, "centroid", "predicted", model=bundle.directory, out=tmp_path / "run")
+    result = run_simulated(RunRequest(small(), 1, 4, "centroid", "predicted", model=bundle.directory), tmp_path / "run")
     assert result.attempts == 1
     decision = read_decisions(tmp_path / "run").decisions[-1]
     assert decision.model_id == result.model == result.turns[0].model_id
     assert decision.model_id != "oracle"
     assert decision.context.engine == "auto"
     assert decision.timings_ms["frame_to_plan"] > decision.timings_ms["network"] > 0
+
+
+def test_physics_that_diverges_ends_the_pile_and_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = cell_module.execute_pick, []
+
+    def diverges_once(*args: Any) -> PickResultSim:
+        calls.append(1)
+        if len(calls) == 2:
+            raise UnstableSimulationError("speed 1e9 m/s")
+        return real(*args)
+
+    monkeypatch.setattr(cell_module, "execute_pick", diverges_once)
+    result = run_scenario(RunRequest(small(), 2, 11, "geometric", "oracle"))
+    assert [turn.result for turn in result.turns] == ["clean", "unstable", "clean"]
+    assert [turn.pile for turn in result.turns] == [0, 0, 1]
+    assert (result.attempts, result.to_json()["unstable"]) == (2, 1)
+    assert "1e9" in result.turns[1].reason

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from physics_boxes import box, pile_of, tool_down
+from scipy.spatial.transform import Rotation
 
 from robin_grasp.outcome import PickResult
 from robin_grasp.tool import CellConfig, MotionConfig, WorkspaceConfig
@@ -66,6 +67,18 @@ def test_eight_cups_share_the_weight(mass: float, lifts: bool) -> None:
     unit = V / (G + GENTLE.motion.lift_accel_mps2)
     result = all_cups(pile_of((box(mass_kg=mass * unit), (0, 0, 0))), GENTLE)
     assert (result.outcome.result is PickResult.CLEAN) == lifts
+
+
+@pytest.mark.parametrize("tilt_rad", [0.06, 0.10])
+def test_cups_share_the_weight_under_a_tilted_tool(tilt_rad: float) -> None:
+    """The face cannot follow the tool, so bellows are drawn unequally far; none keeps a pull that others could take.
+
+    Stiff bellows would hang the weight on the row that is drawn up furthest and lose it at well below 8 V.
+    """
+    pile = pile_of((box(mass_kg=0.7 * 8 * V / (G + GENTLE.motion.lift_accel_mps2)), (0, 0, 0)))
+    pose = tool_down(0, 0, pile.parcels[0].size_m[2])
+    pose[:3, :3] = pose[:3, :3] @ Rotation.from_euler("y", tilt_rad).as_matrix()
+    assert execute_pick(pile, pose, 255, 0, GENTLE).outcome.result is PickResult.CLEAN
 
 
 @pytest.mark.parametrize("mass", [0.8, 1.6])

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from robin_cli import bench_ros
 from robin_cli.options import EngineOption, JsonOption, ModelOption, SeedOption, WorkersOption, model_path, worker_count
 from robin_cli.terminal import print_table, progress_bar, require_writable, write_json
 
 app = typer.Typer(help="Measure latency and throughput on this machine.", no_args_is_help=True)
+app.command("ros")(bench_ros.ros)
 
 MasksOption = Annotated[str, typer.Option("--masks", metavar="KIND", help="predicted or oracle.")]
 
@@ -57,13 +59,13 @@ def simulator(
     require_writable(json_file)
     from robin_cli.machine import machine_facts
     from robin_cli.simulated import run_simulated
+    from robin_sim.run import RunRequest
 
     bundle = None if masks == "oracle" else model_path(model)
     facts = machine_facts()
     with progress_bar("picking", "picks") as advance:
-        result = run_simulated(
-            scenario, picks, seed, masks=masks, model=bundle, workers=worker_count(workers), progress=advance
-        )
+        request = RunRequest(scenario, picks, seed, masks=masks, model=bundle, workers=worker_count(workers))
+        result = run_simulated(request, progress=advance)
     values = result.to_json()
     values.pop("failures")
     write_json(json_file, {**values, "machine": facts})

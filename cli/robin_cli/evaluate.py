@@ -132,6 +132,7 @@ def planners(
     from robin_grasp.registry import planner_names
     from robin_grasp.tool import CellConfig
     from robin_perception.config import load_config
+    from robin_sim.run import RunRequest
 
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     for name in chosen:
@@ -144,9 +145,8 @@ def planners(
     tables: dict[str, dict[str, Any]] = {}
     for name in chosen:
         with progress_bar(name, "picks") as advance:
-            result = run_simulated(
-                scenario, picks, seed, name, masks, engine, bundle, count, None, advance, cell=settings
-            )
+            request = RunRequest(scenario, picks, seed, name, masks, engine, bundle, count, cell=settings)
+            result = run_simulated(request, progress=advance)
         tables[name] = result.to_json()
         # After each planner, since a comparison takes hours: what is done stays.
         write_json(json_file, {"scenario": scenario, "seed": seed, "picks": picks, "masks": masks, "planners": tables})

@@ -36,11 +36,7 @@ _LIBRARIES = (
     ("pytest", "pytest", False, "make setup-dev (tests only)"),
 )
 # import name, what for, how to get it; looked for, never imported
-_OPTIONAL = (
-    ("rclpy", "ROS 2", "install ROS 2 and source its setup.bash"),
-    ("pyrealsense2", "RealSense camera", "pip install 'robin-edge[realsense]'"),
-    ("tensorrt", "TensorRT", "pip install 'robin-edge[tensorrt]'"),
-)
+_OPTIONAL = (("tensorrt", "TensorRT", "pip install 'robin-edge[tensorrt]'"),)
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,8 @@ class Check:
 
 def all_checks(bundle: Path) -> list[Check]:
     """Every check, in the order in which they are shown."""
+    from robin_cli.machine_devices import realsense_checks, ros_checks
+
     return [
         _python(),
         Check("cores", True, True, f"{core_count()} of {cpu_name()}"),
@@ -65,6 +63,8 @@ def all_checks(bundle: Path) -> list[Check]:
         _bundle(bundle),
         _gpu(),
         *(_optional(*entry) for entry in _OPTIONAL),
+        *realsense_checks(),
+        *ros_checks(),
     ]
 
 

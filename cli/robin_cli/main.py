@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from robin_cli import bench, card, dataset, demo, doctor, evaluate, plan, ranker, sim, trace, train
+from robin_cli import bench, card, dataset, demo, doctor, evaluate, plan, ranker, record, replay, ros, sim, trace, train
 from robin_cli.terminal import EXIT_INTERRUPTED, exit_status, note, print_error, reason_of
 
 VERSION = "0.1.0"
@@ -54,7 +54,10 @@ app.command("calibrate")(train.calibrate)
 app.add_typer(ranker.app, name="ranker")
 app.command("card")(card.card)
 app.command("trace")(trace.trace)
+app.command("record")(record.record)
+app.command("replay")(replay.replay)
 app.add_typer(bench.app, name="bench")
+app.add_typer(ros.app, name="ros")
 app.command("doctor")(doctor.doctor)
 
 

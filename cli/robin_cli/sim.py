@@ -56,6 +56,7 @@ def run(
     from robin_grasp.planner_config import PlannerConfig
     from robin_grasp.tool import CellConfig
     from robin_perception.config import load_config
+    from robin_sim.run import RunRequest
 
     settings = load_config(CellConfig, cell)
     weighing = load_config(PlannerConfig, planner_config)
@@ -64,7 +65,7 @@ def run(
     bundle = None if masks == "oracle" else model_path(model)
     count = worker_count(workers)
     with progress_bar(f"{scenario}, {planner}", "picks") as advance:
-        result = run_simulated(
+        request = RunRequest(
             scenario,
             picks,
             seed,
@@ -73,13 +74,11 @@ def run(
             engine,
             bundle,
             count,
-            out,
-            advance,
             cell=settings,
             ranker=ranker,
             planner_config=weighing,
-            report=report,
         )
+        result = run_simulated(request, out, advance, report=report)
     write_json(json_file, result.to_json())
     title = f"scenario {result.scenario}, seed {seed}, planner {planner}, {masks} masks"
     print_table(title, ("", "", "95 % interval"), summary_rows(result))

@@ -14,12 +14,11 @@ from edge_adapt.files import make_folder, write_atomic
 from edge_adapt.recording import pick_images
 from edge_adapt.report import write_report
 from robin_grasp.planner_config import PlannerConfig
-from robin_grasp.registry import DEFAULT_PLANNER
 from robin_grasp.tool import CellConfig
 from robin_perception.stats import rate
 from robin_sim.cell import PickEvent
 from robin_sim.results import RESULT_KEYS, RunResult
-from robin_sim.run import DEFAULT_ENGINE, Progress, run_scenario
+from robin_sim.run import Progress, RunRequest, run_scenario
 from robin_sim.scenario import Scenario, load_scenario
 
 REPORT_FILE = "report.html"
@@ -47,58 +46,43 @@ def capture_pick(context: DecisionContext, event: PickEvent) -> CapturedPick:
         event.outcome,
         failed=event.failed,
         timings_ms={"frame_to_plan": event.latency_ms},
-        flags=(f"arrangement_{event.arrangement}", f"container_{event.container}", *event.planner_flags),
+        flags=_flags(event),
     )
     return CapturedPick(decision, pick_images(event.frame, event.scene, event.after))
 
 
+def _flags(event: PickEvent) -> tuple[str, ...]:
+    flags = (f"arrangement_{event.arrangement}", f"container_{event.container}", *event.planner_flags)
+    return (*flags, "simulation_unstable") if event.fault else flags
+
+
 def run_simulated(
-    scenario: str | Path | Scenario,
-    picks: int,
-    seed: int,
-    planner: str = DEFAULT_PLANNER,
-    masks: str = "predicted",
-    engine: str = DEFAULT_ENGINE,
-    model: Path | None = None,
-    workers: int = 1,
-    out: Path | None = None,
-    progress: Progress | None = None,
-    *,
-    cell: CellConfig | None = None,
-    ranker: Path | None = None,
-    planner_config: PlannerConfig | None = None,
-    report: bool = True,
+    request: RunRequest, out: Path | None = None, progress: Progress | None = None, *, report: bool = True
 ) -> RunResult:
     """``run_scenario``, and with ``out`` the records, images, results.json and report.html of the run in that folder.
 
     An earlier run's records in ``out`` are replaced. Raises what ``run_scenario`` raises, and DISK_FULL.
     """
-    found = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-    cell = cell if cell is not None else CellConfig()
-    run = partial(
-        run_scenario,
-        *(found, picks, seed, planner, masks, engine, model, workers, progress),
-        cell=cell,
-        ranker=ranker,
-        planner_config=planner_config,
-    )
     if out is None:
-        return run()
+        return run_scenario(request, progress)
+    request = request.checked()
+    scenario, seed, planner, masks = request.loaded, request.seed, request.planner, request.masks
+    cell = request.cell or CellConfig()
     make_folder(out)  # a folder that cannot be written is told before the first pick
-    weighing = planner_config or PlannerConfig()
+    weighing = request.planner_config or PlannerConfig()
     context = DecisionContext(
-        run_id=f"{found.name}-s{seed}-{planner}",
+        run_id=f"{scenario.name}-s{seed}-{planner}",
         pile=0,
         pick=0,
-        source=found.name,
+        source=scenario.name,
         seed=seed,
-        engine=engine if masks == "predicted" else "",
-        config_digest=config_digest(cell, found.config, weighing, {"planner": planner, "masks": masks}),
+        engine=request.engine if masks == "predicted" else "",
+        config_digest=config_digest(cell, scenario.config, weighing, {"planner": planner, "masks": masks}),
         thresholds=_thresholds(weighing),
         tool=ToolRecord.of(cell.tool),
     )
     with closing(_Recorder(out)) as recorder:
-        result = run(capture=partial(capture_pick, context), on_captured=recorder.keep)
+        result = run_scenario(request, progress, capture=partial(capture_pick, context), on_captured=recorder.keep)
     write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
     if report:
         write_report(out, out / REPORT_FILE, results=result.to_json())
@@ -145,7 +129,7 @@ def run_demo(
     """The demo: the mixed scenario with predicted masks, few picks per pile, its report in ``out/report.html``."""
     mixed = load_scenario("mixed")
     few = Scenario(mixed.name, mixed.config.model_copy(update={"picks_per_pile": DEMO_PICKS_PER_PILE}))
-    return run_simulated(few, picks, seed, masks=masks, model=model, workers=workers, out=out, progress=progress)
+    return run_simulated(RunRequest(few, picks, seed, masks=masks, model=model, workers=workers), out, progress)
 
 
 def summary_rows(result: RunResult) -> list[tuple[str, str, str]]:

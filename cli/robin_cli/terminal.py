@@ -26,6 +26,8 @@ _BAD_INPUT = frozenset({Code.MODEL_MISSING, Code.MODEL_HASH_MISMATCH, Code.MODEL
     Code.MODEL_MANIFEST_INVALID,
     Code.ENGINE_UNKNOWN,
     Code.RECORD_INVALID,
+    Code.BAG_INVALID,
+    Code.BAG_TOPIC_MISSING,
 }
 
 Advance = Callable[[int, int, str], None]

@@ -23,6 +23,7 @@ from robin_grasp.outcome import PickOutcome
 from robin_grasp.plan import FailedPick, Grasp, Plan, Rejected
 from robin_grasp.tool import ToolConfig, mask_to_cups
 from robin_perception.config import StrictConfig
+from robin_perception.errors import Code, RobinError
 from robin_perception.frame import Frame
 from robin_perception.scene import Instance, Scene
 
@@ -76,13 +77,18 @@ class CandidateRecord(StrictConfig):
 
 
 class OutcomeRecord(StrictConfig):
-    """What became of the pick. truth is filled by the simulated cell only."""
+    """What became of the pick. truth is filled by the simulated cell only.
+
+    probability: the pick check's belief in ``result``, None where it was not asked; reasons: of that judgement.
+    """
 
     result: str
     vacuum_pa: tuple[float, ...]
     lifted_weight_n: float
     duration_s: float
     truth: dict[str, Any] = Field(default_factory=dict)
+    probability: float | None = Field(None, ge=0, le=1)
+    reasons: tuple[str, ...] = ()
 
 
 class FailedPickRecord(StrictConfig):
@@ -130,7 +136,8 @@ class DecisionContext(StrictConfig):
 
 
 class Decision(StrictConfig):
-    """One pick, or one frame in which no grasp was found (then ``choice`` and ``outcome`` are None)."""
+    """One pick, or one frame in which no grasp was found (then ``choice`` and ``outcome`` are None). A choice without
+    an outcome is a pick that nobody told the end of, see ``flags``."""
 
     version: int = Field(RECORD_VERSION, ge=1, le=RECORD_VERSION)
     decision_id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.\-]+$")
@@ -160,8 +167,11 @@ class Decision(StrictConfig):
 
     @property
     def result(self) -> str:
-        """'clean', 'miss', 'drop', 'multi', 'wrong', or 'infeasible' when there was nothing to execute."""
-        return self.outcome.result if self.outcome is not None else "infeasible"
+        """'clean', 'miss', 'drop', 'multi', 'wrong', 'infeasible' when there was nothing to execute, or 'unfinished'
+        when a grasp was handed out and nobody told what became of it."""
+        if self.outcome is not None:
+            return self.outcome.result
+        return "infeasible" if self.choice is None else "unfinished"
 
 
 def frame_digest(frame: Frame) -> str:
@@ -219,6 +229,26 @@ def build_decision(
         flags=flags,
         images=dict(images or {}),
     )
+
+
+def with_outcome(
+    decision: Decision,
+    grasp: int,
+    outcome: PickOutcome,
+    probability: float | None = None,
+    reasons: tuple[str, ...] = (),
+    flags: tuple[str, ...] = (),
+) -> Decision:
+    """The record once the pick has ended. grasp: index of the executed one; probability and reasons: of the pick check.
+
+    Raises RobinError OUTCOME_INVALID for a grasp that the record does not hold.
+    """
+    if not 0 <= grasp < len(decision.candidates):
+        kept = len(decision.candidates)
+        raise RobinError(Code.OUTCOME_INVALID, f"{decision.decision_id}: grasp {grasp} is none of its {kept}")
+    record = _outcome_record(outcome).model_copy(update={"probability": probability, "reasons": reasons})
+    update = {"choice": grasp, "outcome": record, "flags": (*decision.flags, *flags)}
+    return decision.model_copy(update=update)
 
 
 def _worth_keeping(rejected: tuple[Rejected, ...]) -> list[Rejected]:

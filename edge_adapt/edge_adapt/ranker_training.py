@@ -40,6 +40,7 @@ BETTER = [
     "mask_quality",
     "detection",
     "free_probability",
+    "p_clean_geometric",
     "carry_room_m",
     "headroom_m",
 ]
@@ -61,15 +62,15 @@ WORSE = [
     "failed_near",
 ]
 RISKIER = ["touch_sum", "boundary_max", "cover", "merged_probability"]
-SAFER = ["other_min_m", "visible_fraction", "free_probability"]
+SAFER = ["other_min_m", "visible_fraction", "free_probability", "p_clean_geometric"]
 
 
 class RankerTrainingConfig(StrictConfig):
     """Small trees, many of them, and few: outcomes are costly."""
 
-    rounds: int = Field(160, ge=5, le=2000)
+    rounds: int = Field(100, ge=5, le=2000)
     learning_rate: float = Field(0.05, gt=0, le=1)
-    leaves: int = Field(12, ge=2, le=64)
+    leaves: int = Field(6, ge=2, le=64)
     least_per_leaf: int = Field(25, ge=1, le=1000)
     l2: float = Field(3.0, ge=0, le=1000)
     folds: int = Field(5, ge=2, le=20)

@@ -121,8 +121,10 @@ def _summary(decisions: tuple[Decision, ...]) -> list[dict[str, Any]]:
     attempts = sum(d.outcome is not None for d in decisions)
     rows = []
     for result in RESULTS:
-        of = len(decisions) if result == "infeasible" else attempts
-        found = rate(sum(d.result == result for d in decisions), of)
+        count = sum(d.result == result for d in decisions)
+        if result == "unfinished" and count == 0:
+            continue
+        found = rate(count, len(decisions) if result in ("infeasible", "unfinished") else attempts)
         rows.append({"result": result, "label": LABELS.get(result, result), "text": RESULT_TEXT[result], **found})
     return rows
 

@@ -26,6 +26,7 @@ RESULT_COLOURS = {
     "multi": "#c1272d",
     "wrong": "#8e44ad",
     "infeasible": "#6b7785",
+    "unfinished": "#3f4a57",
 }
 
 

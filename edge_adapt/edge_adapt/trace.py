@@ -25,6 +25,7 @@ REASON_TEXT = {
     "OUTRANKED_ON_INSTANCE": "a better pick of the same parcel exists",
     "FAILED_BEFORE": "it failed here before",
     "LIKELY_MERGED": "the mask probably covers two parcels",
+    "EXCLUDED_BY_CALLER": "the request excluded it",
 }
 
 RESULT_TEXT = {
@@ -34,6 +35,7 @@ RESULT_TEXT = {
     "multi": "multi-pick: more than one parcel was lifted",
     "wrong": "wrong parcel: one arrived, not the chosen one",
     "infeasible": "no grasp found",
+    "unfinished": "nobody told what became of the pick",
 }
 
 

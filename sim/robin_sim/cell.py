@@ -6,33 +6,31 @@ The planner sees what a robot's planner sees: the spoiled frame, the scene and i
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from robin_grasp.outcome import PickOutcome, PickResult
+from robin_grasp.failure_memory import FailureMemory
+from robin_grasp.outcome import PickOutcome
 from robin_grasp.plan import FailedPick, Grasp, Plan, Planner
 from robin_grasp.tool import CellConfig
 from robin_perception.frame import Frame
 from robin_perception.scene import Scene
 from robin_sim.backgrounds import draw_background
+from robin_sim.cameras import CameraView
 from robin_sim.goods import draw_goods
 from robin_sim.lighting import draw_lighting
-from robin_sim.model import Pile, RenderedView
+from robin_sim.model import RenderedView
 from robin_sim.oracle import dominant_parcel, oracle_scene
+from robin_sim.physics import UnstableSimulationError
 from robin_sim.pick import execute_pick
 from robin_sim.piles import make_pile
 from robin_sim.reasons import failure_reason
 from robin_sim.render import render
-from robin_sim.scenario import PileDraw, ScenarioConfig, draw_pile_start
+from robin_sim.scenario import ScenarioConfig, draw_pile_start
 from robin_sim.sensor import SensorConfig, spoil
-
-SAME_SPOT_M = 0.04  # two contacts nearer than this are the same spot
-GIVE_UP_ON_SPOT = 3  # failures in a row on one spot before the pile is replaced, as an operator would clear a jam
-GIVE_UP_ANYWHERE = 4  # failures in a row wherever they are: what rolls away or is dropped is no longer on its spot
 
 SeeFrame = Callable[[Frame], Scene]
 MakePlanner = Callable[[CellConfig, np.random.Generator], Planner]
@@ -40,7 +38,8 @@ MakePlanner = Callable[[CellConfig, np.random.Generator], Planner]
 
 @dataclass(frozen=True)
 class PickEvent:
-    """One turn of the loop. ``outcome`` and ``after`` are None when the plan held no grasp.
+    """One turn of the loop. ``outcome`` and ``after`` are None when the plan held no grasp, or when the simulation of
+    the pick diverged (``fault`` says so), which ends the pile.
 
     target: index of the parcel that most of the chosen mask truly shows (-1: none); target_kind its kind.
     planner_flags: what the planner says of itself, e.g. that its learned ranker is missing. parcels_left:
@@ -62,10 +61,14 @@ class PickEvent:
     target_kind: str = ""
     planner_flags: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
+    fault: str = ""
 
     @property
     def result(self) -> str:
-        return self.outcome.result.value if self.outcome is not None else "infeasible"
+        """A PickResult value, "infeasible" without a grasp, "unstable" where the physics diverged."""
+        if self.outcome is not None:
+            return self.outcome.result.value
+        return "unstable" if self.fault else "infeasible"
 
     @property
     def latency_ms(self) -> float:
@@ -73,51 +76,73 @@ class PickEvent:
         return self.timings_ms["segment"] + self.timings_ms["plan"]
 
 
-class FailureMemory:
-    """The planner's failures in one pile. A clean pick near a spot forgets it: what lay there is gone."""
+class OpenPile:
+    """One pile under the tool and the camera: what a cell can do with it, one step at a time. Not thread-safe.
 
-    def __init__(self) -> None:
-        self._failed: list[FailedPick] = []
-        self._in_a_row = 0
-        self._on_spot = 0
-        self._last_spot: tuple[float, float, float] | None = None
+    The same (seed, pile_index) gives the same pile, light and camera, whatever is picked. cell: the geometry with
+    this pile's workspace. planner_rng: for planners that explore. mount: (believed, true) camera; None draws one as the
+    scenario says. frame: the latest image, None before the first ``look``.
+    """
+
+    def __init__(
+        self,
+        config: ScenarioConfig,
+        cell: CellConfig,
+        sensor: SensorConfig,
+        seed: int,
+        pile_index: int,
+        mount: tuple[CameraView, CameraView] | None = None,
+    ) -> None:
+        pile_rng, self._sensor_rng, self._physics_rng, self.planner_rng = np.random.default_rng(
+            [seed, pile_index]
+        ).spawn(4)
+        self.index = pile_index
+        self.stamp_s = 0.0
+        self._config = config
+        self._sensor = sensor
+        self._start = draw_pile_start(config, cell, pile_rng)
+        self._camera, self._true_camera = mount or (self._start.camera, self._start.true_camera)
+        workspace = self._start.workspace
+        goods = draw_goods(pile_rng, self._start.parcel_count, config.parcel_mix, workspace, self._start.fill_l)
+        self.pile = make_pile(pile_rng, goods, workspace, self._start.arrangement)
+        self._lighting = draw_lighting(pile_rng)
+        self._background = draw_background(pile_rng, workspace)
+        self.cell = cell.model_copy(update={"workspace": workspace})
+        self._truth: RenderedView | None = None
+        self.frame: Frame | None = None
 
     @property
-    def failed(self) -> tuple[FailedPick, ...]:
-        return tuple(self._failed)
+    def empty(self) -> bool:
+        return not self.pile.parcels
 
-    @property
-    def stuck(self) -> bool:
-        return self._on_spot >= GIVE_UP_ON_SPOT or self._in_a_row >= GIVE_UP_ANYWHERE
+    def look(self) -> Frame:
+        """An image of the pile as it lies: light and background stay over the picks, the sensor's noise does not."""
+        self._truth = render(self.pile, self._true_camera, self._lighting, self._background)
+        self.frame = spoil(self._truth, self._camera, self._sensor_rng, self._sensor, self._config.faults, self.stamp_s)
+        return self.frame
 
-    def note(self, grasp: Grasp, result: PickResult) -> None:
-        x, y, z = (float(v) for v in grasp.T_base_tool[:3, 3])
-        spot = (x, y, z)
-        if result is PickResult.CLEAN:
-            self._failed = [f for f in self._failed if math.dist(f.position_m, spot) > SAME_SPOT_M]
-            self._in_a_row, self._on_spot, self._last_spot = 0, 0, None
-            return
-        again = self._last_spot is not None and math.dist(self._last_spot, spot) <= SAME_SPOT_M
-        self._in_a_row += 1
-        self._on_spot = self._on_spot + 1 if again else 1
-        self._last_spot = spot
-        for i, known in enumerate(self._failed):
-            if math.dist(known.position_m, spot) <= SAME_SPOT_M and known.cups == grasp.cups:
-                self._failed[i] = replace(known, times=known.times + 1)
-                return
-        self._failed.append(FailedPick(spot, grasp.cups))
+    def oracle_scene(self) -> Scene:
+        """The latest image as a perfect segmenter would report it."""
+        assert self._truth is not None and self.frame is not None, "look first"
+        return oracle_scene(self.pile, self._truth, self.frame.stamp_s)
 
+    def target_of(self, scene: Scene, grasp: Grasp) -> int:
+        """Index of the parcel that most of the grasp's mask truly shows in the latest image; -1 for none."""
+        assert self._truth is not None, "look first"
+        return dominant_parcel(self._truth, np.asarray(scene.labels == grasp.instance_id))
 
-@dataclass(frozen=True)
-class _Look:
-    """One image of the pile: what the camera gives and what is truly there."""
+    def kind_of(self, target: int) -> str:
+        return self.pile.parcels[target].kind.value if target >= 0 else ""
 
-    frame: Frame
-    truth: RenderedView
-
-
-def _with_reason(outcome: PickOutcome) -> PickOutcome:
-    return replace(outcome, truth={**outcome.truth, "reason": failure_reason(outcome)})
+    def pick(self, grasp: Grasp, target: int) -> PickOutcome:
+        """Execute a grasp; the pile is then what is left of it, and time has gone on by the pick's duration."""
+        picked = execute_pick(
+            self.pile, grasp.T_base_tool, grasp.cups, target, self.cell, self._config.faults, self._physics_rng
+        )
+        self.pile = picked.pile
+        self.stamp_s += picked.outcome.duration_s
+        truth = {**picked.outcome.truth, "reason": failure_reason(picked.outcome)}
+        return replace(picked.outcome, truth=truth)
 
 
 class SimCell:
@@ -141,80 +166,59 @@ class SimCell:
         self._see = see
         self._sensor = sensor if sensor is not None else SensorConfig()
 
+    def open_pile(self, seed: int, pile_index: int) -> OpenPile:
+        return OpenPile(self.config, self.cell, self._sensor, seed, pile_index)
+
     def run_pile(self, seed: int, pile_index: int, max_attempts: int) -> Iterator[PickEvent]:
-        """Pick one pile until it is empty, no grasp is found, too many picks in a row failed (GIVE_UP_ON_SPOT,
-        GIVE_UP_ANYWHERE), or ``max_attempts`` (at most the scenario's picks_per_pile) are done.
+        """Pick one pile until it is empty, no grasp is found, too many picks in a row failed
+        (``FailureMemory.stuck``), or ``max_attempts`` (at most the scenario's picks_per_pile) are done.
 
         The same (seed, pile_index) gives the same pile, whatever the planner.
         """
-        pile_rng, sensor_rng, physics_rng, planner_rng = np.random.default_rng([seed, pile_index]).spawn(4)
-        start = draw_pile_start(self.config, self.cell, pile_rng)
-        parcels = draw_goods(pile_rng, start.parcel_count, self.config.parcel_mix, start.workspace, start.fill_l)
-        pile = make_pile(pile_rng, parcels, start.workspace, start.arrangement)
-        look_again = self._camera_of(start, pile_rng, sensor_rng)
-        cell = self.cell.model_copy(update={"workspace": start.workspace})
-        planner = self._make_planner(cell, planner_rng)
+        opened = self.open_pile(seed, pile_index)
+        planner = self._make_planner(opened.cell, opened.planner_rng)
         memory = FailureMemory()
-        stamp_s = 0.0
-        look = look_again(pile, stamp_s) if pile.parcels else None
+        if not opened.empty:
+            opened.look()
         for pick_index in range(min(max_attempts, self.config.picks_per_pile)):
-            if look is None or memory.stuck:
+            if opened.empty or memory.stuck:
                 return
-            event = self._plan(look, pile, memory, planner, pile_index, pick_index)
-            if event.plan.best is None:
+            event = self._plan(opened, memory, planner, pick_index)
+            grasp = event.plan.best
+            if grasp is None:
                 yield event
                 return
-            grasp = event.plan.best
-            picked = execute_pick(
-                pile, grasp.T_base_tool, grasp.cups, event.target, cell, self.config.faults, physics_rng
-            )
-            outcome = _with_reason(picked.outcome)
+            try:
+                outcome = opened.pick(grasp, event.target)
+            except UnstableSimulationError as error:
+                yield replace(event, fault=f"the simulation diverged: {error}")
+                return
             memory.note(grasp, outcome.result)
-            pile = picked.pile
-            stamp_s += outcome.duration_s
-            after = look_again(pile, stamp_s)
-            yield replace(event, outcome=outcome, after=after.frame)
-            look = after if pile.parcels else None
+            yield replace(event, outcome=outcome, after=opened.look())
 
-    def _camera_of(
-        self, start: PileDraw, pile_rng: np.random.Generator, sensor_rng: np.random.Generator
-    ) -> Callable[[Pile, float], _Look]:
-        """The camera over one pile: its light and background stay, its noise does not."""
-        lighting = draw_lighting(pile_rng)
-        background = draw_background(pile_rng, start.workspace)
-
-        def look(pile: Pile, stamp_s: float) -> _Look:
-            view = render(pile, start.true_camera, lighting, background)
-            frame = spoil(view, start.camera, sensor_rng, self._sensor, self.config.faults, stamp_s)
-            return _Look(frame, view)
-
-        return look
-
-    def _plan(
-        self, look: _Look, pile: Pile, memory: FailureMemory, planner: Planner, pile_index: int, pick_index: int
-    ) -> PickEvent:
+    def _plan(self, opened: OpenPile, memory: FailureMemory, planner: Planner, pick_index: int) -> PickEvent:
+        frame, pile = opened.frame, opened.pile
+        assert frame is not None, "the pile was looked at"
         started = time.perf_counter()
-        scene = self._see(look.frame) if self._see else oracle_scene(pile, look.truth, look.frame.stamp_s)
+        scene = self._see(frame) if self._see else opened.oracle_scene()
         segmented = time.perf_counter()
-        plan = planner.plan(look.frame, scene, memory.failed)
+        plan = planner.plan(frame, scene, memory.failed)
         planned = time.perf_counter()
-        target = -1
-        if plan.best is not None:
-            target = dominant_parcel(look.truth, np.asarray(scene.labels == plan.best.instance_id))
+        target = -1 if plan.best is None else opened.target_of(scene, plan.best)
         return PickEvent(
-            pile_index=pile_index,
+            pile_index=opened.index,
             pick_index=pick_index,
             arrangement=pile.arrangement,
             container=pile.workspace.container,
             parcels_left=len(pile.parcels),
-            frame=look.frame,
+            frame=frame,
             scene=scene,
             plan=plan,
             failed=memory.failed,
             outcome=None,
             after=None,
             target=target,
-            target_kind=pile.parcels[target].kind.value if target >= 0 else "",
+            target_kind=opened.kind_of(target),
             planner_flags=tuple(getattr(planner, "flags", ())),
             timings_ms={"segment": 1e3 * (segmented - started), "plan": 1e3 * (planned - segmented)},
         )

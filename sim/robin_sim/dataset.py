@@ -27,6 +27,7 @@ from robin_perception.config import parse_config
 from robin_perception.errors import Code, RobinError
 from robin_perception.image_folder import SCENE_FILE, read_json, save_frame
 from robin_sim.training_scenes import DatasetConfig, LabelledScene, draw_pile, draw_scene, pile_rng
+from robin_sim.workers import end_with_parent
 
 DATASET_FILE = "dataset.json"
 _FORMAT = 1
@@ -165,6 +166,7 @@ def _single_threaded_children() -> Iterator[None]:
 
 
 def _start_worker() -> None:
+    end_with_parent()
     cv2.setNumThreads(1)
 
 

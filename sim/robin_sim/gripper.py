@@ -45,6 +45,7 @@ class GripperConfig(StrictConfig):
     bellows_damping_npsm: float = Field(12.0, ge=0, le=20, description="of a vented cup; cup mass / time step at most")
     draw_time_s: float = Field(0.12, gt=0, le=1, description="vacuum draws the bellows together within this")
     draw_force: float = Field(0.8, ge=0, lt=1, description="pull over V at which a bellows stops closing")
+    open_time_s: float = Field(0.2, gt=0, le=5, description="a bellows at V opens within this if others carry less")
     side_stiffness_npm: float = Field(20_000.0, gt=0, le=1e6, description="of a lip on its parcel, every direction")
     stop_stiffness_npm: float = Field(40_000.0, gt=0, le=1e6, description="of a bellows that is drawn together")
     swing_damping_ps: float = Field(6.0, ge=0, le=50, description="loss of angular speed of a held parcel per second")
@@ -88,7 +89,7 @@ class Release:
 
 
 def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: GripperConfig, cups: tuple[int, ...]) -> None:
-    """Tool body with plate, body box and eight sliding cups, and SLOTS inactive welds per cup of ``cups``.
+    """Tool body with plate, stem and eight sliding cups, and SLOTS inactive welds per cup of ``cups``.
 
     Cups that are not in ``cups`` (valve closed) stand back a little beyond their travel, as on tools with a stem per
     cup, so they do not push against what the others hold.
@@ -101,16 +102,12 @@ def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: Gripper
     body.mass, body.inertia = 1000.0, [100.0, 100.0, 100.0]
     body.add_freejoint(name="tool")
     touch = {"contype": 0, "conaffinity": 1, "friction": [0.3, 0.005, 0.0]}
-    half_x, half_y = tool.plate_half_size_m
     # As for the welds: MuJoCo scales a limit's stiffness by the joint's inverse weight, here 1 / cup mass.
     stop = config.stop_stiffness_npm * (1 - STOP_IMPEDANCE) / config.cup_mass_kg
-    body.add_geom(
-        name="tool_plate",
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=[half_x, half_y, tool.body_height_m / 2],
-        pos=[0, 0, -tool.plate_offset_m - tool.body_height_m / 2],
-        **touch,
-    )
+    for name, (half_x, half_y, bottom, top) in zip(("tool_plate", "tool_stem"), tool.boxes_m, strict=True):
+        if top > bottom:
+            size, place = [half_x, half_y, (top - bottom) / 2], [0, 0, -(top + bottom) / 2]
+            body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=place, **touch)
     for i, centre in enumerate(tool.cups_m):
         cup = body.add_body(name=f"cup{i}", pos=centre, gravcomp=1.0)
         cup.explicitinertial = True
@@ -200,10 +197,12 @@ class Gripper:
         other = next(int(g) for g in data.contact.geom[deepest] if tree[g] != self._body)
         return str(model.geom(other).name or model.body(int(model.geom_bodyid[other])).name)
 
-    def attach(self, seals: tuple[CupSeal, ...]) -> None:
-        """Open the vacuum on sealed cups: one weld per cup and held parcel, at the relative pose of this moment."""
+    def attach(self, seals: tuple[CupSeal, ...], late: bool = False) -> None:
+        """Open the vacuum on sealed cups: one weld per cup and held parcel, at the relative pose of this moment. late:
+        the vacuum is on already."""
         model, data = self.world.model, self.world.data
-        self._vacuum_on_s = data.time
+        if not late:
+            self._vacuum_on_s = data.time
         for seal in seals:
             if seal.pressure_pa <= 0:
                 continue
@@ -274,28 +273,30 @@ class Gripper:
                 self.releases.append(self._release(hold, phase, reason))
         for cup in gone:
             self._let_go(cup)
-        self._contract(rise, step)
+        self._move_bellows(rise, step)
 
-    def _contract(self, rise: float, step_s: float) -> None:
-        """Vacuum draws a bellows together and lifts what follows; then its folds lie on each other and it is stiff. It
-        stops where the pull nears V, or a cup would tear itself off what does not follow."""
-        model, config = self.world.model, self.config
-        share = (self.world.data.time - self._vacuum_on_s) / config.draw_time_s
-        if share >= 1.0:
-            return
-        step = 2 * self.tool.bellows_travel_m / config.draw_time_s * np.sin(np.pi * share) ** 2 * step_s
-        pull, limit = np.zeros(CUP_COUNT), np.zeros(CUP_COUNT)
+    def _move_bellows(self, rise: float, step_s: float) -> None:
+        """Vacuum draws a bellows together and lifts what follows, up to a pull of ``draw_force`` V. A drawn one opens
+        again, as far as it is long, where it carries more than that and more than the others on its parcel: the cups
+        share a load, and none keeps a pull that its neighbours could take. What all of them would open by only lowers
+        the parcel, and is left out."""
+        model, config, travel = self.world.model, self.config, self.tool.bellows_travel_m
+        share = min(1.0, (self.world.data.time - self._vacuum_on_s) / config.draw_time_s)
+        closing = 2 * travel / config.draw_time_s * np.sin(np.pi * share) ** 2 * step_s
+        opening = travel / config.open_time_s * step_s
+        pull, limit, parcel = np.zeros(CUP_COUNT), np.zeros(CUP_COUNT), np.full(CUP_COUNT, -1)
         for hold in self.holds:
             pull[hold.cup] += hold.wrench[2]
             limit[hold.cup] += hold.limit_n * rise
-        for cup in np.flatnonzero((limit > 0) & (pull < config.draw_force * limit)):
-            model.jnt_range[self._slides[cup]] -= step
-            self._keep_stroke(int(cup))
-
-    def _keep_stroke(self, cup: int) -> None:
-        """A drawn bellows ends at its upper stop."""
-        bounds = self.world.model.jnt_range[self._slides[cup]]
-        bounds += max(0.0, -self.tool.bellows_travel_m - float(bounds[0]))
+            parcel[hold.cup] = hold.parcel
+        used = pull / np.maximum(limit, 1e-9)
+        for cup in np.flatnonzero(limit > 0):
+            bounds = model.jnt_range[self._slides[cup]]
+            if used[cup] < config.draw_force:
+                bounds -= min(closing, max(0.0, float(bounds[0]) + travel))
+            elif share >= 1.0:
+                excess = (used[cup] - used[parcel == parcel[cup]].mean()) / (1 - config.draw_force)
+                bounds += min(opening * min(max(excess, 0.0), 1.0), max(0.0, -float(bounds[0])))
 
     def _swing(self, parcel: int, damping_ps: float) -> None:
         """Damping of a parcel's rotation: lips and contents take the swing out of what hangs on cups."""

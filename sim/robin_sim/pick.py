@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_grasp.outcome import PickOutcome, PickResult
-from robin_grasp.tool import CUP_COUNT, CellConfig, MotionConfig, mask_to_cups
+from robin_grasp.tool import CUP_COUNT, CellConfig, MotionConfig, cups_to_mask, mask_to_cups
 from robin_perception.config import StrictConfig
 from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.gripper import Gripper, GripperConfig, add_tool
@@ -54,6 +54,9 @@ class PickConfig(StrictConfig):
         0.2, ge=0, le=1, description="build-up of the acceleration of lift and transfer; 5 m/s² in 0.2 s is 25 m/s³"
     )
     dwell_s: float = Field(0.14, ge=0, le=2, description="vacuum on before the lift")
+    late_seals: int = Field(
+        2, ge=0, le=10, description="times in the dwell at which open cups without a seal try again"
+    )
     weigh_s: float = Field(0.10, gt=0, le=2, description="hold after the lift while vacuum and weight are read")
     arrive_s: float = Field(0.06, ge=0, le=2)
     coarse_step_s: float = Field(0.004, gt=0, le=0.01, description="time step away from contact")
@@ -64,7 +67,6 @@ class PickConfig(StrictConfig):
     repeatability_m: float = Field(0.0003, ge=0, le=0.01, description="1-sigma error of the arm's position")
     vacuum_noise_pa: float = Field(300.0, ge=0, le=10_000)
     weight_noise_n: float = Field(0.1, ge=0, le=10)
-    transfer_direction: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,32 @@ def _grip(run: _Run, pile: Pile, contact: Array, cups: int, cell: CellConfig, fa
     run.seals = seal_cups(pile.parcels, run.world.poses(), run.gripper.pose(), cups, cell.tool, faults, config.suction)
     run.stopped = False
     run.gripper.attach(run.seals)
-    run.hold(config.dwell_s, "vacuum", fine)
+    for _ in range(config.late_seals):
+        run.hold(config.dwell_s / (config.late_seals + 1), "vacuum", fine)
+        _seal_late(run, pile, cell, faults)
+    run.hold(config.dwell_s / (config.late_seals + 1), "vacuum", fine)
+
+
+def _seal_late(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
+    """Valves stay open, so a cup that met nothing, or leaked, takes hold once the parcel has come to its lip: when it
+    springs back from the press, or is drawn up by the other cups."""
+    held = {hold.cup for hold in run.gripper.holds}
+    lost = {release.cup for release in run.gripper.releases}
+    waiting = [seal.cup for seal in run.seals if seal.cup not in held | lost]
+    if not held or not waiting:
+        return
+    again = seal_cups(
+        pile.parcels,
+        run.world.poses(),
+        run.gripper.pose(),
+        cups_to_mask(tuple(waiting)),
+        cell.tool,
+        faults,
+        run.config.suction,
+    )
+    found = {seal.cup: seal for seal in again if seal.pressure_pa > 0}
+    run.seals = tuple(found.get(seal.cup, seal) for seal in run.seals)
+    run.gripper.attach(tuple(found.values()), late=True)
 
 
 def lift_of(motion: MotionConfig, config: PickConfig) -> Move:
@@ -211,7 +238,7 @@ def _carry(run: _Run, cell: CellConfig) -> tuple[list[int], list[int], tuple[flo
     vacuum = tuple(pressure.get(cup, 0.0) for cup in range(CUP_COUNT))
     if not raised.any():
         return [], [], vacuum
-    direction = np.array([*config.transfer_direction, 0.0]) / np.linalg.norm(config.transfer_direction)
+    direction = np.array([*motion.transfer_axis_xy, 0.0]) / np.linalg.norm(motion.transfer_axis_xy)
     run.follow(transfer_of(motion, config, direction, float(np.mean(run.weights))), "transfer", fine)
     run.hold(config.arrive_s, "arrive", fine)
     position, (linear, _) = run.world.positions(), run.world.velocities()

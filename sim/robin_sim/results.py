@@ -11,16 +11,23 @@ from robin_grasp.tool import mask_to_cups
 from robin_perception.stats import percentiles, rate
 from robin_sim.cell import PickEvent
 
+NOT_ATTEMPTED = ("infeasible", "unstable")
+"""Turns that count as no attempt: nothing to grasp, or physics that diverged, which says nothing of the pick."""
+
 RESULT_KEYS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi", "wrong": "wrong"}
+
+
+def is_attempt(result: str) -> bool:
+    return result not in NOT_ATTEMPTED
 
 
 @dataclass(frozen=True)
 class PickSummary:
     """One turn of the loop, in figures.
 
-    result: a PickResult value, or "infeasible". reason: what the physics saw, or the plan's message; empty for a clean
-    pick. kind: of the target, empty when there is none. duration_s: simulated motion with its overhead; latency_ms:
-    frame to ranked plan. knocked_off: other parcels that were pushed out of the workspace.
+    result: a PickResult value, or one of NOT_ATTEMPTED. reason: what the physics saw, or the plan's message; empty for
+    a clean pick. kind: of the target, empty when there is none. duration_s: simulated motion with its overhead;
+    latency_ms: frame to ranked plan. knocked_off: other parcels that were pushed out of the workspace.
     """
 
     pile: int
@@ -41,7 +48,7 @@ class PickSummary:
 
     @property
     def attempted(self) -> bool:
-        return self.result != "infeasible"
+        return is_attempt(self.result)
 
     @property
     def latency_ms(self) -> float:
@@ -54,7 +61,7 @@ def summarize(event: PickEvent) -> PickSummary:
     outcome = event.outcome
     reason = ""
     if outcome is None:
-        reason = event.plan.message
+        reason = event.fault or event.plan.message
     elif event.result != "clean":
         reason = str(outcome.truth.get("reason", ""))
     return PickSummary(
@@ -128,6 +135,7 @@ class RunResult:
             "attempts": attempts,
             **{key: self.count(result) for result, key in RESULT_KEYS.items()},
             "infeasible": infeasible,
+            "unstable": self.count("unstable"),
             "picks_per_hour": round(self.picks_per_hour, 1),
             "latency_ms": self._times(lambda turn: turn.latency_ms),
             "segment_ms": self._times(lambda turn: turn.segment_ms),
@@ -159,7 +167,7 @@ class RunResult:
             groups.setdefault(key(turn), Counter())[turn.result] += 1
         table: dict[str, dict[str, Any]] = {}
         for name, counts in sorted(groups.items()):
-            attempts = sum(n for result, n in counts.items() if result != "infeasible")
+            attempts = sum(n for result, n in counts.items() if is_attempt(result))
             row: dict[str, Any] = {"attempts": attempts}
             row.update({column: counts[result] for result, column in RESULT_KEYS.items()})
             row["infeasible"] = counts["infeasible"]

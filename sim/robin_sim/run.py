@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from robin_perception.engines.base import EngineConfig
 from robin_perception.errors import Code, RobinError
 from robin_perception.segmenter import load_segmenter
 from robin_sim.cell import PickEvent, SeeFrame, SimCell
-from robin_sim.results import PickSummary, RunResult, summarize
+from robin_sim.results import PickSummary, RunResult, is_attempt, summarize
 from robin_sim.scenario import Scenario, load_scenario
+from robin_sim.workers import end_with_parent
 
 DEFAULT_ENGINE = "auto"
 MASKS = ("predicted", "oracle")
@@ -38,6 +39,40 @@ Progress = Callable[[int, int, str], None]
 Tick = Callable[[str], None]
 Stop = Callable[[], bool]
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to run: a scenario (loaded, by name or by path), how many picks, and with what.
+
+    masks: one of MASKS; model: the bundle for predicted ones. ranker, planner_config, cell: None for what is shipped.
+    """
+
+    scenario: str | Path | Scenario
+    picks: int
+    seed: int
+    planner: str = DEFAULT_PLANNER
+    masks: str = "predicted"
+    engine: str = DEFAULT_ENGINE
+    model: Path | None = None
+    workers: int = 1
+    cell: CellConfig | None = None
+    ranker: Path | None = None
+    planner_config: PlannerConfig | None = None
+
+    def checked(self) -> RunRequest:
+        """With its scenario loaded. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID."""
+        if self.picks < 1:
+            raise RobinError(Code.OPTION_INVALID, f"picks must be at least 1, got {self.picks}")
+        if self.workers < 1:
+            raise RobinError(Code.OPTION_INVALID, f"workers must be at least 1, got {self.workers}")
+        if self.masks not in MASKS:
+            raise RobinError(Code.OPTION_INVALID, f"masks must be one of {', '.join(MASKS)}, got '{self.masks}'")
+        return replace(self, scenario=self.loaded)
+
+    @property
+    def loaded(self) -> Scenario:
+        return self.scenario if isinstance(self.scenario, Scenario) else load_scenario(self.scenario)
 
 
 @dataclass(frozen=True)
@@ -57,6 +92,21 @@ class RunSpec:
     ranker: Path | None = None
     planner_config: PlannerConfig | None = None
     capture: Capture | None = None
+
+    @classmethod
+    def of(cls, request: RunRequest, capture: Capture | None = None) -> RunSpec:
+        return cls(
+            request.loaded,
+            request.cell or CellConfig(),
+            request.seed,
+            request.planner,
+            request.masks,
+            request.engine,
+            request.model,
+            request.ranker,
+            request.planner_config,
+            capture,
+        )
 
 
 @dataclass(frozen=True)
@@ -82,37 +132,21 @@ def _run_pile(spec: RunSpec, cell: SimCell, pile_index: int, max_attempts: int, 
 
 
 def run_scenario(
-    scenario: str | Path | Scenario,
-    picks: int,
-    seed: int,
-    planner: str = DEFAULT_PLANNER,
-    masks: str = "predicted",
-    engine: str = DEFAULT_ENGINE,
-    model: Path | None = None,
-    workers: int = 1,
+    request: RunRequest,
     progress: Progress | None = None,
     *,
-    cell: CellConfig | None = None,
-    ranker: Path | None = None,
-    planner_config: PlannerConfig | None = None,
     capture: Capture | None = None,
     on_captured: Callable[[Any], object] | None = None,
 ) -> RunResult:
-    """Run ``picks`` attempts of a scenario, closed loop.
+    """Run a scenario's attempts, closed loop.
 
     Pile k draws from ``default_rng([seed, k])`` alone and piles count in order of k until ``picks`` attempts are made,
     so the outcome does not depend on ``workers`` (measured times do). progress(done, of, latest result).
-    ranker, planner_config: None for what is shipped. ``on_captured`` gets, in order, what ``capture`` made of each
+    ``on_captured`` gets, in order, what ``capture`` made of each
     turn. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID and what loading the model, engine and planner raise.
     """
-    if picks < 1:
-        raise RobinError(Code.OPTION_INVALID, f"picks must be at least 1, got {picks}")
-    if workers < 1:
-        raise RobinError(Code.OPTION_INVALID, f"workers must be at least 1, got {workers}")
-    if masks not in MASKS:
-        raise RobinError(Code.OPTION_INVALID, f"masks must be one of {', '.join(MASKS)}, got '{masks}'")
-    found = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-    spec = RunSpec(found, cell or CellConfig(), seed, planner, masks, engine, model, ranker, planner_config, capture)
+    request = request.checked()
+    spec, picks, workers = RunSpec.of(request, capture), request.picks, request.workers
     started = time.perf_counter()
     counter = _Counter(picks, progress)
     runs = _in_this_process(spec, picks, counter) if workers == 1 else _in_processes(spec, picks, workers, counter)
@@ -123,12 +157,12 @@ def run_scenario(
             if on_captured is not None:
                 on_captured(record)
     return RunResult(
-        scenario=found.name,
-        seed=seed,
-        planner=planner,
-        masks=masks,
-        engine=engine,
-        model=_model_name(turns, model),
+        scenario=spec.scenario.name,
+        seed=request.seed,
+        planner=request.planner,
+        masks=request.masks,
+        engine=request.engine,
+        model=_model_name(turns, request.model),
         workers=workers,
         turns=tuple(turns),
         wall_s=time.perf_counter() - started,
@@ -148,7 +182,7 @@ class _Counter:
         self._total, self._progress, self._done = total, progress, 0
 
     def tick(self, result: str) -> None:
-        self._done += result != "infeasible"
+        self._done += is_attempt(result)
         if self._progress is not None:
             self._progress(min(self._done, self._total), self._total, result)
 
@@ -204,13 +238,13 @@ def _cut(run: PileRun, attempts: int) -> PileRun:
     for turn in run.turns:
         if attempts == 0:
             break
-        attempts -= turn.result != "infeasible"
+        attempts -= turn.attempted
         kept += 1
     return PileRun(run.pile_index, run.turns[:kept], run.captured[:kept])
 
 
 def _attempts(run: PileRun) -> int:
-    return sum(turn.result != "infeasible" for turn in run.turns)
+    return sum(turn.attempted for turn in run.turns)
 
 
 def _refuse_endless(piles: int, picks: int, left: int) -> None:
@@ -249,6 +283,7 @@ _state: _WorkerState | None = None
 
 def _start_worker(spec: RunSpec, ticks: Any, stop: Any) -> None:
     global _state
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     _state = _WorkerState(spec, ticks, stop)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from robin_grasp.tool import CellConfig, WorkspaceConfig, tote_workspace
@@ -168,7 +169,15 @@ def _draw_cameras(
         rng.uniform(-math.pi, math.pi),
         rng.uniform(-1.0, 1.0) * settings.max_roll_rad,
     )
+    return cameras_at(config, pose, rng)
+
+
+def cameras_at(
+    config: ScenarioConfig, T_base_camera: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[CameraView, CameraView]:
+    """(believed, true) camera mounted at a pose: off by the calibration's error and by the camera_shift fault."""
+    settings = config.camera
     K = intrinsics(settings.width, settings.height, hfov_of_aspect(settings.width, settings.height))
-    believed = CameraView(settings.width, settings.height, K, pose)
+    believed = CameraView(settings.width, settings.height, K, T_base_camera)
     off = misplaced(believed, rng, settings.calibration_error_m, settings.calibration_error_rad)
     return believed, true_camera(off, config.faults)

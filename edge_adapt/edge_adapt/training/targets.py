@@ -58,9 +58,13 @@ def inner_centre(mask: NDArray[np.uint8]) -> tuple[float, float]:
     return float(columns[nearest]), float(rows[nearest])
 
 
-def scene_targets(scene: TrainingScene) -> SceneTargets:
-    """Half-resolution labels, parcels with at least 80 visible pixels (smaller ones become ignore) and the heat map."""
-    labels = np.ascontiguousarray(scene.labels[::2, ::2])
+def scene_targets(scene: TrainingScene, phase: tuple[int, int] = (0, 0)) -> SceneTargets:
+    """Half-resolution labels, parcels with at least 80 visible pixels (smaller ones become ignore) and the heat map.
+
+    ``phase`` (row, column), each 0 or 1: the pixel of every 2x2 block that is taken. Training draws it, so that on the
+    mean the samples stand at the blocks' centres and the masks learn no half-pixel shift.
+    """
+    labels = np.ascontiguousarray(scene.labels[phase[0] :: 2, phase[1] :: 2])
     counts = np.bincount(labels.reshape(-1), minlength=256)
     by_id = {instance.id: instance for instance in scene.instances}
     parcels = []
@@ -78,7 +82,7 @@ def scene_targets(scene: TrainingScene) -> SceneTargets:
                 class_index=known.class_index,
                 visible_fraction=known.visible_fraction,
                 variant=known.variant,
-                centre_px=(2 * (x0 + cx) + 0.5, 2 * (y0 + cy) + 0.5),
+                centre_px=(2 * (x0 + cx) + phase[1], 2 * (y0 + cy) + phase[0]),
                 box_px=(2.0 * x0, 2.0 * y0, 2.0 * (x0 + width), 2.0 * (y0 + height)),
                 size_px=2 * float(np.sqrt(counts[identity])),
             )
@@ -160,9 +164,10 @@ def variant_code(name: str) -> int:
     return code
 
 
-def collate(scenes: list[TrainingScene], max_parcels: int, rng: np.random.Generator) -> Batch:
-    """Targets of every scene, at most ``max_parcels`` locations per scene."""
-    targets = [scene_targets(scene) for scene in scenes]
+def collate(scenes: list[TrainingScene], max_parcels: int, rng: np.random.Generator, jitter: bool = True) -> Batch:
+    """Targets of every scene, at most ``max_parcels`` locations per scene; ``jitter`` draws the phase of the labels."""
+    phases = rng.integers(0, 2, (len(scenes), 2)) if jitter else np.zeros((len(scenes), 2), dtype=np.int64)
+    targets = [scene_targets(scene, (int(v), int(u))) for scene, (v, u) in zip(scenes, phases, strict=True)]
     rows: list[tuple[int, ...]] = []
     visible: list[float] = []
     boxes: list[tuple[float, ...]] = []

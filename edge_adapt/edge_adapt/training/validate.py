@@ -23,7 +23,7 @@ _MIN_CELLS = 5
 @torch.no_grad()
 def predict_labels(network: SegmentationNetwork, scene: TrainingScene) -> tuple[NDArray[np.int32], list[float]]:
     """Label image int32 [96,128] (0 background, i+1 the i-th best peak) and the detections, best first."""
-    batch = collate([scene], 0, np.random.default_rng(0))
+    batch = collate([scene], 0, np.random.default_rng(0), jitter=False)
     outputs = network(batch.rgb, batch.depth, batch.intrinsics, batch.belt_plane)
     heat = torch.sigmoid(outputs.heat[0])
     heat = (heat * (heat >= F.max_pool2d(heat, 3, 1, 1))).flatten()
@@ -73,7 +73,7 @@ def validate(network: SegmentationNetwork, scenes: list[TrainingScene]) -> dict[
     matched: list[float] = []
     for scene in scenes:
         predicted, _ = predict_labels(network, scene)
-        truth = collate([scene], 0, np.random.default_rng(0)).labels[0].numpy()[1::2, 1::2]
+        truth = collate([scene], 0, np.random.default_rng(0), jitter=False).labels[0].numpy()[1::2, 1::2]
         iou = overlaps(predicted, truth)
         best += iou.max(axis=1, initial=0).tolist()
         matched += iou.max(axis=0, initial=0).tolist()

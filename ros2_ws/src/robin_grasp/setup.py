@@ -17,6 +17,12 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
     ],
+    entry_points={
+        "console_scripts": [
+            f"planning_node = {NAME}.nodes.planning_node:main",
+            f"pick_check_node = {NAME}.nodes.pick_check_node:main",
+        ]
+    },
     install_requires=["setuptools"],
     zip_safe=False,
 )

@@ -12,11 +12,17 @@ setup(
     maintainer="The Robin Edge authors",
     maintainer_email="robin-edge@users.noreply.github.com",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={"": ["**/*.yaml", "**/*.j2", "**/*.npz"]},
+    package_data={"": ["**/*.yaml", "**/*.j2", "**/*.npz", "**/*.msg", "**/*.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
     ],
     install_requires=["setuptools"],
     zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            "camera_node = robin_perception.nodes.camera_node:main",
+            "segmentation_node = robin_perception.nodes.segmentation_node:main",
+        ]
+    },
 )

@@ -96,6 +96,8 @@ _KRAFT = ((186, 145, 100), (176, 136, 94), (196, 158, 114), (165, 124, 84))
 _WHITE = ((236, 234, 228), (226, 226, 222), (242, 240, 236))
 _LOUD = ((190, 30, 40), (20, 110, 60), (30, 60, 150), (200, 160, 50), (120, 30, 110), (230, 120, 150))
 _PRINT = ((40, 70, 150), (220, 110, 30), (30, 130, 90), (190, 40, 60), (40, 40, 46), (240, 200, 60), (90, 170, 210))
+# Film of coloured bags: as _PRINT, but nothing near black, which is a variant of its own.
+_FILM = (*_PRINT[:4], (110, 70, 140), *_PRINT[5:])
 _FOIL = ((196, 198, 204), (204, 176, 98), (206, 140, 150), (120, 150, 200), (150, 190, 160))
 _MATT, _SATIN, _GLOSS = Uniform(0.75, 0.95), Uniform(0.45, 0.7), Uniform(0.15, 0.4)
 
@@ -169,7 +171,7 @@ KIND_TABLES: dict[ParcelKind, KindTable] = {
         variants=(
             Variant("white", 0.36, ((232, 233, 236), (222, 224, 228)), _GLOSS, Uniform(0.25, 0.50)),
             Variant("grey", 0.22, ((138, 141, 146), (112, 115, 120), (165, 168, 172)), _GLOSS, Uniform(0.25, 0.50)),
-            Variant("coloured", 0.18, _PRINT, _GLOSS, Uniform(0.25, 0.50)),
+            Variant("coloured", 0.18, _FILM, _GLOSS, Uniform(0.25, 0.50)),
             Variant("black", 0.13, ((24, 24, 26), (34, 34, 38), (18, 19, 22)), _GLOSS, Uniform(0.30, 0.60)),
             Variant("clear", 0.11, ((205, 210, 214),), Uniform(0.08, 0.2), Uniform(0.5, 0.8), Uniform(0.72, 0.88)),
             Variant(

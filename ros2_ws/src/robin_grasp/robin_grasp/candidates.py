@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,12 @@ def group_centres(tool: ToolConfig) -> Floats:
 
     Putting such a centre on a parcel's middle balances that block; the rest of the tool hangs over to one side.
     """
-    cups = tool.cups_m[:, :2]
+    return _group_centres(tool.cup_centres_m)
+
+
+@lru_cache(maxsize=8)
+def _group_centres(cup_centres_m: tuple[tuple[float, float], ...]) -> Floats:
+    cups = np.asarray(cup_centres_m, dtype=np.float64)
     centres = {(0.0, 0.0)}
     xs, ys = np.unique(cups[:, 0].round(6)), np.unique(cups[:, 1].round(6))
     for x0, x1 in ((a, b) for a in xs for b in xs if a <= b):

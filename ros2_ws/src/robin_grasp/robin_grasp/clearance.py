@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,14 +13,14 @@ from robin_grasp.planner_config import ClearanceConfig
 from robin_grasp.surface import Floats, Ints, View
 from robin_grasp.tool import CellConfig, ToolConfig, WorkspaceConfig
 
-BODY_LEVELS = 6
+BODY_LEVELS = 4
 OVERLOOK_M = 0.03  # tall neighbours appear beside the footprint seen from an angle: sample this far around it
 HARD_PUSH_M = 0.020  # an idle cup pushed further than this beyond its bellows hits with its rigid part
 
 
 @dataclass(frozen=True)
 class Clearance:
-    """Over N poses. hits: bool, plate or body or an idle cup's rigid part meets a surface. push_m: how far neighbours
+    """Over N poses. hits: bool, plate or stem or an idle cup's rigid part meets a surface. push_m: how far neighbours
     press idle cups beyond their bellows. wall, outside, unreachable: bool. headroom_m: free height below the
     plate."""
 
@@ -41,9 +42,10 @@ class Clearance:
         )
 
 
-def check_clearance(view: View, poses: Poses, cell: CellConfig, config: ClearanceConfig) -> Clearance:
-    """Check every pose at contact, pressed in by ``MotionConfig.press_m``."""
-    share, push, headroom = _against_surface(view, poses, cell, config)
+def check_clearance(view: View, poses: Poses, face: Ints, cell: CellConfig, config: ClearanceConfig) -> Clearance:
+    """Check every pose at contact, pressed in by ``MotionConfig.press_m``. face [N]: label in ``view`` of the face that
+    each stands on, which is no obstacle: what rises from a face is noise of its depth."""
+    share, push, headroom = _against_surface(view, poses, face, cell, config)
     return Clearance(
         hits=(share > config.hit_share) | (push > HARD_PUSH_M),
         push_m=push,
@@ -55,7 +57,7 @@ def check_clearance(view: View, poses: Poses, cell: CellConfig, config: Clearanc
 
 
 def _against_surface(
-    view: View, poses: Poses, cell: CellConfig, config: ClearanceConfig
+    view: View, poses: Poses, face: Ints, cell: CellConfig, config: ClearanceConfig
 ) -> tuple[Floats, Floats, Floats]:
     """Share of surface samples inside the sweep of plate and body, push of idle cups, and headroom.
 
@@ -64,18 +66,26 @@ def _against_surface(
     """
     tool = cell.tool
     top = tool.plate_offset_m + tool.body_height_m + cell.motion.approach_m
+    kernel = np.ones((config.thicken_px, config.thicken_px), dtype=np.uint8)
+    # The median takes single flying pixels, which would grow as well.
+    nearest = np.asarray(cv2.dilate(cv2.medianBlur(view.inverse_depth, 3), kernel), dtype=np.float32)
     local, seen = [], []
     for level, spacing in ((0.0, config.sample_spacing_m), (0.45 * top, 2 * config.sample_spacing_m), (top, 0.03)):
-        points, valid = _surface_seen(view, poses, _lattice(tool, spacing, -level))
+        points, valid = _surface_seen(view, nearest, poses, face, _lattice(tool, spacing, -level))
+        if cell.workspace.wall_height_m > 0:
+            valid &= _off_the_walls(points, poses, cell.workspace, config.wall_noise_m)
         local.append(points)
         seen.append(valid)
     near, found = local[0], seen[0]
-    plate = [_over_plate(points, valid, tool, config.margin_m) for points, valid in zip(local, seen, strict=True)]
-    room = tool.plate_offset_m - cell.motion.press_m - config.margin_m
+    early = cell.motion.press_m + config.margin_m
     share = np.zeros(poses.count)
-    for points, over in zip(local, plate, strict=True):
+    for points, valid in zip(local, seen, strict=True):
         above = -points[..., 2]
-        inside = over & (above > room) & (above < top)
+        inside = np.zeros_like(valid)
+        for half_x, half_y, bottom, upper in tool.boxes_m:
+            # What a part sweeps: from its place at contact up to its place at the start of the approach.
+            swept = (above > bottom - early) & (above < upper + cell.motion.approach_m)
+            inside |= swept & _over(points, valid, half_x, half_y, config.margin_m)
         share = np.maximum(share, inside.sum(axis=1) / inside.shape[1])
     above = -near[..., 2]
     near_cup = np.zeros_like(found)
@@ -84,13 +94,27 @@ def _against_surface(
     beyond = np.where(found & near_cup, above - (tool.bellows_travel_m - cell.motion.press_m), 0.0)
     # The second highest of the samples: one flying pixel is no obstacle.
     push = np.maximum(np.partition(beyond, -2, axis=1)[:, -2], 0.0)
-    highest = np.partition(np.where(plate[0], above, -1.0), -2, axis=1)[:, -2]
+    over_plate = _over(near, found, *tool.plate_half_size_m, config.margin_m)
+    highest = np.partition(np.where(over_plate, above, -1.0), -2, axis=1)[:, -2]
     return share, push, np.clip(tool.plate_offset_m - highest, -0.5, 0.5)
 
 
-def _surface_seen(view: View, poses: Poses, lattice: Floats) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _off_the_walls(
+    points: NDArray[np.float32], poses: Poses, workspace: WorkspaceConfig, noise_m: float
+) -> NDArray[np.bool_]:
+    """bool [N, S]: points in the tool frame that are not the tote's walls, whose place is known better than seen."""
+    rotation = poses.rotation[:, :2].astype(np.float32)
+    offset = (poses.position[:, :2] - np.asarray(workspace.centre_m)).astype(np.float32)
+    inside = np.asarray(workspace.size_m, dtype=np.float32) / 2 - np.float32(noise_m)
+    horizontal = points @ rotation.transpose(0, 2, 1) + offset[:, None, :]
+    return np.asarray((np.abs(horizontal) < inside).all(axis=2))
+
+
+def _surface_seen(
+    view: View, nearest: NDArray[np.float32], poses: Poses, face: Ints, lattice: Floats
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Surface points in the tool frame [N, S, 3] that the camera sees behind lattice points [S, 3], and which are
-    valid.
+    valid and not on the pose's own face. nearest: inverse depth of the highest surface around each working pixel.
     """
     # Tool to camera in one step: single precision is exact to micrometres at these distances.
     rotation = (view.R.T @ poses.rotation).astype(np.float32)
@@ -100,18 +124,17 @@ def _surface_seen(view: View, poses: Poses, lattice: Floats) -> tuple[NDArray[np
     u = np.rint(np.float32(view.fx) * camera[..., 0] / z + np.float32(view.cx))
     v = np.rint(np.float32(view.fy) * camera[..., 1] / z + np.float32(view.cy))
     flat, inside = view.pixel(u, v)
-    q = np.where(inside, view.inverse_depth.ravel()[flat], np.float32(0.0))
-    seen = q > 0
+    q = np.where(inside, nearest.ravel()[flat], np.float32(0.0))
+    seen = (q > 0) & (view.labels.ravel()[flat] != face[:, None])
     depth = 1.0 / np.where(seen, q, np.float32(1.0))
     x = (u - np.float32(view.cx)) * np.float32(1.0 / view.fx) * depth
     y = (v - np.float32(view.cy)) * np.float32(1.0 / view.fy) * depth
     return (np.stack([x, y, depth], axis=-1) - offset) @ rotation, seen
 
 
-def _over_plate(
-    points: NDArray[np.float32], seen: NDArray[np.bool_], tool: ToolConfig, margin_m: float
+def _over(
+    points: NDArray[np.float32], seen: NDArray[np.bool_], half_x: float, half_y: float, margin_m: float
 ) -> NDArray[np.bool_]:
-    half_x, half_y = tool.plate_half_size_m
     return seen & (np.abs(points[..., 0]) <= half_x + margin_m) & (np.abs(points[..., 1]) <= half_y + margin_m)
 
 
@@ -124,10 +147,10 @@ def _lattice(tool: ToolConfig, spacing_m: float, z_m: float) -> Floats:
 
 
 def hits_wall(poses: Poses, cell: CellConfig, margin_m: float, thorough: bool = True) -> NDArray[np.bool_]:
-    """Whether lips, plate or body meet a wall at contact or at the start of the approach: bool [N].
+    """Whether lips, plate or stem meet a wall at contact or at the start of the approach: bool [N].
 
     Every part of the tool's outline that is below the tote's rim must lie between its walls. Not ``thorough``: judged
-    by the plate's corners and the body's upper ones only, to sort out most poses early.
+    by the corners of plate and stem only, to sort out most poses early.
     """
     tool, workspace = cell.tool, cell.workspace
     if workspace.wall_height_m <= 0:
@@ -142,11 +165,15 @@ def hits_wall(poses: Poses, cell: CellConfig, margin_m: float, thorough: bool = 
 
 
 def _outline(tool: ToolConfig, levels: int, lips: bool) -> Floats:
-    """Points on the tool's outline in its frame [K, 3]: the body's vertical edges, and the outermost points of the
-    lips."""
-    half_x, half_y = tool.plate_half_size_m
-    heights = -tool.plate_offset_m - np.linspace(0.0, tool.body_height_m, levels)
-    points = [(sx * half_x, sy * half_y, z) for sx in (-1, 1) for sy in (-1, 1) for z in heights]
+    """Points on the tool's outline in its frame [K, 3]: the upright edges of plate and stem, and the outermost points
+    of the lips."""
+    points = [
+        (sx * half_x, sy * half_y, -height)
+        for half_x, half_y, bottom, top in tool.boxes_m
+        for height in np.linspace(bottom, top, levels)
+        for sx in (-1, 1)
+        for sy in (-1, 1)
+    ]
     r = tool.cup_radius_m
     if lips:
         points += [(x + dx, y + dy, 0.0) for x, y, _ in tool.cups_m for dx, dy in ((r, 0), (-r, 0), (0, r), (0, -r))]

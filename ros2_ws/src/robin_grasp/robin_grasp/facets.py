@@ -43,6 +43,9 @@ class _Samples:
     given: NDArray[np.bool_]
     centre: Floats
 
+    def take(self, rows: Ints) -> _Samples:
+        return _Samples(self.u[rows], self.v[rows], self.q[rows], self.given[rows], self.centre[rows])
+
 
 def split_faces(view: View, scene: Scene, surface: SurfaceConfig, config: FacetConfig) -> tuple[View, Facets]:
     """The view with ``labels`` numbering faces instead of instances, edges between faces counted as edges, and the
@@ -58,11 +61,11 @@ def split_faces(view: View, scene: Scene, surface: SurfaceConfig, config: FacetC
     index_of = np.full(int(view.labels.max(initial=0)) + 1, -1)
     index_of[ids[ids < len(index_of)]] = np.flatnonzero(ids < len(index_of))
     labels = np.where(view.labels > 0, row[index_of[view.labels], 0] + 1, 0).astype(np.int32)
-    split = np.flatnonzero(accepted[:, 1:].any(axis=1))
-    for i in split:
+    for i in np.flatnonzero(accepted[:, 1:].any(axis=1)):
         _assign(view, scene, int(i), row[i], facets, config, labels)
-    faces = replace(view, labels=labels, edge_px=edge_distance(labels)) if len(split) else replace(view, labels=labels)
-    return faces, facets
+    for i in np.flatnonzero(cartons >= config.least_carton_probability):
+        _trim(view, scene, int(i), facets, config, labels)
+    return replace(view, labels=labels, edge_px=edge_distance(labels)), facets
 
 
 def _sample(view: View, scene: Scene, keep: int) -> _Samples:
@@ -96,23 +99,28 @@ def _find_planes(
     left = samples.given.copy()
     total = np.maximum(samples.given.sum(axis=1), 1)
     axes = np.zeros((count, 3, 3))
+    rows = np.arange(count)
     for number in range(3):
-        guess = _best_hypothesis(view, samples, left, surface, config)
-        planes[:, number], rms[:, number] = _refine(view, samples, left, guess, config)
-        residual = np.abs(_residual(samples, planes[:, number]))
-        near = left & (residual < config.inlier_sigmas * np.maximum(rms[:, number], view.noise_pm)[:, None])
-        axes[:, number] = view.plane_axes(planes[:, number])
+        some, some_left = samples.take(rows), left[rows]
+        guess = _best_hypothesis(view, some, some_left, surface, config)
+        plane, scale = _refine(view, some, some_left, guess, config)
+        near = some_left & (
+            np.abs(_residual(some, plane)) < config.inlier_sigmas * np.maximum(scale, view.noise_pm)[:, None]
+        )
+        axis = view.plane_axes(plane)
+        planes[rows, number], rms[rows, number], axes[rows, number] = plane, scale, axis
         if number == 0:
             accepted[:, 0] = True
         else:
-            apart = np.ones(count, dtype=bool)
+            apart = np.ones(len(rows), dtype=bool)
             for before in range(number):
-                cosine = np.einsum("ik,ik->i", axes[:, number], axes[:, before])
-                apart &= ~accepted[:, before] | (cosine < np.cos(config.least_angle_rad))
-            large = near.sum(axis=1) >= np.maximum(config.least_share * total, config.least_samples)
-            accepted[:, number] = may_split & apart & large
-        left &= ~near
-        if not (may_split & (left.sum(axis=1) >= config.least_samples)).any():
+                cosine = np.einsum("ik,ik->i", axis, axes[rows, before])
+                apart &= ~accepted[rows, before] | (cosine < np.cos(config.least_angle_rad))
+            large = near.sum(axis=1) >= np.maximum(config.least_share * total[rows], config.least_samples)
+            accepted[rows, number] = apart & large
+        left[rows] = some_left & ~near
+        rows = np.flatnonzero(may_split & (left.sum(axis=1) >= config.least_samples))
+        if not len(rows):
             break
     return planes, rms, accepted
 
@@ -141,9 +149,17 @@ def _best_hypothesis(
     a = np.concatenate([fits.a, whole[:, :1]], axis=1)
     b = np.concatenate([fits.b, whole[:, 1:2]], axis=1)
     c = np.concatenate([c, whole[:, 2:]], axis=1)
-    residual = samples.q[:, None] - a[..., None] * samples.u[:, None] - b[..., None] * samples.v[:, None] - c[..., None]
-    agreement = np.maximum(1.0 - (residual / (config.inlier_sigmas * view.noise_pm)) ** 2, 0.0)
-    best = (agreement * left[:, None]).sum(axis=2).argmax(axis=1)
+    # Single precision is enough to compare hypotheses; coordinates are taken from the mask's middle for it.
+    du = (samples.u - samples.centre[:, :1]).astype(np.float32)[:, None]
+    dv = (samples.v - samples.centre[:, 1:]).astype(np.float32)[:, None]
+    middle = a * samples.centre[:, :1] + b * samples.centre[:, 1:] + c
+    residual = a.astype(np.float32)[..., None] * du
+    residual += b.astype(np.float32)[..., None] * dv
+    residual -= (samples.q[:, None] - middle[..., None]).astype(np.float32)
+    residual *= np.float32(1.0 / (config.inlier_sigmas * view.noise_pm))
+    np.square(residual, out=residual)
+    agreement = np.maximum(np.float32(1.0) - residual, np.float32(0.0))
+    best = np.einsum("ihk,ik->ih", agreement, left.astype(np.float32)).argmax(axis=1)
     rows = np.arange(count)
     return np.stack([a[rows, best], b[rows, best], c[rows, best]], axis=1)
 
@@ -197,3 +213,40 @@ def _assign(
     value_of[source[known]] = nearest[known]
     smooth = cv2.medianBlur(value_of[source], config.smooth_px)
     labels[y0:y1, x0:x1][mask] = (used[smooth] + 1)[mask]
+
+
+def _trim(view: View, scene: Scene, i: int, facets: Facets, config: FacetConfig, labels: NDArray[np.int32]) -> None:
+    """Take from the faces of instance ``i`` what lies below their planes, and missing depth along the mask's edge: a
+    side seen at a grazing angle has few pixels and little depth, too little for a face of its own. Edits ``labels``."""
+    x0, y0, x1, y1 = view.box(scene.instances[i].bbox)
+    box = (slice(y0, y1), slice(x0, x1))
+    mask = view.labels[box] == scene.instances[i].id
+    area = int(np.count_nonzero(mask))
+    if area == 0:
+        return
+    q, faces = view.inverse_depth[box], labels[box]
+    u = np.arange(x0, x1, dtype=np.float32)[None, :]
+    v = np.arange(y0, y1, dtype=np.float32)[:, None]
+    below = np.zeros(mask.shape, dtype=np.bool_)
+    for row in np.flatnonzero(facets.instance == i):
+        a, b, c = facets.plane[row].astype(np.float32)
+        middle = float(a * (x0 + x1) / 2 + b * (y0 + y1) / 2 + c)
+        tolerance = max(config.trim_sigmas * view.noise_pm, config.trim_m * middle**2)
+        below |= (faces == row + 1) & (a * u + (b * v + np.float32(c - tolerance)) > q)
+    missing = mask & (q == 0)
+    below &= ~missing
+    off = below.astype(np.uint8)
+    if below.any():
+        off = np.asarray(cv2.medianBlur(off, config.smooth_px), dtype=np.uint8)
+    rim = missing & (view.edge_px[box] < 2.0)
+    if rim.any():
+        count, hole, stats, _ = cv2.connectedComponentsWithStats(missing.astype(np.uint8), connectivity=4)
+        at_edge = np.zeros(count, dtype=np.uint8)
+        at_edge[hole[rim]] = 1
+        at_edge[stats[:, cv2.CC_STAT_AREA] < config.trim_hole_px] = 0
+        at_edge[0] = 0
+        off |= at_edge[hole]
+    # Stereo smears an edge by its window: what is beside a side is not trusted either.
+    taken = mask & (cv2.dilate(off, np.ones((config.smooth_px, config.smooth_px), dtype=np.uint8)) > 0)
+    if np.count_nonzero(taken) <= config.trim_most * area:
+        faces[taken] = 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from robin_grasp.planner_config import OrderConfig
@@ -13,6 +15,8 @@ from robin_grasp.surface import Floats, Ints, View
 from robin_perception.scene import Scene
 
 STEP = 2
+RECTANGLES = 4  # sides of an outline that are tried for the parcel's direction
+LEAST_OUTLINE_PX = 40
 WHOLE = 0.99  # P(free) of a parcel that is seen as a whole
 MOST_STEP_M = 0.5  # deeper steps are all alike: a hole or the belt's edge
 
@@ -20,12 +24,16 @@ MOST_STEP_M = 0.5  # deeper steps are all alike: a hole or the belt's edge
 @dataclass(frozen=True)
 class Order:
     """Over the I instances of a scene. above: bool [I, I], above[i, j] when i is higher than j where they touch.
-    cover [I]: length of boundary with higher neighbours over the mask's outline. free [I]: P(nothing rests on it).
+    cover [I]: length of boundary with higher neighbours over the mask's outline. overlap [I]: share of the smallest
+    rectangle around the mask that shows other parcels; ragged [I]: that shows background, as around a mask of two
+    parcels. free [I]: P(nothing rests on it).
     height_rank [I]: share of touching neighbours that are lower (1: the highest around). support_m [I]: how far the
     surface of what it seems to rest on lies below its own, inf where it seems to rest on no other parcel."""
 
     above: np.ndarray
     cover: Floats
+    overlap: Floats
+    ragged: Floats
     free: Floats
     height_rank: Floats
     support_m: Floats
@@ -35,6 +43,8 @@ class Order:
         return Order(
             self.above[np.ix_(index, index)],
             self.cover[index],
+            self.overlap[index],
+            self.ragged[index],
             self.free[index],
             self.height_rank[index],
             self.support_m[index],
@@ -83,14 +93,72 @@ def pick_order(view: View, scene: Scene, config: OrderConfig) -> Order:
     outline = 2.0 * (boxes[:, 2:] - boxes[:, :2]).sum(axis=1) / view.stride * metres / STEP
     cover = np.minimum((shared_m * above).sum(axis=0) / np.maximum(outline, 1e-3), 1.0)
     touching = shared_m >= config.least_boundary_m
+    touched = (shared_m * touching).sum(axis=1) / np.maximum(outline, 1e-3)
     lower = (touching & (step_m > 0)).sum(axis=1)
     rank = np.where(touching.any(axis=1), lower / np.maximum(touching.sum(axis=1), 1), 1.0)
     # What lies under a parcel is partly hidden by it; a lower neighbour that is seen as a whole just stands beside it.
     under = above & (visible < config.free_visible_fraction)[None, :]
     support = np.where(under, step_m, np.inf).min(axis=1, initial=np.inf)
     if not config.enabled:
-        return Order(np.zeros_like(above), np.zeros(count), np.ones(count), np.ones(count), support)
-    return Order(above, cover, _free(visible, cover, config), rank, support)
+        nothing, all_free = np.zeros(count), np.ones(count)
+        return Order(np.zeros_like(above), nothing, nothing, nothing, all_free, all_free, support)
+    overlap, ragged = _rectangles(
+        rows, boxes / (view.stride * STEP) - np.array([view.left, view.top] * 2) / STEP, config
+    )
+    return Order(above, cover, overlap, ragged, _free(visible, cover, overlap, touched, config), rank, support)
+
+
+def _rectangles(rows: Ints, boxes: Floats, config: OrderConfig) -> tuple[Floats, Floats]:
+    """Parcels are rectangles, nearly: where another one shows inside the rectangle that a mask is part of, it lies on
+    top, however flat it is; and a mask that leaves much of its rectangle to the background may be two parcels. Shares
+    of each rectangle, [I] and [I], that show other parcels and background, beyond what rounded corners and side faces
+    make.
+
+    Of the rectangles along the outline's sides that one counts in which least background shows: a corner that another
+    parcel hides is explained, one that is simply not there is not. rows: instance of each pixel; boxes [I, 4] of the
+    masks in these pixels.
+    """
+    h, w = rows.shape
+    count = len(boxes)
+    overlap, ragged = np.zeros(count), np.zeros(count)
+    # A hidden corner lies outside of the mask's box, by up to a third of its sides.
+    rim = 2 + np.ceil((boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True, initial=0.0) / 3)
+    corners = np.concatenate([boxes[:, :2] - rim, boxes[:, 2:] + rim], axis=1)
+    for i, (left, top, right, bottom) in enumerate(corners.astype(np.int64)):
+        x0, y0, x1, y1 = max(0, left), max(0, top), min(w, right), min(h, bottom)
+        part = rows[y0:y1, x0:x1]
+        mask = (part == i).astype(np.uint8)
+        area = cv2.countNonZero(mask)
+        others = (part < count).astype(np.uint8) - mask
+        if area < LEAST_OUTLINE_PX:
+            continue
+        hulls, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        outline = cv2.convexHull(np.concatenate(hulls)).astype(np.float32)
+        if area > config.whole_fill * float(np.prod(cv2.minAreaRect(outline)[1])):
+            continue
+        overlap[i], ragged[i] = _best_rectangle(outline, others, area)
+    return np.maximum(overlap - config.overlap_free, 0.0), np.maximum(ragged - config.ragged_free, 0.0)
+
+
+def _best_rectangle(outline: NDArray[np.float32], others: NDArray[np.uint8], area: int) -> tuple[float, float]:
+    """Shares of the best rectangle around the convex ``outline`` [K, 1, 2] that show ``others`` and background."""
+    sides = cv2.approxPolyDP(outline, 0.02 * cv2.arcLength(outline, True), True)[:, 0]
+    edges = np.roll(sides, -1, axis=0) - sides
+    longest = edges[np.argsort(-np.linalg.norm(edges, axis=1))[:RECTANGLES]]
+    best, hidden, size_of_best = np.inf, 0.0, 1.0
+    for along in longest / np.maximum(np.linalg.norm(longest, axis=1, keepdims=True), 1e-6):
+        across = np.array([-along[1], along[0]])
+        u, v = outline[:, 0] @ along, outline[:, 0] @ across
+        ends = [(u.min(), v.min()), (u.max(), v.min()), (u.max(), v.max()), (u.min(), v.max())]
+        rectangle = np.array([a * along + b * across for a, b in ends])
+        size = max(float((u.max() - u.min() + 1) * (v.max() - v.min() + 1)), 1.0)
+        inside = np.zeros(others.shape, dtype=np.uint8)
+        cv2.fillConvexPoly(inside, np.rint(rectangle).astype(np.int32), 1)
+        shown = cv2.countNonZero(cv2.bitwise_and(inside, others))
+        background = size - area - shown
+        if background < best:
+            best, hidden, size_of_best = background, shown / size, size
+    return hidden, max(best, 0.0) / size_of_best
 
 
 def _inverse_at_tops(view: View) -> Floats:
@@ -104,9 +172,12 @@ def _depth_squared(view: View, count: int) -> Floats:
     return np.full((count, 1), z * z)
 
 
-def _free(visible: Floats, cover: Floats, config: OrderConfig) -> Floats:
-    """P(nothing rests on it): high for what is seen as a whole, whatever stands beside it; else it falls with the
-    hidden part, and with the length of the boundary to higher neighbours, which may be what hides it."""
-    hidden = np.maximum(config.free_visible_fraction - visible, 0.0)
+def _free(visible: Floats, cover: Floats, overlap: Floats, touched: Floats, config: OrderConfig) -> Floats:
+    """P(nothing rests on it): high for what is seen as a whole, whatever stands beside it, and for what touches no
+    neighbour; else it falls with the hidden part (as the segmenter or the outline tells it), and with the length of
+    the boundary to higher neighbours, which may be what hides it."""
+    seen = visible >= config.free_visible_fraction
+    hidden = np.maximum(config.free_visible_fraction - visible, overlap)
+    hidden = np.where(seen | (touched < config.alone_touch), 0.0, hidden)
     logit = config.cover_logit - config.cover_slope * hidden - config.cover_length_logit * np.minimum(cover, 0.4)
     return np.asarray(np.where(hidden > 0, expit(logit), WHOLE))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.facets import CARTON, Facets
-from robin_grasp.planner_config import PlannerConfig, SurfaceConfig, WrenchConfig
+from robin_grasp.planner_config import PlannerConfig, SamplingConfig, SurfaceConfig, WrenchConfig
 from robin_grasp.surface import Floats, Ints, View
 from robin_perception.scene import CLASSES, Scene
 
@@ -97,8 +97,17 @@ def observe(
         return _no_parcels(), Contacts(
             np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, bool), np.zeros(0)
         )
-    parcels = _parcels(faces, scene, np.array(kept), facets, found, config.wrench, belt_z_m)
+    whole_px = _whole_px(view.stride, scene, facets.instance[kept], np.array([outline.area_px for outline in found]))
+    parcels = _parcels(faces, scene, np.array(kept), facets, found, whole_px, config.wrench, belt_z_m)
     return parcels, _contacts(faces, parcels, found, config.surface)
+
+
+def _whole_px(stride: int, scene: Scene, instance: Ints, face_px: Ints) -> Floats:
+    """Working pixels of a parcel's mask where it has one face, for its size: what is trimmed off a face still weighs.
+    Of several faces each stands for the parcel by its own."""
+    count = np.bincount(instance, minlength=len(scene.instances))
+    mask_px = np.array([scene.instances[i].area_px for i in instance]) / stride**2
+    return np.asarray(np.where(count[instance] == 1, np.maximum(mask_px, face_px), face_px))
 
 
 def _no_parcels() -> Parcels:
@@ -177,6 +186,7 @@ def _parcels(
     rows: Ints,
     facets: Facets,
     outlines: list[_Outline],
+    whole_px: Floats,
     config: WrenchConfig,
     belt_z_m: float,
 ) -> Parcels:
@@ -198,7 +208,7 @@ def _parcels(
     visible = np.array([instance.visible_fraction for instance in instances])
     facing = np.maximum(np.abs(np.einsum("ik,ik->i", axis, _rays(view, centroid))), 0.3)
     area_px = np.array([outline.area_px for outline in outlines])
-    area = area_px * metres**2 / facing / np.clip(visible, 0.4, 1.0)
+    area = whole_px * metres**2 / facing / np.clip(visible, 0.4, 1.0)
     thickness, mass = _thickness_and_mass(area, sides, top, classes, config)
     return Parcels(
         index=index,
@@ -267,6 +277,27 @@ def levelled(axis: Floats, sigma_rad: Floats) -> Floats:
     kept = np.maximum(1.0 - (sigma_rad / np.maximum(tilt, 1e-9)) ** 2, 0.0) * tilt
     scale = np.sin(kept) / np.maximum(sideways, 1e-12)
     return np.stack([axis[:, 0] * scale, axis[:, 1] * scale, -np.cos(kept)], axis=1)
+
+
+def with_upright(contacts: Contacts, config: SamplingConfig, walls: bool) -> Contacts:
+    """Contacts, and once more the main ones on steep faces, with the axis turned upright by ``upright_rad``: bellows
+    follow the rest. The steepest get within ``max_tilt_rad`` by it, and beside walls the tool finds more room."""
+    from_rad, by_rad = config.upright_from_rad if walls else config.steep_from_rad, config.upright_rad
+    sideways = np.hypot(contacts.axis[:, 0], contacts.axis[:, 1])
+    tilt = np.arctan2(sideways, -contacts.axis[:, 2])
+    steep = np.flatnonzero(contacts.main & (tilt > from_rad))
+    if by_rad <= 0 or not len(steep):
+        return contacts
+    kept = tilt[steep] - by_rad
+    scale = np.sin(kept) / np.maximum(sideways[steep], 1e-12)
+    axis = np.stack([contacts.axis[steep, 0] * scale, contacts.axis[steep, 1] * scale, -np.cos(kept)], axis=1)
+    return Contacts(
+        np.concatenate([contacts.parcel, contacts.parcel[steep]]),
+        np.concatenate([contacts.point, contacts.point[steep]]),
+        np.concatenate([contacts.axis, axis]),
+        np.concatenate([contacts.main, contacts.main[steep]]),
+        np.concatenate([contacts.rms_m, contacts.rms_m[steep]]),
+    )
 
 
 def _contacts(view: View, parcels: Parcels, outlines: list[_Outline], config: SurfaceConfig) -> Contacts:

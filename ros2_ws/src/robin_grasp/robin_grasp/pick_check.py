@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,23 +26,33 @@ class PickCheckConfig(StrictConfig):
     change_m: float = Field(0.010, gt=0, le=0.2, description="depth change that is no noise, beyond noise_share * Z^2")
     noise_share_pm: float = Field(0.012, ge=0, le=0.1, description="depth change explained by noise, per Z^2")
     gone_share: float = Field(0.5, ge=0, le=1, description="of the target's mask must have sunk")
+    colour_change: float = Field(
+        24.0, gt=0, le=255, description="mean change of the three channels, of 255, that is neither noise nor shadow"
+    )
     neighbour_gone_share: float = Field(0.6, ge=0, le=1, description="of another mask that sank as a whole")
     heavy_factor: float = Field(
         3.0, ge=1, le=20, description="weight over the expected weight that suggests two parcels"
+    )
+    neighbour_weight_factor: float = Field(
+        2.0,
+        ge=1,
+        le=20,
+        description="weight over the expected weight from which a neighbour that sank was lifted; else it settled",
     )
 
 
 @dataclass(frozen=True)
 class PickJudgement:
     """result: the likeliest; probability of it, a rough degree of belief in 0..1, not calibrated. reasons: short
-    texts. target_ gone, neighbours_gone: share of the target's mask that sank, and ids of other masks that sank as a
-    whole."""
+    texts. target_gone, neighbours_gone: share of the target's mask that sank, and ids of other masks that sank as a
+    whole. target_changed: share of the target's mask that sank or shows another colour; NaN: unknown."""
 
     result: PickResult
     probability: float
     reasons: tuple[str, ...]
     target_gone: float
     neighbours_gone: tuple[int, ...]
+    target_changed: float = float("nan")
 
 
 def sunk(before: Frame, after: Frame, config: PickCheckConfig) -> NDArray[np.float32]:
@@ -71,34 +82,63 @@ def judge_pick(
     ]
     lifted = bool(held) and outcome.lifted_weight_n > config.least_weight_n
     gone, others = _what_sank(grasp, scene, before, after, config)
+    changed = None if gone is None or after is None else _changed(grasp, scene, before, after, config)
     expected = grasp.terms.get("mass_kg", 0.0) * GRAVITY_MPS2
-    heavy = expected > 0 and outcome.lifted_weight_n > config.heavy_factor * expected
+    load = outcome.lifted_weight_n / expected if expected > 0 else math.inf
+    heavy = expected > 0 and load > config.heavy_factor
     reasons = [
         f"{len(held)} of {len(mask_to_cups(grasp.cups))} cups hold",
         f"{outcome.lifted_weight_n:.1f} N on the tool",
     ]
-    if gone is not None:
-        reasons.append(f"{gone:.0%} of the target's mask sank")
+    if gone is not None and changed is not None:
+        reasons.append(f"{gone:.0%} of the target's mask sank, {changed:.0%} looks different")
     if others:
-        reasons.append(f"parcels {', '.join(map(str, others))} are gone too")
-    result, probability = _verdict(lifted, gone, bool(others), heavy, config)
-    return PickJudgement(result, probability, tuple(reasons), gone if gone is not None else float("nan"), others)
+        reasons.append(f"parcels {', '.join(map(str, others))} sank too")
+    if heavy:
+        reasons.append(f"{load:.1f} times the expected weight")
+    both = bool(others) and load > config.neighbour_weight_factor
+    result, probability = _verdict(lifted, gone, changed, both, heavy or bool(others), config)
+    nan = float("nan")
+    return PickJudgement(
+        result,
+        probability,
+        tuple(reasons),
+        nan if gone is None else gone,
+        others,
+        nan if changed is None else changed,
+    )
 
 
 def _verdict(
-    lifted: bool, gone: float | None, others: bool, heavy: bool, config: PickCheckConfig
+    lifted: bool,
+    gone: float | None,
+    changed: float | None,
+    neighbours_lifted: bool,
+    doubtful: bool,
+    config: PickCheckConfig,
 ) -> tuple[PickResult, float]:
+    """doubtful: heavier than expected, or neighbours sank: neither alone means that they were lifted, for masses are
+    guessed and what leaned on the target settles."""
     if not lifted:
         if gone is not None and gone > config.gone_share:
             return PickResult.DROP, 0.6
         return PickResult.MISS, 0.95 if gone is not None and gone < 0.2 else 0.8
-    if others:
-        return PickResult.MULTI, 0.8 if heavy else 0.65
-    if gone is None:
-        return (PickResult.MULTI, 0.5) if heavy else (PickResult.CLEAN, 0.8)
-    if gone >= config.gone_share:
-        return (PickResult.MULTI, 0.5) if heavy else (PickResult.CLEAN, 0.95)
+    if neighbours_lifted:
+        return PickResult.MULTI, 0.65
+    if gone is None or changed is None:
+        return (PickResult.MULTI, 0.5) if doubtful else (PickResult.CLEAN, 0.8)
+    if max(gone, changed) >= config.gone_share:  # a flat mailer is thinner than what depth can tell: its colour goes
+        return PickResult.CLEAN, 0.7 if doubtful else 0.95
     return PickResult.WRONG, 0.5
+
+
+def _changed(grasp: Grasp, scene: Scene, before: Frame, after: Frame, config: PickCheckConfig) -> float:
+    """Share of the target's mask that sank or shows another colour."""
+    target = next(i for i in scene.instances if i.id == grasp.instance_id)
+    x0, y0, x1, y1 = target.bbox
+    window = np.s_[y0:y1, x0:x1]
+    apart = np.abs(after.rgb[window].astype(np.int16) - before.rgb[window]).mean(axis=2) > config.colour_change
+    return float((apart | (sunk(before, after, config)[window] == 1))[scene.crop(target)].mean())
 
 
 def _what_sank(

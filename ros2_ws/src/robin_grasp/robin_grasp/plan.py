@@ -32,6 +32,7 @@ class Reject(IntEnum):
     OUTRANKED_ON_INSTANCE = 12
     FAILED_BEFORE = 13
     LIKELY_MERGED = 14
+    EXCLUDED_BY_CALLER = 15
 
 
 @dataclass(frozen=True)

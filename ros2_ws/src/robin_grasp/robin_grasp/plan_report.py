@@ -28,6 +28,7 @@ REASON_TEXT = {
     Reject.OUTRANKED_ON_INSTANCE: "outranked",
     Reject.FAILED_BEFORE: "failed here before",
     Reject.LIKELY_MERGED: "probably two parcels",
+    Reject.EXCLUDED_BY_CALLER: "excluded by the caller",
 }
 
 
@@ -48,9 +49,11 @@ class Rejects:
     def parcels(self, rows: np.ndarray, reason: Reject) -> None:
         """Whole parcels (bool [I]) are ruled out."""
         rotations = tool_rotations(self._parcels.axis, self._parcels.long_axis, np.zeros(self._parcels.count))
+        measured = np.linalg.det(rotations) > 0.5
         for i in np.flatnonzero(rows):
             T = np.eye(4)
-            T[:3, :3], T[:3, 3] = rotations[i], self._parcels.centre[i]
+            if measured[i]:  # no depth, no plane: then nobody knows where the parcel is
+                T[:3, :3], T[:3, 3] = rotations[i], self._parcels.centre[i]
             terms = {
                 "detection": float(self._parcels.detection[i]),
                 "depth_share": float(self._parcels.depth_share[i]),

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from robin_grasp.candidates import Footprints, Poses, best_rows, land, promise, sample_poses, shortlist
 from robin_grasp.clearance import Clearance, check_clearance, hits_wall
 from robin_grasp.facets import split_faces
-from robin_grasp.multipick import Merges, Risks, cup_risks, find_merges
+from robin_grasp.multipick import RIDGE_MERGED, Merges, Risks, cup_risks, find_merges
 from robin_grasp.order import Order, pick_order
-from robin_grasp.parcels_seen import Contacts, Parcels, observe, on_supports
+from robin_grasp.parcels_seen import Contacts, Parcels, observe, on_supports, with_upright
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject
 from robin_grasp.plan_report import Rejects, no_grasp_text
 from robin_grasp.planner_config import PlannerConfig
@@ -65,19 +65,22 @@ class SuctionPlanner:
         clock.lap("plan_view")
         faces, facets = split_faces(view, scene, self.config.surface, self.config.facets)
         parcels, contacts = observe(view, faces, facets, scene, self.config, self.cell.workspace.belt_z_m)
+        contacts = with_upright(contacts, self.config.sampling, walls=self.cell.workspace.wall_height_m > 0)
         rejects = Rejects(scene, parcels, self.config.sampling.rejects_per_instance)
         other_px, merges = find_merges(view, parcels, self.config.multi)
         view = replace(faces, other_px=other_px)
         order = pick_order(replace(view, labels=instances), scene, self.config.order).take(parcels.index)
+        ragged = np.minimum(self.config.multi.ragged_merged * order.ragged, RIDGE_MERGED)
+        merged = np.maximum(merges.probability, ragged)
         parcels = on_supports(parcels, order.support_m, self.config.wrench)
         usable = self._usable(parcels, order, rejects)
         clock.lap("plan_parcels")
-        work = _Candidates(self, view, parcels, contacts, order, merges.probability, rejects, failed)
+        work = _Candidates(self, view, parcels, contacts, order, merged, rejects, failed)
         poses, landed = work.propose(usable)
         clock.lap("plan_poses")
         poses, landed, seals, risks = work.judge_cups(poses, landed, merges)
         clock.lap("plan_seal")
-        clear = check_clearance(view, poses, self.cell, self.config.clearance)
+        clear = check_clearance(view, poses, parcels.face[poses.parcel], self.cell, self.config.clearance)
         rows = work.pick_full(poses, landed, seals, risks, clear)
         clock.lap("plan_clearance")
         poses, landed, seals, risks = poses.take(rows), landed.take(rows), seals.take(rows), risks.take(rows)
@@ -231,10 +234,10 @@ class _Candidates:
             chosen,
             near,
         )
+        terms["p_clean_geometric"] = self._planner._geometric.odds(terms).clean
         odds = self._planner._ranker.odds(terms)
-        geometric = self._planner._geometric.odds(terms)
         score = utility(odds, rank)
-        terms |= {"p_clean": odds.clean, "p_multi": odds.multi, "p_clean_geometric": geometric.clean}
+        terms |= {"p_clean": odds.clean, "p_multi": odds.multi}
         weak = np.asarray(~chosen.strong)
         again = repeats_failure(poses.position, chosen.cups, self._failed, rank) & ~weak
         hopeless = np.asarray((odds.clean < rank.least_clean) & ~weak & ~again)

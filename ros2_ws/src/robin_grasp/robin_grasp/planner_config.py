@@ -45,6 +45,10 @@ class FacetConfig(StrictConfig):
     least_share: float = Field(0.10, gt=0, le=1, description="of the mask's samples, for a second face")
     least_samples: int = Field(14, ge=6, le=1000)
     smooth_px: int = Field(5, ge=3, le=5, description="median filter over the assignment, odd")
+    trim_sigmas: float = Field(4.0, ge=0, le=20, description="a pixel this far below its face is none of it ...")
+    trim_m: float = Field(0.008, ge=0, le=0.1, description="... if it is this far below, too")
+    trim_hole_px: int = Field(25, ge=1, description="missing depth at the mask's edge, this large, is a side")
+    trim_most: float = Field(0.5, ge=0, le=1, description="share of the mask; beyond, the plane is wrong, not the rim")
 
 
 class SamplingConfig(StrictConfig):
@@ -55,7 +59,14 @@ class SamplingConfig(StrictConfig):
     poses_per_contact: int = Field(8, ge=1, le=200)
     poses_per_instance: int = Field(16, ge=1, le=400, description="poses whose seals and clearance are computed")
     full_poses_per_instance: int = Field(4, ge=1, le=64, description="poses for which all 255 subsets are weighed")
-    max_tilt_rad: float = Field(0.80, gt=0, le=1.4, description="tool axis against straight down")
+    upright_from_rad: float = Field(
+        0.25, ge=0, le=1.6, description="beside walls, faces steeper are also tried with ..."
+    )
+    steep_from_rad: float = Field(
+        0.85, ge=0, le=1.6, description="... and everywhere those steeper than this, with ..."
+    )
+    upright_rad: float = Field(0.13, ge=0, le=0.8, description="... a tool that stands this much more upright")
+    max_tilt_rad: float = Field(1.0, gt=0, le=1.4, description="tool axis against straight down")
     grasps_per_instance: int = Field(2, ge=1, le=10)
     rejects_per_instance: int = Field(4, ge=1, le=50)
 
@@ -81,6 +92,10 @@ class SealConfig(StrictConfig):
     gap_free_m: float = Field(0.003, ge=0, le=0.05)
     gap_logit_per_m: float = Field(900.0, ge=0)
     most_holes: float = Field(0.6, ge=0, le=1, description="more missing depth than this: nothing is known there")
+    bridge_carton_probability: float = Field(
+        0.5, ge=0, le=1, description="what is a carton this surely goes on as a plane where depth is missing"
+    )
+    bridge_depth_share: float = Field(0.6, ge=0, le=1, description="... if this much of its depth is there")
     holes_free: float = Field(0.25, ge=0, le=1)
     holes_logit: float = Field(5.0, ge=0)
     least_probability: float = Field(0.35, ge=0, le=1, description="below: the cup stays closed")
@@ -91,21 +106,19 @@ class WrenchConfig(StrictConfig):
 
     peel_moment_share: of the moment r (V - t) at which a rigid lip lifts at its edge. vacuum_share: expected pressure
     difference over the pump's, per class (porous card leaks). density_kgpm3 and thickness_m: for the mass of what is
-    seen; a carton's thickness is its height above what lies below, at most ``thickness_m``. transfer_axis_xy:
-    direction in base_link along which the arm speeds up and brakes with a parcel, towards the place station or back.
+    seen; a carton's thickness is its height above what lies below, at most ``thickness_m``.
     """
 
     enabled: bool = True
     peel_moment_share: float = Field(0.8, gt=0, le=1)
-    vacuum_share: PerClass = (0.58, 0.75, 0.64, 0.66, 0.60)
+    vacuum_share: PerClass = (0.54, 0.71, 0.51, 0.60, 0.70)
     density_kgpm3: PerClass = (130.0, 380.0, 150.0, 150.0, 135.0)
     thickness_m: PerClass = (0.40, 0.007, 0.028, 0.040, 0.10)
     support_weight: float = Field(0.35, ge=0, le=1, description="belief that a parcel rests on the neighbour it hides")
-    mass_log_sigma: float = Field(0.50, gt=0, le=2, description="1-sigma of ln(mass)")
+    mass_log_sigma: PerClass = Field((0.65, 0.55, 0.55, 0.50, 0.60), description="1-sigma of ln(mass)")
     least_mass_kg: float = Field(0.06, gt=0, le=5)
     most_mass_kg: float = Field(4.0, gt=0, le=50)
     com_sigma_share: float = Field(0.08, ge=0, le=0.5, description="1-sigma of the COM, share of the parcel's sides")
-    transfer_axis_xy: tuple[float, float] = (0.0, 1.0)
     safety_factor: float = Field(1.5, ge=1, le=5)
     least_margin: float = Field(
         0.4, ge=0, le=10, description="limit over load times safety factor, at the expected mass"
@@ -125,6 +138,9 @@ class MultiPickConfig(StrictConfig):
     merge_step_m: float = Field(
         0.015, gt=0, le=0.2, description="height step between the parts that proves two parcels"
     )
+    ragged_merged: float = Field(
+        3.0, ge=0, le=50, description="P(the mask holds two parcels) per background in its rectangle; 0.4 at most"
+    )
     boundary_weight: float = Field(0.5, ge=0, le=1, description="P(multi) per unit of interior boundary under the cups")
 
 
@@ -136,10 +152,20 @@ class OrderConfig(StrictConfig):
     sigmas: float = Field(3.0, ge=0, le=10)
     reach_m: float = Field(0.012, gt=0, le=0.1, description="pixels this far on either side of a boundary are compared")
     least_boundary_m: float = Field(0.02, ge=0, le=0.5)
+    alone_touch: float = Field(
+        0.02, ge=0, le=1, description="share of the outline with neighbours below which nothing can lie on it"
+    )
+    ragged_free: float = Field(
+        0.12, ge=0, le=1, description="share of a mask's rectangle that background shows in around one parcel"
+    )
+    whole_fill: float = Field(0.93, gt=0, le=1, description="a mask that fills its rectangle so far is whole")
+    overlap_free: float = Field(
+        0.03, ge=0, le=1, description="share of a mask's rectangle that others may show in for other reasons"
+    )
     free_visible_fraction: float = Field(0.992, gt=0, le=1, description="seen as a whole: nothing can lie on it")
     ban_visible_fraction: float = Field(0.45, ge=0, le=1, description="covered and seen less than this: not picked")
     cover_logit: float = Field(3.2, description="logit of P(free) of a parcel just below free_visible_fraction")
-    cover_length_logit: float = Field(4.0, ge=0, description="logits lost per unit of cover (share of the outline)")
+    cover_length_logit: float = Field(8.0, ge=0, description="logits lost per unit of cover (share of the outline)")
     cover_slope: float = Field(13.0, ge=0, description="logits lost per unit of hidden fraction")
 
 
@@ -149,7 +175,11 @@ class ClearanceConfig(StrictConfig):
     sample_spacing_m: float = Field(0.018, gt=0.002, le=0.05)
     margin_m: float = Field(0.006, ge=0, le=0.05)
     wall_margin_m: float = Field(0.008, ge=0, le=0.1)
-    hit_share: float = Field(0.012, ge=0, le=1, description="share of samples above the plate that makes a collision")
+    wall_noise_m: float = Field(0.020, ge=0, le=0.2, description="surface seen this near a wall is taken for the wall")
+    thicken_px: int = Field(
+        5, ge=1, le=31, description="what is near the tool is thickened by this, odd: samples are that far apart"
+    )
+    hit_share: float = Field(0.009, ge=0, le=1, description="share of samples above the plate that makes a collision")
     carry_margin_m: float = Field(0.02, ge=0, le=0.3, description="free height below a lifted parcel on its way")
     carry_cost_per_m: float = Field(6.0, ge=0, description="-ln P(clean) per metre that the pile is too high for that")
     press_logit_per_m: float = Field(60.0, ge=0, description="cost of neighbours pushed by cups beyond the bellows")
@@ -167,7 +197,7 @@ class RankConfig(StrictConfig):
     least_clean: float = Field(0.25, ge=0, le=1, description="below: not worth a try")
     tilt_free_rad: float = Field(0.20, ge=0, le=1.5, description="tool tilt that costs nothing")
     tilt_cost_per_rad: float = Field(
-        1.5, ge=0, le=20, description="-ln P(clean) per tilt beyond: slopes shift when pushed"
+        0.9, ge=0, le=20, description="-ln P(clean) per tilt beyond: slopes shift when pushed"
     )
     failed_radius_m: float = Field(0.025, ge=0, le=0.5, description="tool positions this near are the same try")
     failed_most: int = Field(2, ge=1, le=20, description="failures of one try before it is ruled out")

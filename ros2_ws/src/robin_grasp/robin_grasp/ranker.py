@@ -19,6 +19,7 @@ FEATURES: dict[str, str] = {
     "seal_sum": "expected number of sealed cups",
     "hold_probability": "P(the parcel stays on), over seals, mass and load cases",
     "wrench_margin": "limit over load times safety factor, at most 20",
+    "spread_min_m": "radius of gyration of the open cups in the direction in which it is least",
     "lever_m": "from the open cups' middle to the expected centre of mass, in the lip plane",
     "edge_min_m": "least distance of an open cup's centre from the mask's edge",
     "other_min_m": "least distance of an open cup's centre from a contact with another parcel, at most 0.2",
@@ -41,6 +42,8 @@ FEATURES: dict[str, str] = {
     "is_tube": "class probability",
     "height_rank": "share of touching neighbours that are lower",
     "cover": "boundary with higher neighbours over the mask's outline",
+    "overlap": "share of the rectangle around the mask that shows other parcels",
+    "ragged": "share of the rectangle around the mask that shows background",
     "free_probability": "P(nothing rests on it)",
     "merged_probability": "P(the mask holds two parcels)",
     "push_m": "how far neighbours press idle cups beyond their bellows",
@@ -52,6 +55,7 @@ FEATURES: dict[str, str] = {
     "top_m": "height of the mask's middle above the belt",
     "mass_kg": "expected",
     "failed_near": "failures near this contact in this pile",
+    "p_clean_geometric": "P(clean) of the geometric ranker, which the trees correct",
 }
 """Name -> meaning of every feature, in the order of the feature vector. SI units are in the names."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from robin_grasp.candidates import Footprints, Poses
+from robin_grasp.facets import CARTON
 from robin_grasp.parcels_seen import Parcels
 from robin_grasp.planner_config import PlannerConfig
 from robin_grasp.surface import Floats, Ints, View
@@ -53,7 +55,7 @@ def seat(
 ) -> tuple[Poses, Seals]:
     """Move each tool along its axis until its lips meet the surface (the median over its cups on the target), and
     judge the seal of each cup there."""
-    lips = _fit_lips(view, landed, tool, config)
+    lips = _fit_lips(view, poses, parcels, landed, tool, config)
     row, cup = lips.where
     above = np.full(landed.u.shape, np.nan)
     lip = poses.cups(tool)[row, cup]
@@ -63,14 +65,25 @@ def seat(
     chosen = np.where(reliable.any(axis=1, keepdims=True), reliable, landed.on_target) & ~np.isnan(above)
     offset = np.zeros(poses.count)
     known = chosen.any(axis=1)
-    offset[known] = np.nanmedian(np.where(chosen[known], above[known], np.nan), axis=1)
+    offset[known] = _median(above[known], chosen[known])
     moved = Poses(
         poses.parcel, poses.contact, poses.position - offset[:, None] * poses.rotation[:, :, 2], poses.rotation
     )
     return moved, _judge(lips, above - offset[:, None], poses, parcels, landed, tool, config)
 
 
-def _fit_lips(view: View, landed: Footprints, tool: ToolConfig, config: PlannerConfig) -> _Lips:
+def _median(values: Floats, given: NDArray[np.bool_]) -> Floats:
+    """Median of the given values of each row, of which there is one at least: [N]."""
+    ordered = np.sort(np.where(given, values, np.inf), axis=1)
+    count = given.sum(axis=1)
+    rows = np.arange(len(values))
+    return np.asarray(0.5 * (ordered[rows, (count - 1) // 2] + ordered[rows, count // 2]))
+
+
+def _fit_lips(
+    view: View, poses: Poses, parcels: Parcels, landed: Footprints, tool: ToolConfig, config: PlannerConfig
+) -> _Lips:
+    """Planes under the lips. Where a carton's depth is missing (dark print), its face's plane stands in."""
     flat, _ = view.pixel(landed.u, landed.v)
     inverse = view.inverse_depth.ravel()[flat]
     row, cup = np.nonzero(landed.on_target & (landed.edge_m > 0.4 * tool.cup_radius_m))
@@ -84,6 +97,22 @@ def _fit_lips(view: View, landed: Footprints, tool: ToolConfig, config: PlannerC
     wide_half = np.maximum(wide_half, SQUARE_OF_DISC * tool.cup_radius_m * px_per_m)
     wide = view.fit(u, v, wide_half)
     seen = (small.share >= 1.0 - config.seal.most_holes) & (small.q > 0.05) & (wide.q > 0.05)
+    parcel = poses.parcel[row]
+    bridged = ~seen & (parcels.classes[parcel, CARTON] >= config.seal.bridge_carton_probability)
+    bridged &= parcels.depth_share[parcel] >= config.seal.bridge_depth_share
+    plane = parcels.plane[parcel]
+    face_q = np.maximum(plane[:, 0] * u + plane[:, 1] * v + plane[:, 2], 0.05)
+    face_rms = parcels.plane_rms_m[parcel] * face_q**2
+    small = replace(small, q=np.where(bridged, face_q, small.q), rms=np.where(bridged, face_rms, small.rms))
+    wide = replace(
+        wide,
+        u=np.where(bridged, u, wide.u),
+        v=np.where(bridged, v, wide.v),
+        a=np.where(bridged, plane[:, 0], wide.a),
+        b=np.where(bridged, plane[:, 1], wide.b),
+        q=np.where(bridged, face_q, wide.q),
+    )
+    seen |= bridged
     row, cup, wide_half, px_per_m = row[seen], cup[seen], wide_half[seen], px_per_m[seen]
     q = small.q[seen]
     noise_m = view.noise_pm / q**2

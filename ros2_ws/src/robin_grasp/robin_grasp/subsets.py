@@ -53,7 +53,8 @@ def choose_subsets(
     seal = np.where(eligible, seals.probability, 0.0)
     if wrench.enabled:
         load = _utilisation(table, poses, parcels, cell, config)
-        held = hold_probability(load, float(np.hypot(wrench.mass_log_sigma, wrench.hold_log_sigma)))
+        sigma = parcels.classes[poses.parcel] @ np.array(wrench.mass_log_sigma)
+        held = hold_probability(load, np.hypot(sigma, wrench.hold_log_sigma)[:, None])
         margin = 1.0 / (load * wrench.safety_factor)
     else:
         held = np.ones((poses.count, len(MEMBERS)))
@@ -83,9 +84,7 @@ def _utilisation(table: SubsetTable, poses: Poses, parcels: Parcels, cell: CellC
     com = parcels.centre[parcel] + 0.5 * parcels.thickness_m[parcel, None] * parcels.axis[parcel]
     hidden = 1.0 - parcels.visible[parcel]
     sigma = (wrench.com_sigma_share + 0.25 * hidden) * np.sqrt(parcels.sides_m[parcel].prod(axis=1))
-    loads = load_cases(
-        poses.rotation, poses.position, com, sigma, parcels.mass_kg[parcel], cell.motion, wrench.transfer_axis_xy
-    )
+    loads = load_cases(poses.rotation, poses.position, com, sigma, parcels.mass_kg[parcel], cell.motion)
     force = cell.tool.cup_force_n * (parcels.classes[parcel] @ np.array(wrench.vacuum_share))
     return table.utilisation(loads * (parcels.mass_kg[parcel] / force)[:, None, None])
 

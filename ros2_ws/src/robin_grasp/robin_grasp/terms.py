@@ -63,6 +63,7 @@ def candidate_terms(
         "hold_probability": chosen.hold,
         "single_probability": chosen.single,
         "wrench_margin": np.minimum(chosen.margin, MOST_MARGIN),
+        "spread_min_m": np.where(count > 0, spread_min(open_cups, tool.cups_m[:, :2]), 0.0),
         "lever_m": np.linalg.norm(to_centre - middle, axis=1),
         "edge_min_m": least(landed.edge_m, MOST_DISTANCE_M),
         "other_min_m": least(landed.other_m, MOST_DISTANCE_M),
@@ -80,6 +81,8 @@ def candidate_terms(
         "detection": parcels.detection[parcel],
         "height_rank": order.height_rank[parcel],
         "cover": order.cover[parcel],
+        "overlap": order.overlap[parcel],
+        "ragged": order.ragged[parcel],
         "free_probability": order.free[parcel],
         "merged_probability": merged[parcel],
         "push_m": clear.push_m,
@@ -95,6 +98,16 @@ def candidate_terms(
     for k, name in enumerate(CLASSES):
         terms[f"is_{name}"] = parcels.classes[parcel, k]
     return {name: np.asarray(value, dtype=np.float64) for name, value in terms.items()}
+
+
+def spread_min(open_cups: NDArray[np.bool_], cups: Floats) -> Floats:
+    """Radius of gyration of the open cups [M, 8] along the direction in which it is least, metres [M]: 0 for a row."""
+    share = open_cups / np.maximum(open_cups.sum(axis=1), 1)[:, None]
+    middle = share @ cups
+    xx, yy = (share @ cups**2 - middle**2).T
+    xy = share @ (cups[:, 0] * cups[:, 1]) - middle[:, 0] * middle[:, 1]
+    least = 0.5 * (xx + yy) - np.hypot(0.5 * (xx - yy), xy)
+    return np.asarray(np.sqrt(np.maximum(least, 0.0)))
 
 
 def carry_room(parcels: Parcels, lift_m: float) -> Floats:

@@ -33,13 +33,26 @@ class ToolConfig(StrictConfig):
     friction: float = Field(0.5, gt=0, le=2.0)
     plate_half_size_m: tuple[float, float] = (0.098, 0.056)
     plate_offset_m: float = Field(0.045, gt=0, le=0.3, description="plate's face above the lip plane, along -z")
-    body_height_m: float = Field(0.25, gt=0, le=1.0, description="height of the collision box above the plate")
+    plate_thickness_m: float = Field(0.050, gt=0, le=0.5, description="plate with manifold; the stem rises from it")
+    stem_half_size_m: tuple[float, float] = (0.045, 0.045)
+    body_height_m: float = Field(0.25, gt=0, le=1.0, description="plate and stem together, up to the arm's flange")
 
     @model_validator(mode="after")
     def _check(self) -> ToolConfig:
         if len(self.cup_centres_m) != CUP_COUNT:
             raise ValueError(f"cup_centres_m needs {CUP_COUNT} cups, got {len(self.cup_centres_m)}")
+        if self.plate_thickness_m > self.body_height_m:
+            raise ValueError(f"plate_thickness_m {self.plate_thickness_m} is above body_height_m {self.body_height_m}")
+        if any(stem > plate for stem, plate in zip(self.stem_half_size_m, self.plate_half_size_m, strict=True)):
+            raise ValueError("stem_half_size_m must not be above plate_half_size_m")
         return self
+
+    @property
+    def boxes_m(self) -> tuple[tuple[float, float, float, float], ...]:
+        """Plate and stem, each (half x, half y, bottom, top): heights above the lip plane, along -z, metres."""
+        bottom, top = self.plate_offset_m, self.plate_offset_m + self.body_height_m
+        middle = bottom + self.plate_thickness_m
+        return (*self.plate_half_size_m, bottom, middle), (*self.stem_half_size_m, middle, top)
 
     @property
     def cups_m(self) -> NDArray[np.float64]:
@@ -58,7 +71,10 @@ class ToolConfig(StrictConfig):
 
 
 class MotionConfig(StrictConfig):
-    """How the arm moves a held parcel: bounded accelerations, which are also the planner's load cases."""
+    """How the arm moves a held parcel: bounded accelerations, which are also the planner's load cases.
+
+    transfer_axis_xy: direction in base_link, of any length, from the pile to the place station.
+    """
 
     approach_m: float = Field(0.10, gt=0, le=0.5)
     press_m: float = Field(0.006, ge=0, le=0.03, description="overtravel into the bellows at contact")
@@ -71,6 +87,7 @@ class MotionConfig(StrictConfig):
     full_accel_weight_n: float = Field(
         20.0, gt=0, le=1000, description="weighed after the lift; a heavier load is carried with less acceleration"
     )
+    transfer_axis_xy: tuple[float, float] = (0.0, 1.0)
     cycle_overhead_s: float = Field(1.2, ge=0, le=30, description="approach, vacuum, place, return; for picks per hour")
 
     def transfer_accel_of(self, weight_n: float) -> float:

@@ -89,7 +89,6 @@ def load_cases(
     com_sigma_m: Floats,
     mass_kg: Floats,
     motion: MotionConfig,
-    transfer_axis_xy: tuple[float, float],
 ) -> Floats:
     """Loads per kilogram on the tool's origin, float64 [N, 4, 6] (case, component), N/kg and Nm/kg, tool frame.
 
@@ -104,7 +103,7 @@ def load_cases(
     outward = sideways / np.maximum(np.linalg.norm(sideways, axis=1, keepdims=True), 1e-6)
     lift = np.array([0.0, 0.0, -GRAVITY_MPS2 - motion.lift_accel_mps2])
     hang = np.array([0.0, 0.0, -GRAVITY_MPS2])
-    axis = np.array([*transfer_axis_xy, 0.0]) / np.linalg.norm(transfer_axis_xy)
+    axis = np.array([*motion.transfer_axis_xy, 0.0]) / np.linalg.norm(motion.transfer_axis_xy)
     accel = np.array([motion.transfer_accel_of(GRAVITY_MPS2 * float(mass)) for mass in mass_kg])
     push = accel[:, None] * axis
     forces = np.empty((n, 4, 3))
@@ -118,7 +117,7 @@ def load_cases(
     return np.concatenate([forces @ rotation, moments @ rotation], axis=2)
 
 
-def hold_probability(utilisation: Floats, log_sigma: float) -> Floats:
+def hold_probability(utilisation: Floats, log_sigma: Floats | float) -> Floats:
     """P(load stays within the limits) when ln(load / limit) is Gaussian about ln(utilisation)."""
     return np.asarray(ndtr(-np.log(np.maximum(utilisation, 1e-9)) / log_sigma))
 

@@ -47,19 +47,29 @@ class CameraFile(StrictConfig):
         return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
 
 
-def load_frame(folder: Path, support: SupportPlaneConfig | None = None) -> Frame:
+def load_frame(
+    folder: Path, support: SupportPlaneConfig | None = None, T_base_camera: NDArray[np.float64] | None = None
+) -> Frame:
     """Frame of an image folder; ``camera_id`` is the folder's name.
 
-    Without ``T_base_camera`` the pose is built from the dominant support plane (see ``support_plane``).
+    T_base_camera: [4, 4], used in place of the file's. Where neither has one, the pose is built from the dominant
+    support plane (see ``support_plane``).
     Raises RobinError: INPUT_*, DEPTH_*, INTRINSICS_INVALID, POSE_INVALID, CONFIG_*, SUPPORT_PLANE_NOT_FOUND.
     """
     if not folder.is_dir():
         raise RobinError(Code.INPUT_MISSING, f"{folder}: no such folder")
-    return load_frame_files(folder / COLOR_FILE, folder / DEPTH_FILE, folder / CAMERA_FILE, folder.name, support)
+    return load_frame_files(
+        folder / COLOR_FILE, folder / DEPTH_FILE, folder / CAMERA_FILE, folder.name, support, T_base_camera
+    )
 
 
 def load_frame_files(
-    color: Path, depth: Path, camera: Path, camera_id: str = "camera", support: SupportPlaneConfig | None = None
+    color: Path,
+    depth: Path,
+    camera: Path,
+    camera_id: str = "camera",
+    support: SupportPlaneConfig | None = None,
+    T_base_camera: NDArray[np.float64] | None = None,
 ) -> Frame:
     """Frame from three files.
 
@@ -70,9 +80,10 @@ def load_frame_files(
     depth_m = _read_depth(depth, info.depth_scale)
     _check_sizes(rgb, depth_m, info, (color, depth, camera))
     _check_depth(depth_m, depth)
-    pose = np.eye(4) if info.T_base_camera is None else _checked_pose(np.array(info.T_base_camera), camera)
+    known = info.T_base_camera if T_base_camera is None else T_base_camera
+    pose = np.eye(4) if known is None else _checked_pose(np.array(known), camera)
     frame = Frame(rgb, depth_m, info.K, pose, camera_id=camera_id).validated()
-    if info.T_base_camera is None:
+    if known is None:
         pose = pose_from_support_plane(frame, support or SupportPlaneConfig())
         frame = Frame(rgb, depth_m, info.K, pose, camera_id=camera_id)
     return frame

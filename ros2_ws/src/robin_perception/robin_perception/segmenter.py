@@ -130,6 +130,8 @@ class Segmenter:
             flags.append("instances_truncated")
         if not decoded.instances:
             flags.append("no_instances")
+        elif decoded.faint:
+            flags.append("faint_instances")
         if np.count_nonzero(frame.depth) < self.config.low_depth_fraction * frame.depth.size:
             flags.append("low_depth")
         return tuple(flags)

@@ -1,0 +1,213 @@
+"""What the pipeline decides, as the values of ``robin_msgs`` messages: the same fields that the nodes publish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from edge_adapt.bag.rosbag2 import Qos
+from edge_adapt.decision import Decision
+from robin_grasp.outcome import PickOutcome
+from robin_grasp.plan import FailedPick, Grasp, Rejected
+from robin_grasp.plan_desk import IssuedPlan
+from robin_perception.bags.cdr import Message
+from robin_perception.bags.frames import BASE_FRAME, OPTICAL_FRAME, FrameTopics, header, image_message, stamp_ns
+from robin_perception.config import StrictConfig
+from robin_perception.scene import Instance, Scene
+
+SCENE_TYPE = "robin_msgs/msg/SegmentedScene"
+PLAN_TYPE = "robin_msgs/msg/GraspPlan"
+OUTCOME_TYPE = "robin_msgs/msg/PickOutcome"
+DECISION_TYPE = "robin_msgs/msg/Decision"
+TEXT_TYPE = "std_msgs/msg/String"
+SENSOR_QOS = Qos("best_effort", "volatile", 5)
+LATCHED_QOS = Qos("reliable", "transient_local", 1)
+
+
+class BagTopics(StrictConfig):
+    """Names of a cell's topics in a bag. pipeline: latched JSON of what made the plans (``PipelineRecord``)."""
+
+    frames: FrameTopics = FrameTopics()
+    scene: str = "/scene"
+    plan: str = "/plan"
+    outcome: str = "/outcome"
+    decision: str = "/decision"
+    pipeline: str = "/pipeline"
+
+    @classmethod
+    def in_namespace(cls, namespace: str) -> BagTopics:
+        """All names under ``/namespace`` but tf_static, which is the same for all."""
+        prefix = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
+        plain = cls()
+        frames = {name: f"{prefix}{value}" for name, value in plain.frames if name != "tf_static"}
+        names = {name: f"{prefix}{value}" for name, value in plain if name != "frames"}
+        return cls(frames=FrameTopics(**frames), **names)
+
+    def types(self) -> dict[str, tuple[str, Qos]]:
+        """topic -> (message type, offered QoS)."""
+        frames = self.frames
+        return {
+            frames.color: ("sensor_msgs/msg/Image", SENSOR_QOS),
+            frames.color_compressed: ("sensor_msgs/msg/CompressedImage", SENSOR_QOS),
+            frames.depth: ("sensor_msgs/msg/Image", SENSOR_QOS),
+            frames.info: ("sensor_msgs/msg/CameraInfo", SENSOR_QOS),
+            frames.tf_static: ("tf2_msgs/msg/TFMessage", LATCHED_QOS),
+            self.scene: (SCENE_TYPE, SENSOR_QOS),
+            self.plan: (PLAN_TYPE, Qos()),
+            self.outcome: (OUTCOME_TYPE, Qos()),
+            self.decision: (DECISION_TYPE, Qos()),
+            self.pipeline: (TEXT_TYPE, LATCHED_QOS),
+        }
+
+
+def scene_message(scene: Scene, ns: int) -> Message:
+    """robin_msgs/SegmentedScene without the boundary image."""
+    head = header(ns, OPTICAL_FRAME)
+    return {
+        "header": head,
+        "model_id": scene.model_id,
+        "instances": [_instance(instance) for instance in scene.instances],
+        "label_image": image_message(scene.labels, "16UC1", head),
+        "flags": list(scene.flags),
+        "timings": _timings(scene.timings_ms),
+        "segment_ms": scene.timings_ms.get("segment", 0.0),
+    }
+
+
+def plan_message(issued: IssuedPlan) -> Message:
+    """robin_msgs/GraspPlan: the plan and all that the planner was given beside frame and scene."""
+    plan = issued.plan
+    return {
+        "header": header(stamp_ns(issued.frame), BASE_FRAME),
+        "plan_id": issued.plan_id,
+        "requested": issued.requested,
+        "model_id": issued.scene.model_id,
+        "planner": plan.planner,
+        "code": int(plan.code),
+        "text": plan.message,
+        "flags": list(issued.flags),
+        "grasps": [_grasp(grasp) for grasp in plan.grasps],
+        "rejected": [_rejected(rejected) for rejected in plan.rejected],
+        "failed": [_failed(failed) for failed in issued.failed],
+        "excluded_instances": np.array(issued.excluded, dtype=np.uint16),
+        "timings": _timings(plan.timings_ms),
+    }
+
+
+def failed_picks(plan: Mapping[str, Any]) -> tuple[FailedPick, ...]:
+    """The failures that a recorded GraspPlan was made with."""
+    return tuple(
+        FailedPick((f["position"]["x"], f["position"]["y"], f["position"]["z"]), int(f["cups"]), int(f["times"]))
+        for f in plan["failed"]
+    )
+
+
+def recorded_best(plan: Mapping[str, Any]) -> Grasp | None:
+    """The best grasp of a recorded GraspPlan."""
+    if not plan["grasps"]:
+        return None
+    found = plan["grasps"][0]
+    position, turned = found["pose"]["position"], found["pose"]["orientation"]
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_quat([turned[axis] for axis in "xyzw"]).as_matrix()
+    pose[:3, 3] = [position[axis] for axis in "xyz"]
+    terms = {term["name"]: float(term["value"]) for term in found["terms"]}
+    return Grasp(pose, int(found["cups"]), int(found["instance_id"]), float(found["score"]), terms)
+
+
+def outcome_message(outcome: PickOutcome, plan_id: str, ns: int, truth_json: str) -> Message:
+    """robin_msgs/PickOutcome of the executed best grasp."""
+    return {
+        "header": header(ns, BASE_FRAME),
+        "plan_id": plan_id,
+        "grasp": 0,
+        "result": outcome.result.value,
+        "vacuum_pa": np.array(outcome.vacuum_pa, dtype=np.float64),
+        "lifted_weight_n": outcome.lifted_weight_n,
+        "duration_s": outcome.duration_s,
+        "truth_json": truth_json,
+        "target_gone": float("nan"),
+    }
+
+
+def decision_message(decision: Decision, plan_id: str, ns: int) -> Message:
+    """robin_msgs/Decision."""
+    chosen = decision.chosen
+    return {
+        "header": header(ns, BASE_FRAME),
+        "decision_id": decision.decision_id,
+        "plan_id": plan_id,
+        "model_id": decision.model_id,
+        "planner": decision.planner,
+        "code": decision.code,
+        "text": decision.message,
+        "result": decision.result,
+        "instance_id": 0 if chosen is None else chosen.instance,
+        "cups": 0 if chosen is None else sum(1 << cup for cup in chosen.cups),
+        "score": 0.0 if chosen is None or chosen.score is None else chosen.score,
+        "record_json": decision.model_dump_json(),
+    }
+
+
+def _instance(instance: Instance) -> Message:
+    x0, y0, x1, y1 = instance.bbox
+    class_id = int(np.argmax(instance.class_probabilities))
+    return {
+        "id": instance.id,
+        "roi": {"x_offset": x0, "y_offset": y0, "height": y1 - y0, "width": x1 - x0},
+        "area_px": int(instance.area_px),
+        "class_id": class_id,
+        "class_name": instance.class_name,
+        "class_probabilities": np.asarray(instance.class_probabilities, dtype=np.float32),
+        "class_score": float(instance.class_probabilities[class_id]),
+        "detection_score": instance.detection,
+        "mask_quality": instance.mask_quality,
+        "visible_fraction": instance.visible_fraction,
+        "boundary_uncertainty_px": instance.boundary_uncertainty_px,
+        "embedding": np.asarray(instance.embedding, dtype=np.float32),
+    }
+
+
+def _grasp(grasp: Grasp) -> Message:
+    return {
+        "instance_id": grasp.instance_id,
+        "pose": _pose(grasp.T_base_tool),
+        "cups": grasp.cups,
+        "score": grasp.score,
+        "terms": _terms(grasp.terms),
+    }
+
+
+def _rejected(rejected: Rejected) -> Message:
+    return {
+        "instance_id": rejected.instance_id,
+        "pose": _pose(rejected.T_base_tool),
+        "cups": rejected.cups,
+        "code": int(rejected.reason),
+        "name": rejected.reason.name,
+        "terms": _terms(rejected.terms),
+    }
+
+
+def _failed(failed: FailedPick) -> Message:
+    x, y, z = failed.position_m
+    return {"position": {"x": x, "y": y, "z": z}, "cups": failed.cups, "times": failed.times}
+
+
+def _pose(pose: NDArray[np.float64]) -> Message:
+    x, y, z = (float(v) for v in pose[:3, 3])
+    qx, qy, qz, qw = (float(v) for v in Rotation.from_matrix(pose[:3, :3]).as_quat())
+    return {"position": {"x": x, "y": y, "z": z}, "orientation": {"x": qx, "y": qy, "z": qz, "w": qw}}
+
+
+def _terms(terms: Mapping[str, float]) -> list[Message]:
+    return [{"name": name, "value": float(value)} for name, value in terms.items()]
+
+
+def _timings(timings_ms: Mapping[str, float]) -> list[Message]:
+    items: Iterable[tuple[str, float]] = timings_ms.items()
+    return [{"stage": stage, "ms": float(ms)} for stage, ms in items]

@@ -1,0 +1,177 @@
+"""What made the plans of a bag, as far as it can be named: bundle, engine, planner, their configurations, versions.
+
+It is a latched text topic of the bag and not metadata of the file: tools that cut or convert bags keep topics and drop
+the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+import robin_grasp
+import robin_perception
+from edge_adapt.decision import config_digest
+from robin_grasp.learned_ranker import SHIPPED_RANKER
+from robin_grasp.plan import Planner
+from robin_grasp.planner_config import PlannerConfig
+from robin_grasp.registry import DEFAULT_PLANNER, make_planner
+from robin_grasp.tool import CellConfig
+from robin_perception.bags.frames import ImageCoding
+from robin_perception.bundle import Bundle
+from robin_perception.config import StrictConfig
+from robin_perception.engines import EngineConfig
+from robin_perception.errors import Code, RobinError
+from robin_perception.segmenter import Segmenter, SegmenterConfig, load_segmenter
+
+_NUMERIC_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "onnxruntime", "scikit-learn")
+_CPU_FILE = Path("/proc/cpuinfo")
+
+
+class MachineRecord(StrictConfig):
+    """What figures may depend on: processor and versions of the numeric libraries."""
+
+    processor: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class PipelineRecord(StrictConfig):
+    """All that turns a frame into a plan, beside the frame and the failures that each plan carries.
+
+    model_id: trunk and head. calibration: digest of the bundle's calibration and thresholds. ranker_sha256: of the
+    learned ranker's file, empty when the planner has none. code: digest of the source of perception and grasp planning.
+    source: where the bag comes from.
+    """
+
+    version: int = Field(1, ge=1, le=1)
+    source: str = ""
+    model_id: str = ""
+    calibration: str = ""
+    engine: str = "auto"
+    engine_config: EngineConfig = EngineConfig()
+    segmenter: SegmenterConfig = SegmenterConfig()
+    planner: str = DEFAULT_PLANNER
+    ranker_sha256: str = ""
+    planner_config: PlannerConfig = PlannerConfig()
+    cell: CellConfig = CellConfig()
+    images: ImageCoding = ImageCoding()
+    code: str = ""
+    machine: MachineRecord = MachineRecord()
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What to use in place of what was recorded; None keeps the recorded one."""
+
+    engine: str | None = None
+    planner: str | None = None
+    planner_config: PlannerConfig | None = None
+    cell: CellConfig | None = None
+    ranker: Path | None = None
+
+
+def this_machine() -> MachineRecord:
+    versions = {name: _version(name) for name in _NUMERIC_LIBRARIES}
+    return MachineRecord(processor=_processor(), versions=versions)
+
+
+@cache
+def code_digest() -> str:
+    """Digest of every module of the rooms that make a plan, so that a replay can say that they have changed."""
+    digest = hashlib.sha256()
+    for package in (robin_perception, robin_grasp):
+        folder = Path(str(package.__file__)).parent
+        for path in sorted(folder.rglob("*.py")):
+            if "nodes" not in path.parts:
+                digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def bundle_calibration(bundle: Bundle) -> str:
+    return config_digest(bundle.manifest.calibration, bundle.manifest.thresholds)
+
+
+def ranker_digest(planner: str, ranker: Path | None) -> str:
+    """sha256 of the ranker's file that ``planner`` uses; empty without one."""
+    if planner != "learned":
+        return ""
+    path = ranker if ranker is not None else SHIPPED_RANKER
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def parse_pipeline(text: str, source: Path) -> PipelineRecord:
+    """Raises RobinError BAG_INVALID naming the key at fault."""
+    try:
+        return PipelineRecord.model_validate_json(text)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(root)"
+        raise RobinError(Code.BAG_INVALID, f"{source}: recorded pipeline: '{key}': {first['msg']}") from None
+
+
+def chosen_pipeline(recorded: PipelineRecord, choices: Choices) -> PipelineRecord:
+    """``recorded`` with the caller's choices."""
+    changes: Mapping[str, object] = {
+        "engine": choices.engine,
+        "planner": choices.planner,
+        "planner_config": choices.planner_config,
+        "cell": choices.cell,
+    }
+    return recorded.model_copy(update={name: value for name, value in changes.items() if value is not None})
+
+
+def start_segmenter(record: PipelineRecord, model: Path) -> Segmenter:
+    """Raises RobinError MODEL_*, ENGINE_*."""
+    return load_segmenter(model, record.engine, record.segmenter, record.engine_config)
+
+
+def start_planner(record: PipelineRecord, ranker: Path | None = None) -> Planner:
+    """Raises RobinError OPTION_INVALID."""
+    return make_planner(record.planner, record.cell, ranker, record.planner_config, np.random.default_rng(0))
+
+
+def changes_from(recorded: PipelineRecord, used: PipelineRecord) -> list[str]:
+    """One line for each part that is not what was recorded; such parts may make plans differ."""
+    lines = [
+        f"{name}: recorded {old or '-'}, replayed {new or '-'}"
+        for name in ("code", "model_id", "calibration", "engine", "planner", "ranker_sha256")
+        if (old := getattr(recorded, name)) != (new := getattr(used, name))
+    ]
+    for name in ("engine_config", "segmenter", "planner_config", "cell"):
+        if getattr(recorded, name) != getattr(used, name):
+            lines.append(f"{name}: not the recorded one")
+    if recorded.machine.processor != used.machine.processor:
+        lines.append(f"processor: recorded on {recorded.machine.processor}, replayed on {used.machine.processor}")
+    for name, version in used.machine.versions.items():
+        old = recorded.machine.versions.get(name, "")
+        if old != version:
+            lines.append(f"{name}: recorded with {old or '-'}, replayed with {version or '-'}")
+    return lines
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    """Model name and architecture."""
+    try:
+        lines = _CPU_FILE.read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()} {platform.machine()}".strip()

@@ -1,0 +1,314 @@
+"""Lock-step replay: every recorded plan is made again from the recorded frame and compared with what was recorded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from edge_adapt.bag.compare import Difference, MachineTolerances, exact_differences, machine_differences
+from edge_adapt.bag.messages import (
+    PLAN_TYPE,
+    SCENE_TYPE,
+    BagTopics,
+    failed_picks,
+    plan_message,
+    recorded_best,
+    scene_message,
+)
+from edge_adapt.bag.pipeline import (
+    Choices,
+    PipelineRecord,
+    bundle_calibration,
+    changes_from,
+    chosen_pipeline,
+    code_digest,
+    parse_pipeline,
+    ranker_digest,
+    start_planner,
+    start_segmenter,
+    this_machine,
+)
+from robin_grasp.plan import Grasp, Plan, Planner
+from robin_grasp.plan_desk import IssuedPlan, without_instances
+from robin_perception.bags import cdr
+from robin_perception.bags.frames import FrameAssembler, RecordedFrame, header_ns
+from robin_perception.bags.reader import BagReader
+from robin_perception.errors import Code, RobinError
+from robin_perception.frame import Frame
+from robin_perception.scene import Scene
+
+TOLERANCES = ("auto", "exact", "machine")
+_KEPT_FRAMES = 64  # frames that wait for the plan made on them
+_SAME_STAMP_NS = 500_000  # a stamp loses up to 0.3 us between seconds and nanoseconds; frames are milliseconds apart
+
+ValueT = TypeVar("ValueT")
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """tolerance: 'exact', 'machine', or 'auto': exact where processor and numeric libraries are the recorded ones."""
+
+    choices: Choices = field(default_factory=Choices)
+    tolerance: str = "auto"
+    limits: MachineTolerances = field(default_factory=MachineTolerances)
+    topics: BagTopics = field(default_factory=BagTopics)
+
+
+@dataclass(frozen=True)
+class ReplayedPlan:
+    """One plan made again. name: the decision's id where the bag has one, else the plan's. differences: empty when they
+    agree. frame, scene, recorded, replayed: for pictures; scene and replayed are None where planning failed."""
+
+    index: int
+    name: str
+    stamp_ns: int
+    differences: tuple[Difference, ...]
+    frame: Frame
+    scene: Scene | None
+    recorded: Grasp | None
+    replayed: Grasp | None
+    times_ms: Mapping[str, float]
+
+
+@dataclass
+class ReplayReport:
+    """What a replay found. without_frame: plans whose frame the bag does not hold, which were not compared."""
+
+    bag: Path
+    tolerance: str
+    limits: MachineTolerances
+    recorded: PipelineRecord | None
+    used: PipelineRecord
+    compared: int = 0
+    without_frame: int = 0
+    differing: list[tuple[str, int, tuple[Difference, ...]]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+
+    @property
+    def same(self) -> bool:
+        """All plans agree, or across machines as many as must."""
+        allowed = self.limits.differing_share * self.compared if self.tolerance == "machine" else 0
+        return len(self.differing) <= allowed
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "bag": str(self.bag),
+            "same": self.same,
+            "tolerance": self.tolerance,
+            "limits": self.limits.model_dump(mode="json") if self.tolerance == "machine" else None,
+            "compared": self.compared,
+            "differing": len(self.differing),
+            "without_frame": self.without_frame,
+            "model_id": self.used.model_id,
+            "changes": self.changes,
+            "warnings": self.warnings,
+            "decisions": [
+                {
+                    "name": name,
+                    "index": index,
+                    "differences": [
+                        {"field": d.field, "recorded": d.recorded, "replayed": d.replayed} for d in differences
+                    ],
+                }
+                for name, index, differences in self.differing
+            ],
+        }
+
+
+class Replay:
+    """One bag through the real segmenter and planner. Not thread-safe.
+
+    ``run`` yields a ReplayedPlan per recorded plan that has its frame; ``report`` is complete when it is exhausted.
+    """
+
+    def __init__(self, bag: Path, model: Path, options: ReplayOptions | None = None) -> None:
+        """Reads the bag once for what it holds. Raises RobinError: INPUT_*, BAG_INVALID, BAG_TOPIC_MISSING (no plan, or
+        nothing that says what made the plans and no choices instead), MODEL_*, ENGINE_*, OPTION_INVALID."""
+        self.options = options or ReplayOptions()
+        if self.options.tolerance not in TOLERANCES:
+            text = f"tolerance must be one of {', '.join(TOLERANCES)}, got '{self.options.tolerance}'"
+            raise RobinError(Code.OPTION_INVALID, text)
+        self._reader = BagReader(bag)
+        self._names: dict[str, str] = {}
+        self._wanted: dict[int, int] = {}
+        self._recorded: PipelineRecord | None = None
+        self._first_pose: cdr.Message | None = None
+        self._scan(bag)
+        self._segmenter = start_segmenter(self._pipeline(self._recorded), model)
+        self._scenes: OrderedDict[int, Scene] = OrderedDict()
+        used = self._pipeline(self._recorded)
+        self.report = ReplayReport(bag, self._tolerance(used), self.options.limits, self._recorded, used)
+        if self._recorded is None:
+            self.report.warnings.append("the bag does not say what made its plans: defaults and the given options used")
+        else:
+            self.report.changes.extend(changes_from(self._recorded, used))
+
+    @property
+    def plans(self) -> int:
+        """Recorded plans."""
+        return sum(self._wanted.values())
+
+    def run(self, progress: Progress | None = None) -> Iterator[ReplayedPlan]:
+        """Raises RobinError BAG_TOPIC_MISSING when none of the plans has its frame in the bag."""
+        try:
+            yield from self._plans(progress)
+        finally:
+            self._segmenter.close()
+            self.report.warnings.extend(self._reader.warnings)
+        if not self.report.compared:
+            text = f"none of the {self.plans} plans has its frame (colour, depth, camera_info, pose) in the bag"
+            raise RobinError(Code.BAG_TOPIC_MISSING, f"{self.report.bag}: {text}")
+
+    def _scan(self, bag: Path) -> None:
+        topics = self.options.topics
+        for message in self._reader.messages((topics.plan, topics.decision, topics.pipeline, topics.frames.tf_static)):
+            values = message.values()
+            if message.topic == topics.plan:
+                ns = header_ns(values)
+                self._wanted[ns] = self._wanted.get(ns, 0) + 1
+            elif message.topic == topics.decision:
+                self._names[values["plan_id"]] = values["decision_id"]
+            elif message.topic == topics.frames.tf_static:
+                self._first_pose = self._first_pose or values
+            elif self._recorded is None:
+                self._recorded = parse_pipeline(values["data"], bag)
+        if not self._wanted:
+            found = ", ".join(sorted(self._reader.topics())) or "no messages"
+            raise RobinError(Code.BAG_TOPIC_MISSING, f"{bag}: no plans on {topics.plan}; it holds {found}")
+
+    def _pipeline(self, recorded: PipelineRecord | None) -> PipelineRecord:
+        """What is used where ``recorded`` made the plans."""
+        used = chosen_pipeline(recorded or PipelineRecord(), self.options.choices)
+        changes: dict[str, object] = {
+            "machine": this_machine(),
+            "code": code_digest(),
+            "ranker_sha256": ranker_digest(used.planner, self.options.choices.ranker),
+        }
+        if hasattr(self, "_segmenter"):
+            changes["model_id"] = self._segmenter.model_id
+            changes["calibration"] = bundle_calibration(self._segmenter.bundle)
+            changes["engine"] = self._segmenter.engine.name
+        return used.model_copy(update=changes)
+
+    def _tolerance(self, used: PipelineRecord) -> str:
+        if self.options.tolerance != "auto":
+            return self.options.tolerance
+        return "exact" if self._recorded is not None and self._recorded.machine == used.machine else "machine"
+
+    def _plans(self, progress: Progress | None) -> Iterator[ReplayedPlan]:
+        topics = self.options.topics
+        assembler = FrameAssembler(topics.frames)
+        if self._first_pose is not None:  # a static pose holds from the start, whenever the recorder learned of it
+            assembler.add_values(topics.frames.tf_static, self._first_pose)
+        frames: OrderedDict[int, RecordedFrame] = OrderedDict()
+        scenes: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
+        planner: Planner | None = None
+        done = 0
+        for message in self._reader.messages((*topics.frames.all, topics.scene, topics.plan, topics.pipeline)):
+            values = message.values()
+            if message.topic == topics.pipeline:
+                planner = start_planner(
+                    self._pipeline(parse_pipeline(values["data"], self.report.bag)), self.options.choices.ranker
+                )
+            elif message.topic == topics.scene:
+                _keep(scenes, header_ns(values), values)
+            elif message.topic == topics.plan:
+                done += 1
+                planner = planner or start_planner(self.report.used, self.options.choices.ranker)
+                found = _near(frames, header_ns(values))
+                if found is None or not found.pose_known:
+                    self.report.without_frame += 1
+                    continue
+                replayed = self._again(done - 1, found, values, _near(scenes, found.stamp_ns), planner)
+                if progress is not None:
+                    progress(done, self.plans, f"{len(self.report.differing)} differ")
+                yield replayed
+            else:
+                frame = assembler.add_values(message.topic, values)
+                if frame is not None and _near(self._wanted, frame.stamp_ns) is not None:
+                    _keep(frames, frame.stamp_ns, frame)
+
+    def _again(
+        self,
+        index: int,
+        found: RecordedFrame,
+        plan: Mapping[str, Any],
+        scene: Mapping[str, Any] | None,
+        planner: Planner,
+    ) -> ReplayedPlan:
+        recorded: dict[str, Any] = {"plan": plan}
+        seen: Scene | None = None
+        try:
+            seen = self._segment(found)
+            issued = _issue(planner, found.frame, seen, plan)
+        except RobinError as exc:
+            seen = None
+            failed = Plan(exc.code, exc.text, (), (), planner.name)
+            issued = IssuedPlan(
+                "", True, failed, found.frame, _unseen(found.frame), failed_picks(plan), _excluded(plan)
+            )
+        replayed: dict[str, Any] = {"plan": _as_read(PLAN_TYPE, plan_message(issued))}
+        if scene is not None and seen is not None:
+            recorded["scene"] = scene
+            replayed["scene"] = _as_read(SCENE_TYPE, scene_message(seen, found.stamp_ns))
+        differences = tuple(
+            exact_differences(recorded, replayed)
+            if self.report.tolerance == "exact"
+            else machine_differences(recorded, replayed, self.options.limits, self.report.used.cell.tool)
+        )
+        name = self._names.get(plan["plan_id"], plan["plan_id"])
+        self.report.compared += 1
+        if differences:
+            self.report.differing.append((name, index, differences))
+        times = {} if seen is None else {**seen.timings_ms, **issued.plan.timings_ms}
+        best = recorded_best(plan)
+        return ReplayedPlan(index, name, found.stamp_ns, differences, found.frame, seen, best, issued.plan.best, times)
+
+    def _segment(self, found: RecordedFrame) -> Scene:
+        """A frame is segmented once, however many plans were made on it."""
+        if found.stamp_ns not in self._scenes:
+            _keep(self._scenes, found.stamp_ns, self._segmenter.segment(found.frame))
+        return self._scenes[found.stamp_ns]
+
+
+def _issue(planner: Planner, frame: Frame, scene: Scene, recorded: Mapping[str, Any]) -> IssuedPlan:
+    """What a planning node answers to the same request."""
+    failed, excluded = failed_picks(recorded), _excluded(recorded)
+    plan = without_instances(planner.plan(frame, scene, failed), excluded)
+    flags = tuple(getattr(planner, "flags", ()))
+    return IssuedPlan("", True, plan, frame, scene, failed, excluded, flags)
+
+
+def _unseen(frame: Frame) -> Scene:
+    """Stands for the scene of a frame that could not be segmented."""
+    labels = np.zeros((frame.height, frame.width), dtype=np.uint16)
+    return Scene(frame.stamp_s, "", labels, (), np.zeros((1, 1), dtype=np.float32))
+
+
+def _excluded(plan: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(int(instance) for instance in plan["excluded_instances"])
+
+
+def _as_read(kind: str, values: cdr.Message) -> cdr.Message:
+    return cdr.decode(kind, cdr.encode(kind, values))
+
+
+def _near(by_stamp: Mapping[int, ValueT], ns: int) -> ValueT | None:
+    """What has that stamp."""
+    if ns in by_stamp:
+        return by_stamp[ns]
+    nearest = min(by_stamp, key=lambda stamp: abs(stamp - ns), default=None)
+    return None if nearest is None or abs(nearest - ns) > _SAME_STAMP_NS else by_stamp[nearest]
+
+
+def _keep(kept: OrderedDict[int, Any], key: int, value: Any) -> None:
+    kept[key] = value
+    while len(kept) > _KEPT_FRAMES:
+        kept.popitem(last=False)

@@ -1,0 +1,63 @@
+"""Parameters of the decision recorder node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from robin_grasp.node_config import CELL_FILE
+from robin_perception.node_config import FrameInputConfig, NodeConfig, register_node
+from robin_perception.node_parameters import DYNAMIC
+
+
+@register_node("recorder")
+class RecorderNodeConfig(NodeConfig, FrameInputConfig):
+    """Joins frame, scene, plan and outcome of every pick into one decision record on disk."""
+
+    folder: Path = Field(Path("decisions"), description="Folder of decisions.jsonl and the images; records are added.")
+    cell_file: Path | None = Field(None, description=CELL_FILE)
+    run_id: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.\-]*$",
+        description="Name of the run in the records' context; empty: made from the time at configure.",
+    )
+    source: str = Field("robot", min_length=1, description="Where the picks come from: 'robot', or a scenario's name.")
+    keep_images: bool = Field(True, description="Keep frame, labels and the frame after each pick beside its record.")
+    after_wait_s: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="How long a record waits for the frame after its pick, s.",
+        json_schema_extra=DYNAMIC,
+    )
+    queue_limit: int = Field(
+        8, ge=1, le=100, description="Picks that may wait to be written; what comes beyond is dropped and counted."
+    )
+    infeasible_period_s: float = Field(
+        0.5,
+        ge=0,
+        le=3600,
+        description="Plans without a grasp are recorded at most this often, s.",
+        json_schema_extra=DYNAMIC,
+    )
+
+
+@register_node("bag_recorder")
+class BagRecorderNodeConfig(NodeConfig):
+    """Writes what the cell sees and decides into a bag, as serialized messages."""
+
+    bag: Path = Field(Path("bag"), description="Folder of the new bag; where it exists, the time is added to its name.")
+    camera_prefix: str = Field("camera", min_length=1, description="What the camera's topics begin with.")
+    record_images: bool = Field(True, description="Record colour, depth and camera_info; replay needs them.")
+    segmentation_node: str = Field(
+        "segmentation", description="Node whose parameters say how scenes are made; empty: not asked."
+    )
+    planning_node: str = Field(
+        "planning",
+        description="Node whose parameters say how plans are made, and where the camera is; empty: not asked.",
+    )
+    queue_mb: int = Field(
+        256, ge=16, le=16_384, description="Memory for messages that wait to be written, 1e6 bytes; more is dropped."
+    )
+    zstd_level: int = Field(1, ge=1, le=19, description="Compression: 1 fast, 19 small.")

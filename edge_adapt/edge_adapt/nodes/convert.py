@@ -1,0 +1,36 @@
+"""Decision records as ROS messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robin_msgs.msg import Decision as DecisionMsg
+
+from edge_adapt.decision import Decision
+from robin_grasp.nodes.convert import base_header
+from robin_grasp.tool import cups_to_mask
+
+
+def decision_to_msg(decision: Decision, plan_id: str = "", record_path: Path | None = None) -> DecisionMsg:
+    """The record with its summary. plan_id: of the plan it was made with. record_path: the file that holds it."""
+    chosen = decision.chosen
+    return DecisionMsg(
+        header=base_header(decision.stamp_s),
+        decision_id=decision.decision_id,
+        plan_id=plan_id,
+        record_path="" if record_path is None else str(record_path),
+        model_id=decision.model_id,
+        planner=decision.planner,
+        code=decision.code,
+        text=decision.message,
+        result=decision.result,
+        instance_id=0 if chosen is None else chosen.instance,
+        cups=0 if chosen is None else cups_to_mask(chosen.cups),
+        score=0.0 if chosen is None or chosen.score is None else chosen.score,
+        record_json=decision.model_dump_json(),
+    )
+
+
+def decision_from_msg(message: DecisionMsg) -> Decision:
+    """The whole record. Raises pydantic.ValidationError for one of another version."""
+    return Decision.model_validate_json(message.record_json)

@@ -1,0 +1,166 @@
+"""Decision records of a running cell: joins frame, scene, plan and outcome of every pick."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from robin_msgs.msg import Decision as DecisionMessage
+from robin_msgs.msg import GraspPlan, PickOutcome
+
+from edge_adapt.decision import Decision, DecisionContext, ToolRecord, config_digest
+from edge_adapt.node_config import RecorderNodeConfig
+from edge_adapt.nodes.convert import decision_to_msg
+from edge_adapt.pick_recorder import PickRecorder
+from robin_grasp.nodes.convert import outcome_from_msg, plan_from_msg
+from robin_grasp.nodes.scene_input import SceneInput
+from robin_grasp.open_picks import OpenPick, OpenPicks
+from robin_grasp.outcome_report import OutcomeReport
+from robin_grasp.tool import CellConfig
+from robin_perception.config import load_config
+from robin_perception.errors import Code
+from robin_perception.nodes.base import RobinNode
+from robin_perception.nodes.frame_bus import FrameBus
+from robin_perception.nodes.qos import RESULT
+from robin_perception.nodes.run import run_nodes
+from robin_perception.topics import DECISION, OUTCOME, PLAN
+
+FRAME_WAIT_S = 1.0  # how long an outcome waits for the frame that its plan was made on
+
+
+class RecorderNode(RobinNode[RecorderNodeConfig]):
+    """Writes in a thread of its own and holds nobody up: picks go on when the disk is full or slow, only unrecorded,
+    and that is said in the log and in /diagnostics.
+    """
+
+    def __init__(self, bus: FrameBus | None = None, **ros: Any) -> None:
+        super().__init__("recorder", RecorderNodeConfig, bus=bus, **ros)
+        self._writer = ThreadPoolExecutor(1, "recorder")
+        self._waiting_lock = threading.Lock()
+        self._waiting = 0
+        self._recorder: PickRecorder | None = None
+        self._picks = OpenPicks(self._opened)
+        self._input: SceneInput | None = None
+        self._infeasible_due_s = 0.0
+
+    def setup(self) -> None:
+        config = self.config
+        cell = load_config(CellConfig, config.cell_file)
+        context = DecisionContext(
+            run_id=config.run_id or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime()),
+            pile=0,
+            pick=0,
+            source=config.source,
+            config_digest=config_digest(cell),
+            tool=ToolRecord.of(cell.tool),
+        )
+        self._recorder = PickRecorder(config.folder, context, config.keep_images)
+        self._decisions = self.add_publisher(DecisionMessage, DECISION, RESULT)
+        self.add_subscription(GraspPlan, PLAN, self._plan, RESULT)
+        self.add_subscription(PickOutcome, OUTCOME, self._outcome, RESULT)
+        self._input = SceneInput(
+            self, config, lambda f, s: self._picks.offer(f, s), lambda at, load: self._picks.see(at, load)
+        )
+
+    def start(self) -> None:
+        assert self._input is not None
+        self._input.reset()
+        self._picks = OpenPicks(self._opened)
+
+    def stop(self) -> None:
+        self._writer.submit(lambda: None).result()  # what waits is written
+
+    def teardown(self) -> None:
+        if self._input is not None:
+            self._input.close()
+        if self._recorder is not None:
+            self._recorder.shut()
+        self._input = self._recorder = None
+
+    def status_values(self) -> dict[str, str]:
+        recorder = self._recorder
+        if recorder is None:
+            return {"folder": str(self.config.folder)}
+        return {
+            "records": str(recorder.path),
+            "recording": str(recorder.recording).lower(),
+            "open_pick": recorder.open_id or "",
+            "waiting": str(self._waiting),
+        }
+
+    def _plan(self, message: Any) -> None:
+        if not message.requested:
+            return
+        if not message.grasps:
+            now = time.monotonic()
+            if now < self._infeasible_due_s:
+                self.counters.count("infeasible_not_recorded")
+                return
+            self._infeasible_due_s = now + self.config.infeasible_period_s
+        self._picks.note_plan(plan_from_msg(message))
+
+    def _opened(self, pick: OpenPick) -> None:
+        self._submit(lambda recorder: recorder.open(pick))
+
+    def _outcome(self, message: Any) -> None:
+        report = outcome_from_msg(message)
+        self._submit(lambda recorder: self._close(recorder, report))
+
+    def _close(self, recorder: PickRecorder, report: OutcomeReport) -> list[Decision]:
+        picks, plan_id = self._picks, report.plan_id
+        pick = picks.wait(plan_id, FRAME_WAIT_S) if picks.knows(plan_id) else None
+        written = [] if pick is None else recorder.open(pick)
+        picks.close(plan_id)
+        if report.result is None:
+            if recorder.open_id == plan_id:
+                written += recorder.abandon(f"its outcome was not judged (E{int(report.code)} {report.code.name})")
+            return written
+        after = picks.after(report.ended_s, self.config.after_wait_s)
+        written.append(
+            recorder.close(plan_id, report.grasp, report.measured(), after, report.probability, report.reasons)
+        )
+        return written
+
+    def _submit(self, work: Callable[[PickRecorder], list[Decision]]) -> None:
+        """Have the writer do it, unless it is too far behind."""
+        with self._waiting_lock:
+            full = self._waiting >= self.config.queue_limit
+            self._waiting += not full
+        if full:
+            self.counters.drop("writer_behind")
+            self.report(Code.RECORD_DROPPED, f"{self._waiting} picks wait to be written: this one is not recorded")
+            return
+        self._writer.submit(self._work, work)
+
+    def _work(self, work: Callable[[PickRecorder], list[Decision]]) -> None:
+        begin = time.perf_counter()
+        try:
+            if (recorder := self._recorder) is not None:
+                for decision in work(recorder):
+                    self._announce(decision, recorder)
+        except Exception as exc:
+            self.counters.drop("not_written")
+            self.report_exception(exc)
+        finally:
+            self.counters.latency("write", (time.perf_counter() - begin) * 1e3)
+            with self._waiting_lock:
+                self._waiting -= 1
+
+    def _announce(self, decision: Decision, recorder: PickRecorder) -> None:
+        self.counters.count("records")
+        if decision.result == "unfinished":
+            self.report(Code.PICK_UNFINISHED, f"{decision.decision_id}: {decision.message}", warning=True)
+        self._decisions.publish(decision_to_msg(decision, decision.decision_id, recorder.path))
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """``ros2 run edge_adapt recorder_node``"""
+    return run_nodes(lambda: [RecorderNode()], args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Writes one decision record per pick of a running cell: opened with the plan, closed with the outcome. No ROS here."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge_adapt.decision import Decision, DecisionContext, build_decision, with_outcome
+from edge_adapt.decision_store import DecisionStore
+from edge_adapt.files import write_atomic
+from edge_adapt.recording import pick_images
+from robin_grasp.open_picks import OpenPick
+from robin_grasp.outcome import PickOutcome
+from robin_perception.errors import Code, RobinError
+from robin_perception.frame import Frame
+
+OPEN_FILE = "open_pick.json"  # the record of the pick under way, so that it survives the recorder
+REMEMBERED = 64
+
+
+class PickRecorder:
+    """Records of ``folder``; one pick is open at a time. Owned by one thread.
+
+    A pick whose outcome never comes is closed as unfinished by the next one, also after the recorder itself was killed:
+    then without images. context: what is the same for every pick. keep_images: frame, labels and frame after each pick.
+    """
+
+    def __init__(self, folder: Path, context: DecisionContext, keep_images: bool = True) -> None:
+        self._context = context
+        self._keep_images = keep_images
+        self._numbers = itertools.count()
+        self._done: deque[str] = deque(maxlen=REMEMBERED)
+        self._store = DecisionStore(folder)
+        self._pick: OpenPick | None = None
+        self._record = self._left_open()
+
+    @property
+    def path(self) -> Path:
+        return self._store.path
+
+    @property
+    def recording(self) -> bool:
+        """False after a write failed, until the recorder is made anew."""
+        return self._store.recording
+
+    @property
+    def open_id(self) -> str | None:
+        """Id of the pick that waits for its outcome."""
+        return None if self._record is None else self._record.decision_id
+
+    def open(self, pick: OpenPick) -> list[Decision]:
+        """A grasp was handed out, or none was found. Returns the records written: of an earlier pick that nobody
+        closed, and of this one when there is nothing to execute. Known picks are ignored. Raises RobinError DISK_FULL.
+        """
+        plan_id = pick.notice.plan_id
+        if plan_id == self.open_id or plan_id in self._done:
+            return []
+        written = self.abandon("another plan was handed out before its outcome came")
+        record = self._record_of(pick)
+        if record.choice is None:
+            written.append(self._write(record, pick, None))
+            return written
+        self._record, self._pick = record, pick
+        write_atomic(self._open_file, record.model_dump_json().encode())
+        return written
+
+    def close(
+        self,
+        plan_id: str,
+        grasp: int,
+        outcome: PickOutcome,
+        after: Frame | None,
+        probability: float | None = None,
+        reasons: tuple[str, ...] = (),
+    ) -> Decision:
+        """The pick has ended. Raises RobinError PLAN_UNKNOWN if it is not the open one, OUTCOME_INVALID, DISK_FULL."""
+        if self._record is None or plan_id != self.open_id:
+            raise RobinError(Code.PLAN_UNKNOWN, f"outcome of plan '{plan_id}', which is not the pick under way")
+        flags = () if after is not None else ("no_frame_after",)
+        record = with_outcome(self._in_pile(self._record, outcome), grasp, outcome, probability, reasons, flags)
+        return self._finish(record, after)
+
+    def abandon(self, reason: str) -> list[Decision]:
+        """Close the open pick, if there is one, as unfinished for that reason."""
+        if self._record is None:
+            return []
+        code = Code.PICK_UNFINISHED
+        text = f"E{int(code)} {code.name}: {reason}; plan: {self._record.message}"
+        flags = (*self._record.flags, "outcome_missing")
+        return [self._finish(self._record.model_copy(update={"flags": flags, "message": text}), None)]
+
+    def shut(self) -> None:
+        """Close the files. A pick under way stays open on disk."""
+        self._store.close()
+
+    @property
+    def _open_file(self) -> Path:
+        return self._store.folder / OPEN_FILE
+
+    def _left_open(self) -> Decision | None:
+        """The pick that was under way when an earlier recorder ended."""
+        try:
+            left = Decision.model_validate_json(self._open_file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (
+            OSError,
+            ValidationError,
+        ):  # written atomically, so this is a foreign or an older file: not ours to close
+            return None
+        return left.model_copy(update={"flags": (*left.flags, "recorder_restarted")})
+
+    def _record_of(self, pick: OpenPick) -> Decision:
+        notice, scene = pick.notice, pick.scene
+        context = self._context.model_copy(update={"pick": next(self._numbers)})
+        seconds = {"frame_to_plan": scene.timings_ms.get("segment", 0.0) + sum(notice.plan.timings_ms.values())}
+        record = build_decision(
+            context, pick.frame, scene, notice.plan, None, failed=notice.failed, timings_ms=seconds, flags=notice.flags
+        )
+        return record.model_copy(update={"decision_id": notice.plan_id})
+
+    def _in_pile(self, record: Decision, outcome: PickOutcome) -> Decision:
+        """The simulated cell tells which pile it was; on a robot nobody counts them."""
+        pile = outcome.truth.get("pile")
+        if not isinstance(pile, int):
+            return record
+        self._context = self._context.model_copy(update={"pile": pile})
+        return record.model_copy(update={"context": record.context.model_copy(update={"pile": pile})})
+
+    def _finish(self, record: Decision, after: Frame | None) -> Decision:
+        pick, self._pick, self._record = self._pick, None, None
+        written = self._write(record, pick, after)
+        self._open_file.unlink(missing_ok=True)
+        return written
+
+    def _write(self, record: Decision, pick: OpenPick | None, after: Frame | None) -> Decision:
+        self._done.append(record.decision_id)
+        keep = self._keep_images and pick is not None
+        images = pick_images(pick.frame, pick.scene, after) if keep and pick is not None else None
+        return self._store.append(record, images)

@@ -1,0 +1,107 @@
+"""Parameter files of ROS (node -> ros__parameters -> name -> value), read and checked against the nodes' own sets.
+
+A file is checked before anything starts, so that a misspelt parameter is one line on the terminal and not a node that
+refuses to configure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robin_perception.errors import Code, RobinError
+from robin_perception.node_config import node_configs
+from robin_perception.node_parameters import config_from_flat, parameter_specs
+
+KEY = "ros__parameters"
+
+
+def read_parameter_file(path: Path) -> dict[str, dict[str, Any]]:
+    """Node pattern (``/**/camera``, ``camera``, ``/**``) -> flat parameter name -> value.
+
+    Raises RobinError INPUT_MISSING, CONFIG_UNREADABLE.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
+    sections: dict[str, dict[str, Any]] = {}
+    _collect(content or {}, "", sections, path)
+    return sections
+
+
+def parameters_of(path: Path, node: str, namespace: str = "") -> dict[str, Any]:
+    """What ``path`` sets for ``node``, from every section that matches it. Raises as ``read_parameter_file``."""
+    found: dict[str, Any] = {}
+    for pattern, values in read_parameter_file(path).items():
+        if matches(pattern, node, namespace):
+            found.update(values)
+    return found
+
+
+def matches(pattern: str, node: str, namespace: str = "") -> bool:
+    """Whether a section is for this node: ``*`` stands for one part of the name, ``**`` for any number of parts."""
+    name = [part for part in f"{namespace}/{node}".split("/") if part]
+    return _fits([part for part in pattern.split("/") if part], name)
+
+
+def check_parameter_file(path: Path, nodes: Iterable[str], namespace: str = "") -> None:
+    """Refuse what a node of the station would refuse: a section for no node, an unknown name, a value out of range.
+
+    Raises RobinError CONFIG_UNKNOWN_KEY or CONFIG_OUT_OF_RANGE naming file, node and key.
+    """
+    configs = node_configs()
+    sections = read_parameter_file(path)
+    known = [*configs]
+    for pattern in sections:
+        if not any(matches(pattern, node, namespace) for node in known):
+            raise RobinError(
+                Code.CONFIG_UNKNOWN_KEY, f"{path}: '{pattern}' is no node of this station; known: {', '.join(known)}"
+            )
+    for node in nodes:
+        if node not in configs:
+            continue
+        values = parameters_of(path, node, namespace)
+        source = f"{path}: {node}"
+        specs = parameter_specs(configs[node])
+        for name in values:
+            if name not in specs:
+                raise RobinError(Code.CONFIG_UNKNOWN_KEY, f"{source}: unknown key '{name}'")
+        config_from_flat(configs[node], values, source)
+
+
+def _collect(content: Any, prefix: str, sections: dict[str, dict[str, Any]], path: Path) -> None:
+    if not isinstance(content, Mapping):
+        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: '{prefix or '(root)'}': expected a mapping")
+    for key, value in content.items():
+        if key == KEY:
+            if not isinstance(value, Mapping) or not prefix:
+                raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: '{prefix}': {KEY} must be a mapping under a node")
+            sections.setdefault(prefix, {}).update(_flat(value, ""))
+        else:
+            _collect(value, f"{prefix}/{str(key).strip('/')}", sections, path)
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            found.update(_flat(value, f"{name}."))
+        else:
+            found[name] = value
+    return found
+
+
+def _fits(pattern: list[str], name: list[str]) -> bool:
+    if not pattern:
+        return not name
+    head, rest = pattern[0], pattern[1:]
+    if head == "**":
+        return any(_fits(rest, name[skipped:]) for skipped in range(len(name) + 1))
+    return bool(name) and head in ("*", name[0]) and _fits(rest, name[1:])

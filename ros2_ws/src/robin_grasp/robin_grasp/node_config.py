@@ -1,0 +1,55 @@
+"""Parameters of the planning and the pick check node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from robin_grasp.pick_check import PickCheckConfig
+from robin_grasp.registry import DEFAULT_PLANNER
+from robin_perception.node_config import FrameInputConfig, NodeConfig, register_node
+from robin_perception.node_parameters import DYNAMIC
+
+CELL_FILE = "YAML file of the cell's geometry (robin_grasp.tool.CellConfig); empty: the one that is shipped."
+
+
+@register_node("planning")
+class PlanningNodeConfig(NodeConfig, FrameInputConfig):
+    """Ranked grasps for the newest segmented frame."""
+
+    planner: str = Field(DEFAULT_PLANNER, description="Planner by name, as `robin sim run --planner` takes it.")
+    cell_file: Path | None = Field(None, description=CELL_FILE)
+    planner_file: Path | None = Field(None, description="YAML file of the planner's configuration; empty: defaults.")
+    ranker_file: Path | None = Field(None, description="The learned ranker; empty: the one that is shipped.")
+    frame_age_limit_s: float = Field(
+        1.0,
+        gt=0,
+        le=60,
+        description="Oldest frame a pick is planned on, s; a request may ask for less, not for more.",
+        json_schema_extra=DYNAMIC,
+    )
+    plan_every_scene: bool = Field(
+        False, description="Plan on every scene and publish it, without a request.", json_schema_extra=DYNAMIC
+    )
+    markers_rate_hz: float = Field(
+        2.0, ge=0, le=30, description="Most often that `grasps` is published, Hz; 0: never.", json_schema_extra=DYNAMIC
+    )
+    markers_shown: int = Field(
+        5, ge=1, le=50, description="Grasps shown in `grasps`, best first.", json_schema_extra=DYNAMIC
+    )
+
+
+@register_node("pick_check")
+class PickCheckNodeConfig(NodeConfig, FrameInputConfig):
+    """Was it a clean pick? Judged from the tool's sensors and the frames before and after."""
+
+    cell_file: Path | None = Field(None, description=CELL_FILE)
+    judge: PickCheckConfig = PickCheckConfig()
+    after_wait_s: float = Field(
+        0.5,
+        ge=0,
+        le=10,
+        description="How long an outcome waits for the frame after the pick, s; then the tool's sensors decide alone.",
+        json_schema_extra=DYNAMIC,
+    )

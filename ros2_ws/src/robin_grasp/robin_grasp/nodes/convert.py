@@ -1,0 +1,231 @@
+"""ROS messages of plans and outcomes to the core's types and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Point, Pose, Quaternion
+from numpy.typing import NDArray
+from robin_msgs.msg import FailedPick as FailedPickMsg
+from robin_msgs.msg import Grasp as GraspMsg
+from robin_msgs.msg import GraspPlan, RejectedCandidate, ScoreTerm
+from robin_msgs.msg import PickOutcome as PickOutcomeMsg
+from scipy.spatial.transform import Rotation
+from std_msgs.msg import Header
+
+from robin_grasp.open_picks import PlanNotice
+from robin_grasp.outcome import PickResult
+from robin_grasp.outcome_report import OutcomeReport
+from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
+from robin_grasp.plan_desk import IssuedPlan
+from robin_perception.bags.frames import BASE_FRAME
+from robin_perception.errors import Code, RobinError
+from robin_perception.nodes.convert import stamp_from_s, stamp_to_s, timings_from_msg, timings_to_msg
+from robin_perception.pose import pose_matrix
+
+
+def base_header(stamp_s: float) -> Header:
+    """Header of what is said in ``base_link``."""
+    return Header(stamp=stamp_from_s(stamp_s), frame_id=BASE_FRAME)
+
+
+def pose_to_msg(T: NDArray[np.float64]) -> Pose:
+    """Pose of a rigid transform, float64 [4, 4], metres."""
+    return poses_to_msgs([T])[0]
+
+
+def poses_to_msgs(transforms: Sequence[NDArray[np.float64]]) -> list[Pose]:
+    """Poses of rigid transforms, float64 [4, 4] each, metres. All at once: one by one, the rotations of a plan take
+    longer than all the rest of its message."""
+    if not transforms:
+        return []
+    stacked = np.asarray(transforms, dtype=np.float64)
+    quaternions = Rotation.from_matrix(stacked[:, :3, :3]).as_quat().tolist()
+    return [
+        Pose(position=Point(x=px, y=py, z=pz), orientation=Quaternion(x=x, y=y, z=z, w=w))
+        for (px, py, pz), (x, y, z, w) in zip(stacked[:, :3, 3].tolist(), quaternions, strict=True)
+    ]
+
+
+def pose_from_msg(pose: Pose) -> NDArray[np.float64]:
+    """float64 [4, 4], metres. Raises RobinError POSE_INVALID."""
+    p, q = pose.position, pose.orientation
+    return pose_matrix((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
+
+
+def plan_to_msg(issued: IssuedPlan) -> GraspPlan:
+    """The plan with its name, what the planner was told, and the stamp of the frame it was made on."""
+    plan = issued.plan
+    poses = poses_to_msgs([g.T_base_tool for g in plan.grasps] + [r.T_base_tool for r in plan.rejected])
+    best, worst = poses[: len(plan.grasps)], poses[len(plan.grasps) :]
+    return GraspPlan(
+        header=base_header(issued.frame.stamp_s),
+        plan_id=issued.plan_id,
+        requested=issued.requested,
+        model_id=issued.scene.model_id,
+        planner=plan.planner,
+        code=int(plan.code),
+        text=plan.message,
+        flags=list(issued.flags),
+        grasps=[_grasp_to_msg(grasp, pose) for grasp, pose in zip(plan.grasps, best, strict=True)],
+        rejected=[_rejected_to_msg(r, pose) for r, pose in zip(plan.rejected, worst, strict=True)],
+        failed=[_failed_to_msg(failed) for failed in issued.failed],
+        excluded_instances=[int(i) for i in issued.excluded],
+        timings=timings_to_msg(plan.timings_ms),
+    )
+
+
+def plan_from_msg(message: GraspPlan) -> PlanNotice:
+    """The plan as it was handed out; poses are right to 1e-12.
+
+    Raises RobinError POSE_INVALID, or INPUT_UNREADABLE for a frame other than base_link or codes of another version.
+    """
+    if message.header.frame_id != BASE_FRAME:
+        text = f"plan '{message.plan_id}' is in '{message.header.frame_id}', not in {BASE_FRAME}"
+        raise RobinError(Code.INPUT_UNREADABLE, text)
+    plan = Plan(
+        code=_known(Code, message.code, message.plan_id),
+        message=message.text,
+        grasps=tuple(_grasp_from_msg(grasp) for grasp in message.grasps),
+        rejected=tuple(_rejected_from_msg(rejected, message.plan_id) for rejected in message.rejected),
+        planner=message.planner,
+        timings_ms=timings_from_msg(message.timings),
+    )
+    return PlanNotice(
+        plan_id=message.plan_id,
+        stamp_s=stamp_to_s(message.header.stamp),
+        plan=plan,
+        failed=tuple(_failed_from_msg(failed) for failed in message.failed),
+        excluded=tuple(int(i) for i in message.excluded_instances),
+        flags=tuple(message.flags),
+    )
+
+
+def outcome_to_msg(report: OutcomeReport) -> PickOutcomeMsg:
+    """What the cell measured and, where it was judged, the judgement.
+
+    Raises RobinError OUTCOME_INVALID for figures that no cell can have measured.
+    """
+    report = report.validated()
+    return PickOutcomeMsg(
+        header=base_header(report.ended_s),
+        plan_id=report.plan_id,
+        grasp=int(report.grasp),
+        result="" if report.result is None else report.result.value,
+        vacuum_pa=np.array(report.vacuum_pa, dtype=np.float64),
+        lifted_weight_n=float(report.lifted_weight_n),
+        duration_s=float(report.duration_s),
+        truth_json=json.dumps(report.truth, default=_plain) if report.truth else "",
+        probability=0.0 if report.probability is None else float(report.probability),
+        reasons=list(report.reasons),
+        target_gone=float(report.target_gone),
+        neighbours_gone=[int(i) for i in report.neighbours_gone],
+        code=int(report.code),
+        text=report.text,
+    )
+
+
+def outcome_from_msg(message: PickOutcomeMsg) -> OutcomeReport:
+    """Raises RobinError OUTCOME_INVALID for a result, figures or truth that cannot be."""
+    name = f"outcome of '{message.plan_id}'"
+    try:
+        result = PickResult(message.result) if message.result else None
+    except ValueError:
+        known = ", ".join(r.value for r in PickResult)
+        raise RobinError(Code.OUTCOME_INVALID, f"{name}: result '{message.result}', known are {known}") from None
+    try:
+        truth = json.loads(message.truth_json) if message.truth_json else {}
+    except ValueError as exc:
+        raise RobinError(Code.OUTCOME_INVALID, f"{name}: truth_json is no JSON: {exc}") from None
+    if not isinstance(truth, dict):
+        raise RobinError(Code.OUTCOME_INVALID, f"{name}: truth_json is no JSON object")
+    return OutcomeReport(
+        plan_id=message.plan_id,
+        grasp=int(message.grasp),
+        ended_s=stamp_to_s(message.header.stamp),
+        result=result,
+        vacuum_pa=tuple(float(pa) for pa in message.vacuum_pa),
+        lifted_weight_n=message.lifted_weight_n,
+        duration_s=message.duration_s,
+        truth=truth,
+        probability=message.probability or None,
+        reasons=tuple(message.reasons),
+        target_gone=message.target_gone,
+        neighbours_gone=tuple(int(i) for i in message.neighbours_gone),
+        code=_known(Code, message.code, message.plan_id),
+        text=message.text,
+    ).validated()
+
+
+def _grasp_to_msg(grasp: Grasp, pose: Pose) -> GraspMsg:
+    return GraspMsg(
+        instance_id=int(grasp.instance_id),
+        pose=pose,
+        cups=int(grasp.cups),
+        score=float(grasp.score),
+        terms=_terms_to_msg(grasp.terms),
+    )
+
+
+def _grasp_from_msg(message: GraspMsg) -> Grasp:
+    pose = pose_from_msg(message.pose)
+    return Grasp(pose, int(message.cups), int(message.instance_id), message.score, _terms_from_msg(message.terms))
+
+
+def _rejected_to_msg(rejected: Rejected, pose: Pose) -> RejectedCandidate:
+    return RejectedCandidate(
+        instance_id=int(rejected.instance_id),
+        pose=pose,
+        cups=int(rejected.cups),
+        code=int(rejected.reason),
+        name=rejected.reason.name,
+        terms=_terms_to_msg(rejected.terms),
+    )
+
+
+def _rejected_from_msg(message: RejectedCandidate, plan_id: str) -> Rejected:
+    return Rejected(
+        instance_id=int(message.instance_id),
+        T_base_tool=pose_from_msg(message.pose),
+        cups=int(message.cups),
+        reason=_known(Reject, message.code, plan_id),
+        terms=_terms_from_msg(message.terms),
+    )
+
+
+def _failed_to_msg(failed: FailedPick) -> FailedPickMsg:
+    x, y, z = (float(v) for v in failed.position_m)
+    return FailedPickMsg(position=Point(x=x, y=y, z=z), cups=int(failed.cups), times=int(failed.times))
+
+
+def _failed_from_msg(message: FailedPickMsg) -> FailedPick:
+    at = message.position
+    return FailedPick((at.x, at.y, at.z), int(message.cups), int(message.times))
+
+
+def _terms_to_msg(terms: Mapping[str, float]) -> list[ScoreTerm]:
+    return [ScoreTerm(name=name, value=float(value)) for name, value in terms.items()]
+
+
+def _terms_from_msg(terms: list[ScoreTerm]) -> dict[str, float]:
+    return {term.name: term.value for term in terms}
+
+
+def _known(kind: Any, value: int, plan_id: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        text = f"'{plan_id}': {kind.__name__} {value} is not known here: is the sender of another version?"
+        raise RobinError(Code.INPUT_UNREADABLE, text) from None
+
+
+def _plain(value: Any) -> Any:
+    """Truth values as JSON can hold them."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    return str(value)

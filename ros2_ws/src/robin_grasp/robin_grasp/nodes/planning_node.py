@@ -1,0 +1,177 @@
+"""Segmented frames in, ranked grasps out: on request, or on every scene."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from robin_msgs.msg import GraspPlan, PickOutcome
+from robin_msgs.srv import PlanPick
+from std_srvs.srv import Trigger
+from visualization_msgs.msg import MarkerArray
+
+from robin_grasp.node_config import PlanningNodeConfig
+from robin_grasp.nodes.convert import outcome_from_msg, plan_to_msg
+from robin_grasp.nodes.markers import plan_markers
+from robin_grasp.nodes.scene_input import SceneInput
+from robin_grasp.plan_desk import IssuedPlan, PlanDesk
+from robin_grasp.planner_config import PlannerConfig
+from robin_grasp.registry import make_planner
+from robin_grasp.tool import CellConfig
+from robin_perception.config import load_config
+from robin_perception.errors import Code, RobinError
+from robin_perception.frame import Frame
+from robin_perception.nodes.base import RobinNode
+from robin_perception.nodes.frame_bus import FrameBus
+from robin_perception.nodes.qos import RESULT
+from robin_perception.nodes.run import run_nodes
+from robin_perception.nodes.worker import LatestWorker
+from robin_perception.scene import Scene
+from robin_perception.topics import GRASPS, OUTCOME, PLAN
+
+
+class PlanningNode(RobinNode[PlanningNodeConfig]):
+    """Answers ``plan_pick`` with a plan on the newest segmented frame, or says by number why it does not.
+
+    Plans are made in a thread of their own. Every plan is published; those that a pick may follow say so.
+    """
+
+    def __init__(self, bus: FrameBus | None = None, **ros: Any) -> None:
+        super().__init__("planning", PlanningNodeConfig, bus=bus, **ros)
+        self._requests = ThreadPoolExecutor(1, "plan_pick")
+        self._desk: PlanDesk | None = None
+        self._cell = CellConfig()
+        self._input: SceneInput | None = None
+        self._every_scene: LatestWorker[tuple[Frame, Scene]] | None = None
+        self._markers_lock = threading.Lock()
+        self._markers_due_s = 0.0
+        self.add_service(PlanPick, "plan_pick", self._plan_pick)
+        self.create_service(Trigger, "forget_failures", self._forget_failures)
+
+    def setup(self) -> None:
+        config = self.config
+        self._cell = load_config(CellConfig, config.cell_file)
+        planner_config = load_config(PlannerConfig, config.planner_file)
+        planner = make_planner(config.planner, self._cell, config.ranker_file, planner_config)
+        self._desk = PlanDesk(planner, clock=self._now_s)
+        self._plans = self.add_publisher(GraspPlan, PLAN, RESULT)
+        self._markers = self.add_publisher(MarkerArray, GRASPS, 1)
+        self.add_subscription(PickOutcome, OUTCOME, self._outcome, RESULT)
+        self._input = SceneInput(self, config, self._segmented)
+
+    def start(self) -> None:
+        assert self._input is not None and self._desk is not None
+        self._input.reset()
+        self._desk.forget_frame()
+        self._every_scene = LatestWorker(
+            "plan_every_scene", self._plan_scene, lambda: self.counters.drop("busy"), self.report_exception
+        )
+
+    def stop(self) -> None:
+        if self._every_scene is not None:
+            self._every_scene.stop()
+            self._every_scene = None
+        self._requests.submit(lambda: None).result()  # a plan under way is finished
+
+    def teardown(self) -> None:
+        if self._input is not None:
+            self._input.close()
+        self._input = self._desk = None
+
+    def status_values(self) -> dict[str, str]:
+        desk = self._desk
+        if desk is None or self._input is None:
+            return {"planner": self.config.planner}
+        return {
+            "planner": self.config.planner,
+            "planner_flags": " ".join(desk.planner_flags),
+            "input": self._input.source,
+            "failed_picks_remembered": str(len(desk.failed)),
+            "stuck": str(desk.stuck).lower(),
+        }
+
+    def _now_s(self) -> float:
+        return float(self.get_clock().now().nanoseconds * 1e-9)
+
+    def _segmented(self, frame: Frame, scene: Scene) -> None:
+        desk, worker = self._desk, self._every_scene
+        if desk is None:
+            return
+        self.counters.count("scenes")
+        desk.offer(frame, scene)
+        if self.config.plan_every_scene and worker is not None:
+            worker.offer((frame, scene))
+
+    async def _plan_pick(self, request: Any, response: Any) -> Any:
+        wanted_s, limit_s = float(request.max_frame_age_s), self.config.frame_age_limit_s
+        if not (math.isfinite(wanted_s) and wanted_s >= 0):
+            raise RobinError(Code.OPTION_INVALID, f"max_frame_age_s must be 0 or more, got {wanted_s:g}")
+        limit_s = min(wanted_s, limit_s) if wanted_s > 0 else limit_s
+        excluded = [int(number) for number in request.exclude_instances]
+        response.plan = await self.in_thread(self._requests, lambda: self._planned(limit_s, excluded))
+        if not self.is_active:
+            raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} became {self.phase} while it planned")
+        response.code, response.text = response.plan.code, response.plan.text
+        return response
+
+    def _planned(self, age_limit_s: float, excluded: Sequence[int]) -> Any:
+        desk = self._desk
+        if desk is None:
+            raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} is {self.phase}")
+        return self._publish(desk.plan_requested(age_limit_s, excluded))
+
+    def _plan_scene(self, segmented: tuple[Frame, Scene]) -> None:
+        if (desk := self._desk) is not None:
+            self._publish(desk.plan_scene(*segmented))
+
+    def _publish(self, issued: IssuedPlan) -> Any:
+        message = plan_to_msg(issued)
+        self._plans.publish(message)
+        self._show(issued, message.header)
+        self.counters.count("requested_plans" if issued.requested else "plans")
+        if issued.plan.code != Code.OK:
+            self.counters.count(issued.plan.code.name.lower())
+        self.counters.latency("plan", sum(issued.plan.timings_ms.values()))
+        self.counters.latency("age", (self._now_s() - issued.frame.stamp_s) * 1e3)
+        return message
+
+    def _show(self, issued: IssuedPlan, header: Any) -> None:
+        """Markers at a bounded rate, and only if someone listens."""
+        rate, now = self.config.markers_rate_hz, time.monotonic()
+        if rate <= 0 or self._markers.get_subscription_count() == 0:
+            return
+        with self._markers_lock:
+            if now < self._markers_due_s:
+                return
+            self._markers_due_s = now + 1.0 / rate
+        self._markers.publish(plan_markers(issued.plan, self._cell, header, self.config.markers_shown))
+
+    def _outcome(self, message: Any) -> None:
+        desk = self._desk
+        if desk is None:
+            return
+        outcome = outcome_from_msg(message)
+        if not desk.note_outcome(outcome.plan_id, outcome.grasp, outcome.result, outcome.ended_s):
+            self.counters.count("outcomes_of_unknown_plans")
+        if desk.stuck:
+            self.report(Code.NO_GRASP, "too many picks failed in a row: someone should look at the pile", warning=True)
+
+    def _forget_failures(self, request: Any, response: Any) -> Any:
+        if self._desk is not None:
+            self._desk.forget_failures()
+        response.success, response.message = True, "E0 OK: failed picks are forgotten"
+        return response
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """``ros2 run robin_grasp planning_node``"""
+    return run_nodes(lambda: [PlanningNode()], args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""Reads MCAP bags as rosbag2 writes them: a folder with ``metadata.yaml`` and files, or one file.
+
+A bag whose recorder was killed has no summary, perhaps half a chunk at its end: everything before is read and
+``warnings`` says what was left out. A bag that cannot be one ends in one numbered error.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+import zstandard
+from mcap.exceptions import EndOfFile, McapError
+from mcap.records import Channel, Chunk, Footer, Header, McapRecord, Message, Schema
+from mcap.stream_reader import CRCValidationError, StreamReader, breakup_chunk
+
+from robin_perception.bags import cdr
+from robin_perception.bags.definitions import Definitions, parse_full_text
+from robin_perception.errors import Code, RobinError
+
+_MAGIC = b"\x89MCAP0\r\n"
+_SQLITE = b"SQLite format 3\x00"
+_DAMAGE = (
+    McapError,
+    CRCValidationError,
+    struct.error,
+    zstandard.ZstdError,
+    UnicodeDecodeError,
+    ValueError,
+    MemoryError,
+)
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One message as recorded. type: 'package/msg/Name'. log_ns: when it was received. data: CDR."""
+
+    topic: str
+    type: str
+    log_ns: int
+    data: bytes
+    definitions: Definitions
+
+    def values(self) -> cdr.Message:
+        """Decoded. Raises RobinError BAG_INVALID when the data do not fit the bag's own definition."""
+        try:
+            return cdr.decode(self.type, self.data, self.definitions)
+        except ValueError as exc:
+            raise RobinError(Code.BAG_INVALID, f"{self.topic}: {exc}") from None
+
+
+class BagReader:
+    """One bag. ``messages`` may be called several times; each pass reads the files from their start."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises RobinError INPUT_MISSING, INPUT_UNREADABLE or BAG_INVALID (another format, or nothing of a bag)."""
+        self.path = path
+        self.files = _bag_files(path)
+        self.warnings: list[str] = []
+        self.library = ""
+        for file in self.files:
+            _check_magic(file)
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
+        """Messages in the order they were written, of ``topics`` or of all.
+
+        Raises RobinError BAG_INVALID when the file is another profile than ros2, INPUT_UNREADABLE for the disk.
+        """
+        self.warnings.clear()
+        for file in self.files:
+            yield from _Pass(self, file, topics).messages()
+
+    def topics(self) -> dict[str, tuple[str, int]]:
+        """topic -> (type, messages), counted by reading the bag."""
+        found: dict[str, tuple[str, int]] = {}
+        for message in self.messages():
+            found[message.topic] = (message.type, found.get(message.topic, ("", 0))[1] + 1)
+        return found
+
+
+class _Pass:
+    """One reading of one file."""
+
+    def __init__(self, reader: BagReader, file: Path, topics: Collection[str] | None) -> None:
+        self._reader, self._file, self._topics = reader, file, topics
+        self._schemas: dict[int, Schema] = {}
+        self._channels: dict[int, Channel] = {}
+        self._definitions: dict[int, Definitions | None] = {}
+
+    def messages(self) -> Iterator[BagMessage]:
+        for record in self._records():
+            if isinstance(record, Schema):
+                self._schemas[record.id] = record
+            elif isinstance(record, Channel):
+                self._channels[record.id] = record
+            elif isinstance(record, Message):
+                found = self._message(record)
+                if found is not None:
+                    yield found
+
+    def _records(self) -> Iterator[McapRecord]:
+        """Records of the data section, chunks opened; ends with a warning where the file does."""
+        try:
+            stream = self._file.open("rb")
+        except OSError as exc:
+            raise RobinError(Code.INPUT_UNREADABLE, f"{self._file}: {exc.strerror or exc}") from None
+        with stream:
+            size = self._file.stat().st_size
+            source = StreamReader(stream, emit_chunks=True, record_size_limit=max(size, 1)).records
+            complete = False
+            while True:
+                try:
+                    record = next(source)
+                except StopIteration:
+                    break
+                except _DAMAGE:
+                    break
+                except OSError as exc:
+                    raise RobinError(Code.INPUT_UNREADABLE, f"{self._file}: {exc.strerror or exc}") from None
+                complete = complete or isinstance(record, Footer)
+                if isinstance(record, Header):
+                    self._check_profile(record)
+                elif isinstance(record, Chunk):
+                    yield from self._opened(record)
+                else:
+                    yield record
+            if not complete:
+                self._warn(
+                    "the file was not closed (the recorder was killed, or the disk was full): read up to its end"
+                )
+
+    def _check_profile(self, header: Header) -> None:
+        self._reader.library = header.library
+        if header.profile != "ros2":
+            text = f"{self._file}: profile '{header.profile}', a ROS 2 bag (profile 'ros2') is needed"
+            raise RobinError(Code.BAG_INVALID, text)
+
+    def _opened(self, chunk: Chunk) -> list[McapRecord]:
+        try:
+            return breakup_chunk(chunk, validate_crc=True)
+        except (*_DAMAGE, EndOfFile):
+            self._warn("a damaged chunk was left out")
+            return []
+
+    def _message(self, record: Message) -> BagMessage | None:
+        channel = self._channels.get(record.channel_id)
+        if channel is None or channel.message_encoding != "cdr":
+            return None
+        if self._topics is not None and channel.topic not in self._topics:
+            return None
+        if channel.schema_id not in self._definitions:
+            self._definitions[channel.schema_id] = self._parsed(channel)
+        definitions = self._definitions[channel.schema_id]
+        if definitions is None:
+            return None
+        name = self._schemas[channel.schema_id].name
+        return BagMessage(channel.topic, name, record.log_time, record.data, definitions)
+
+    def _parsed(self, channel: Channel) -> Definitions | None:
+        schema = self._schemas.get(channel.schema_id)
+        if schema is None or schema.encoding != "ros2msg":
+            self._warn(f"{channel.topic}: no ros2msg definition, left out")
+            return None
+        try:
+            return parse_full_text(schema.name, schema.data.decode())
+        except ValueError as exc:
+            self._warn(f"{channel.topic}: definition of {schema.name} not understood ({exc}), left out")
+            return None
+
+    def _warn(self, text: str) -> None:
+        line = f"{self._file.name}: {text}"
+        if line not in self._reader.warnings:
+            self._reader.warnings.append(line)
+
+
+def _bag_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise RobinError(Code.INPUT_MISSING, f"{path}: no such bag")
+    listed = _listed_files(path / "metadata.yaml")
+    found = [path / name for name in listed] if listed else sorted(path.glob("*.mcap"), key=_natural)
+    found = [file for file in found if file.is_file()]
+    if not found:
+        raise RobinError(Code.BAG_INVALID, f"{path}: holds no .mcap file")
+    return found
+
+
+def _listed_files(metadata: Path) -> list[str]:
+    """Names in metadata.yaml; none when it is missing (the recorder was killed) or damaged. Refuses other storages."""
+    try:
+        information = yaml.safe_load(metadata.read_text())["rosbag2_bagfile_information"]
+        storage, names = information["storage_identifier"], [str(name) for name in information["relative_file_paths"]]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return []
+    if storage != "mcap":
+        raise RobinError(Code.BAG_INVALID, f"{metadata.parent}: storage '{storage}'; convert it with ros2 bag convert")
+    return [Path(name).name for name in names]
+
+
+def _natural(path: Path) -> list[Any]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def _check_magic(file: Path) -> None:
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(16)
+    except OSError as exc:
+        raise RobinError(Code.INPUT_UNREADABLE, f"{file}: {exc.strerror or exc}") from None
+    if start.startswith(_SQLITE):
+        raise RobinError(Code.BAG_INVALID, f"{file}: an sqlite3 bag; convert it to mcap with ros2 bag convert")
+    if not start.startswith(_MAGIC):
+        raise RobinError(Code.BAG_INVALID, f"{file}: not an MCAP file" + ("" if start else " (empty)"))

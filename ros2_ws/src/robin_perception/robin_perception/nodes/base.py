@@ -1,0 +1,376 @@
+"""What every node does: typed parameters, lifecycle with numbered failures, guarded services, counters, diagnostics.
+
+Threads: lifecycle, services, subscriptions and parameters run in the executor's thread, one at a time. Workers of a
+node may call ``report``, ``counters`` and publish; they are started in ``start`` and have ended when ``stop`` returns.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import Any, Generic
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rclpy.task import Future
+
+from robin_perception.counters import Counters, Fault
+from robin_perception.errors import Code, RobinError
+from robin_perception.node_config import NodeConfigT
+from robin_perception.nodes.diagnostics import Health, log_line, status
+from robin_perception.nodes.frame_bus import FrameBus
+from robin_perception.nodes.parameters import NodeParameters
+
+UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED = "unconfigured", "inactive", "active", "finalized"
+_REPEAT_LOG_S = 5.0
+
+
+class RobinNode(LifecycleNode, Generic[NodeConfigT]):
+    """Base of the nodes. A subclass overrides ``setup``, ``start``, ``stop``, ``teardown`` and gives what else it has.
+
+    ``setup`` and ``start`` raise RobinError when they cannot: the transition fails with that code in the log and in
+    /diagnostics, and the node stays where it was. ``teardown`` must also do after a ``setup`` that failed half-way.
+    bus: where the process hosts several nodes, images go through it instead of a socket.
+    ros: handed to ``rclpy``'s node (namespace, parameter_overrides, ...).
+    """
+
+    def __init__(self, name: str, config_type: type[NodeConfigT], bus: FrameBus | None = None, **ros: Any) -> None:
+        super().__init__(name, **ros)
+        self.bus = bus
+        self.counters = Counters()
+        self._phase = UNCONFIGURED
+        self._standing: Fault | None = None
+        self._logged: dict[Code, float] = {}
+        self._log_lock = threading.Lock()
+        self._entities: list[Callable[[], Any]] = []
+        self._parameters_of_node: NodeParameters[NodeConfigT] = NodeParameters(
+            self,
+            config_type,
+            dict(self._parameter_overrides),
+            lambda: self._phase == UNCONFIGURED,
+            self.check_parameters,
+            self.parameters_changed,
+        )
+        self._started_s = time.monotonic()
+        self._last_log = (time.monotonic(), "")
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        period = 1.0 / self.config.diagnostics_rate_hz
+        self._timer = self.create_timer(period, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        if (fault := self._parameters_of_node.fault) is not None:
+            self._stand(fault.code, fault.text)
+
+    # What a subclass gives.
+
+    def setup(self) -> None:
+        """Configure: load models, make publishers and subscriptions (``add_publisher``, ``add_subscription``)."""
+
+    def start(self) -> None:
+        """Activate: begin to work."""
+
+    def stop(self) -> None:
+        """Deactivate: no work is under way when this returns."""
+
+    def teardown(self) -> None:
+        """Release what ``setup`` took; what was added with ``add_...`` is released by the base."""
+
+    def check_parameters(self, config: NodeConfigT) -> None:
+        """Raise RobinError to refuse parameters that are each in range but do not go together."""
+
+    def parameters_changed(self, old: NodeConfigT, new: NodeConfigT) -> None:
+        """``config`` is now ``new``; while configured only fields marked DYNAMIC differ."""
+
+    def watch(self) -> None:
+        """Called as often as /diagnostics is published: the place to notice that something has not happened."""
+
+    def status_values(self) -> dict[str, str]:
+        """Keys and values for /diagnostics and the log beside the counters."""
+        return {}
+
+    # What a subclass uses.
+
+    @property
+    def config(self) -> NodeConfigT:
+        """Parameters in force: one frozen object, replaced as a whole."""
+        return self._parameters_of_node.config
+
+    @property
+    def phase(self) -> str:
+        """ "unconfigured", "inactive", "active" or "finalized"."""
+        return self._phase
+
+    @property
+    def is_active(self) -> bool:
+        return self._phase == ACTIVE
+
+    def report(self, code: Code, text: str, warning: bool = False) -> None:
+        """Count a fault for /diagnostics and log it; the same code again only every few seconds. Any thread."""
+        fault = self.counters.fault(code, text, warning)
+        with self._log_lock:
+            if fault.last_s - self._logged.get(code, -1e9) < _REPEAT_LOG_S:
+                return
+            self._logged[code] = fault.last_s
+        line = f"E{int(code)} {code.name}: {text}" + (f" (x{fault.count})" if fault.count > 1 else "")
+        if warning:
+            self.get_logger().warning(line)
+        else:
+            self.get_logger().error(line)
+
+    def report_exception(self, exc: Exception, warning: bool = False) -> None:
+        """``report`` an expected failure by its code; anything else as INTERNAL_ERROR, its traceback in the log."""
+        if isinstance(exc, RobinError):
+            self.report(exc.code, exc.text, warning)
+            return
+        self.report(Code.INTERNAL_ERROR, f"{type(exc).__name__}: {exc}")
+        self.get_logger().error("".join(traceback.format_exception(exc)))
+
+    def add_publisher(self, message: type[Any], topic: str, qos: QoSProfile | int) -> Any:
+        """A publisher that is silent unless the node is active; released at cleanup."""
+        publisher = self.create_lifecycle_publisher(message, topic, qos)
+        self._entities.append(lambda: self.destroy_lifecycle_publisher(publisher))
+        return publisher
+
+    def add_subscription(
+        self, message: type[Any], topic: str, callback: Callable[[Any], None], qos: QoSProfile | int, **options: Any
+    ) -> Any:
+        """A subscription whose callback runs only while the node is active, and whose failures are reported.
+
+        options: of rclpy's ``create_subscription``; with ``raw=True`` the callback gets the serialized message, bytes.
+        """
+
+        def guarded(received: Any) -> None:
+            if self._phase != ACTIVE:
+                return
+            try:
+                callback(received)
+            except Exception as exc:
+                self.report_exception(exc)
+
+        subscription = self.create_subscription(message, topic, guarded, qos, **options)
+        self._entities.append(lambda: self.destroy_subscription(subscription))
+        return subscription
+
+    def add_service(
+        self,
+        service: type[Any],
+        name: str,
+        handler: Callable[[Any, Any], Any],
+        states: tuple[str, ...] = (ACTIVE,),
+    ) -> None:
+        """A service that exists as long as the node, so that a node that is not ready can say so. Make it in __init__.
+
+        handler(request, response) -> response. Replies have ``code`` and ``text``: in another state than ``states``
+        NODE_NOT_ACTIVE, after a RobinError its code, after any other exception INTERNAL_ERROR. Only a handler that
+        returned sends more than those two fields. An ``async def`` handler may await (``in_thread``) without holding up
+        the executor or the node's other callbacks; requests to it may then overlap.
+        """
+
+        def check() -> None:
+            if self._phase not in states:
+                need = " or ".join(states)
+                raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} is {self._phase}, {name} needs {need}")
+
+        def refusal(exc: Exception) -> Any:
+            self.report_exception(exc, warning=isinstance(exc, RobinError))
+            if isinstance(exc, RobinError):
+                return service.Response(code=int(exc.code), text=exc.text)
+            return service.Response(code=int(Code.INTERNAL_ERROR), text=str(exc))
+
+        def guarded(request: Any, response: Any) -> Any:
+            with self._counted(name):
+                try:
+                    check()
+                    return handler(request, response)
+                except Exception as exc:
+                    return refusal(exc)
+
+        async def guarded_async(request: Any, response: Any) -> Any:
+            with self._counted(name):
+                try:
+                    check()
+                    return await handler(request, response)
+                except Exception as exc:
+                    return refusal(exc)
+
+        if inspect.iscoroutinefunction(handler):
+            # A suspended callback keeps its group: in the node's own one it would hold up everything else.
+            self.create_service(service, name, guarded_async, callback_group=ReentrantCallbackGroup())
+        else:
+            self.create_service(service, name, guarded)
+
+    def in_thread(self, pool: Executor, work: Callable[[], Any]) -> Future[Any]:
+        """Run ``work`` in ``pool``; await the result in an ``async def`` handler. What it raises is raised there."""
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except Exception as exc:
+                future.set_exception(exc)
+            if (executor := self.executor) is not None:
+                executor.wake()  # it looks at suspended callbacks only when something wakes it
+
+        pool.submit(run)
+        return future
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """As rclpy's, which the parameter services call, with a numbered reason for every refusal."""
+        try:
+            changes = self._parameters_of_node.checked(parameter_list)
+        except RobinError as exc:
+            return SetParametersResult(successful=False, reason=str(exc))
+        return super().set_parameters_atomically(changes)
+
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.counters.count(name)
+            self.counters.latency(name, (time.perf_counter() - begin) * 1e3)
+
+    # Lifecycle, as rclpy calls it.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if (fault := self._parameters_of_node.fault) is not None:
+            self._stand(fault.code, fault.text)
+            return TransitionCallbackReturn.FAILURE
+        done = self._transition("configure", self.setup)
+        if done != TransitionCallbackReturn.SUCCESS:
+            self._release()
+            return done
+        self._phase = INACTIVE
+        return done
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        super().on_activate(state)
+        self._phase = ACTIVE  # before start: the first frame may come from within it
+        done = self._transition("activate", self.start)
+        if done != TransitionCallbackReturn.SUCCESS:
+            self._phase = INACTIVE
+            self._quietly(self.stop)
+            super().on_deactivate(state)
+        return done
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._phase = INACTIVE
+        done = self._transition("deactivate", self.stop)
+        super().on_deactivate(state)
+        return done
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._phase = UNCONFIGURED
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        was, self._phase = self._phase, FINALIZED
+        if was == ACTIVE:
+            self._quietly(self.stop)
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an exception that nobody expected: let go of everything and be unconfigured again."""
+        self._quietly(self.stop)
+        self._phase = UNCONFIGURED
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """End of the process: stop work and release, whatever the state. The node is destroyed afterwards."""
+        if self._phase == FINALIZED:
+            return
+        self.trigger_shutdown()
+
+    def autostart(self) -> None:
+        """Configure and activate, if the parameter ``autostart`` says so; a failure leaves the node unconfigured."""
+        if self.config.autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
+        """rclpy's own lets a request for a transition that does not exist in this state end the process."""
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)
+        except rclpy_implementation.RCLError:
+            text = f"{self.get_name()} is {self._phase}: transition {transition_id} is not possible"
+            self.report(Code.TRANSITION_INVALID, text, warning=True)
+            return TransitionCallbackReturn.FAILURE
+
+    def _transition(self, name: str, step: Callable[[], None]) -> TransitionCallbackReturn:
+        begin = time.perf_counter()
+        try:
+            step()
+        except RobinError as exc:
+            self._stand(exc.code, f"cannot {name}: {exc.text}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception as exc:
+            self.get_logger().error("".join(traceback.format_exception(exc)))
+            self._stand(Code.INTERNAL_ERROR, f"cannot {name}: {type(exc).__name__}: {exc}")
+            return TransitionCallbackReturn.ERROR
+        self._standing = None
+        self.get_logger().info(f"{name}: done in {(time.perf_counter() - begin) * 1e3:.0f} ms")
+        return TransitionCallbackReturn.SUCCESS
+
+    def _release(self) -> None:
+        self._quietly(self.teardown)
+        while self._entities:
+            self._quietly(self._entities.pop())
+
+    def _quietly(self, step: Callable[[], Any]) -> None:
+        try:
+            step()
+        except Exception as exc:
+            self.report_exception(exc)
+
+    def _stand(self, code: Code, text: str) -> None:
+        self._logged.pop(code, None)  # every attempt is answered with a line of its own
+        self.report(code, text)
+        self._standing = Fault(code, text, 1, time.monotonic(), False)
+
+    def _tick(self) -> None:
+        try:
+            self.watch()
+            message = DiagnosticArray(status=[status(self.counters, self._health(), self._values)])
+            message.header.stamp = self.get_clock().now().to_msg()
+            self._diagnostics.publish(message)
+            self._log()
+        except Exception as exc:
+            self.report_exception(exc)
+
+    def _health(self) -> Health:
+        config = self.config
+        return Health(
+            self.get_fully_qualified_name(),
+            self._phase,
+            self._standing,
+            config.fault_hold_s,
+            config.disk_path,
+            config.min_disk_free_gb,
+        )
+
+    def _values(self) -> dict[str, str]:
+        uptime = time.monotonic() - self._started_s
+        return {"pid": str(os.getpid()), "uptime_s": f"{uptime:.0f}", **self.status_values()}
+
+    def _log(self) -> None:
+        at, last = self._last_log
+        now = time.monotonic()
+        if now - at < self.config.log_period_s:
+            return
+        line = log_line(self.counters, self.status_values())
+        self._last_log = (now, line)
+        if line != last:
+            self.get_logger().info(line)

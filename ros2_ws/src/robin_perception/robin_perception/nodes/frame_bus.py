@@ -1,0 +1,79 @@
+"""Hand-over of frames and scenes between nodes that one process hosts, so that images cross no socket."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from robin_perception.frame import Frame
+from robin_perception.scene import Scene
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SegmentedFrame:
+    """A frame and what the segmenter says about it; ``scene.stamp_s`` is the frame's."""
+
+    frame: Frame
+    scene: Scene
+
+
+class Channel(Generic[T]):
+    """Newest value and its listeners. ``publish`` calls the listeners in the publisher's own thread: they must only
+    take the value over (``LatestWorker.offer``) and return.
+
+    has_source: a node of this process will publish here; it says so when it is made (``announce``), so that others
+    know at configure whether to listen here or to topics.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[T], None]] = []
+        self._latest: T | None = None
+        self.has_source = False
+
+    def announce(self) -> None:
+        """Said once by the node that publishes here, in its ``__init__``."""
+        self.has_source = True
+
+    @property
+    def latest(self) -> T | None:
+        """The last value published, None before the first."""
+        with self._lock:
+            return self._latest
+
+    @property
+    def has_listeners(self) -> bool:
+        with self._lock:
+            return bool(self._listeners)
+
+    def publish(self, value: T) -> None:
+        with self._lock:
+            self._latest = value
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener(value)
+
+    def subscribe(self, listener: Callable[[T], None]) -> Callable[[], None]:
+        """Call ``listener`` with every value from now on; returns what ends it (harmless when called twice)."""
+        with self._lock:
+            self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
+
+        return unsubscribe
+
+
+class FrameBus:
+    """frames: what the camera saw. scenes: each frame that was segmented, with its scene. Values are never changed
+    by who receives them."""
+
+    def __init__(self) -> None:
+        self.frames: Channel[Frame] = Channel()
+        self.scenes: Channel[SegmentedFrame] = Channel()

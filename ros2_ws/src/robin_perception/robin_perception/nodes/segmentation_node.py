@@ -1,0 +1,213 @@
+"""Frames in, segmented scenes out; the model can be exchanged between two frames."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from robin_msgs.msg import ErrorCode, SegmentedScene
+from robin_msgs.srv import ListCodes, LoadModel
+from sensor_msgs.msg import Image
+
+from robin_perception.code_texts import code_text
+from robin_perception.errors import Code, RobinError
+from robin_perception.frame import Frame
+from robin_perception.node_config import SegmentationNodeConfig
+from robin_perception.nodes.base import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, RobinNode
+from robin_perception.nodes.convert import frame_header, scene_to_msg
+from robin_perception.nodes.debug import OverlayPublisher
+from robin_perception.nodes.frame_bus import FrameBus, SegmentedFrame
+from robin_perception.nodes.frame_topics import FrameTopics
+from robin_perception.nodes.pairing import FrameMessages
+from robin_perception.nodes.qos import RESULT
+from robin_perception.nodes.run import run_nodes
+from robin_perception.nodes.worker import LatestWorker
+from robin_perception.segmenter import Segmenter, load_segmenter
+from robin_perception.topics import OVERLAY, SCENE
+
+_WARM_UP_SIZE = (480, 640)
+
+
+class SegmentationNode(RobinNode[SegmentationNodeConfig]):
+    """Takes frames from a camera in the same process or from topics, works on the newest, publishes the scene.
+
+    The network runs in a thread of its own; frames that come meanwhile replace each other and are counted as dropped. A
+    frame that cannot be used gives no scene, but a numbered fault.
+    """
+
+    def __init__(self, bus: FrameBus | None = None, **ros: Any) -> None:
+        super().__init__("segmentation", SegmentationNodeConfig, bus=bus, **ros)
+        if bus is not None:
+            bus.scenes.announce()
+        self._model_lock = threading.Lock()  # held for one frame, or for one exchange of the model
+        self._segmenter: Segmenter | None = None
+        self._topics: FrameTopics | None = None
+        self._worker: LatestWorker[Frame | FrameMessages] | None = None
+        self._overlay: OverlayPublisher | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+        self._last_input_s = time.monotonic()
+        self._loader = ThreadPoolExecutor(1, "load_model")
+        self.add_service(LoadModel, "load_model", self._load_model, (INACTIVE, ACTIVE))
+        self.add_service(ListCodes, "list_codes", _list_codes, (UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED))
+
+    def setup(self) -> None:
+        config = self.config
+        self._segmenter = self._loaded(config.model)
+        self._scenes = self.add_publisher(SegmentedScene, SCENE, RESULT)
+        self._overlays = self.add_publisher(Image, OVERLAY, 1)
+        if not self._from_process():
+            self._topics = FrameTopics(self, config, self._offer)
+
+    def start(self) -> None:
+        if self._topics is not None:
+            self._topics.clear()
+        self._last_input_s = time.monotonic()
+        self._worker = LatestWorker(
+            "segmentation", self._segment, lambda: self.counters.drop("busy"), self.report_exception
+        )
+        self._overlay = OverlayPublisher(self._overlays, lambda: self.config.overlay_rate_hz, self.report_exception)
+        if self._from_process():
+            assert self.bus is not None
+            self._unsubscribe = self.bus.frames.subscribe(self._offer)
+
+    def stop(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        if self._worker is not None:
+            self._worker.stop()
+        if self._overlay is not None:
+            self._overlay.stop()
+        self._worker = self._overlay = None
+
+    def teardown(self) -> None:
+        if self._topics is not None:
+            self._topics.close()
+        self._topics = None
+        with self._model_lock:
+            if self._segmenter is not None:
+                self._segmenter.close()
+            self._segmenter = None
+
+    def check_parameters(self, config: SegmentationNodeConfig) -> None:
+        config.camera_pose()
+        if config.input == "process" and self.bus is None:
+            raise RobinError(Code.CONFIG_OUT_OF_RANGE, "input 'process' needs a camera node in the same process")
+
+    def parameters_changed(self, old: SegmentationNodeConfig, new: SegmentationNodeConfig) -> None:
+        if self._topics is not None:
+            self._topics.retune(new)
+        if self._segmenter is not None:
+            self._segmenter.config = new.segmenter
+
+    def watch(self) -> None:
+        silent_s = time.monotonic() - self._last_input_s
+        if self.is_active and silent_s > self.config.input_timeout_s:
+            self.report(Code.FRAME_TIMEOUT, f"no usable frame for {silent_s:.1f} s", warning=True)
+
+    def status_values(self) -> dict[str, str]:
+        segmenter = self._segmenter
+        source = "process" if self._from_process() else "topics"
+        if segmenter is None:
+            return {"input": source, "engine": "", "model_id": ""}
+        model = str(segmenter.bundle.directory)
+        return {"input": source, "engine": segmenter.engine.name, "model_id": segmenter.model_id, "model": model}
+
+    def _from_process(self) -> bool:
+        if self.config.input == "auto":
+            return self.bus is not None and self.bus.frames.has_source
+        return self.config.input == "process"
+
+    def _loaded(self, model: Path) -> Segmenter:
+        """A verified model whose engine has answered once: the first frame must not find out, nor wait for it."""
+        config = self.config
+        segmenter = load_segmenter(model, config.engine, config.segmenter, config.engine_options)
+        try:
+            segmenter.segment(_warm_up_frame())
+        except Exception:
+            segmenter.close()
+            raise
+        return segmenter
+
+    def _offer(self, item: Frame | FrameMessages) -> None:
+        if (worker := self._worker) is not None:
+            self.counters.count("frames")
+            worker.offer(item)
+
+    def _segment(self, item: Frame | FrameMessages) -> None:
+        begin = time.perf_counter()
+        try:
+            frame = self._frame_of(item)
+            with self._model_lock:
+                if self._segmenter is None:
+                    return
+                scene = self._segmenter.segment(frame)
+        except RobinError as exc:
+            self.counters.drop("refused")
+            self.report(exc.code, exc.text, warning=exc.code < Code.MODEL_MISSING)
+            return
+        self._last_input_s = time.monotonic()
+        segmented = SegmentedFrame(frame, scene)
+        if self.bus is not None:
+            self.bus.scenes.publish(segmented)
+        header = frame_header(frame) if isinstance(item, Frame) else item.color.header
+        if self._scenes.get_subscription_count():
+            self._scenes.publish(scene_to_msg(scene, header, self.config.publish_boundary))
+        if (overlay := self._overlay) is not None:
+            overlay.offer(segmented, header)
+        self.counters.count("scenes")
+        self.counters.latency("segment", scene.timings_ms["segment"])
+        self.counters.latency("frame_to_scene", (time.perf_counter() - begin) * 1e3)
+        self.counters.latency("age", self.get_clock().now().nanoseconds / 1e6 - frame.stamp_s * 1e3)
+
+    def _frame_of(self, item: Frame | FrameMessages) -> Frame:
+        if isinstance(item, Frame):
+            return item
+        assert self._topics is not None
+        return self._topics.to_frame(item)
+
+    async def _load_model(self, request: Any, response: Any) -> Any:
+        """The frames go on with the old model until the new one is ready; one that is damaged changes nothing."""
+        response.model_id = await self.in_thread(self._loader, lambda: self._exchange_model(Path(request.path)))
+        self.get_logger().info(f"model is now {response.model_id}")
+        return response
+
+    def _exchange_model(self, path: Path) -> str:
+        fresh = self._loaded(path)
+        with self._model_lock:
+            old, self._segmenter = self._segmenter, fresh if self._segmenter is not None else None
+        if old is None:
+            fresh.close()
+            raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} was cleaned up while the model was loaded")
+        old.close()
+        return fresh.model_id
+
+
+def _list_codes(request: Any, response: Any) -> Any:
+    response.codes = [ErrorCode(code=int(code), name=code.name, text=code_text(code)) for code in sorted(Code)]
+    return response
+
+
+def _warm_up_frame() -> Frame:
+    """A bare belt one metre below the camera."""
+    height, width = _WARM_UP_SIZE
+    K = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
+    looking_down = np.diag((1.0, -1.0, -1.0, 1.0))
+    looking_down[2, 3] = 1.0
+    rgb = np.full((height, width, 3), 90, dtype=np.uint8)
+    return Frame(rgb, np.ones((height, width), dtype=np.float32), K, looking_down)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """``ros2 run robin_perception segmentation_node``"""
+    return run_nodes(lambda: [SegmentationNode()], args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The simulated cell as a robot's software meets it: a camera that goes on by itself and an arm that executes grasps.
+
+One camera mount and one container, as a real cell has; frames are what a driver's topics can carry (depth in whole
+millimetres, the pose as a quaternion), so that every consumer and every recording of them decides on the same pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_grasp.outcome import PickOutcome
+from robin_grasp.plan import Grasp
+from robin_grasp.tool import CellConfig
+from robin_perception.bags.frames import depth_metres, depth_units
+from robin_perception.errors import Code, RobinError
+from robin_perception.frame import Frame
+from robin_perception.scene import Scene
+from robin_sim.cell import OpenPile
+from robin_sim.physics import UnstableSimulationError
+from robin_sim.scenario import ScenarioConfig, cameras_at
+from robin_sim.sensor import SensorConfig
+
+MOST_EMPTY_PILES = 20
+
+
+class LiveCell:
+    """Piles of one scenario, one after the other. Not thread-safe; pile k of a seed is the same in every run.
+
+    T_base_camera: float64 [4, 4], the camera's mount as the cell believes it. The scenario's containers give way to the
+    cell's own.
+    """
+
+    def __init__(self, config: ScenarioConfig, cell: CellConfig, seed: int, T_base_camera: NDArray[np.float64]) -> None:
+        self._config = config.model_copy(update={"containers": {cell.workspace.container: 1.0}})
+        self._cell = cell
+        self._seed = seed
+        self._mount = cameras_at(self._config, T_base_camera, np.random.default_rng(seed))
+        self._next_index = 0
+        self._open: OpenPile | None = None
+        self._frame: Frame | None = None
+        self._picks = 0
+
+    @property
+    def pile_index(self) -> int:
+        return self._pile.index
+
+    @property
+    def parcels_left(self) -> int:
+        return len(self._pile.pile.parcels)
+
+    @property
+    def has_looked(self) -> bool:
+        """There is an image for ``latest``."""
+        return self._frame is not None
+
+    @property
+    def used_up(self) -> bool:
+        """Nothing left to pick, or as many picks as the scenario gives a pile."""
+        return self._pile.empty or self._picks >= self._config.picks_per_pile
+
+    def next_pile(self, stamp_s: float) -> Frame:
+        """Replace the pile and look at the new one. Raises RobinError OPTION_INVALID for a scenario of empty piles."""
+        for _ in range(MOST_EMPTY_PILES):
+            self._open = OpenPile(self._config, self._cell, SensorConfig(), self._seed, self._next_index, self._mount)
+            self._next_index += 1
+            if not self._open.empty:
+                self._picks = 0
+                return self.look(stamp_s)
+        raise RobinError(Code.OPTION_INVALID, f"{MOST_EMPTY_PILES} piles in a row hold no parcel")
+
+    def look(self, stamp_s: float) -> Frame:
+        """A new image of the pile. stamp_s: seconds of the caller's clock."""
+        self._pile.stamp_s = stamp_s
+        self._frame = as_published(self._pile.look())
+        return self._frame
+
+    def latest(self, stamp_s: float) -> Frame:
+        """The latest image under a new stamp: the pile is at rest, so the camera sees it again."""
+        assert self._frame is not None, "open a pile first"
+        return replace(self._frame, stamp_s=stamp_s)
+
+    def execute(self, grasp: Grasp, scene: Scene) -> PickOutcome:
+        """Execute a grasp that was planned on ``scene``, a segmentation of the latest image; the truth goes into the
+        outcome. ``look`` afterwards. Raises RobinError SIMULATION_DIVERGED; the pile is used up then."""
+        target = self._pile.target_of(scene, grasp)
+        kind = self._pile.kind_of(target)
+        try:
+            outcome = self._pile.pick(grasp, target)
+        except UnstableSimulationError as exc:
+            self._picks = self._config.picks_per_pile
+            raise RobinError(Code.SIMULATION_DIVERGED, f"pile {self._pile.index}: {exc}") from None
+        self._picks += 1
+        truth = {**outcome.truth, "result": outcome.result.value, "pile": self._pile.index, "target_kind": kind}
+        return replace(outcome, truth=truth)
+
+    @property
+    def _pile(self) -> OpenPile:
+        assert self._open is not None, "open a pile first"
+        return self._open
+
+
+def as_published(frame: Frame) -> Frame:
+    """The frame as it comes out of a driver's topics: depth in whole millimetres (16UC1)."""
+    return frame.with_depth(depth_metres(depth_units(frame.depth)))

@@ -1,0 +1,348 @@
+"""The simulated cell as ROS sees it: a camera that publishes frames, and an arm that executes planned grasps."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from robin_msgs.msg import PickOutcome, SegmentedScene
+from robin_msgs.srv import PlanPick, ReportOutcome
+from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import Trigger
+
+from robin_grasp.failure_memory import FailureMemory
+from robin_grasp.nodes.convert import outcome_to_msg, plan_from_msg
+from robin_grasp.open_picks import SAME_STAMP_S, PlanNotice, same_stamp
+from robin_grasp.outcome import PickResult
+from robin_grasp.outcome_report import OutcomeReport
+from robin_grasp.tool import CellConfig
+from robin_perception.config import load_config
+from robin_perception.errors import Code, RobinError
+from robin_perception.frame import Frame
+from robin_perception.nodes.base import RobinNode
+from robin_perception.nodes.convert import frame_to_msgs, scene_from_msg, stamp_to_s
+from robin_perception.nodes.frame_bus import FrameBus
+from robin_perception.nodes.qos import RESULT, SENSOR_OUT
+from robin_perception.nodes.run import run_nodes
+from robin_perception.scene import Scene
+from robin_perception.topics import SCENE, camera_topics
+from robin_sim.live_cell import LiveCell
+from robin_sim.node_config import SimCellNodeConfig
+from robin_sim.scenario import ScenarioConfig, load_scenario
+
+KEPT_SCENES = 8
+FAILURES_OF_A_PILE = 5  # turns in a row that came to nothing, and the pile is replaced
+STAMP_MARGIN_S = 0.05  # less than any pick takes, more than a request is under way: no frame from before the last look
+TRY_AGAIN = frozenset({Code.FRAME_NONE, Code.FRAME_STALE, Code.NODE_NOT_ACTIVE, Code.SERVICE_UNAVAILABLE})
+NOTHING_TO_PICK = frozenset({Code.NO_GRASP, Code.NO_INSTANCE})
+
+
+class _Stopping(Exception):
+    """The node is being deactivated."""
+
+
+class SimCellNode(RobinNode[SimCellNodeConfig]):
+    """One thread is camera, arm and physics. While the arm picks it stands in the image, so no frame is published.
+
+    In auto mode it picks by itself; otherwise each call of ``pick_once`` makes one pick. ``new_pile`` replaces the
+    pile. A grasp is executed only if it was planned on a frame of the pile as it lies now.
+    """
+
+    def __init__(self, bus: FrameBus | None = None, **ros: Any) -> None:
+        super().__init__("sim_cell", SimCellNodeConfig, bus=bus, **ros)
+        if bus is not None:
+            bus.frames.announce()
+        self._planner = self.create_client(PlanPick, "plan_pick")
+        self._reporter = self.create_client(ReportOutcome, "report_outcome")
+        self._forgetter = self.create_client(Trigger, "forget_failures")
+        self.create_service(Trigger, "pick_once", self._pick_once)
+        self.create_service(Trigger, "new_pile", self._new_pile)
+        self._orders: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._cell: LiveCell | None = None
+        self._memory = FailureMemory()
+        self._image_publishers: tuple[Any, ...] = ()
+        self._scenes_lock = threading.Lock()
+        self._scenes: deque[tuple[float, Callable[[], Scene]]] = deque(maxlen=KEPT_SCENES)
+        self._unsubscribe: Callable[[], None] | None = None
+        self._wake = threading.Event()
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._looked_s = 0.0
+        self._due_s = 0.0
+        self._picks = 0
+        self._failures = 0
+
+    def setup(self) -> None:
+        config = self.config
+        self._cell = LiveCell(
+            scenario_of(config), load_config(CellConfig, config.cell_file), config.seed, config.required_camera_pose()
+        )
+        topics = camera_topics(config.camera_prefix)
+        kinds = ((Image, topics.color), (Image, topics.depth), (CameraInfo, topics.info))
+        self._image_publishers = tuple(self.add_publisher(kind, topic, SENSOR_OUT) for kind, topic in kinds)
+        if self.bus is not None and self.bus.scenes.has_source:
+            self._unsubscribe = self.bus.scenes.subscribe(lambda s: self._scene(s.frame.stamp_s, lambda: s.scene))
+        else:
+            self.add_subscription(
+                SegmentedScene,
+                SCENE,
+                lambda m: self._scene(stamp_to_s(m.header.stamp), lambda: scene_from_msg(m)),
+                RESULT,
+            )
+
+    def start(self) -> None:
+        self._ending.clear()
+        self._thread = threading.Thread(target=self._run, name="sim_cell", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ending.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def teardown(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        self._cell = None
+        self._image_publishers = ()
+
+    def status_values(self) -> dict[str, str]:
+        return {"scenario": self.config.scenario, "seed": str(self.config.seed), "picks": str(self._picks)}
+
+    # Camera.
+
+    def _now_s(self) -> float:
+        return float(self.get_clock().now().nanoseconds * 1e-9)
+
+    def _publish(self, frame: Frame) -> None:
+        self._due_s = time.monotonic() + 1.0 / self.config.rate_hz
+        if self.bus is not None:
+            self.bus.frames.publish(frame)
+        if any(publisher.get_subscription_count() for publisher in self._image_publishers):
+            for publisher, message in zip(
+                self._image_publishers, frame_to_msgs(frame, self.config.frame_id), strict=True
+            ):
+                publisher.publish(message)
+        self.counters.count("frames")
+
+    def _look(self, stamp_s: float) -> None:
+        assert self._cell is not None
+        self._looked_s = stamp_s
+        self._publish(self._cell.look(stamp_s))
+
+    def _watch_until(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Go on as a camera until ``done``, at most ``timeout_s``. Whoever makes it true sets ``_wake``."""
+        assert self._cell is not None
+        end = time.monotonic() + timeout_s
+        while True:
+            self._wake.clear()
+            if self._ending.is_set():
+                raise _Stopping
+            if done():
+                return True
+            now = time.monotonic()
+            if now >= end:
+                return False
+            due_s = end
+            if self._cell.has_looked:
+                if now >= self._due_s:
+                    self._publish(self._cell.latest(self._now_s()))
+                due_s = min(self._due_s, end)
+            self._wake.wait(max(0.0, due_s - time.monotonic()))
+
+    # Arm.
+
+    def _run(self) -> None:
+        try:
+            self._safely(self._open_pile)
+            while True:
+                if self.config.auto and not 0 < self.config.picks <= self._picks:
+                    self._safely(self._turn)
+                else:
+                    self._watch_until(lambda: not self._orders.empty(), 1.0)
+                while not self._orders.empty():
+                    self._safely(self._orders.get())
+        except _Stopping:
+            return
+
+    def _safely(self, step: Callable[[], object]) -> None:
+        """A step that failed is told by its number, and the cell goes on; after a bug, or when it fails again and
+        again, with another pile."""
+        try:
+            step()
+            self._failures = 0
+        except RobinError as exc:
+            self.report(exc.code, exc.text, warning=True)
+            self._failures += 1
+            if self._failures % FAILURES_OF_A_PILE == 0:
+                self._orders.put(self._open_pile)
+            self._pause()
+        except _Stopping:
+            raise
+        except Exception as exc:
+            self.report_exception(exc)
+            self._ending.wait(1.0)
+            self._orders.put(self._open_pile)
+
+    def _pause(self) -> None:
+        self._watch_until(lambda: False, self.config.retry_s)
+
+    def _open_pile(self) -> None:
+        assert self._cell is not None
+        begin = time.perf_counter()
+        self._memory = FailureMemory()
+        self._looked_s = self._now_s()
+        self._publish(self._cell.next_pile(self._looked_s))
+        self.counters.count("piles")
+        self.counters.latency("new_pile", (time.perf_counter() - begin) * 1e3)
+        self._call(self._forgetter, Trigger.Request(), "forget_failures")
+
+    def _turn(self) -> str:
+        """One pick: plan, execute, look, report. Returns the result. Raises RobinError with what kept it from it."""
+        cell = self._cell
+        assert cell is not None
+        if cell.used_up or self._memory.stuck:
+            self._open_pile()
+        notice = self._plan()
+        if notice is None:
+            self._open_pile()
+            return "infeasible"
+        scene = self._scene_of(notice)
+        grasp = notice.plan.grasps[0]
+        begin = time.perf_counter()
+        outcome = cell.execute(grasp, scene)
+        self._picks += 1
+        self.counters.latency("execute", (time.perf_counter() - begin) * 1e3)
+        ended_s = self._now_s()
+        self._look(ended_s)
+        truth = str(outcome.truth["result"])
+        self.counters.count(f"truly_{truth}")
+        report = OutcomeReport(
+            notice.plan_id,
+            0,
+            ended_s,
+            None,
+            outcome.vacuum_pa,
+            outcome.lifted_weight_n,
+            outcome.duration_s,
+            outcome.truth,
+        )
+        judged = self._tell(report)
+        self._memory.note(grasp, judged or outcome.result)
+        return f"{judged.value if judged else 'not judged'} (truly {truth})"
+
+    def _plan(self) -> PlanNotice | None:
+        """A plan on the pile as it lies now; None when it has no grasp. Raises RobinError when nobody plans."""
+        end = time.monotonic() + self.config.give_up_s
+        self._watch_until(self._sees_the_pile, self.config.give_up_s)
+        while True:
+            youngest_s = self._now_s() - self._looked_s + STAMP_MARGIN_S
+            reply = self._call(self._planner, PlanPick.Request(max_frame_age_s=youngest_s), "plan_pick")
+            code = Code.SERVICE_UNAVAILABLE if reply is None else Code(reply.code)
+            text = "plan_pick does not answer" if reply is None else reply.text
+            if reply is not None and (code == Code.OK or code in NOTHING_TO_PICK):
+                if stamp_to_s(reply.plan.header.stamp) >= self._looked_s - SAME_STAMP_S:
+                    return plan_from_msg(reply.plan) if code == Code.OK else None
+                code, text = Code.FRAME_STALE, "planned on a frame from before the last look"
+            self.counters.count(f"plan_refused.{code.name.lower()}")
+            if code not in TRY_AGAIN or time.monotonic() > end:
+                raise RobinError(code, f"no plan: {text}")
+            self._pause()
+
+    def _sees_the_pile(self) -> bool:
+        """The pile as it lies now was segmented: before that, planning could only refuse."""
+        with self._scenes_lock:
+            return bool(self._scenes) and self._scenes[-1][0] >= self._looked_s - SAME_STAMP_S
+
+    def _scene_of(self, notice: PlanNotice) -> Scene:
+        """The segmentation that the plan was made on: which parcel is meant stands there."""
+
+        def found() -> Callable[[], Scene] | None:
+            with self._scenes_lock:
+                return next((load for stamp, load in self._scenes if same_stamp(stamp, notice.stamp_s)), None)
+
+        self._watch_until(lambda: found() is not None, self.config.reply_timeout_s)
+        load = found()
+        if load is None:
+            raise RobinError(Code.FRAME_NONE, f"the scene of plan '{notice.plan_id}' never came")
+        return load()
+
+    def _tell(self, report: OutcomeReport) -> PickResult | None:
+        """Report the outcome until somebody takes it; None when nobody judged it. The pick is done in any case."""
+        request = ReportOutcome.Request(outcome=outcome_to_msg(report))
+        end = time.monotonic() + self.config.give_up_s
+        while True:
+            reply = self._call(self._reporter, request, "report_outcome")
+            code = Code.SERVICE_UNAVAILABLE if reply is None else Code(reply.code)
+            if code in TRY_AGAIN and time.monotonic() < end:
+                self._pause()
+                continue
+            if reply is None or code != Code.OK:
+                self.report(
+                    code, f"outcome of '{report.plan_id}': {reply.text if reply else 'no answer'}", warning=True
+                )
+            return PickResult(reply.result) if reply is not None and reply.result != PickOutcome.UNKNOWN else None
+
+    def _call(self, client: Any, request: Any, name: str) -> Any:
+        """The reply, or None when there is none in time."""
+        timeout_s = self.config.reply_timeout_s
+        if not self._watch_until(client.service_is_ready, timeout_s):
+            return None
+        begin = time.perf_counter()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: self._wake.set())
+        if not self._watch_until(future.done, timeout_s):
+            client.remove_pending_request(future)
+            return None
+        self.counters.latency(name, (time.perf_counter() - begin) * 1e3)
+        return future.result()
+
+    def _scene(self, stamp_s: float, load: Callable[[], Scene]) -> None:
+        with self._scenes_lock:
+            self._scenes.append((stamp_s, load))
+        self._wake.set()
+
+    # Orders from outside.
+
+    def _pick_once(self, request: Any, response: Any) -> Any:
+        if self.config.auto:
+            response.message = f"E{int(Code.OPTION_INVALID)} OPTION_INVALID: the cell picks by itself (auto)"
+            return response
+        return self._ordered("one pick", self._turn, response)
+
+    def _new_pile(self, request: Any, response: Any) -> Any:
+        return self._ordered("a new pile", self._open_pile, response)
+
+    def _ordered(self, what: str, order: Callable[[], object], response: Any) -> Any:
+        """Taken now, done by the cell's thread; what became of it is told by ``outcome`` and ``decision``."""
+        if not self.is_active:
+            response.message = f"E{int(Code.NODE_NOT_ACTIVE)} NODE_NOT_ACTIVE: {self.get_name()} is {self.phase}"
+            return response
+        self._orders.put(order)
+        self._wake.set()
+        response.success, response.message = True, f"E0 OK: {what} is ordered"
+        return response
+
+
+def scenario_of(config: SimCellNodeConfig) -> ScenarioConfig:
+    """The scenario with the node's image size. Raises RobinError SCENARIO_UNKNOWN, CONFIG_*."""
+    scenario = load_scenario(config.scenario).config
+    camera = scenario.camera.model_copy(update={"width": config.width, "height": config.height})
+    return scenario.model_copy(update={"camera": camera})
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """``ros2 run robin_sim sim_cell_node``"""
+    return run_nodes(lambda: [SimCellNode()], args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

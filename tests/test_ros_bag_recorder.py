@@ -1,0 +1,198 @@
+"""The bag recorder on real DDS: a station's bag is replayed to the last bit; a full disk stops nothing but the bag."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bag_samples import TOPICS, camera_frame
+from cli_helpers import Robin
+from rclpy.qos import QoSProfile
+from robin_msgs.msg import Decision
+from ros_client import NodeProcess, RosClient
+from sensor_msgs.msg import CameraInfo, Image
+
+from robin_perception.bags.frames import read_frames
+from robin_perception.bags.reader import BagReader
+from robin_perception.nodes.convert import frame_to_msgs
+from robin_perception.nodes.qos import SENSOR, SENSOR_OUT
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDER = "edge_adapt.nodes.bag_recorder_node"
+NODE = "/bag_recorder"
+LONG_S = 150.0  # a loaded machine; alone it takes a tenth of that
+WORKCELL = "robin_bringup.nodes.workcell"
+MODULES = {
+    "sim_cell": "robin_sim.nodes.sim_cell_node",
+    "segmentation": "robin_perception.nodes.segmentation_node",
+    "planning": "robin_grasp.nodes.planning_node",
+    "pick_check": "robin_grasp.nodes.pick_check_node",
+    "recorder": "edge_adapt.nodes.recorder_node",
+}
+
+
+@pytest.fixture
+def client() -> Iterator[RosClient]:
+    with RosClient() as found:
+        yield found
+
+
+class Camera:
+    """A camera driver's three topics, published from the test."""
+
+    def __init__(self, client: RosClient, qos: QoSProfile = SENSOR_OUT) -> None:
+        self._client = client
+        create, frames = client.node.create_publisher, TOPICS.frames
+        self._publishers = [
+            create(Image, frames.color, qos),
+            create(Image, frames.depth, qos),
+            create(CameraInfo, frames.info, qos),
+        ]
+
+    def wait_seen(self) -> None:
+        self._client.wait(lambda: all(p.get_subscription_count() for p in self._publishers), "recorder's subscriptions")
+
+    def publish(self, index: int) -> None:
+        frame = camera_frame(np.random.default_rng(index), 1_700_000_000.0 + index, 320, 240)
+        for publisher, message in zip(self._publishers, frame_to_msgs(frame), strict=True):
+            publisher.publish(message)
+        self._client.spin(0.02)
+
+
+def recorder(tmp_path: Path, **parameters: Any) -> NodeProcess:
+    values = {"autostart": True, "bag": str(tmp_path / "bag"), "diagnostics_rate_hz": 5.0, **parameters}
+    return NodeProcess(RECORDER, tmp_path / "recorder.log", values)
+
+
+@pytest.mark.parametrize("qos", [SENSOR_OUT, SENSOR], ids=["reliable", "best_effort"])
+def test_what_a_camera_publishes_is_in_the_bag(client: RosClient, tmp_path: Path, qos: QoSProfile) -> None:
+    camera = Camera(client, qos)
+    process = recorder(tmp_path)
+
+    def count(name: str) -> int:
+        return int(client.values(NODE).get(name, "0"))
+
+    try:
+        camera.wait_seen()
+        client.wait(lambda: client.values(NODE).get("bag"), "active recorder")
+        for index in range(10):
+            camera.publish(index)
+        if qos is SENSOR_OUT:  # every message is in the bag, or known to be lost
+            client.wait(lambda: count("written") + count("dropped") + count("lost") == 30, "account of 30 messages")
+        else:
+            client.wait(lambda: count("written") >= 15, "messages of a best-effort publisher")
+    finally:
+        assert process.stop() == 0, process.log
+    frames = [found.frame for found in read_frames(tmp_path / "bag")]
+    index = round(frames[0].stamp_s - 1_700_000_000)
+    first = camera_frame(np.random.default_rng(index), 0.0, 320, 240)
+    assert np.array_equal(frames[0].rgb, first.rgb) and np.abs(frames[0].depth - first.depth).max() <= 0.00051
+    assert BagReader(tmp_path / "bag").warnings == [] and (tmp_path / "bag/metadata.yaml").is_file()
+
+
+def test_a_full_disk_is_a_fault_in_diagnostics_and_leaves_a_readable_bag(client: RosClient, tmp_path: Path) -> None:
+    camera = Camera(client)
+    process = recorder(tmp_path)
+    try:
+        camera.wait_seen()
+        client.wait(lambda: client.values(NODE).get("bag"), "active recorder")
+        resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, (9_000_000, resource.RLIM_INFINITY))
+        index = 0
+
+        def full() -> bool:
+            nonlocal index
+            camera.publish(index)
+            index += 1
+            return "DISK_FULL" in client.messages().get(NODE, "")
+
+        client.wait(full, "DISK_FULL in diagnostics")
+        assert process.running and client.state(NODE) == "active"
+        before = int(client.values(NODE)["dropped"])
+        camera.publish(index)
+        client.wait(lambda: int(client.values(NODE)["dropped"]) > before, "counted drops")
+    finally:
+        assert process.stop() == 0, process.log
+    assert sum(1 for _ in BagReader(tmp_path / "bag").messages()) >= 3
+
+
+def station(tmp_path: Path) -> dict[str, Any]:
+    scenario = tmp_path / "few.yaml"
+    scenario.write_text(
+        "description: A few parcels side by side.\n"
+        "arrangements: {single_layer: 1.0}\nbelt_parcels: {least: 4, most: 5}\n"
+    )
+    posed: dict[str, Any] = {}
+    for node in MODULES:
+        posed[f"{node}:camera_pose_xyz_m"] = [0.75, 0.0, 1.3]
+        posed[f"{node}:camera_pose_xyzw"] = [1.0, 0.0, 0.0, 0.0]
+    return posed | {
+        "autostart": True,
+        "sim_cell:scenario": str(scenario),
+        "sim_cell:seed": 5,
+        "sim_cell:rate_hz": 2.0,
+        "sim_cell:reply_timeout_s": 8.0,
+        "sim_cell:give_up_s": LONG_S,
+        "sim_cell:width": 320,
+        "sim_cell:height": 240,
+        "segmentation:model": str(ROOT / "models" / "base"),
+        "segmentation:engine": "onnxruntime",
+        "segmentation:engine_options.intra_threads": 1,
+        "planning:frame_age_limit_s": 30.0,
+        "pick_check:after_wait_s": 5.0,
+        "recorder:after_wait_s": 5.0,
+        "recorder:folder": str(tmp_path / "decisions"),
+    }
+
+
+class Station:
+    """The simulated cell with all its nodes, in one process or each in its own."""
+
+    def __init__(self, tmp_path: Path, together: bool) -> None:
+        values = station(tmp_path)
+        if together:
+            arguments = ("--nodes", ",".join(MODULES))
+            self._processes = [NodeProcess(WORKCELL, tmp_path / "workcell.log", values, arguments=arguments)]
+            return
+        values["segmentation:publish_boundary"] = True  # planning works with it, and so does a replay
+        self._processes = [
+            NodeProcess(module, tmp_path / f"{node}.log", _of_node(node, values)) for node, module in MODULES.items()
+        ]
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.stop()
+
+
+def _of_node(node: str, values: dict[str, Any]) -> dict[str, Any]:
+    own = {key.removeprefix(f"{node}:"): value for key, value in values.items() if key.startswith(f"{node}:")}
+    return own | {key: value for key, value in values.items() if ":" not in key}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [True, False], ids=["one_process", "five_processes"])
+def test_a_station_bag_is_replayed_to_the_last_bit(
+    client: RosClient, tmp_path: Path, capsys: pytest.CaptureFixture[str], together: bool
+) -> None:
+    decisions = client.listen(Decision, "decision")
+    writing = recorder(tmp_path)
+    working: Station | None = None
+    try:
+        client.wait(lambda: client.values(NODE).get("bag"), "active recorder", LONG_S)
+        working = Station(tmp_path, together)
+        client.wait(lambda: client.values(NODE).get("pipeline_known") == "true", "parameters of the nodes", LONG_S)
+        client.wait(lambda: len(decisions) >= 2, "decisions", LONG_S)
+        client.spin(0.5)
+    finally:
+        if working is not None:
+            working.stop()
+        assert writing.stop() == 0, writing.log
+    robin = Robin(capsys)
+    done = robin("replay", tmp_path / "bag", "--tolerance", "exact", "--json", tmp_path / "replay.json")
+    report = json.loads((tmp_path / "replay.json").read_text())
+    assert done.status == 0, done.out + done.err
+    assert report["compared"] >= 2 and report["changes"] == []

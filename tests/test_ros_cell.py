@@ -1,0 +1,164 @@
+"""The whole workcell over real DDS: closed loops of the simulated cell, in one process and in several."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from robin_msgs.msg import Decision, GraspPlan, PickOutcome
+from ros_client import NodeProcess, RosClient
+
+from edge_adapt.decision_store import read_decisions
+from edge_adapt.pick_recorder import OPEN_FILE
+from robin_grasp.nodes.convert import outcome_from_msg
+from robin_perception.errors import Code
+from robin_perception.nodes.convert import stamp_to_s
+
+ROOT = Path(__file__).resolve().parents[1]
+LONG_S = 150.0  # a loaded machine; alone it takes a tenth of that
+WORKCELL = "robin_bringup.nodes.workcell"
+MODULES = {
+    "sim_cell": "robin_sim.nodes.sim_cell_node",
+    "segmentation": "robin_perception.nodes.segmentation_node",
+    "planning": "robin_grasp.nodes.planning_node",
+    "pick_check": "robin_grasp.nodes.pick_check_node",
+    "recorder": "edge_adapt.nodes.recorder_node",
+}
+SCENARIO = """
+description: "A few parcels side by side, for tests."
+arrangements: {single_layer: 1.0}
+belt_parcels: {least: 4, most: 5}
+"""
+
+
+@pytest.fixture
+def client() -> Iterator[RosClient]:
+    with RosClient() as found:
+        yield found
+
+
+def parameters(tmp_path: Path) -> dict[str, Any]:
+    """For every node alike, each named, so that one process or five take the same."""
+    scenario = tmp_path / "few.yaml"
+    scenario.write_text(SCENARIO)
+    pose = {"camera_pose_xyz_m": [0.75, 0.0, 1.3], "camera_pose_xyzw": [1.0, 0.0, 0.0, 0.0]}
+    posed = {f"{node}:{key}": value for node in MODULES for key, value in pose.items()}
+    return posed | {
+        "autostart": True,
+        "sim_cell:scenario": str(scenario),
+        "sim_cell:seed": 5,
+        "sim_cell:rate_hz": 2.0,
+        "sim_cell:reply_timeout_s": 8.0,
+        "sim_cell:give_up_s": LONG_S,
+        "sim_cell:width": 320,
+        "sim_cell:height": 240,
+        "segmentation:model": str(ROOT / "models" / "base"),
+        "segmentation:publish_boundary": True,
+        "planning:frame_age_limit_s": 30.0,
+        "pick_check:after_wait_s": 5.0,
+        "recorder:after_wait_s": 5.0,
+        "recorder:folder": str(tmp_path / "decisions"),
+    }
+
+
+class Loop:
+    """What is said while the cell picks."""
+
+    def __init__(self, client: RosClient) -> None:
+        self.client = client
+        self.plans: list[GraspPlan] = client.listen(GraspPlan, "plan")
+        self.outcomes: list[PickOutcome] = client.listen(PickOutcome, "outcome")
+        self.decisions: list[Decision] = client.listen(Decision, "decision")
+
+    def finished(self) -> list[Decision]:
+        return [d for d in self.decisions if d.result not in ("infeasible", "unfinished")]
+
+    def wait_finished(self, count: int) -> None:
+        self.client.wait(lambda: len(self.finished()) >= count, f"{count} decisions", LONG_S)
+
+    def wait_requested_plan(self) -> str:
+        """A grasp has been handed out from now on: the arm is under way. Its plan_id."""
+        seen = len(self.plans)
+        found = self.client.wait(
+            lambda: next((p for p in self.plans[seen:] if p.requested and p.grasps), None), "plan", LONG_S
+        )
+        return str(found.plan_id)
+
+    def check_no_grasp_on_an_old_frame(self) -> None:
+        """Each executed plan was made on a frame taken after the pick before it had ended."""
+        stamps = {p.plan_id: stamp_to_s(p.header.stamp) for p in self.plans if p.requested}
+        executed = [outcome_from_msg(o) for o in self.outcomes]
+        assert len(executed) >= 2  # the first may have been published before this client was known
+        for before, after in itertools.pairwise(executed):
+            assert stamps[after.plan_id] >= before.ended_s - 1e-3
+
+
+def open_pick(tmp_path: Path) -> str:
+    """Id of the pick under way as the recorder has put it down; empty between picks."""
+    path = tmp_path / "decisions" / OPEN_FILE
+    return str(json.loads(path.read_bytes())["decision_id"]) if path.exists() else ""
+
+
+@pytest.mark.slow
+def test_one_process_picks_and_records(client: RosClient, tmp_path: Path) -> None:
+    loop = Loop(client)
+    chosen = ("--nodes", ",".join(MODULES))
+    process = NodeProcess(WORKCELL, tmp_path / "log", parameters(tmp_path), arguments=chosen)
+    try:
+        loop.wait_finished(3)
+    finally:
+        status = process.stop()
+    assert status == 0, process.log
+    log = read_decisions(tmp_path / "decisions")
+    written = {d.decision_id: d for d in log.decisions}
+    for message in loop.finished():
+        record = written[message.decision_id]
+        assert record.outcome is not None and record.outcome.probability is not None
+        assert record.outcome.truth["result"] in ("clean", "miss", "drop", "multi", "wrong")
+        assert record.frame.width == 320 and record.timings_ms["frame_to_plan"] > 0
+        assert (log.folder / record.images["color"]).is_file() and (log.folder / record.images["after"]).is_file()
+    loop.check_no_grasp_on_an_old_frame()
+
+
+@pytest.mark.slow
+def test_separate_processes_go_on_after_a_kill_in_the_middle_of_a_pick(client: RosClient, tmp_path: Path) -> None:
+    loop = Loop(client)
+    values = parameters(tmp_path)
+
+    def start(node: str) -> NodeProcess:
+        return NodeProcess(MODULES[node], tmp_path / f"{node}-{time.monotonic_ns()}.log", values)
+
+    with ExitStack() as stack:
+        processes = {node: start(node) for node in MODULES}
+        stack.callback(lambda: [process.stop() for process in processes.values()])
+        loop.wait_finished(1)
+
+        lost = loop.wait_requested_plan()
+        processes["pick_check"].kill()
+        processes["pick_check"] = start("pick_check")
+        client.wait(lambda: any(o.plan_id == lost for o in loop.outcomes), "end of the pick", LONG_S)
+        assert next(o.code for o in loop.outcomes if o.plan_id == lost) == Code.PLAN_UNKNOWN
+        client.wait(lambda: any(d.decision_id == lost for d in loop.decisions), "record of the lost pick", LONG_S)
+        unfinished = next(d for d in loop.decisions if d.decision_id == lost)
+        assert unfinished.result == "unfinished" and "PLAN_UNKNOWN" in unfinished.text
+
+        loop.wait_requested_plan()
+        processes["planning"].kill()
+        processes["planning"] = start("planning")
+        done = len(loop.finished())
+        loop.wait_finished(done + 2)
+
+        open_id = client.wait(lambda: open_pick(tmp_path), "open pick", LONG_S)
+        processes["recorder"].kill()
+        processes["recorder"] = start("recorder")
+        client.wait(lambda: any(d.decision_id == open_id for d in loop.decisions), "record after restart", LONG_S)
+    loop.check_no_grasp_on_an_old_frame()
+    flags = {d.decision_id: d.flags for d in read_decisions(tmp_path / "decisions").decisions}
+    assert "outcome_missing" in flags[lost]
+    assert "recorder_restarted" in flags[open_id]
