@@ -17,8 +17,9 @@ from robin_sim.training_scenes import DatasetConfig
 def provenance_of(checkpoint: Path) -> Provenance:
     """Seed, steps, scenes and excluded packaging of the training behind ``checkpoint``.
 
-    The data sets' own dataset.json says what was excluded: only what none of them held counts. Raises RobinError when
-    the checkpoint or its data sets cannot be read.
+    A training that started from a bundle goes on with its provenance. The data sets' own dataset.json says what was
+    excluded: only what none of them held counts. Raises RobinError when the checkpoint or its data sets cannot be
+    read.
     """
     state = read_state(checkpoint)
     config = state.get("config")
@@ -27,7 +28,7 @@ def provenance_of(checkpoint: Path) -> Provenance:
     folders = [Path(entry) for entry in config["data"]]
     sets = [load_dataset_config(folder) for folder in folders]
     seeds = ", ".join(f"{folder.name} (seed {seed})" for folder, (seed, _) in zip(folders, sets, strict=True))
-    return Provenance(
+    own = Provenance(
         seed=int(config.get("seed", 0)),
         scenes=sum(_scene_count(folder) for folder in folders),
         steps=int(state.get("steps", 0)),
@@ -35,6 +36,23 @@ def provenance_of(checkpoint: Path) -> Provenance:
         data=seeds,
         excluded=_excluded([dataset for _, dataset in sets]),
         notes=f"trained for {_minutes(state)} minutes on simulated scenes only",
+    )
+    started_from = state.get("started_from")
+    return own if started_from is None else _continued(own, dict(started_from))
+
+
+def _continued(own: Provenance, started_from: dict[str, Any]) -> Provenance:
+    """Both trainings together: scenes and steps are sums; only what neither has seen counts as excluded."""
+    model = started_from.pop("model")
+    before = Provenance.model_validate(started_from)
+    return own.model_copy(
+        update={
+            "scenes": before.scenes + own.scenes,
+            "steps": before.steps + own.steps,
+            "data": f"{before.data}, {own.data}",
+            "excluded": tuple(name for name in own.excluded if name in before.excluded),
+            "notes": f"{own.notes}, from {model} on, which was {before.notes}",
+        }
     )
 
 

@@ -24,6 +24,10 @@ def train(
         float | None, typer.Option("--minutes", metavar="T", min=0.01, help="End after T minutes of training.")
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", metavar="N", min=1, help="Images per step.")] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Bundle whose weights a new run starts with. Default: random ones."),
+    ] = None,
     seed: SeedOption = 0,
     config: Annotated[
         Path | None,
@@ -31,7 +35,7 @@ def train(
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Train the network from scratch, or go on where the checkpoint in the output folder stands."""
+    """Train the network from scratch or from a bundle, or go on where the checkpoint in the output folder stands."""
     if steps is None and minutes is None and config is None:
         raise RobinError(Code.OPTION_INVALID, "give --steps, --minutes or both, so that the training ends")
     require_writable(json_file)
@@ -40,7 +44,7 @@ def train(
     from edge_adapt.training.trainer import train as run_training
     from robin_perception.config import parse_config
 
-    given = {"steps": steps, "max_minutes": minutes, "batch": batch}
+    given = {"steps": steps, "max_minutes": minutes, "batch": batch, "start_from": start_from}
     values = {**_yaml_values(config), "data": data, "validation_data": validation, "out": out, "seed": seed}
     values.update({key: value for key, value in given.items() if value is not None})
     result = run_training(parse_config(TrainConfig, values, str(config or "robin train")), note)

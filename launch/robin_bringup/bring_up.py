@@ -247,6 +247,7 @@ class BringUp:
             return
         node.recoveries_s.append(now)
         node.recovered += 1
+        self._set(node, "waiting", Code.NODE_NOT_ACTIVE, "came back unconfigured")
         self._say(f"{node.name}: came back unconfigured, bringing it up again")
         self._up(node)
 

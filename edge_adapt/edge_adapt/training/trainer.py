@@ -28,6 +28,7 @@ from edge_adapt.training.losses import Criterion, LossConfig
 from edge_adapt.training.network import NetworkConfig, SegmentationNetwork
 from edge_adapt.training.targets import Batch, collate
 from edge_adapt.training.validate import validate
+from edge_adapt.training.warm_start import start_from_bundle
 from robin_perception.config import StrictConfig
 from robin_perception.errors import Code, RobinError
 
@@ -35,11 +36,14 @@ from robin_perception.errors import Code, RobinError
 class TrainConfig(StrictConfig):
     """One training run. Ends after ``steps`` or ``max_minutes`` of training, whichever comes first; the learning rate's
     warm-up (share of the run) and cosine are laid over the same progress. data: dataset folders; validation_data:
-    another one, of which the first ``validation_scenes`` are looked at now and then."""
+    another one, of which the first ``validation_scenes`` are looked at now and then. start_from: a bundle whose weights
+    a run without a checkpoint starts with; the batch statistics are taken over ``start_batches`` batches."""
 
     data: tuple[Path, ...] = Field(min_length=1)
     validation_data: Path
     out: Path
+    start_from: Path | None = None
+    start_batches: int = Field(default=12, ge=1)
     steps: int = Field(default=1_000_000, ge=1)
     max_minutes: float | None = Field(default=None, gt=0)
     batch: int = Field(default=8, ge=1, le=256)
@@ -75,6 +79,7 @@ class TrainResult:
 
 
 Progress = Callable[[str], None]
+_START_STEP = 1 << 40  # batches of a start from a bundle are none that a run trains on
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -215,6 +220,7 @@ class Trainer:
         self.seconds = 0.0
         self.checkpoint = config.out / "checkpoint"
         self.validation: dict[str, float] = {}
+        self.started_from: dict[str, Any] | None = None
         found = find_checkpoint(self.checkpoint)
         if found is not None:
             state = load_checkpoint(found, self.network, self.average, self.optimizer)
@@ -222,7 +228,18 @@ class Trainer:
                 raise RobinError(Code.CONFIG_OUT_OF_RANGE, f"{found}: 'network' differs from the configuration")
             self.steps, self.seconds = int(state["steps"]), float(state["seconds"])
             self.validation = state["validation"]
+            self.started_from = state.get("started_from")
             progress(f"resumed at step {self.steps}, {self.seconds / 60:.1f} min")
+
+    def start(self, source: SceneSource) -> None:
+        """Before the first step of a run: take over the weights of ``start_from``."""
+        if self.config.start_from is None or self.steps > 0:
+            return
+        batches = [source.batch(_START_STEP + i) for i in range(self.config.start_batches)]
+        bundle = start_from_bundle(self.network, self.config.start_from, batches)
+        self.average.load_state_dict(self.network.state_dict())
+        self.started_from = {"model": bundle.model_id, **bundle.manifest.provenance.model_dump(mode="json")}
+        self.progress(f"starting from {bundle.model_id}")
 
     def done_share(self) -> float:
         limit = self.config.max_minutes
@@ -263,6 +280,7 @@ class Trainer:
             "validation": self.validation,
             "network": self.config.network.model_dump(),
             "config": json.loads(self.config.model_dump_json()),
+            "started_from": self.started_from,
         }
         save_checkpoint(self.checkpoint, self.network, self.average, self.optimizer, state)
 
@@ -283,6 +301,7 @@ class Trainer:
         self.config.out.mkdir(parents=True, exist_ok=True)
         (self.config.out / "config.json").write_text(self.config.model_dump_json(indent=1))
         source = SceneSource(self.config, self.progress)
+        self.start(source)
         self.progress(f"{source.training_count()} scenes to train on, {len(source.validation())} held out")
         loader = Loader(source, self.steps)
         try:

@@ -1,0 +1,126 @@
+"""Training that goes on from a bundle: the exported graph's weights back into a trainable network.
+
+The export folds every batch norm into its convolution, y = W'x + b'. With the mean m and variance v of W'x over some
+training images, a batch norm of running statistics (m, v), gain sqrt(v + eps) and offset b' + m gives the same y, and
+its batch statistics are what the layer will meet when training goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from edge_adapt.training.head import head_layers
+from edge_adapt.training.network import ConvNormRelu, SegmentationNetwork
+from edge_adapt.training.targets import Batch
+from robin_perception.bundle import Bundle, load_bundle
+from robin_perception.errors import Code, RobinError
+
+_TRUNK = "/trunk/"
+
+
+def start_from_bundle(network: SegmentationNetwork, bundle_dir: Path, batches: Sequence[Batch]) -> Bundle:
+    """Fill ``network`` with the weights of a bundle; batch statistics are taken over ``batches``. In evaluation mode
+    the network then computes what the bundle does.
+
+    Raises RobinError MODEL_* for an unusable bundle, MODEL_TENSOR_MISSING when it holds a network of another shape.
+    """
+    bundle = load_bundle(bundle_dir)
+    _fill_head(network, bundle)
+    blocks = _in_order_of_use(network, batches[0])
+    folded = _folded_convolutions(bundle)
+    if len(folded) != len(blocks):
+        raise _other_shape(bundle, f"{len(folded)} convolutions, not {len(blocks)}")
+    with torch.no_grad():
+        for block, (weight, bias) in zip(blocks, folded, strict=True):
+            convolution, norm = _parts(block)
+            if convolution.weight.shape != weight.shape:
+                raise _other_shape(bundle, f"a convolution of {list(weight.shape)}")
+            convolution.weight.copy_(weight)
+            norm.running_mean, norm.running_var = torch.zeros_like(bias), torch.full_like(bias, 1 - norm.eps)
+            norm.weight.fill_(1.0)
+            norm.bias.copy_(bias)
+        _unfold(network, blocks, batches)
+    return bundle
+
+
+def _fill_head(network: SegmentationNetwork, bundle: Bundle) -> None:
+    for name in head_layers(network.config.pyramid4, network.config.pyramid8):
+        layer = network.head.layer(name)
+        for part, parameter in (("weight", layer.weight), ("bias", layer.bias)):
+            value = bundle.head.get(f"head.{name}.{part}")
+            if value is None or value.shape != tuple(parameter.shape):
+                raise _other_shape(bundle, f"another 'head.{name}.{part}'")
+            parameter.data.copy_(torch.from_numpy(value))
+
+
+def _folded_convolutions(bundle: Bundle) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of the trunk's convolutions, in the order of the graph, which is the order of use."""
+    graph = onnx.load_model(str(bundle.network_path)).graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    found = []
+    for node in graph.node:
+        if node.op_type == "Conv" and node.name.startswith(_TRUNK):
+            tensors = [constants.get(name) for name in node.input[1:]]
+            if len(tensors) != 2 or None in tensors:
+                raise _other_shape(bundle, f"'{node.name}' without a weight and a bias")
+            weight, bias = (torch.from_numpy(numpy_helper.to_array(t).copy()) for t in tensors)
+            found.append((weight, bias))
+    return found
+
+
+def _parts(block: ConvNormRelu) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    convolution, norm = block[0], block[1]
+    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    return convolution, norm
+
+
+def _in_order_of_use(network: SegmentationNetwork, batch: Batch) -> list[ConvNormRelu]:
+    used: list[ConvNormRelu] = []
+    blocks = [module for module in network.trunk.modules() if isinstance(module, ConvNormRelu)]
+    handles = [block.register_forward_pre_hook(lambda module, inputs: used.append(module)) for block in blocks]
+    _forward(network, batch)
+    for handle in handles:
+        handle.remove()
+    return used
+
+
+def _unfold(network: SegmentationNetwork, blocks: list[ConvNormRelu], batches: Sequence[Batch]) -> None:
+    """Take the statistics of every convolution's output, and write them into its batch norm without changing it."""
+    sums: dict[nn.Module, list[Any]] = {}
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].double()
+        entry = sums.setdefault(module, [0, 0.0, 0.0])
+        entry[0] += values.numel() // values.shape[1]
+        entry[1] = entry[1] + values.sum((0, 2, 3))
+        entry[2] = entry[2] + values.square().sum((0, 2, 3))
+
+    norms = [_parts(block)[1] for block in blocks]
+    handles = [norm.register_forward_pre_hook(look) for norm in norms]
+    for batch in batches:
+        _forward(network, batch)
+    for handle in handles:
+        handle.remove()
+    for norm in norms:
+        count, total, squares = sums[norm]
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp_min(1e-6)
+        norm.running_mean, norm.running_var = mean.float(), variance.float()
+        norm.weight.copy_((variance + norm.eps).sqrt())
+        norm.bias.add_(mean.float())
+
+
+@torch.no_grad()
+def _forward(network: SegmentationNetwork, batch: Batch) -> None:
+    network.eval().features(batch.rgb, batch.depth, batch.intrinsics, batch.belt_plane)
+
+
+def _other_shape(bundle: Bundle, what: str) -> RobinError:
+    return RobinError(Code.MODEL_TENSOR_MISSING, f"{bundle.directory}: holds a network of another shape ({what})")
