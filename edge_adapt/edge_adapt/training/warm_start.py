@@ -67,8 +67,8 @@ def _folded_convolutions(bundle: Bundle) -> list[tuple[Tensor, Tensor]]:
     found = []
     for node in graph.node:
         if node.op_type == "Conv" and node.name.startswith(_TRUNK):
-            tensors = [constants.get(name) for name in node.input[1:]]
-            if len(tensors) != 2 or None in tensors:
+            tensors = [constants[name] for name in node.input[1:] if name in constants]
+            if len(tensors) != 2:
                 raise _other_shape(bundle, f"'{node.name}' without a weight and a bias")
             weight, bias = (torch.from_numpy(numpy_helper.to_array(t).copy()) for t in tensors)
             found.append((weight, bias))
