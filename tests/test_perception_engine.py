@@ -14,6 +14,7 @@ from perception_graphs import blocks, colour_bundle, colour_frame
 
 from robin_perception.bundle import FEATURE_OUTPUTS, Bundle
 from robin_perception.engines import Engine, EngineConfig, engine_names, make_engine, register_engine
+from robin_perception.engines.base import HeadSet
 from robin_perception.engines.onnxruntime_engine import OnnxRuntimeEngine
 from robin_perception.errors import Code, RobinError
 from robin_perception.segmenter import Segmenter
@@ -102,8 +103,8 @@ class SpoiltEngine(OnnxRuntimeEngine):
 
     damage = "nan"
 
-    def _run(self, feeds: dict[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        results = super()._run(feeds, outputs)
+    def _run(self, feeds: dict[str, np.ndarray], outputs: Sequence[str], head: HeadSet) -> dict[str, np.ndarray]:
+        results = super()._run(feeds, outputs, head)
         if self.damage == "nan":
             results["mask_logits"] = results["mask_logits"].copy()
             results["mask_logits"][3, 5, 7] = np.nan

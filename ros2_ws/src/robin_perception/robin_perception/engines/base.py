@@ -4,10 +4,12 @@ frames.
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from robin_perception.config import StrictConfig
 from robin_perception.errors import Code, RobinError
 
 Tensors = dict[str, NDArray[Any]]
+HEAD_SETS = 2
 
 
 class EngineConfig(StrictConfig):
@@ -31,20 +34,37 @@ class EngineConfig(StrictConfig):
     spin: bool = True
 
 
+@dataclass(frozen=True, eq=False)
+class HeadSet:
+    """One whole head. index: which of the engine's two sets of buffers holds it. weights: float32 by input name."""
+
+    index: int
+    weights: Mapping[str, NDArray[np.float32]]
+
+
 class Engine(ABC):
-    """Runs one bundle's graph. ``run`` and ``set_head`` may be called from different threads: a frame sees one whole
-    head.
+    """Runs one bundle's graph. All methods may be called from different threads: a frame sees one whole head.
 
     inputs: the frame's tensors (the head's are fed by the engine). outputs: all that ``run`` can be asked for.
+
+    Heads live in two sets of buffers. ``stage_head`` fills the idle one, ``run(..., head=staged)`` tries it while the
+    other serves frames, and ``use_head`` makes it the one in use, which is no more than an assignment.
+
+    output_buffers: where set, engines that can do so write the output of that name into the array it returns.
     """
 
-    name: ClassVar[str]
+    name: str
+    output_buffers: Callable[[str], NDArray[Any]] | None = None
 
     def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
         self.bundle = bundle
         self.config = config
-        self._lock = threading.Lock()
-        self._head: dict[str, NDArray[np.float32]] = dict(bundle.head)
+        self._running = threading.Lock()  # held while the back end works: one inference or one load at a time
+        self._choosing = threading.Lock()  # held for moments: which head is in use, which is staged
+        self._head = HeadSet(0, dict(bundle.head))
+        self._staged: HeadSet | None = None
+        self._loaded: list[HeadSet | None] = [None] * HEAD_SETS
+        self._stage_ms: dict[str, float] = {}
 
     @property
     @abstractmethod
@@ -55,43 +75,115 @@ class Engine(ABC):
     def outputs(self) -> dict[str, TensorSpec]: ...
 
     @abstractmethod
-    def _run(self, feeds: Tensors, outputs: Sequence[str]) -> Tensors:
-        """Execute; raise RobinError ENGINE_FAILED on any failure of the back end."""
+    def _run(self, feeds: Tensors, outputs: Sequence[str], head: HeadSet) -> Tensors:
+        """Execute with the head that ``_load_head`` put into set ``head.index``.
+
+        Raises RobinError ENGINE_FAILED on any failure of the back end. Arrays that are handed out stay as they are.
+        """
+
+    def _load_head(self, head: HeadSet) -> None:
+        """Put ``head.weights`` into the buffers of set ``head.index``, which no frame reads meanwhile. Nothing to do
+        for engines that are fed with the arrays themselves."""
+        del head
 
     @property
     def head(self) -> dict[str, NDArray[np.float32]]:
         """The head in use."""
-        with self._lock:
-            return dict(self._head)
+        with self._choosing:
+            return dict(self._head.weights)
+
+    @property
+    def stage_ms(self) -> dict[str, float]:
+        """Milliseconds of the latest run: copy_in, network, copy_out, as far as the engine tells them apart."""
+        return dict(self._stage_ms)
+
+    def describe(self) -> dict[str, str]:
+        """What results and diagnostics say about this engine beside its name: precision, provider, threads."""
+        return {}
+
+    def stage_head(self, weights: Mapping[str, NDArray[np.float32]]) -> HeadSet:
+        """Load ``weights`` into the idle set; the head in use is not touched, and an older staged one is given up.
+
+        Raises RobinError MODEL_TENSOR_MISSING, or what the back end raises.
+        """
+        check_head(self.bundle.manifest, weights, "head")
+        fresh = {key: np.array(value, dtype=np.float32, order="C") for key, value in weights.items()}
+        with self._running:
+            with self._choosing:
+                staged = HeadSet((self._head.index + 1) % HEAD_SETS, fresh)
+                self._staged = None  # so that nobody can swap while the idle set is filled
+            self._load(staged)
+            with self._choosing:
+                self._staged = staged
+        return staged
+
+    def use_head(self, head: HeadSet) -> None:
+        """Use the staged ``head`` from the next frame on.
+
+        Raises RobinError HEAD_SUPERSEDED when another was staged since.
+        """
+        with self._choosing:
+            if head is self._head:
+                return
+            if head is not self._staged:
+                raise RobinError(Code.HEAD_SUPERSEDED, f"{self.name}: another head was staged or swapped in meanwhile")
+            self._head, self._staged = head, None
 
     def set_head(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Use ``weights`` from the next frame on.
+        """Use ``weights`` from the next frame on, unchecked but for shapes and NaN; see ``head_swap.checked_swap``.
 
         Raises RobinError MODEL_TENSOR_MISSING, and then keeps the old head.
         """
-        check_head(self.bundle.manifest, weights, "head")
-        fresh = {key: np.ascontiguousarray(value) for key, value in weights.items()}
-        with self._lock:
-            self._head = fresh
+        self.use_head(self.stage_head(weights))
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> Tensors:
-        """Run one frame. ``outputs`` defaults to the instance tensors, without the trunk's features.
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None, head: HeadSet | None = None
+    ) -> Tensors:
+        """Run one frame. ``outputs`` defaults to the instance tensors, without the trunk's features; ``head`` to the
+        one in use, else a staged one.
 
-        Raises RobinError ENGINE_FAILED when the back end fails or answers with NaN or a wrong shape.
+        Raises RobinError ENGINE_FAILED when the back end fails or answers with NaN or a wrong shape, HEAD_SUPERSEDED
+        when ``head`` is neither in use nor staged.
         """
         wanted = tuple(INSTANCE_OUTPUTS if outputs is None else outputs)
-        self._check_inputs(inputs)
-        with self._lock:
-            head = self._head
-        results = self._run({**inputs, **head}, wanted)
-        self._check_outputs(results, wanted)
+        self.check_inputs(inputs)
+        results = self.run_unchecked(inputs, wanted, head)
+        self.check_outputs(results, wanted)
         return results
+
+    def run_unchecked(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], head: HeadSet | None = None
+    ) -> Tensors:
+        """As ``run`` for callers that check inputs and outputs themselves, as a process on the other side does."""
+        with self._running:
+            chosen = self._chosen(head)
+            if self._loaded[chosen.index] is not chosen:
+                self._load(chosen)
+            return self._run(dict(inputs), outputs, chosen)
 
     @abstractmethod
     def close(self) -> None:
         """Release the back end; the engine is not used afterwards."""
 
-    def _check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+    def _chosen(self, head: HeadSet | None) -> HeadSet:
+        with self._choosing:
+            if head is None or head is self._head:
+                return self._head
+            if head is self._staged:
+                return head
+        raise RobinError(Code.HEAD_SUPERSEDED, f"{self.name}: that head is neither in use nor staged")
+
+    def _load(self, head: HeadSet) -> None:
+        self._loaded[head.index] = None
+        self._load_head(head)
+        self._loaded[head.index] = head
+
+    def _forget_loaded(self) -> None:
+        """For engines whose back end was started anew: heads are loaded again before the next frame that needs them."""
+        self._loaded = [None] * HEAD_SETS
+
+    def check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        """Raises RobinError ENGINE_FAILED naming the input that is missing or of another shape or type."""
         for name in FRAME_INPUTS:
             spec, value = self.inputs[name], inputs.get(name)
             if value is None or value.shape != spec.shape or value.dtype != spec.dtype:
@@ -99,7 +191,8 @@ class Engine(ABC):
                 need = f"{spec.dtype} {list(spec.shape)}"
                 raise RobinError(Code.ENGINE_FAILED, f"{self.name}: input '{name}' is {got}, needs {need}")
 
-    def _check_outputs(self, results: Tensors, wanted: Sequence[str]) -> None:
+    def check_outputs(self, results: Tensors, wanted: Sequence[str]) -> None:
+        """Raises RobinError ENGINE_FAILED naming the output that is missing, of a wrong shape or not finite."""
         for name in wanted:
             spec, value = self.outputs.get(name), results.get(name)
             if spec is None or value is None:
@@ -107,5 +200,12 @@ class Engine(ABC):
             if value.shape != spec.shape:
                 got, need = list(value.shape), list(spec.shape)
                 raise RobinError(Code.ENGINE_FAILED, f"{self.name}: output '{name}' has shape {got}, needs {need}")
-            if not np.isfinite(value).all():
+            if not _finite(value):
                 raise RobinError(Code.ENGINE_FAILED, f"{self.name}: output '{name}' holds NaN or infinity")
+
+
+def _finite(values: NDArray[Any]) -> bool:
+    """Whether all are finite. Their sum tells, four times as fast as looking at each, unless it overflows itself."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.add.reduce(values, axis=None))
+    return math.isfinite(total) or bool(np.isfinite(values).all())

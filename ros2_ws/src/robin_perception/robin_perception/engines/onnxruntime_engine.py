@@ -1,48 +1,56 @@
-"""ONNX Runtime on the CPU: the engine of every machine without a GPU."""
+"""ONNX Runtime: on the CPU the engine of every machine without a GPU; on a GPU by its CUDA provider."""
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import onnxruntime as ort
-import psutil
+from numpy.typing import NDArray
 
 from robin_perception.bundle import Bundle, TensorSpec
-from robin_perception.engines.base import Engine, EngineConfig, Tensors
+from robin_perception.engines.base import HEAD_SETS, Engine, EngineConfig, HeadSet, Tensors
+from robin_perception.engines.ort_session import (
+    CPU_PROVIDER,
+    Provider,
+    first_line,
+    open_session,
+    tensor_spec,
+    thread_count,
+)
+from robin_perception.engines.output_pool import OutputPool
 from robin_perception.errors import Code, RobinError
-
-_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int64)": "int64", "tensor(int32)": "int32"}
-_ERRORS_ONLY = 3
-
-
-def usable_cores() -> int:
-    """Physical cores this process may run on, at least 1."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 
 class OnnxRuntimeEngine(Engine):
-    """Only the outputs asked for are copied out, so the trunk's features, which are computed anyway, cost nothing
-    unasked.
+    """The bundle's own graph on the CPU.
+
+    Frame tensors are read where they stand, outputs are written into arrays that go round (see OutputPool), and each of
+    the two heads is bound once, when it is loaded. Only the outputs asked for are bound, so that the trunk's features,
+    which are computed anyway, cost nothing unasked.
     """
 
     name = "onnxruntime"
+    device: ClassVar[str] = "cpu"
 
     def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
         super().__init__(bundle, config)
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = config.intra_threads or usable_cores()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _ERRORS_ONLY
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if config.spin else "0")
-        try:
-            self._session = ort.InferenceSession(str(bundle.network_path), options, providers=["CPUExecutionProvider"])
-        except Exception as exc:  # ONNX Runtime raises a dozen unrelated types
-            raise RobinError(Code.ENGINE_FAILED, f"{bundle.network_path}: {_first_line(exc)}") from None
-        self._inputs = {i.name: _spec(i) for i in self._session.get_inputs() if i.name not in bundle.head}
-        self._outputs = {o.name: _spec(o) for o in self._session.get_outputs()}
+        self._session = open_session(self.graph_path(), config, self.providers())
+        self._inputs = {i.name: tensor_spec(i) for i in self._session.get_inputs() if i.name not in bundle.head}
+        self._outputs = {o.name: tensor_spec(o) for o in self._session.get_outputs()}
+        self._pools = {name: OutputPool(spec) for name, spec in self._outputs.items()}
+        self._bindings: list[ort.IOBinding] = [self._session.io_binding() for _ in range(HEAD_SETS)]
+
+    def graph_path(self) -> Path:
+        """The graph that is run; for engines that were made from a bundle's, their own."""
+        return self.bundle.network_path
+
+    def providers(self) -> tuple[Provider, ...]:
+        """Execution providers before the CPU, with their options."""
+        return ()
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -52,22 +60,78 @@ class OnnxRuntimeEngine(Engine):
     def outputs(self) -> dict[str, TensorSpec]:
         return self._outputs
 
-    def _run(self, feeds: Tensors, outputs: Sequence[str]) -> Tensors:
+    def describe(self) -> dict[str, str]:
+        provider = next(iter(self._session.get_providers()), CPU_PROVIDER)
+        return {
+            "provider": provider,
+            "precision": "float32",
+            "threads": str(thread_count(self.config)),
+            "version": ort.__version__,
+        }
+
+    def _load_head(self, head: HeadSet) -> None:
+        binding = self._bindings[head.index]
+        binding.clear_binding_inputs()
         try:
-            values = self._session.run(list(outputs), feeds)
+            for name, value in head.weights.items():
+                binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, self.device, 0))
+        except Exception as exc:  # ONNX Runtime raises a dozen unrelated types
+            raise RobinError(Code.ENGINE_FAILED, f"{self.name}: {first_line(exc)}") from None
+
+    def _run(self, feeds: Tensors, outputs: Sequence[str], head: HeadSet) -> Tensors:
+        binding = self._bindings[head.index]
+        started = time.perf_counter()
+        unknown = [name for name in outputs if name not in self._pools]
+        if unknown:
+            raise RobinError(Code.ENGINE_FAILED, f"{self.name}: no output '{unknown[0]}'")
+        held = {name: np.ascontiguousarray(feeds[name]) for name in self._inputs}
+        results = {name: self._buffer(name) for name in outputs}
+        try:
+            for name, value in held.items():
+                binding.bind_cpu_input(name, value)
+            binding.clear_binding_outputs()
+            for name, array in results.items():
+                binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            bound = time.perf_counter()
+            self._session.run_with_iobinding(binding)
         except Exception as exc:  # as above
-            raise RobinError(Code.ENGINE_FAILED, f"{self.name}: {_first_line(exc)}") from None
-        return dict(zip(outputs, values, strict=True))
+            raise RobinError(Code.ENGINE_FAILED, f"{self.name}: {first_line(exc)}") from None
+        self._stage_ms = {"copy_in": (bound - started) * 1e3, "network": (time.perf_counter() - bound) * 1e3}
+        return results
+
+    def _buffer(self, name: str) -> NDArray[Any]:
+        return self._pools[name].take() if self.output_buffers is None else self.output_buffers(name)
 
     def close(self) -> None:
+        self._bindings.clear()
         del self._session
 
 
-def _spec(value: ort.NodeArg) -> TensorSpec:
-    if any(not isinstance(n, int) for n in value.shape):
-        raise RobinError(Code.ENGINE_FAILED, f"'{value.name}' has the dynamic shape {value.shape}")
-    return TensorSpec(name=value.name, shape=tuple(value.shape), dtype=_DTYPES.get(value.type, value.type))
+class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
+    """ONNX Runtime's CUDA provider. Head weights stand on the device, in two sets."""
+
+    name = "onnxruntime-cuda"
+    device = "cuda"
+
+    def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
+        load_cuda_libraries()
+        super().__init__(bundle, config)
+
+    def providers(self) -> tuple[Provider, ...]:
+        return (cuda_provider(),)
+
+    def describe(self) -> dict[str, str]:
+        return {**super().describe(), "device": "cuda:0"}
 
 
-def _first_line(exc: Exception) -> str:
-    return str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
+def load_cuda_libraries() -> None:
+    """CUDA and cuDNN from NVIDIA's wheels, where they are installed as such; since ONNX Runtime 1.21."""
+    preload = getattr(ort, "preload_dlls", None)
+    if preload is not None:
+        preload()
+
+
+def cuda_provider() -> Provider:
+    """Algorithms are searched once, at the first run: shapes are static. The default stream of the provider is used."""
+    options = {"device_id": 0, "cudnn_conv_algo_search": "EXHAUSTIVE", "arena_extend_strategy": "kSameAsRequested"}
+    return "CUDAExecutionProvider", options

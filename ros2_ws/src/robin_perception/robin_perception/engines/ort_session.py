@@ -1,0 +1,100 @@
+"""ONNX Runtime sessions: the options that fit a small computer, and errors in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+import psutil
+
+from robin_perception.bundle import TensorSpec
+from robin_perception.engines.base import EngineConfig
+from robin_perception.errors import Code, RobinError
+
+CPU_PROVIDER = "CPUExecutionProvider"
+# Beyond eight the threads of this small network wait for each other more than they work.
+MOST_THREADS = 8
+
+_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int64)": "int64", "tensor(int32)": "int32"}
+_ERRORS_ONLY = 3
+_FATAL_ONLY = 4
+
+Provider = tuple[str, dict[str, Any]]
+
+
+def usable_cores() -> int:
+    """Physical cores this process may run on, at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def thread_count(config: EngineConfig) -> int:
+    """Threads of one inference."""
+    return config.intra_threads or min(MOST_THREADS, usable_cores())
+
+
+def session_options(config: EngineConfig) -> ort.SessionOptions:
+    """One inference at a time on all of the threads.
+
+    Between operators the threads spin, between frames they sleep: the planner gets the cores. Shapes are static, so
+    that the arena and the memory pattern of the first run fit every later one.
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = thread_count(config)
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = True
+    options.enable_mem_pattern = True
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if config.spin else "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Scores far from any parcel underflow; arithmetic on denormal numbers is a hundred times slower on some processors.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    return options
+
+
+def open_session(graph: Path, config: EngineConfig, providers: Sequence[Provider] = ()) -> ort.InferenceSession:
+    """A session over ``graph`` on ``providers``, the CPU behind them for what they cannot do.
+
+    Raises RobinError ENGINE_FAILED naming the file when ONNX Runtime refuses the graph, ENGINE_UNAVAILABLE when the
+    first provider was asked for and did not start: ONNX Runtime itself would go on, silently, on the CPU.
+    """
+    options = session_options(config)
+    if providers:
+        options.log_severity_level = _FATAL_ONLY  # the reason is told below, in one line
+    wanted = [*providers, (CPU_PROVIDER, {})]
+    try:
+        session = ort.InferenceSession(str(graph), options, providers=wanted)
+    except Exception as exc:  # ONNX Runtime raises a dozen unrelated types
+        raise RobinError(Code.ENGINE_FAILED, f"{graph}: {first_line(exc)}") from None
+    if wanted[0][0] not in session.get_providers():
+        text = f"ONNX Runtime could not start {wanted[0][0]}; look at the CUDA libraries ({provider_remedy()})"
+        raise RobinError(Code.ENGINE_UNAVAILABLE, text)
+    session.disable_fallback()
+    return session
+
+
+def provider_missing(provider: str) -> str | None:
+    """Why ``provider`` cannot be used with this ONNX Runtime; None when it was built with it."""
+    if provider in ort.get_available_providers():
+        return None
+    return f"onnxruntime {ort.__version__} has no {provider}; {provider_remedy()}"
+
+
+def provider_remedy() -> str:
+    return "pip install onnxruntime-gpu in place of onnxruntime, with CUDA 12 and cuDNN 9"
+
+
+def tensor_spec(value: ort.NodeArg) -> TensorSpec:
+    """Raises RobinError ENGINE_FAILED for a dynamic shape."""
+    if any(not isinstance(n, int) for n in value.shape):
+        raise RobinError(Code.ENGINE_FAILED, f"'{value.name}' has the dynamic shape {value.shape}")
+    return TensorSpec(name=value.name, shape=tuple(value.shape), dtype=_DTYPES.get(value.type, value.type))
+
+
+def first_line(exc: Exception) -> str:
+    return str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
