@@ -34,6 +34,20 @@ class EngineConfig(StrictConfig):
     spin: bool = True
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which engine was taken and why, and why not the better ones: (name, reason) best first."""
+
+    name: str
+    why: str
+    rejected: tuple[tuple[str, str], ...] = ()
+
+    def line(self) -> str:
+        """For logs, diagnostics and the terminal."""
+        reasons = "; ".join(f"not {name}: {reason}" for name, reason in self.rejected)
+        return f"engine {self.name} ({self.why}{'; ' if reasons else ''}{reasons})"
+
+
 @dataclass(frozen=True, eq=False)
 class HeadSet:
     """One whole head. index: which of the engine's two sets of buffers holds it. weights: float32 by input name."""
@@ -65,6 +79,7 @@ class Engine(ABC):
         self._staged: HeadSet | None = None
         self._loaded: list[HeadSet | None] = [None] * HEAD_SETS
         self._stage_ms: dict[str, float] = {}
+        self.selection = Selection(self.name, "made directly")
 
     @property
     @abstractmethod

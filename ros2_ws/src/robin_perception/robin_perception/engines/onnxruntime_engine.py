@@ -18,6 +18,7 @@ from robin_perception.engines.ort_session import (
     Provider,
     first_line,
     open_session,
+    session_options,
     tensor_spec,
     thread_count,
 )
@@ -38,7 +39,7 @@ class OnnxRuntimeEngine(Engine):
 
     def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
         super().__init__(bundle, config)
-        self._session = open_session(self.graph_path(), config, self.providers())
+        self._session = open_session(self.graph_path(), self.options(), self.providers())
         self._inputs = {i.name: tensor_spec(i) for i in self._session.get_inputs() if i.name not in bundle.head}
         self._outputs = {o.name: tensor_spec(o) for o in self._session.get_outputs()}
         self._pools = {name: OutputPool(spec) for name, spec in self._outputs.items()}
@@ -47,6 +48,10 @@ class OnnxRuntimeEngine(Engine):
     def graph_path(self) -> Path:
         """The graph that is run; for engines that were made from a bundle's, their own."""
         return self.bundle.network_path
+
+    def options(self) -> ort.SessionOptions:
+        """Options of the session."""
+        return session_options(self.config)
 
     def providers(self) -> tuple[Provider, ...]:
         """Execution providers before the CPU, with their options."""
@@ -105,33 +110,3 @@ class OnnxRuntimeEngine(Engine):
     def close(self) -> None:
         self._bindings.clear()
         del self._session
-
-
-class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
-    """ONNX Runtime's CUDA provider. Head weights stand on the device, in two sets."""
-
-    name = "onnxruntime-cuda"
-    device = "cuda"
-
-    def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
-        load_cuda_libraries()
-        super().__init__(bundle, config)
-
-    def providers(self) -> tuple[Provider, ...]:
-        return (cuda_provider(),)
-
-    def describe(self) -> dict[str, str]:
-        return {**super().describe(), "device": "cuda:0"}
-
-
-def load_cuda_libraries() -> None:
-    """CUDA and cuDNN from NVIDIA's wheels, where they are installed as such; since ONNX Runtime 1.21."""
-    preload = getattr(ort, "preload_dlls", None)
-    if preload is not None:
-        preload()
-
-
-def cuda_provider() -> Provider:
-    """Algorithms are searched once, at the first run: shapes are static. The default stream of the provider is used."""
-    options = {"device_id": 0, "cudnn_conv_algo_search": "EXHAUSTIVE", "arena_extend_strategy": "kSameAsRequested"}
-    return "CUDAExecutionProvider", options

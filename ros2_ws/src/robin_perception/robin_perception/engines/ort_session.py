@@ -10,13 +10,14 @@ from typing import Any
 import onnxruntime as ort
 import psutil
 
-from robin_perception.bundle import TensorSpec
+from robin_perception.bundle import Bundle, TensorSpec
 from robin_perception.engines.base import EngineConfig
 from robin_perception.errors import Code, RobinError
 
 CPU_PROVIDER = "CPUExecutionProvider"
 # Beyond eight the threads of this small network wait for each other more than they work.
 MOST_THREADS = 8
+LEAST_VERSION = (1, 18)
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int64)": "int64", "tensor(int32)": "int32"}
 _ERRORS_ONLY = 3
@@ -57,13 +58,12 @@ def session_options(config: EngineConfig) -> ort.SessionOptions:
     return options
 
 
-def open_session(graph: Path, config: EngineConfig, providers: Sequence[Provider] = ()) -> ort.InferenceSession:
+def open_session(graph: Path, options: ort.SessionOptions, providers: Sequence[Provider] = ()) -> ort.InferenceSession:
     """A session over ``graph`` on ``providers``, the CPU behind them for what they cannot do.
 
     Raises RobinError ENGINE_FAILED naming the file when ONNX Runtime refuses the graph, ENGINE_UNAVAILABLE when the
     first provider was asked for and did not start: ONNX Runtime itself would go on, silently, on the CPU.
     """
-    options = session_options(config)
     if providers:
         options.log_severity_level = _FATAL_ONLY  # the reason is told below, in one line
     wanted = [*providers, (CPU_PROVIDER, {})]
@@ -76,6 +76,16 @@ def open_session(graph: Path, config: EngineConfig, providers: Sequence[Provider
         raise RobinError(Code.ENGINE_UNAVAILABLE, text)
     session.disable_fallback()
     return session
+
+
+def hindrance(bundle: Bundle, config: EngineConfig) -> str | None:
+    """Why ONNX Runtime cannot run here: its version, if anything."""
+    del bundle, config
+    version = tuple(int(part) for part in ort.__version__.split(".")[:2])
+    if version < LEAST_VERSION:
+        least = ".".join(str(part) for part in LEAST_VERSION)
+        return f"onnxruntime {ort.__version__} is older than {least}; make setup"
+    return None
 
 
 def provider_missing(provider: str) -> str | None:

@@ -1,0 +1,66 @@
+"""ONNX Runtime's providers for NVIDIA GPUs, CUDA and TensorRT; head weights stand on the device, in two sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime as ort
+
+from robin_perception.bundle import Bundle
+from robin_perception.engines import ort_session
+from robin_perception.engines.base import EngineConfig
+from robin_perception.engines.onnxruntime_engine import OnnxRuntimeEngine
+from robin_perception.engines.ort_session import Provider
+
+# Of a driver for a card, and for the GPU of a Jetson.
+_DEVICE_FILES = (Path("/dev/nvidiactl"), Path("/dev/nvhost-gpu"), Path("/dev/nvgpu"))
+_CUDA = "CUDAExecutionProvider"
+_TENSORRT = "TensorrtExecutionProvider"
+
+
+class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
+    """ONNX Runtime's CUDA provider, float32."""
+
+    name = "onnxruntime-cuda"
+    device = "cuda"
+
+    def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
+        preload = getattr(ort, "preload_dlls", None)  # CUDA and cuDNN from NVIDIA's wheels; since ONNX Runtime 1.21
+        if preload is not None:
+            preload()
+        super().__init__(bundle, config)
+
+    def providers(self) -> tuple[Provider, ...]:
+        return (_cuda(),)
+
+
+class OnnxRuntimeTensorRtEngine(OnnxRuntimeCudaEngine):
+    """ONNX Runtime's TensorRT provider: builds when the session opens, which takes minutes. It keeps nothing on disk:
+    its cache is not keyed by all that an engine depends on."""
+
+    name = "onnxruntime-tensorrt"
+
+    def providers(self) -> tuple[Provider, ...]:
+        return ((_TENSORRT, {"device_id": 0, "trt_engine_cache_enable": False}), _cuda())
+
+
+def cuda_hindrance(bundle: Bundle, config: EngineConfig) -> str | None:
+    """Why the CUDA provider cannot run here, as far as that shows without opening the device."""
+    return _hindrance(bundle, config, _CUDA)
+
+
+def tensorrt_hindrance(bundle: Bundle, config: EngineConfig) -> str | None:
+    """The same for the TensorRT provider."""
+    return _hindrance(bundle, config, _TENSORRT)
+
+
+def _hindrance(bundle: Bundle, config: EngineConfig, provider: str) -> str | None:
+    if not any(path.exists() for path in _DEVICE_FILES):
+        return "no NVIDIA GPU, or no driver for it"
+    return ort_session.hindrance(bundle, config) or ort_session.provider_missing(provider)
+
+
+def _cuda() -> Provider:
+    """Shapes are static: algorithms are searched once, at the first run."""
+    options = {"device_id": 0, "cudnn_conv_algo_search": "EXHAUSTIVE", "arena_extend_strategy": "kSameAsRequested"}
+    return _CUDA, options
