@@ -64,20 +64,18 @@ def pick_order(view: View, scene: Scene, config: OrderConfig) -> Order:
     labels, height = view.labels[::STEP, ::STEP], view.height[::STEP, ::STEP]
     metres = STEP * float(np.median(view.metres_per_px(_inverse_at_tops(view)))) if count else 0.002
     reach = max(2, round(2 * config.reach_m / metres))
-    row_of = np.full(int(labels.max(initial=0)) + 1, count, dtype=np.int64)
+    row_of = np.full(int(labels.max(initial=0)) + 1, count, dtype=np.int32)
     ids = np.array([instance.id for instance in scene.instances])
     row_of[ids[ids < len(row_of)]] = np.flatnonzero(ids < len(row_of))
     length = np.zeros((count + 1, count + 1))
     rise = np.zeros((count + 1, count + 1))
     rows = row_of[labels]
-    for first, second, z_first, z_second in (
-        (rows[:, :-reach], rows[:, reach:], height[:, :-reach], height[:, reach:]),
-        (rows[:-reach, :], rows[reach:, :], height[:-reach, :], height[reach:, :]),
-    ):
-        pair = (first != second) & (first < count) & (second < count) & (z_first != 0) & (z_second != 0)
-        code = first[pair] * (count + 1) + second[pair]
-        step = np.clip(z_first[pair] - z_second[pair], -MOST_STEP_M, MOST_STEP_M)
-        size = (count + 1) ** 2
+    seen = (rows < count) & (height != 0)
+    size = (count + 1) ** 2
+    for before, behind in ((np.s_[:, :-reach], np.s_[:, reach:]), (np.s_[:-reach, :], np.s_[reach:, :])):
+        pair = (rows[before] != rows[behind]) & seen[before] & seen[behind]
+        code = rows[before][pair] * (count + 1) + rows[behind][pair]
+        step = np.clip(height[before][pair] - height[behind][pair], -MOST_STEP_M, MOST_STEP_M)
         length += np.bincount(code, minlength=size).reshape(count + 1, -1)
         rise += np.bincount(code, weights=step, minlength=size).reshape(count + 1, -1)
     length, rise = length[:count, :count], rise[:count, :count]
@@ -108,7 +106,7 @@ def pick_order(view: View, scene: Scene, config: OrderConfig) -> Order:
     return Order(above, cover, overlap, ragged, _free(visible, cover, overlap, touched, config), rank, support)
 
 
-def _rectangles(rows: Ints, boxes: Floats, config: OrderConfig) -> tuple[Floats, Floats]:
+def _rectangles(rows: NDArray[np.int32], boxes: Floats, config: OrderConfig) -> tuple[Floats, Floats]:
     """Parcels are rectangles, nearly: where another one shows inside the rectangle that a mask is part of, it lies on
     top, however flat it is; and a mask that leaves much of its rectangle to the background may be two parcels. Shares
     of each rectangle, [I] and [I], that show other parcels and background, beyond what rounded corners and side faces
@@ -127,15 +125,15 @@ def _rectangles(rows: Ints, boxes: Floats, config: OrderConfig) -> tuple[Floats,
     for i, (left, top, right, bottom) in enumerate(corners.astype(np.int64)):
         x0, y0, x1, y1 = max(0, left), max(0, top), min(w, right), min(h, bottom)
         part = rows[y0:y1, x0:x1]
-        mask = (part == i).astype(np.uint8)
+        mask = (part == i).view(np.uint8)
         area = cv2.countNonZero(mask)
-        others = (part < count).astype(np.uint8) - mask
         if area < LEAST_OUTLINE_PX:
             continue
         hulls, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         outline = cv2.convexHull(np.concatenate(hulls)).astype(np.float32)
         if area > config.whole_fill * float(np.prod(cv2.minAreaRect(outline)[1])):
             continue
+        others = (part < count).view(np.uint8) - mask
         overlap[i], ragged[i] = _best_rectangle(outline, others, area)
     return np.maximum(overlap - config.overlap_free, 0.0), np.maximum(ragged - config.ragged_free, 0.0)
 
@@ -143,17 +141,23 @@ def _rectangles(rows: Ints, boxes: Floats, config: OrderConfig) -> tuple[Floats,
 def _best_rectangle(outline: NDArray[np.float32], others: NDArray[np.uint8], area: int) -> tuple[float, float]:
     """Shares of the best rectangle around the convex ``outline`` [K, 1, 2] that show ``others`` and background."""
     sides = cv2.approxPolyDP(outline, 0.02 * cv2.arcLength(outline, True), True)[:, 0]
-    edges = np.roll(sides, -1, axis=0) - sides
-    longest = edges[np.argsort(-np.linalg.norm(edges, axis=1))[:RECTANGLES]]
+    edges = np.concatenate([sides[1:], sides[:1]]) - sides
+    length = np.sqrt((edges * edges).sum(axis=1))
+    longest = np.argsort(-length)[:RECTANGLES]
+    along = edges[longest] / np.maximum(length[longest, None], np.float32(1e-6))
+    across = along[:, ::-1] * np.array([-1.0, 1.0], dtype=np.float32)
+    u, v = (outline[:, 0] @ directions[..., None] for directions in (along, across))
+    left, right, low, high = u.min(axis=1), u.max(axis=1), v.min(axis=1), v.max(axis=1)
+    corners_u, corners_v = np.stack([left, right, right, left], axis=1), np.stack([low, low, high, high], axis=1)
+    corners = corners_u * along[:, None] + corners_v * across[:, None]
+    most = cv2.countNonZero(others)
     best, hidden, size_of_best = np.inf, 0.0, 1.0
-    for along in longest / np.maximum(np.linalg.norm(longest, axis=1, keepdims=True), 1e-6):
-        across = np.array([-along[1], along[0]])
-        u, v = outline[:, 0] @ along, outline[:, 0] @ across
-        ends = [(u.min(), v.min()), (u.max(), v.min()), (u.max(), v.max()), (u.min(), v.max())]
-        rectangle = np.array([a * along + b * across for a, b in ends])
-        size = max(float((u.max() - u.min() + 1) * (v.max() - v.min() + 1)), 1.0)
+    sizes = np.maximum((right - left + 1) * (high - low + 1), 1.0)[:, 0].tolist()
+    for rectangle, size in zip(np.rint(corners).astype(np.int32), sizes, strict=True):
+        if size - area - most >= best:  # even if all of the others stood in it
+            continue
         inside = np.zeros(others.shape, dtype=np.uint8)
-        cv2.fillConvexPoly(inside, np.rint(rectangle).astype(np.int32), 1)
+        cv2.fillConvexPoly(inside, rectangle, 1)
         shown = cv2.countNonZero(cv2.bitwise_and(inside, others))
         background = size - area - shown
         if background < best:
