@@ -81,6 +81,21 @@ def test_cups_share_the_weight_under_a_tilted_tool(tilt_rad: float) -> None:
     assert execute_pick(pile, pose, 255, 0, GENTLE).outcome.result is PickResult.CLEAN
 
 
+@pytest.mark.parametrize("tilt_rad", [0.04, 0.08])
+def test_weak_vacuum_draws_no_harder_than_it_is(tilt_rad: float) -> None:
+    """On porous card V is small against what a closing bellows could pull: the cups must not tear themselves off."""
+    weak = 60  # newtons, all cups: about a sixth of a perfect seal's
+    porous = replace(box(mass_kg=0.4 * weak / (G + GENTLE.motion.lift_accel_mps2)), porosity=0.44)
+    pile = pile_of((porous, (0, 0, 0)))
+    pose = tool_down(0, 0, porous.size_m[2])
+    pose[:3, :3] = pose[:3, :3] @ Rotation.from_euler("y", tilt_rad).as_matrix()
+    outcome = execute_pick(pile, pose, 255, 0, GENTLE).outcome
+    limits = [seal["pressure_pa"] * CELL.tool.cup_area_m2 for seal in outcome.truth["seals"]]  # type: ignore[attr-defined]
+    assert sum(limits) == pytest.approx(weak, rel=0.3)
+    assert outcome.truth["releases"] == []
+    assert outcome.result is PickResult.CLEAN
+
+
 @pytest.mark.parametrize("mass", [0.8, 1.6])
 @pytest.mark.parametrize(("share", "holds"), [(0.93, True), (1.08, False)])
 def test_off_centre_cup_peels_at_the_computed_lever(mass: float, share: float, holds: bool) -> None:

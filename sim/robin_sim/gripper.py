@@ -276,10 +276,10 @@ class Gripper:
         self._move_bellows(rise, step)
 
     def _move_bellows(self, rise: float, step_s: float) -> None:
-        """Vacuum draws a bellows together and lifts what follows, up to a pull of ``draw_force`` V. A drawn one opens
-        again, as far as it is long, where it carries more than that and more than the others on its parcel: the cups
-        share a load, and none keeps a pull that its neighbours could take. What all of them would open by only lowers
-        the parcel, and is left out."""
+        """Vacuum draws a bellows together and lifts what follows, up to a pull of ``draw_force`` V: near that it closes
+        slower, for vacuum cannot draw harder than it is. A bellows opens again, as far as it is long, where it carries
+        more than that and more than the others on its parcel: the cups share a load, and none keeps a pull that its
+        neighbours could take. What all of them would open by only lowers the parcel, and is left out."""
         model, config, travel = self.world.model, self.config, self.tool.bellows_travel_m
         share = min(1.0, (self.world.data.time - self._vacuum_on_s) / config.draw_time_s)
         closing = 2 * travel / config.draw_time_s * np.sin(np.pi * share) ** 2 * step_s
@@ -293,8 +293,9 @@ class Gripper:
         for cup in np.flatnonzero(limit > 0):
             bounds = model.jnt_range[self._slides[cup]]
             if used[cup] < config.draw_force:
-                bounds -= min(closing, max(0.0, float(bounds[0]) + travel))
-            elif share >= 1.0:
+                room = 0.5 * (config.draw_force - used[cup]) * limit[cup] / config.stop_stiffness_npm
+                bounds -= min(closing, room, max(0.0, float(bounds[0]) + travel))
+            else:
                 excess = (used[cup] - used[parcel == parcel[cup]].mean()) / (1 - config.draw_force)
                 bounds += min(opening * min(max(excess, 0.0), 1.0), max(0.0, -float(bounds[0])))
 

@@ -70,7 +70,10 @@ def _against_surface(
     # The median takes single flying pixels, which would grow as well.
     nearest = np.asarray(cv2.dilate(cv2.medianBlur(view.inverse_depth, 3), kernel), dtype=np.float32)
     local, seen = [], []
-    for level, spacing in ((0.0, config.sample_spacing_m), (0.45 * top, 2 * config.sample_spacing_m), (top, 0.03)):
+    levels = (0.0, 0.5 * cell.motion.approach_m, 0.45 * top, top)
+    for level, spacing in zip(
+        levels, (*(config.sample_spacing_m,) * 2, 2 * config.sample_spacing_m, 0.03), strict=True
+    ):
         points, valid = _surface_seen(view, nearest, poses, face, _lattice(tool, spacing, -level))
         if cell.workspace.wall_height_m > 0:
             valid &= _off_the_walls(points, poses, cell.workspace, config.wall_noise_m)
@@ -87,16 +90,22 @@ def _against_surface(
             swept = (above > bottom - early) & (above < upper + cell.motion.approach_m)
             inside |= swept & _over(points, valid, half_x, half_y, config.margin_m)
         share = np.maximum(share, inside.sum(axis=1) / inside.shape[1])
+    push = np.maximum(_push(near, found, cell), _push(local[1], seen[1], cell))
     above = -near[..., 2]
-    near_cup = np.zeros_like(found)
-    for cup_x, cup_y, _ in tool.cups_m:
-        near_cup |= (near[..., 0] - cup_x) ** 2 + (near[..., 1] - cup_y) ** 2 < tool.cup_radius_m**2
-    beyond = np.where(found & near_cup, above - (tool.bellows_travel_m - cell.motion.press_m), 0.0)
-    # The second highest of the samples: one flying pixel is no obstacle.
-    push = np.maximum(np.partition(beyond, -2, axis=1)[:, -2], 0.0)
     over_plate = _over(near, found, *tool.plate_half_size_m, config.margin_m)
     highest = np.partition(np.where(over_plate, above, -1.0), -2, axis=1)[:, -2]
     return share, push, np.clip(tool.plate_offset_m - highest, -0.5, 0.5)
+
+
+def _push(points: NDArray[np.float32], found: NDArray[np.bool_], cell: CellConfig) -> Floats:
+    """How far what lies under a cup presses it beyond its bellows, or stands in its way in, metres [N]."""
+    near_cup = np.zeros_like(found)
+    for x, y, _ in cell.tool.cups_m:
+        near_cup |= (points[..., 0] - x) ** 2 + (points[..., 1] - y) ** 2 < cell.tool.cup_radius_m**2
+    room = cell.tool.bellows_travel_m - cell.motion.press_m
+    beyond = np.where(found & near_cup, -points[..., 2] - room, 0.0)
+    # The second highest of the samples: one flying pixel is no obstacle.
+    return np.maximum(np.partition(beyond, -2, axis=1)[:, -2], 0.0)
 
 
 def _off_the_walls(

@@ -233,6 +233,7 @@ class _Candidates:
             clear,
             chosen,
             near,
+            rank,
         )
         terms["p_clean_geometric"] = self._planner._geometric.odds(terms).clean
         odds = self._planner._ranker.odds(terms)

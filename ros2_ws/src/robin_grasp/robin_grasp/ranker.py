@@ -79,7 +79,8 @@ class Ranker(Protocol):
 
 
 class GeometricRanker:
-    """P(clean) as a product: hold x single x free x mask is one parcel x nothing pushed; halved per failure nearby."""
+    """P(clean) as a product: hold x single x free x mask is one parcel x nothing pushed x not standing on its edge;
+    halved per failure nearby."""
 
     name = "geometric"
 
@@ -95,6 +96,7 @@ class GeometricRanker:
         steep = np.maximum(terms["tool_tilt_rad"] - self._config.tilt_free_rad, 0.0)
         low = np.maximum(self._clearance.carry_margin_m - terms["carry_room_m"], 0.0)
         cost = self._clearance.press_logit_per_m * terms["push_m"] + self._clearance.carry_cost_per_m * low
+        cost = cost + self._config.standing_cost * terms["standing"]
         undisturbed = np.exp(-cost - self._config.tilt_cost_per_rad * steep)
         again = (1.0 - self._config.failed_discount) ** terms["failed_near"]
         clean = terms["hold_probability"] * alone * one_parcel * undisturbed * again

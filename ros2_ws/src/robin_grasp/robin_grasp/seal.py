@@ -149,7 +149,8 @@ def _judge(
     logit = parcels.classes[poses.parcel[row]] @ np.array(seal.base_logit)
     short = np.maximum(tool.cup_radius_m + seal.edge_margin_m - landed.edge_m[row, cup], 0.0)
     logit = logit - seal.edge_logit_per_m * short - seal.rms_logit_per_m * excess
-    free = seal.tilt_free * tool.bellows_tilt_rad + 1.5 * lips.slope_noise_rad
+    # Noise excuses a slope up to what the bellows follow, and no more.
+    free = np.minimum(seal.tilt_free * tool.bellows_tilt_rad + 1.5 * lips.slope_noise_rad, tool.bellows_tilt_rad)
     logit -= seal.tilt_logit_per_rad * np.maximum(tilt - free, 0.0)
     logit -= seal.gap_logit_per_m * np.maximum(np.abs(gap) - seal.gap_free_m - 1.5 * lips.gap_noise_m, 0.0)
     logit -= seal.holes_logit * np.maximum(holes - seal.holes_free, 0.0)

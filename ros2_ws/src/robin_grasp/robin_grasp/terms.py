@@ -22,6 +22,7 @@ from robin_perception.scene import CLASSES
 MOST_MARGIN = 20.0
 MOST_DISTANCE_M = 0.2
 MOST_CARRY_ROOM_M = 0.5
+_FLAT = ("flat_mailer", "padded_mailer", "poly_bag")
 SAME_CUPS = 0.6  # share of cups in common that makes two subsets the same for a failure
 
 
@@ -37,9 +38,10 @@ def candidate_terms(
     clear: Clearance,
     chosen: Chosen,
     failed_near: Floats,
+    rank: RankConfig,
 ) -> dict[str, Floats]:
-    """Every term of M candidates, name -> float64 [M]. Names: ``robin_grasp.ranker.FEATURES``, and
-    single_probability."""
+    """Every term of M candidates, name -> float64 [M]. Names: ``robin_grasp.ranker.FEATURES``, single_probability and
+    standing."""
     tool = cell.tool
     open_cups = MEMBERS[chosen.cups]
     count = open_cups.sum(axis=1)
@@ -94,6 +96,7 @@ def candidate_terms(
         "top_m": parcels.top_m[parcel],
         "mass_kg": parcels.mass_kg[parcel],
         "failed_near": failed_near,
+        "standing": standing(parcels, rank)[parcel],
     }
     for k, name in enumerate(CLASSES):
         terms[f"is_{name}"] = parcels.classes[parcel, k]
@@ -119,6 +122,14 @@ def carry_room(parcels: Parcels, lift_m: float) -> Floats:
     highest_other = np.where(parcels.top_m >= top[-1], top[-2] if len(top) > 1 else 0.0, top[-1])
     underside = parcels.top_m + lift_m - parcels.thickness_m
     return np.minimum(underside - highest_other, MOST_CARRY_ROOM_M)
+
+
+def standing(parcels: Parcels, rank: RankConfig) -> Floats:
+    """How much narrower than ``standing_aspect`` flat goods look, float64 [I]: seen from above, a mailer or bag that
+    stands on its edge, leaning on something, shows a strip, whose slope depth images understate."""
+    flat = parcels.classes[:, [CLASSES.index(name) for name in _FLAT]].sum(axis=1)
+    aspect = parcels.sides_m[:, 1] / np.maximum(parcels.sides_m[:, 0], 1e-6)
+    return np.asarray(flat * np.maximum(rank.standing_aspect - aspect, 0.0))
 
 
 def failures_near(position: Floats, failed: tuple[FailedPick, ...], reach_m: float) -> Floats:

@@ -16,6 +16,7 @@ shrink (> 1) or may grow (< 1) until the first limit is met.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from robin_grasp.tool import CUP_COUNT, MotionConfig, ToolConfig
 GRAVITY_MPS2 = 9.81
 SUBSETS = 1 << CUP_COUNT
 UNHOLDABLE = 1e6
+POSES_AT_ONCE = 8  # as many as keep a product with all subsets inside the cache
 
 MEMBERS: NDArray[np.bool_] = (np.arange(SUBSETS)[:, None] >> np.arange(CUP_COUNT) & 1).astype(bool)
 """bool [256, 8]: which cups each subset holds."""
@@ -44,18 +46,33 @@ class SubsetTable:
     radius_m: float
     peel_share: float
 
+    @cached_property
+    def _shares(self) -> NDArray[np.float32]:
+        """float32 [6, 6, R]: ``split`` transposed, every component over its own limit per unit of V - t."""
+        peel_m, twist_m = self.peel_share * self.radius_m, self.radius_m * self.friction
+        limits = np.array([self.friction, self.friction, 1.0, peel_m, peel_m, twist_m], dtype=np.float32)
+        return np.ascontiguousarray((self.split / limits[:, None, None]).transpose(0, 2, 1))
+
     def utilisation(self, loads: Floats) -> Floats:
         """Loads [N, L, 6] in units of one cup's V (N/V and Nm/V) -> [N, 256], the worst of the L load cases; row 0
         (no cup) is UNHOLDABLE. limit / load is its inverse."""
         n, cases, _ = loads.shape
-        flat = loads.reshape(n * cases, 6).astype(np.float32)
-        fx, fy, t, mx, my, mz = (flat @ self.split[k].T for k in range(6))
-        sideways = np.maximum(np.hypot(fx, fy), np.abs(mz) / self.radius_m) / self.friction
-        bending = np.hypot(mx, my) / (self.peel_share * self.radius_m)
-        worst = t + np.maximum(sideways, bending)
-        worst = worst.reshape(n, cases, worst.shape[1]).max(axis=1)
         result = np.full((n, SUBSETS), UNHOLDABLE)
-        result[:, 1:] = np.maximum(np.maximum.reduceat(worst, self.starts, axis=1), 1e-6)
+        for first in range(0, n, POSES_AT_ONCE):
+            some = loads[first : first + POSES_AT_ONCE].reshape(-1, 6).astype(np.float32)
+            fx, fy, t, mx, my, mz = some @ self._shares
+            # The squares of sideways force, bending and twist, each of which may use all of V - t, in place.
+            fx *= fx
+            fy *= fy
+            fx += fy
+            mx *= mx
+            my *= my
+            mx += my
+            mz *= mz
+            worst = t + np.sqrt(np.maximum(np.maximum(fx, mx), mz))
+            worst = worst.reshape(-1, cases, worst.shape[1]).max(axis=1)
+            result[first : first + POSES_AT_ONCE, 1:] = np.maximum.reduceat(worst, self.starts, axis=1)
+        result[:, 1:] = np.maximum(result[:, 1:], 1e-6)
         return result
 
 
