@@ -66,8 +66,8 @@ def grasp_plan(rng: np.random.Generator) -> dict[str, Any]:
         x, y, z, qx, qy, qz, qw = rng.normal(size=7).tolist()
         return {"position": {"x": x, "y": y, "z": z}, "orientation": {"x": qx, "y": qy, "z": qz, "w": qw}}
 
-    def terms(count: int) -> list[dict[str, Any]]:
-        return [{"name": "x" * int(rng.integers(1, 9)), "value": float(rng.normal())} for _ in range(count)]
+    def terms(count: int) -> dict[str, Any]:
+        return {"term_indices": rng.permutation(4)[:count].astype(np.uint16), "term_values": rng.normal(size=count)}
 
     return {
         "header": {"stamp": {"sec": 3, "nanosec": 141592653}, "frame_id": "base_link"},
@@ -78,8 +78,9 @@ def grasp_plan(rng: np.random.Generator) -> dict[str, Any]:
         "code": 0,
         "text": "two grasps",
         "flags": ["one", ""],
-        "grasps": [{"instance_id": i, "pose": pose(), "cups": 17, "score": 0.1 * i, "terms": terms(i)} for i in (1, 2)],
-        "rejected": [{"instance_id": 3, "pose": pose(), "cups": 0, "code": 5, "name": "N", "terms": terms(3)}],
+        "term_names": ["push_m", "tool_tilt_rad", "", "ä"],
+        "grasps": [{"instance_id": i, "pose": pose(), "cups": 17, "score": 0.1 * i, **terms(i)} for i in (1, 2)],
+        "rejected": [{"instance_id": 3, "pose": pose(), "cups": 0, "code": 5, "name": "N", **terms(3)}],
         "failed": [{"position": {"x": 0.1, "y": 0.2, "z": 0.3}, "cups": 255, "times": 2}],
         "excluded_instances": np.array([4, 9, 300], dtype=np.uint16),
         "timings": [{"stage": "plan", "ms": 1.5}],

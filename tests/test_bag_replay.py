@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from bag_samples import SECOND, TOPICS, grasp_plan
 from cli_helpers import Robin, colours, pickable_folder
 
 from edge_adapt.bag.compare import IGNORED_FIELDS, MachineTolerances, exact_differences, machine_differences
-from edge_adapt.bag.messages import PLAN_TYPE
+from edge_adapt.bag.messages import PLAN_TYPE, with_named_terms
 from edge_adapt.bag.pick_writer import FrameInput, PickWriter, RecordedPick
 from edge_adapt.bag.pipeline import (
     PipelineRecord,
@@ -37,6 +38,7 @@ from robin_grasp.tool import CellConfig, ToolConfig, WorkspaceConfig
 from robin_perception.bags import cdr
 from robin_perception.bags.frames import ImageCoding
 from robin_perception.engines import EngineConfig
+from robin_perception.errors import RobinError
 from robin_perception.image_folder import load_frame
 
 CELL = CellConfig(workspace=WorkspaceConfig(centre_m=(0.0, 0.0), size_m=(3.0, 3.0), reach_min_m=0.0, reach_max_m=3.0))
@@ -213,7 +215,7 @@ def test_bad_options_end_in_one_line(bag: Path, bundle: Path, robin: Robin, tmp_
 
 
 def test_ignored_fields_are_names_and_times_only() -> None:
-    a = {"plan": cdr.decode(PLAN_TYPE, cdr.encode(PLAN_TYPE, grasp_plan(np.random.default_rng(3))))}
+    a = {"plan": with_named_terms(cdr.decode(PLAN_TYPE, cdr.encode(PLAN_TYPE, grasp_plan(np.random.default_rng(3)))))}
     b = json.loads(json.dumps(a, default=lambda v: v.tolist()))
     b["plan"]["excluded_instances"] = a["plan"]["excluded_instances"]
     assert exact_differences(a, b) == []
@@ -231,13 +233,44 @@ def test_ignored_fields_are_names_and_times_only() -> None:
     assert not untouched & IGNORED_FIELDS
 
 
+def test_score_terms_are_compared_by_name() -> None:
+    recorded = grasp_plan(np.random.default_rng(3))
+    replayed = copy.deepcopy(recorded)
+    replayed["term_names"] = recorded["term_names"][::-1]  # another order says the same
+    for candidate in replayed["grasps"] + replayed["rejected"]:
+        candidate["term_indices"] = 3 - candidate["term_indices"]
+    a, b = ({"plan": with_named_terms(plan)} for plan in (recorded, replayed))
+    assert a["plan"]["rejected"][0]["terms"].keys() < {*recorded["term_names"]}
+    assert exact_differences(a, b) == []
+    name, value = next(iter(b["plan"]["grasps"][1]["terms"].items()))
+    b["plan"]["grasps"][1]["terms"][name] = float(np.nextafter(value, 9))
+    assert [d.field for d in exact_differences(a, b)] == [f"plan.grasps[1].terms.{name}"]
+    del b["plan"]["grasps"][1]["terms"][name]
+    assert [d.replayed for d in exact_differences(a, b)] == ["None"]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda plan: plan.pop("term_names"), "no field 'term_names'"),
+        (lambda plan: plan["term_names"].clear(), "of 0"),
+        (lambda plan: plan["rejected"][0].update(term_values=np.zeros(7)), "longer"),
+    ],
+)
+def test_a_plan_whose_terms_do_not_fit_is_refused(change: Callable[[dict[str, Any]], Any], text: str) -> None:
+    plan = grasp_plan(np.random.default_rng(3))
+    change(plan)
+    with pytest.raises(RobinError, match=f"E504 .*{text}"):
+        with_named_terms(plan)
+
+
 def test_across_machines_equal_contacts_are_the_same_and_others_are_not() -> None:
     limits, tool = MachineTolerances(), ToolConfig()
 
     def plan(x: float, cups: int, score: float, turned: bool = False) -> dict[str, Any]:
         facing = {"x": 1.0, "y": 0.0, "z": 0.0, "w": 0.0} if not turned else {"x": 0.0, "y": 1.0, "z": 0.0, "w": 0.0}
         pose = {"position": {"x": x, "y": 0.0, "z": 0.1}, "orientation": facing}
-        grasp = {"instance_id": 1, "pose": pose, "cups": cups, "score": score, "terms": []}
+        grasp = {"instance_id": 1, "pose": pose, "cups": cups, "score": score, "terms": {}}
         return {"plan": {"code": 0, "text": "", "grasps": [grasp]}}
 
     base = plan(0.5, 0b0011, 0.9)

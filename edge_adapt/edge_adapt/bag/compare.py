@@ -62,7 +62,7 @@ class Difference:
 
 
 def exact_differences(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> list[Difference]:
-    """Every field but IGNORED_FIELDS, to the last bit. Arguments: {'plan': GraspPlan values, 'scene': ...}."""
+    """Every field but IGNORED_FIELDS, to the last bit. Arguments: {'plan': ``with_named_terms``, 'scene': ...}."""
     return list(_tree("", recorded, replayed))
 
 
@@ -93,9 +93,6 @@ def _tree(path: str, a: Any, b: Any) -> Iterator[Difference]:
 
 
 def _lists(path: str, a: list[Any], b: list[Any]) -> Iterator[Difference]:
-    if path.endswith("terms"):
-        yield from _tree(path, {i["name"]: i["value"] for i in a}, {i["name"]: i["value"] for i in b})
-        return
     if len(a) != len(b):
         yield Difference(f"{path}.length", str(len(a)), str(len(b)))
     for index, (one, other) in enumerate(zip(a, b, strict=False)):

@@ -14,9 +14,11 @@ from edge_adapt.decision import Decision
 from robin_grasp.outcome import PickOutcome
 from robin_grasp.plan import FailedPick, Grasp, Rejected
 from robin_grasp.plan_desk import IssuedPlan
+from robin_grasp.term_table import TermTable, named_terms
 from robin_perception.bags.cdr import Message
 from robin_perception.bags.frames import BASE_FRAME, OPTICAL_FRAME, FrameTopics, header, image_message, stamp_ns
 from robin_perception.config import StrictConfig
+from robin_perception.errors import Code, RobinError
 from robin_perception.scene import Instance, Scene
 
 SCENE_TYPE = "robin_msgs/msg/SegmentedScene"
@@ -80,7 +82,9 @@ def scene_message(scene: Scene, ns: int) -> Message:
 
 def plan_message(issued: IssuedPlan) -> Message:
     """robin_msgs/GraspPlan: the plan and all that the planner was given beside frame and scene."""
-    plan = issued.plan
+    plan, table = issued.plan, TermTable()
+    grasps = [_grasp(grasp, table) for grasp in plan.grasps]
+    rejected = [_rejected(candidate, table) for candidate in plan.rejected]
     return {
         "header": header(stamp_ns(issued.frame), BASE_FRAME),
         "plan_id": issued.plan_id,
@@ -90,12 +94,31 @@ def plan_message(issued: IssuedPlan) -> Message:
         "code": int(plan.code),
         "text": plan.message,
         "flags": list(issued.flags),
-        "grasps": [_grasp(grasp) for grasp in plan.grasps],
-        "rejected": [_rejected(rejected) for rejected in plan.rejected],
+        "term_names": table.names,
+        "grasps": grasps,
+        "rejected": rejected,
         "failed": [_failed(failed) for failed in issued.failed],
         "excluded_instances": np.array(issued.excluded, dtype=np.uint16),
         "timings": _timings(plan.timings_ms),
     }
+
+
+def with_named_terms(plan: Mapping[str, Any]) -> Message:
+    """A recorded GraspPlan whose candidates hold ``terms``, name -> value, in place of indices and values.
+
+    Raises RobinError BAG_INVALID where they do not fit the plan's names, or it has none.
+    """
+
+    def named(candidate: Mapping[str, Any]) -> Message:
+        terms = named_terms(plan["term_names"], candidate["term_indices"], candidate["term_values"])
+        return {**{k: v for k, v in candidate.items() if k not in ("term_indices", "term_values")}, "terms": terms}
+
+    try:
+        candidates = {kind: [named(candidate) for candidate in plan[kind]] for kind in ("grasps", "rejected")}
+    except (KeyError, ValueError) as exc:
+        text = f"no field {exc}: was it recorded by another version?" if isinstance(exc, KeyError) else str(exc)
+        raise RobinError(Code.BAG_INVALID, f"plan '{plan.get('plan_id', '')}': {text}") from None
+    return {**{k: v for k, v in plan.items() if k != "term_names"}, **candidates}
 
 
 def failed_picks(plan: Mapping[str, Any]) -> tuple[FailedPick, ...]:
@@ -107,7 +130,7 @@ def failed_picks(plan: Mapping[str, Any]) -> tuple[FailedPick, ...]:
 
 
 def recorded_best(plan: Mapping[str, Any]) -> Grasp | None:
-    """The best grasp of a recorded GraspPlan."""
+    """The best grasp of a recorded GraspPlan ``with_named_terms``."""
     if not plan["grasps"]:
         return None
     found = plan["grasps"][0]
@@ -115,8 +138,7 @@ def recorded_best(plan: Mapping[str, Any]) -> Grasp | None:
     pose = np.eye(4)
     pose[:3, :3] = Rotation.from_quat([turned[axis] for axis in "xyzw"]).as_matrix()
     pose[:3, 3] = [position[axis] for axis in "xyz"]
-    terms = {term["name"]: float(term["value"]) for term in found["terms"]}
-    return Grasp(pose, int(found["cups"]), int(found["instance_id"]), float(found["score"]), terms)
+    return Grasp(pose, int(found["cups"]), int(found["instance_id"]), float(found["score"]), found["terms"])
 
 
 def outcome_message(outcome: PickOutcome, plan_id: str, ns: int, truth_json: str) -> Message:
@@ -172,24 +194,24 @@ def _instance(instance: Instance) -> Message:
     }
 
 
-def _grasp(grasp: Grasp) -> Message:
+def _grasp(grasp: Grasp, table: TermTable) -> Message:
     return {
         "instance_id": grasp.instance_id,
         "pose": _pose(grasp.T_base_tool),
         "cups": grasp.cups,
         "score": grasp.score,
-        "terms": _terms(grasp.terms),
+        **_terms(grasp.terms, table),
     }
 
 
-def _rejected(rejected: Rejected) -> Message:
+def _rejected(rejected: Rejected, table: TermTable) -> Message:
     return {
         "instance_id": rejected.instance_id,
         "pose": _pose(rejected.T_base_tool),
         "cups": rejected.cups,
         "code": int(rejected.reason),
         "name": rejected.reason.name,
-        "terms": _terms(rejected.terms),
+        **_terms(rejected.terms, table),
     }
 
 
@@ -204,8 +226,9 @@ def _pose(pose: NDArray[np.float64]) -> Message:
     return {"position": {"x": x, "y": y, "z": z}, "orientation": {"x": qx, "y": qy, "z": qz, "w": qw}}
 
 
-def _terms(terms: Mapping[str, float]) -> list[Message]:
-    return [{"name": name, "value": float(value)} for name, value in terms.items()]
+def _terms(terms: Mapping[str, float], table: TermTable) -> Message:
+    indices, values = table.split(terms)
+    return {"term_indices": np.asarray(indices), "term_values": np.asarray(values)}
 
 
 def _timings(timings_ms: Mapping[str, float]) -> list[Message]:

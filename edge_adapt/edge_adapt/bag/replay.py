@@ -19,6 +19,7 @@ from edge_adapt.bag.messages import (
     plan_message,
     recorded_best,
     scene_message,
+    with_named_terms,
 )
 from edge_adapt.bag.pipeline import (
     Choices,
@@ -156,7 +157,7 @@ class Replay:
         return sum(self._wanted.values())
 
     def run(self, progress: Progress | None = None) -> Iterator[ReplayedPlan]:
-        """Raises RobinError BAG_TOPIC_MISSING when none of the plans has its frame in the bag."""
+        """Raises RobinError BAG_TOPIC_MISSING when none of the plans has its frame in the bag, BAG_INVALID."""
         try:
             yield from self._plans(progress)
         finally:
@@ -226,7 +227,8 @@ class Replay:
                 if found is None or not found.pose_known:
                     self.report.without_frame += 1
                     continue
-                replayed = self._again(done - 1, found, values, _near(scenes, found.stamp_ns), planner)
+                scene = _near(scenes, found.stamp_ns)
+                replayed = self._again(done - 1, found, with_named_terms(values), scene, planner)
                 if progress is not None:
                     progress(done, self.plans, f"{len(self.report.differing)} differ")
                 yield replayed
@@ -254,7 +256,7 @@ class Replay:
             issued = IssuedPlan(
                 "", True, failed, found.frame, _unseen(found.frame), failed_picks(plan), _excluded(plan)
             )
-        replayed: dict[str, Any] = {"plan": _as_read(PLAN_TYPE, plan_message(issued))}
+        replayed: dict[str, Any] = {"plan": with_named_terms(_as_read(PLAN_TYPE, plan_message(issued)))}
         if scene is not None and seen is not None:
             recorded["scene"] = scene
             replayed["scene"] = _as_read(SCENE_TYPE, scene_message(seen, found.stamp_ns))

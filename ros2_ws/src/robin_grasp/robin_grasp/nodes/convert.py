@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from geometry_msgs.msg import Point, Pose, Quaternion
 from numpy.typing import NDArray
 from robin_msgs.msg import FailedPick as FailedPickMsg
 from robin_msgs.msg import Grasp as GraspMsg
-from robin_msgs.msg import GraspPlan, RejectedCandidate, ScoreTerm
+from robin_msgs.msg import GraspPlan, RejectedCandidate
 from robin_msgs.msg import PickOutcome as PickOutcomeMsg
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
@@ -21,6 +21,7 @@ from robin_grasp.outcome import PickResult
 from robin_grasp.outcome_report import OutcomeReport
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.plan_desk import IssuedPlan
+from robin_grasp.term_table import TermTable, named_terms
 from robin_perception.bags.frames import BASE_FRAME
 from robin_perception.errors import Code, RobinError
 from robin_perception.nodes.convert import stamp_from_s, stamp_to_s, timings_from_msg, timings_to_msg
@@ -61,6 +62,9 @@ def plan_to_msg(issued: IssuedPlan) -> GraspPlan:
     plan = issued.plan
     poses = poses_to_msgs([g.T_base_tool for g in plan.grasps] + [r.T_base_tool for r in plan.rejected])
     best, worst = poses[: len(plan.grasps)], poses[len(plan.grasps) :]
+    table = TermTable()
+    grasps = [_grasp_to_msg(grasp, pose, table) for grasp, pose in zip(plan.grasps, best, strict=True)]
+    rejected = [_rejected_to_msg(r, pose, table) for r, pose in zip(plan.rejected, worst, strict=True)]
     return GraspPlan(
         header=base_header(issued.frame.stamp_s),
         plan_id=issued.plan_id,
@@ -70,8 +74,9 @@ def plan_to_msg(issued: IssuedPlan) -> GraspPlan:
         code=int(plan.code),
         text=plan.message,
         flags=list(issued.flags),
-        grasps=[_grasp_to_msg(grasp, pose) for grasp, pose in zip(plan.grasps, best, strict=True)],
-        rejected=[_rejected_to_msg(r, pose) for r, pose in zip(plan.rejected, worst, strict=True)],
+        term_names=table.names,
+        grasps=grasps,
+        rejected=rejected,
         failed=[_failed_to_msg(failed) for failed in issued.failed],
         excluded_instances=[int(i) for i in issued.excluded],
         timings=timings_to_msg(plan.timings_ms),
@@ -89,8 +94,8 @@ def plan_from_msg(message: GraspPlan) -> PlanNotice:
     plan = Plan(
         code=_known(Code, message.code, message.plan_id),
         message=message.text,
-        grasps=tuple(_grasp_from_msg(grasp) for grasp in message.grasps),
-        rejected=tuple(_rejected_from_msg(rejected, message.plan_id) for rejected in message.rejected),
+        grasps=tuple(_grasp_from_msg(grasp, message) for grasp in message.grasps),
+        rejected=tuple(_rejected_from_msg(rejected, message) for rejected in message.rejected),
         planner=message.planner,
         timings_ms=timings_from_msg(message.timings),
     )
@@ -160,40 +165,44 @@ def outcome_from_msg(message: PickOutcomeMsg) -> OutcomeReport:
     ).validated()
 
 
-def _grasp_to_msg(grasp: Grasp, pose: Pose) -> GraspMsg:
-    return GraspMsg(
-        instance_id=int(grasp.instance_id),
-        pose=pose,
-        cups=int(grasp.cups),
-        score=float(grasp.score),
-        terms=_terms_to_msg(grasp.terms),
-    )
+def _grasp_to_msg(grasp: Grasp, pose: Pose, table: TermTable) -> GraspMsg:
+    message = GraspMsg(instance_id=int(grasp.instance_id), pose=pose, cups=int(grasp.cups), score=float(grasp.score))
+    message.term_indices, message.term_values = table.split(grasp.terms)
+    return message
 
 
-def _grasp_from_msg(message: GraspMsg) -> Grasp:
+def _grasp_from_msg(message: GraspMsg, plan: GraspPlan) -> Grasp:
     pose = pose_from_msg(message.pose)
-    return Grasp(pose, int(message.cups), int(message.instance_id), message.score, _terms_from_msg(message.terms))
+    return Grasp(pose, int(message.cups), int(message.instance_id), message.score, _terms_from_msg(message, plan))
 
 
-def _rejected_to_msg(rejected: Rejected, pose: Pose) -> RejectedCandidate:
-    return RejectedCandidate(
+def _rejected_to_msg(rejected: Rejected, pose: Pose, table: TermTable) -> RejectedCandidate:
+    message = RejectedCandidate(
         instance_id=int(rejected.instance_id),
         pose=pose,
         cups=int(rejected.cups),
         code=int(rejected.reason),
         name=rejected.reason.name,
-        terms=_terms_to_msg(rejected.terms),
     )
+    message.term_indices, message.term_values = table.split(rejected.terms)
+    return message
 
 
-def _rejected_from_msg(message: RejectedCandidate, plan_id: str) -> Rejected:
+def _rejected_from_msg(message: RejectedCandidate, plan: GraspPlan) -> Rejected:
     return Rejected(
         instance_id=int(message.instance_id),
         T_base_tool=pose_from_msg(message.pose),
         cups=int(message.cups),
-        reason=_known(Reject, message.code, plan_id),
-        terms=_terms_from_msg(message.terms),
+        reason=_known(Reject, message.code, plan.plan_id),
+        terms=_terms_from_msg(message, plan),
     )
+
+
+def _terms_from_msg(message: GraspMsg | RejectedCandidate, plan: GraspPlan) -> dict[str, float]:
+    try:
+        return named_terms(plan.term_names, message.term_indices, message.term_values)
+    except ValueError as exc:
+        raise RobinError(Code.INPUT_UNREADABLE, f"plan '{plan.plan_id}': {exc}") from None
 
 
 def _failed_to_msg(failed: FailedPick) -> FailedPickMsg:
@@ -204,14 +213,6 @@ def _failed_to_msg(failed: FailedPick) -> FailedPickMsg:
 def _failed_from_msg(message: FailedPickMsg) -> FailedPick:
     at = message.position
     return FailedPick((at.x, at.y, at.z), int(message.cups), int(message.times))
-
-
-def _terms_to_msg(terms: Mapping[str, float]) -> list[ScoreTerm]:
-    return [ScoreTerm(name=name, value=float(value)) for name, value in terms.items()]
-
-
-def _terms_from_msg(terms: list[ScoreTerm]) -> dict[str, float]:
-    return {term.name: term.value for term in terms}
 
 
 def _known(kind: Any, value: int, plan_id: str) -> Any:

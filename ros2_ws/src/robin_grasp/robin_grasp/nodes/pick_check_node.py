@@ -40,7 +40,7 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
         self._cell = CellConfig()
         self._picks = OpenPicks()
         self._input: SceneInput | None = None
-        self.add_service(ReportOutcome, "report_outcome", self._report_outcome)
+        self.add_service(ReportOutcome, "report_outcome", self._report_outcome, pool=self._requests)
 
     def setup(self) -> None:
         config = self.config
@@ -68,11 +68,11 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
         if message.requested and message.grasps:
             self._picks.note_plan(plan_from_msg(message))
 
-    async def _report_outcome(self, request: Any, response: Any) -> Any:
+    def _report_outcome(self, request: Any, response: Any) -> Any:
         report = outcome_from_msg(request.outcome).validated()
         if report.ended_s <= 0:
             report = replace(report, ended_s=self.get_clock().now().nanoseconds * 1e-9)
-        judged = await self.in_thread(self._requests, lambda: self._judged(report))
+        judged = self._judged(report)
         response.decision_id = judged.plan_id
         response.result = judged.result.value if judged.result is not None else PickOutcome.UNKNOWN
         response.probability = judged.probability or 0.0

@@ -50,7 +50,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         self._every_scene: LatestWorker[tuple[Frame, Scene]] | None = None
         self._markers_lock = threading.Lock()
         self._markers_due_s = 0.0
-        self.add_service(PlanPick, "plan_pick", self._plan_pick)
+        self.add_service(PlanPick, "plan_pick", self._plan_pick, pool=self._requests)
         self.create_service(Trigger, "forget_failures", self._forget_failures)
 
     def setup(self) -> None:
@@ -107,13 +107,13 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         if self.config.plan_every_scene and worker is not None:
             worker.offer((frame, scene))
 
-    async def _plan_pick(self, request: Any, response: Any) -> Any:
+    def _plan_pick(self, request: Any, response: Any) -> Any:
         wanted_s, limit_s = float(request.max_frame_age_s), self.config.frame_age_limit_s
         if not (math.isfinite(wanted_s) and wanted_s >= 0):
             raise RobinError(Code.OPTION_INVALID, f"max_frame_age_s must be 0 or more, got {wanted_s:g}")
         limit_s = min(wanted_s, limit_s) if wanted_s > 0 else limit_s
         excluded = [int(number) for number in request.exclude_instances]
-        response.plan = await self.in_thread(self._requests, lambda: self._planned(limit_s, excluded))
+        response.plan = self._planned(limit_s, excluded)
         if not self.is_active:
             raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} became {self.phase} while it planned")
         response.code, response.text = response.plan.code, response.plan.text

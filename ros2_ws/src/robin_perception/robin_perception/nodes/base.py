@@ -6,7 +6,6 @@ node may call ``report``, ``counters`` and publish; they are started in ``start`
 
 from __future__ import annotations
 
-import inspect
 import os
 import threading
 import time
@@ -18,13 +17,11 @@ from typing import Any, Generic
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
-from rclpy.task import Future
 
 from robin_perception.counters import Counters, Fault
 from robin_perception.errors import Code, RobinError
@@ -32,6 +29,7 @@ from robin_perception.node_config import NodeConfigT
 from robin_perception.nodes.diagnostics import Health, log_line, status
 from robin_perception.nodes.frame_bus import FrameBus
 from robin_perception.nodes.parameters import NodeParameters
+from robin_perception.nodes.replies import reply_from
 
 UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED = "unconfigured", "inactive", "active", "finalized"
 _REPEAT_LOG_S = 5.0
@@ -167,62 +165,35 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
         name: str,
         handler: Callable[[Any, Any], Any],
         states: tuple[str, ...] = (ACTIVE,),
+        pool: Executor | None = None,
     ) -> None:
         """A service that exists as long as the node, so that a node that is not ready can say so. Make it in __init__.
 
         handler(request, response) -> response. Replies have ``code`` and ``text``: in another state than ``states``
         NODE_NOT_ACTIVE, after a RobinError its code, after any other exception INTERNAL_ERROR. Only a handler that
-        returned sends more than those two fields. An ``async def`` handler may await (``in_thread``) without holding up
-        the executor or the node's other callbacks; requests to it may then overlap.
+        returned sends more than those two fields. pool: where the handler runs and replies from, for what takes long:
+        the executor is free at once, and a reply does not wait for its next round.
         """
 
-        def check() -> None:
-            if self._phase not in states:
-                need = " or ".join(states)
-                raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} is {self._phase}, {name} needs {need}")
-
-        def refusal(exc: Exception) -> Any:
-            self.report_exception(exc, warning=isinstance(exc, RobinError))
-            if isinstance(exc, RobinError):
-                return service.Response(code=int(exc.code), text=exc.text)
-            return service.Response(code=int(Code.INTERNAL_ERROR), text=str(exc))
-
-        def guarded(request: Any, response: Any) -> Any:
+        def answer(request: Any) -> Any:
             with self._counted(name):
                 try:
-                    check()
-                    return handler(request, response)
+                    if self._phase not in states:
+                        text = f"{self.get_name()} is {self._phase}, {name} needs {' or '.join(states)}"
+                        raise RobinError(Code.NODE_NOT_ACTIVE, text)
+                    return handler(request, service.Response())
+                except RobinError as exc:
+                    self.report_exception(exc, warning=True)
+                    return service.Response(code=int(exc.code), text=exc.text)
                 except Exception as exc:
-                    return refusal(exc)
+                    self.report_exception(exc)
+                    return service.Response(code=int(Code.INTERNAL_ERROR), text=str(exc))
 
-        async def guarded_async(request: Any, response: Any) -> Any:
-            with self._counted(name):
-                try:
-                    check()
-                    return await handler(request, response)
-                except Exception as exc:
-                    return refusal(exc)
-
-        if inspect.iscoroutinefunction(handler):
-            # A suspended callback keeps its group: in the node's own one it would hold up everything else.
-            self.create_service(service, name, guarded_async, callback_group=ReentrantCallbackGroup())
+        if pool is None:
+            self.create_service(service, name, lambda request, _: answer(request))
         else:
-            self.create_service(service, name, guarded)
-
-    def in_thread(self, pool: Executor, work: Callable[[], Any]) -> Future[Any]:
-        """Run ``work`` in ``pool``; await the result in an ``async def`` handler. What it raises is raised there."""
-        future: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(work())
-            except Exception as exc:
-                future.set_exception(exc)
-            if (executor := self.executor) is not None:
-                executor.wake()  # it looks at suspended callbacks only when something wakes it
-
-        pool.submit(run)
-        return future
+            made = self.create_service(service, name, lambda request, _: request)
+            reply_from(pool, made, answer, self.report_exception)
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """As rclpy's, which the parameter services call, with a numbered reason for every refusal."""

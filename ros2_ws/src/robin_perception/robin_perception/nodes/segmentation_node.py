@@ -53,7 +53,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._unsubscribe: Callable[[], None] | None = None
         self._last_input_s = time.monotonic()
         self._loader = ThreadPoolExecutor(1, "load_model")
-        self.add_service(LoadModel, "load_model", self._load_model, (INACTIVE, ACTIVE))
+        self.add_service(LoadModel, "load_model", self._load_model, (INACTIVE, ACTIVE), self._loader)
         self.add_service(ListCodes, "list_codes", _list_codes, (UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED))
 
     def setup(self) -> None:
@@ -172,9 +172,9 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         assert self._topics is not None
         return self._topics.to_frame(item)
 
-    async def _load_model(self, request: Any, response: Any) -> Any:
+    def _load_model(self, request: Any, response: Any) -> Any:
         """The frames go on with the old model until the new one is ready; one that is damaged changes nothing."""
-        response.model_id = await self.in_thread(self._loader, lambda: self._exchange_model(Path(request.path)))
+        response.model_id = self._exchange_model(Path(request.path))
         self.get_logger().info(f"model is now {response.model_id}")
         return response
 
