@@ -24,6 +24,7 @@ from robin_perception.errors import Code, RobinError
 from robin_perception.node_parameters import DYNAMIC, FIXED
 from robin_perception.pose import pose_matrix
 from robin_perception.segmenter import SegmenterConfig
+from robin_perception.supervision import SupervisionConfig
 
 ROOMS_WITH_NODES = ("robin_perception", "robin_grasp", "edge_adapt", "robin_sim", "robin_bringup")
 
@@ -194,6 +195,7 @@ class SegmentationNodeConfig(NodeConfig, FrameInputConfig):
     model: Path = Field(Path("models/base"), description="Folder of the model bundle.")
     engine: str = Field("auto", min_length=1, description="Inference engine; auto = the best one this machine has.")
     engine_options: EngineConfig = EngineConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
     input_timeout_s: float = Field(
         3.0, ge=0.1, le=600, description="No usable frame for so long is a fault, s.", json_schema_extra=DYNAMIC
     )

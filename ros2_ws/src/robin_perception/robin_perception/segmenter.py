@@ -20,6 +20,7 @@ from robin_perception.engines import Engine, EngineConfig, make_engine
 from robin_perception.frame import Frame
 from robin_perception.letterbox import Letterbox, letterbox
 from robin_perception.scene import Scene
+from robin_perception.supervision import SupervisedEngine, SupervisionConfig, start_engine
 
 
 class SegmenterConfig(StrictConfig):
@@ -82,10 +83,11 @@ class Segmenter:
         with self._lock:
             tensors = self.engine.run(inputs, (*INSTANCE_OUTPUTS, *extra_outputs))
             used = self._model_id
+            by_fallback = isinstance(self.engine, SupervisedEngine) and self.engine.by_fallback
         inferred = time.perf_counter()
         decoded = self.decode(tensors, box)
         boundary = np.ascontiguousarray(box.unpadded(tensors["boundary"]))
-        flags = self._flags(frame, decoded)
+        flags = (*self._flags(frame, decoded), *(("fallback_engine",) if by_fallback else ()))
         done = time.perf_counter()
         timings = {
             "prepare": (prepared - start) * 1e3,
@@ -142,7 +144,11 @@ def load_segmenter(
     engine: str = "auto",
     config: SegmenterConfig | None = None,
     engine_config: EngineConfig | None = None,
+    supervision: SupervisionConfig | None = None,
 ) -> Segmenter:
-    """Verify the bundle at ``model`` and start ``engine`` on it. Raises RobinError MODEL_*, ENGINE_*."""
+    """Verify the bundle at ``model`` and start ``engine`` on it, in this process unless ``supervision`` or the engine's
+    name says otherwise. Raises RobinError MODEL_*, ENGINE_*."""
     bundle = load_bundle(model)
-    return Segmenter(bundle, make_engine(engine, bundle, engine_config), config)
+    if supervision is None:
+        return Segmenter(bundle, make_engine(engine, bundle, engine_config), config)
+    return Segmenter(bundle, start_engine(engine, bundle, engine_config, supervision), config)

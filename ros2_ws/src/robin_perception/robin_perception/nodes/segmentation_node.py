@@ -22,6 +22,7 @@ from robin_perception.node_config import SegmentationNodeConfig
 from robin_perception.nodes.base import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, RobinNode
 from robin_perception.nodes.convert import frame_header, scene_to_msg
 from robin_perception.nodes.debug import OverlayPublisher
+from robin_perception.nodes.engine_watch import EngineWatch
 from robin_perception.nodes.frame_bus import FrameBus, SegmentedFrame
 from robin_perception.nodes.frame_topics import FrameTopics
 from robin_perception.nodes.pairing import FrameMessages
@@ -52,6 +53,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._overlay: OverlayPublisher | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._last_input_s = time.monotonic()
+        self._engine_watch = EngineWatch(self.report)
         self._loader = ThreadPoolExecutor(1, "load_model")
         self.add_service(LoadModel, "load_model", self._load_model, (INACTIVE, ACTIVE), self._loader)
         self.add_service(ListCodes, "list_codes", _list_codes, (UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED))
@@ -110,6 +112,8 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         silent_s = time.monotonic() - self._last_input_s
         if self.is_active and silent_s > self.config.input_timeout_s:
             self.report(Code.FRAME_TIMEOUT, f"no usable frame for {silent_s:.1f} s", warning=True)
+        self._engine_watch.tell_faults(self._segmenter)
+        self._engine_watch.tell_standing(self._segmenter)
 
     def status_values(self) -> dict[str, str]:
         segmenter = self._segmenter
@@ -117,7 +121,8 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         if segmenter is None:
             return {"input": source, "engine": "", "model_id": ""}
         model = str(segmenter.bundle.directory)
-        return {"input": source, "engine": segmenter.engine.name, "model_id": segmenter.model_id, "model": model}
+        values = {"input": source, "engine": segmenter.engine.name, "model_id": segmenter.model_id, "model": model}
+        return {**values, **self._engine_watch.values(segmenter)}
 
     def _from_process(self) -> bool:
         if self.config.input == "auto":
@@ -127,7 +132,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
     def _loaded(self, model: Path) -> Segmenter:
         """A verified model whose engine has answered once: the first frame must not find out, nor wait for it."""
         config = self.config
-        segmenter = load_segmenter(model, config.engine, config.segmenter, config.engine_options)
+        segmenter = load_segmenter(model, config.engine, config.segmenter, config.engine_options, config.supervision)
         try:
             segmenter.segment(_warm_up_frame())
         except Exception:
@@ -149,9 +154,11 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
                     return
                 scene = self._segmenter.segment(frame)
         except RobinError as exc:
+            self._engine_watch.tell_faults(self._segmenter)
             self.counters.drop("refused")
             self.report(exc.code, exc.text, warning=exc.code < Code.MODEL_MISSING)
             return
+        self._engine_watch.tell_faults(self._segmenter)
         self._last_input_s = time.monotonic()
         segmented = SegmentedFrame(frame, scene)
         if self.bus is not None:
@@ -180,6 +187,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
 
     def _exchange_model(self, path: Path) -> str:
         fresh = self._loaded(path)
+        self._engine_watch.wait(fresh, self.config.supervision.start_timeout_s)
         with self._model_lock:
             old, self._segmenter = self._segmenter, fresh if self._segmenter is not None else None
         if old is None:

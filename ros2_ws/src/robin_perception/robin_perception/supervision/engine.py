@@ -1,0 +1,244 @@
+"""An engine that runs another one where its hang or crash takes nobody along, with a fallback that stands ready."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_perception.bundle import Bundle, TensorSpec
+from robin_perception.engines.base import Engine, EngineConfig, HeadSet, Tensors
+from robin_perception.engines.registry import SUPERVISED, hindrances, make_engine, on_cpu, select
+from robin_perception.errors import Code, RobinError
+from robin_perception.supervision.config import NO_FALLBACK, SupervisionConfig
+from robin_perception.supervision.empty import EmptyCheck
+from robin_perception.supervision.keeper import COUNTS, Keeper, KeeperStatus
+from robin_perception.supervision.process import FATAL, Child, ChildSpec, graph_specs
+from robin_perception.supervision.warm_up import bare_belt
+
+
+@dataclass(frozen=True)
+class SupervisionStatus:
+    """child: of its process. answered_by: the engine that answered last, empty = none yet. answers: per engine.
+    empty_confirmed: empty answers that stood against the depth, and that the fallback agreed with."""
+
+    child: KeeperStatus
+    answered_by: str
+    answers: dict[str, int]
+    fallback_answers: int
+    empty_confirmed: int
+
+    def values(self) -> dict[str, str]:
+        """For /diagnostics."""
+        child = self.child
+        return {
+            "supervision.state": child.state,
+            "supervision.pid": str(child.pid),
+            "supervision.answered_by": self.answered_by,
+            **{f"supervision.{name}": str(getattr(child, name)) for name in COUNTS},
+            "supervision.fallback_answers": str(self.fallback_answers),
+            "supervision.empty_confirmed": str(self.empty_confirmed),
+            "supervision.last_fault": child.last,
+        }
+
+
+class SupervisedEngine(Engine):
+    """Runs ``engine`` in a child process, and ``supervision.fallback`` in this one whenever the child has no answer.
+
+    A call has a deadline. A child that is late, has crashed, failed, or answered what cannot be (NaN, a wrong shape,
+    nothing where the depth shows relief and the fallback sees parcels) is killed and restarted in the background, up to
+    a limit. The fallback answers that very frame and those that follow; ``take_faults`` tells the numbered reasons.
+    Without a fallback, ``run`` raises them: ENGINE_HUNG, ENGINE_CRASHED, ENGINE_OUTPUT_INVALID, ENGINE_STARTING,
+    ENGINE_GIVEN_UP, or what the child's engine raised.
+
+    It is made while the child still starts; the fallback is warm when it is.
+    """
+
+    def __init__(
+        self, engine: str, bundle: Bundle, config: EngineConfig, supervision: SupervisionConfig | None = None
+    ) -> None:
+        self.name = f"{SUPERVISED}{engine}"
+        super().__init__(bundle, config)
+        self.supervision = supervision or SupervisionConfig()
+        specs = graph_specs(bundle.network_path)
+        self._inputs = {name: spec for name, spec in specs[0].items() if name not in bundle.head}
+        self._outputs = specs[1]
+        self._empty = EmptyCheck(self.supervision, bundle.manifest.calibration)
+        self._answers: Counter[str] = Counter()
+        self._answered_by = ""
+        self._by_fallback = self._empty_confirmed = 0
+        self._closed = False
+        module = self.supervision.engine_module
+        if module:
+            importlib.import_module(module)
+        self.selection = select(engine, bundle, config)  # auto ends here: both processes must speak of the same engine
+        if (reason := hindrances(bundle, config)[self.selection.name]) is not None:
+            raise RobinError(Code.ENGINE_UNAVAILABLE, f"{self.selection.name}: {reason}")
+        spec = ChildSpec(bundle, self.selection.name, config, self._inputs, self._outputs, module)
+        self._keeper = Keeper(spec, self.supervision)
+        self._fallback: Engine | None = None
+        try:
+            if self.supervision.fallback != NO_FALLBACK:
+                self._fallback = make_engine(self.supervision.fallback, bundle, config)
+                self._fallback.run(bare_belt({name: _empty_array(spec) for name, spec in self._inputs.items()}))
+        except BaseException:
+            self._keeper.close()
+            raise
+
+    @property
+    def inputs(self) -> dict[str, TensorSpec]:
+        return self._inputs
+
+    @property
+    def outputs(self) -> dict[str, TensorSpec]:
+        return self._outputs
+
+    @property
+    def has_fallback(self) -> bool:
+        return self._fallback is not None
+
+    @property
+    def by_fallback(self) -> bool:
+        """Whether the last answer was the fallback's."""
+        return self._fallback is not None and self._answered_by == self._fallback.name
+
+    @property
+    def child_pid(self) -> int:
+        """Process that the engine runs in; 0 = none just now."""
+        return self._keeper.status().pid
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Until the child answers calls, or never will. The fallback needs no waiting."""
+        return self._keeper.wait_ready(timeout_s)
+
+    def status(self) -> SupervisionStatus:
+        answers = dict(self._answers)
+        child = self._keeper.status()
+        return SupervisionStatus(child, self._answered_by, answers, self._by_fallback, self._empty_confirmed)
+
+    def standing_fault(self) -> RobinError | None:
+        """Why the child does not answer now; None while it does."""
+        return None if self._keeper.state == "ready" else self._keeper.reason
+
+    def take_faults(self) -> list[RobinError]:
+        """Numbered reasons of all that went wrong since the last call of this, oldest first."""
+        return self._keeper.take_faults()
+
+    def describe(self) -> dict[str, str]:
+        child = self._keeper.child
+        fallback = self.supervision.fallback
+        return {**({} if child is None else child.description), "supervised": "yes", "fallback": fallback}
+
+    def close(self) -> None:
+        """A call that is under way ends with ENGINE_FAILED."""
+        self._closed = True
+        self._keeper.close()
+        with self._running:
+            if self._fallback is not None:
+                self._fallback.close()
+            self._fallback = None
+
+    def _load_head(self, head: HeadSet) -> None:
+        if self._fallback is not None:
+            self._fallback._load_head(head)
+        child = self._keeper.child
+        if child is None:
+            return
+        try:
+            child.load(head, self.supervision.head_deadline_ms)
+        except RobinError as exc:
+            if exc.code not in FATAL:
+                raise  # the engine refuses this head, and goes on with the one in use
+            self._keeper.fail(child, exc)  # its successor gets the head before its first frame
+            if self._fallback is None:
+                raise
+
+    def _run(self, feeds: Tensors, outputs: Sequence[str], head: HeadSet) -> Tensors:
+        if unknown := [name for name in outputs if name not in self._outputs]:
+            raise RobinError(Code.ENGINE_FAILED, f"{self.name}: no output '{unknown[0]}'")
+        child = self._keeper.child
+        if child is None:
+            return self._ask_fallback(feeds, outputs, head, self._keeper.reason)
+        try:
+            answer = self._ask(child, feeds, outputs, head)
+        except RobinError as exc:
+            self._keeper.fail(child, exc)
+            return self._ask_fallback(feeds, outputs, head, exc)
+        if self._empty.suspicious(feeds, answer):
+            return self._second_opinion(child, answer, feeds, outputs, head)
+        self._count(child.engine_name)
+        return answer
+
+    def check_outputs(self, results: Tensors, wanted: Sequence[str]) -> None:
+        """Has been done, while there still was somebody else to ask."""
+
+    def _ask(self, child: Child, feeds: Tensors, outputs: Sequence[str], head: HeadSet) -> Tensors:
+        """The child's answer. Raises RobinError when it is not to be asked again."""
+        begin = time.perf_counter()
+        if not child.has(head):
+            child.load(head, self.supervision.head_deadline_ms)
+        answer = child.run(feeds, outputs, head, self.supervision.deadline_ms)
+        try:
+            super().check_outputs(answer, outputs)
+        except RobinError as exc:
+            raise RobinError(Code.ENGINE_OUTPUT_INVALID, exc.text) from None
+        self._stage_ms = {**child.stage_ms, "supervision": (time.perf_counter() - begin) * 1e3 - child.call_ms}
+        return answer
+
+    def _ask_fallback(self, feeds: Tensors, outputs: Sequence[str], head: HeadSet, reason: RobinError) -> Tensors:
+        """The fallback's answer; raises ``reason`` where there is none."""
+        if self._closed:
+            raise RobinError(Code.ENGINE_FAILED, f"{self.name}: was closed")
+        if self._fallback is None:
+            raise reason
+        answer = self._fallback._run(feeds, outputs, head)
+        super().check_outputs(answer, outputs)
+        self._stage_ms = self._fallback.stage_ms
+        self._count(self._fallback.name)
+        self._by_fallback += 1
+        return answer
+
+    def _second_opinion(
+        self, child: Child, answer: Tensors, feeds: Tensors, outputs: Sequence[str], head: HeadSet
+    ) -> Tensors:
+        """An empty answer against the depth: true if the fallback sees nothing either, else the child is replaced."""
+        text = f"{self.name}: sees nothing where the depth shows relief"
+        reason = RobinError(Code.ENGINE_OUTPUT_INVALID, text)
+        if self._fallback is None:
+            self._keeper.fail(child, reason)
+            raise reason
+        other = self._ask_fallback(feeds, outputs, head, reason)
+        if not self._empty.empty(other):
+            self._keeper.fail(child, reason)
+            return other
+        self._empty.confirm(feeds)
+        self._empty_confirmed += 1
+        return answer
+
+    def _count(self, name: str) -> None:
+        self._answered_by = name
+        self._answers[name] += 1
+
+
+def start_engine(name: str, bundle: Bundle, config: EngineConfig | None, supervision: SupervisionConfig) -> Engine:
+    """As ``make_engine``, in a process of its own where ``supervision.mode`` or the name ("supervised:NAME") says so.
+
+    mode auto: unless the engine needs no driver; one of the CPU hangs and crashes no more than what is around it.
+    """
+    inner = name.removeprefix(SUPERVISED)
+    wanted = inner != name or supervision.mode == "on"
+    if not wanted and supervision.mode == "auto":
+        wanted = not on_cpu(select(inner, bundle, config).name)
+    if wanted:
+        return SupervisedEngine(inner, bundle, config or EngineConfig(), supervision)
+    return make_engine(inner, bundle, config)
+
+
+def _empty_array(spec: TensorSpec) -> NDArray[Any]:
+    return np.zeros(spec.shape, spec.dtype)
