@@ -13,7 +13,9 @@ import pytest
 from cli_helpers import Robin, colours, pickable_folder
 from ros_environment import ROS_REASON, ros_domain
 
-from robin_cli.bench_ros_figures import Figure, counted, dropped, figure_rows, memory_growth, spread
+from robin_cli.bench_budgets import Budget
+from robin_cli.bench_figures import Figure, figure_rows, memory_growth, spread
+from robin_cli.bench_ros_figures import counted, dropped
 from robin_perception.errors import Code, RobinError
 
 needs_ros = pytest.mark.skipif(ROS_REASON is not None, reason=str(ROS_REASON))
@@ -38,15 +40,15 @@ def test_memory_that_only_warms_up_is_flat_and_a_leak_is_not() -> None:
 
 def test_a_figure_on_its_budget_is_within_and_the_table_says_over() -> None:
     on, over, shown = (
-        Figure("service", "x", 5.0, "ms", 5.0),
-        Figure("service", "x", 5.01, "ms", 5.0),
+        Figure("service", "x", 5.0, "ms", Budget(at_most=5.0)),
+        Figure("service", "x", 5.01, "ms", Budget(at_most=5.0)),
         Figure("service", "x", 9.0, "ms"),
     )
     assert [figure.within for figure in (on, over, shown)] == [True, False, None]
     assert [row[4] for row in figure_rows([on, over, shown])] == ["pass", "OVER", ""]
     assert figure_rows([over])[0][2:4] == ("5.01 ms", "≤ 5 ms")
     # What was not measured is within no budget.
-    assert Figure("service", "x", float("nan"), "ms", 5.0).within is False
+    assert Figure("service", "x", float("nan"), "ms", Budget(at_most=5.0)).within is False
 
 
 def test_counts_are_read_from_diagnostics() -> None:
@@ -111,7 +113,7 @@ def test_service_is_timed_on_a_fresh_frame_each_time(bench_of: Callable[..., Any
         "direct_plan_ms": 5,
         "overhead_ms": 5,
     }
-    assert [figure.at_most for figure in result.figures] == [None, None, 5.0]
+    assert [figure.budget for figure in result.figures] == [None, None, Budget(at_most=5.0)]
 
 
 @needs_ros

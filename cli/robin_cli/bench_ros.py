@@ -58,8 +58,8 @@ def ros(
     from robin_bringup.runner import require_ros
 
     require_ros()
+    from robin_cli.bench_figures import figure_rows
     from robin_cli.bench_pipeline import PipelineBench
-    from robin_cli.bench_ros_figures import figure_rows
     from robin_cli.bench_ros_station import RosBench, private_domain
     from robin_cli.machine import machine_facts
     from robin_perception.bundle import load_bundle

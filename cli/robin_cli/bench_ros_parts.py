@@ -7,19 +7,9 @@ import time
 from typing import Any
 
 from robin_bringup.nodes.bench_client import BenchClient, PlanSeen
-from robin_cli.bench_ros_figures import (
-    MEMORY_GROWTH_PERCENT,
-    PUBLISHED_OVER_DIRECT_P50_MS,
-    PUBLISHED_OVER_DIRECT_P99_MS,
-    SERVICE_OVERHEAD_P50_MS,
-    Figure,
-    counted,
-    dropped,
-    memory_growth,
-    of_spread,
-    short_of_rate,
-    spread,
-)
+from robin_cli.bench_budgets import budget
+from robin_cli.bench_figures import Figure, memory_growth, of_spread, spread
+from robin_cli.bench_ros_figures import counted, dropped, short_of_rate
 from robin_cli.bench_ros_station import PATIENCE_S, PartResult, Progress, RosBench, workcell
 from robin_perception.errors import Code, RobinError
 
@@ -61,7 +51,10 @@ def measure_latency(bench: RosBench, progress: Progress) -> PartResult:
         Figure("latency", "direct call, p50", alone["p50"], "ms", None, of_spread(alone)),
         Figure("latency", "published to plan, p50", published["p50"], "ms", None, of_spread(published)),
     ]
-    for name, limit in (("p50", PUBLISHED_OVER_DIRECT_P50_MS), ("p99", PUBLISHED_OVER_DIRECT_P99_MS)):
+    for name, limit in (
+        ("p50", budget("ros.published_over_direct_p50_ms")),
+        ("p99", budget("ros.published_over_direct_p99_ms")),
+    ):
         over = round(published[name] - alone[name], 2)
         figures.append(Figure("latency", f"published to plan - direct call, {name}", over, "ms", limit))
     values: dict[str, Any] = {
@@ -137,10 +130,17 @@ def measure_memory(bench: RosBench, progress: Progress) -> PartResult:
     minutes = f"{times[-1] / 60:.1f} min at {bench.memory_rate_hz:g} Hz"
     figures = [
         short_of_rate("memory", published, seconds, bench.memory_rate_hz),
-        Figure("memory", "growth of resident memory", round(growth.percent, 2), "%", MEMORY_GROWTH_PERCENT, minutes),
+        Figure(
+            "memory",
+            "growth of resident memory",
+            round(growth.percent, 2),
+            "%",
+            budget("ros.memory_growth_percent"),
+            minutes,
+        ),
         Figure("memory", "resident memory at the end", round(growth.last_mb, 1), "MB"),
         Figure("memory", "stale frames dropped, counted", sum(lost.values()), "frames", None, f"of {published}"),
-        Figure("memory", "frames that nobody counted", unaccounted, "frames", 0.0),
+        Figure("memory", "frames that nobody counted", unaccounted, "frames", budget("ros.frames_unaccounted")),
     ]
     values = {
         "growth": growth.to_json(),
@@ -177,7 +177,7 @@ def measure_service(bench: RosBench, progress: Progress) -> PartResult:
     figures = [
         Figure("service", "direct call of the planner, p50", alone_ms["p50"], "ms", None, of_spread(alone_ms)),
         Figure("service", "plan_pick, p50", answered_ms["p50"], "ms", None, of_spread(answered_ms)),
-        Figure("service", name, over_ms["p50"], "ms", SERVICE_OVERHEAD_P50_MS, of_spread(over_ms)),
+        Figure("service", name, over_ms["p50"], "ms", budget("ros.service_overhead_p50_ms"), of_spread(over_ms)),
     ]
     values = {
         "plan_pick_ms": answered_ms,

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from robin_bringup.nodes.bench_client import BenchClient
-from robin_cli.bench_ros_figures import NODE_START_S, WORKSPACE_BUILD_S, Figure, counted, dropped, short_of_rate, spread
+from robin_cli.bench_budgets import budget
+from robin_cli.bench_figures import Figure, spread
+from robin_cli.bench_ros_figures import counted, dropped, short_of_rate
 from robin_cli.bench_ros_station import (
     PATIENCE_S,
     NodeProcess,
@@ -70,7 +72,7 @@ def measure_startup(bench: RosBench, progress: Progress) -> PartResult:
             f"{name}: start to active, p50",
             spread(times)["p50"],
             "s",
-            NODE_START_S,
+            budget("ros.node_start_s"),
             f"max {max(times):.2f}, n {len(times)}",
         )
         for name, times in samples.items()
@@ -129,11 +131,21 @@ def measure_recorder(bench: RosBench, progress: Progress) -> PartResult:
         )
     }
     lost, said = sum(missing.values()), sum(drops.values())
+    silent, shown = max(0, lost - said), f"colour, depth, scenes; {published} frames"
     figures = [
         short_of_rate("recorder", published, seconds, bench.rate_hz),
-        Figure("recorder", "messages lost", lost, "messages", 0.0, f"colour, depth, scenes; {published} frames"),
+        Figure(
+            "recorder",
+            "messages lost",
+            lost,
+            "messages",
+            budget("ros.recorder_lost"),
+            f"colour, depth, scenes; {published} frames",
+        ),
         Figure("recorder", "dropped, as it says itself", said, "messages"),
-        Figure("recorder", "lost without being counted", max(0, lost - said), "messages", 0.0),
+        Figure(
+            "recorder", "lost without being counted", max(0, lost - said), "messages", budget("ros.recorder_uncounted")
+        ),
         Figure("recorder", "taken in", round(raw_bytes / seconds / 1e6, 2), "MB/s"),
         Figure("recorder", "written", round(size / seconds / 1e6, 2), "MB/s"),
         Figure("recorder", "queue, high-water mark", high_water_mb, "MB"),
@@ -187,7 +199,7 @@ def measure_build(bench: RosBench, progress: Progress) -> PartResult:
         popen = subprocess.Popen(["sh", str(script), "build", str(folder)], stdout=log, stderr=subprocess.STDOUT)
         try:
             while popen.poll() is None and time.monotonic() - begun < _BUILD_TIMEOUT_S:
-                progress(int(time.monotonic() - begun), int(WORKSPACE_BUILD_S), "s")
+                progress(int(time.monotonic() - begun), int(budget("ros.workspace_build_s").limit), "s")
                 time.sleep(0.2)
             seconds = time.monotonic() - begun
         finally:
@@ -200,5 +212,5 @@ def measure_build(bench: RosBench, progress: Progress) -> PartResult:
     if popen.returncode != 0 or "robin_msgs" not in packages:
         raise RobinError(Code.DEPENDENCY_MISSING, f"the workspace does not build: {' | '.join(last)}")
     note = f"{len(packages)} packages"
-    figure = Figure("build", "workspace from nothing", round(seconds, 1), "s", WORKSPACE_BUILD_S, note)
+    figure = Figure("build", "workspace from nothing", round(seconds, 1), "s", budget("ros.workspace_build_s"), note)
     return PartResult({"seconds": round(seconds, 2), "packages": packages}, [figure])

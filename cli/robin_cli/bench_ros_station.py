@@ -17,7 +17,7 @@ import psutil
 import yaml
 
 from robin_bringup.nodes.bench_client import BenchClient
-from robin_cli.bench_ros_figures import Figure
+from robin_cli.bench_figures import Figure
 from robin_perception.errors import Code, RobinError
 
 HOST_MODULE = "robin_bringup.nodes.bench_host"

@@ -119,10 +119,30 @@ class Letterbox:
         size = (columns.stop - columns.start, rows.stop - rows.start)
         if min(size) == 0:  # the window lies on the padding
             return np.zeros(size[::-1], dtype=np.float32), (rows, columns)
-        cell = self._pixels_per_cell
-        if cell is not None and size == ((x1 - x0) * cell[0], (y1 - y0) * cell[1]):
-            return np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)), (rows, columns)
+        if self._pixels_per_cell is not None:
+            return self._resized_cells(cells, y0, x0, rows, columns), (rows, columns)
         return (self.rows[rows, y0:y1] @ cells) @ self.columns[columns, x0:x1].T, (rows, columns)
+
+    def _resized_cells(
+        self, cells: NDArray[np.float32], y0: int, x0: int, rows: slice, columns: slice
+    ) -> NDArray[np.float32]:
+        """``enlarge`` by a plain resize, cut to the frame and, beyond the grid's outer rim, continued as it ends."""
+        assert self._pixels_per_cell is not None
+        wide, high = self._pixels_per_cell
+        fine = cv2.resize(cells, (cells.shape[1] * wide, cells.shape[0] * high), interpolation=cv2.INTER_LINEAR)
+        # Frame pixel at which the window's first one would stand; shifts are whole pixels here.
+        top = (y0 - self.pad[1] // self.stride) * high - round(self._frame_shift[1])
+        left = (x0 - self.pad[0] // self.stride) * wide - round(self._frame_shift[0])
+        beyond = (
+            max(0, top - rows.start),
+            max(0, rows.stop - top - fine.shape[0]),
+            max(0, left - columns.start),
+            max(0, columns.stop - left - fine.shape[1]),
+        )
+        if any(beyond):
+            fine = cv2.copyMakeBorder(fine, *beyond, cv2.BORDER_REPLICATE)
+            top, left = top - beyond[0], left - beyond[2]
+        return np.asarray(fine[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left])
 
     @cached_property
     def _pixels_per_cell(self) -> tuple[int, int] | None:
