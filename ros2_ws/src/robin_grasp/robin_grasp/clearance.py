@@ -70,11 +70,8 @@ def _against_surface(
     # The median takes single flying pixels, which would grow as well.
     nearest = np.asarray(cv2.dilate(cv2.medianBlur(view.inverse_depth, 3), kernel), dtype=np.float32)
     local, seen = [], []
-    levels = (0.0, 0.5 * cell.motion.approach_m, 0.45 * top, top)
-    for level, spacing in zip(
-        levels, (*(config.sample_spacing_m,) * 2, 2 * config.sample_spacing_m, 0.03), strict=True
-    ):
-        points, valid = _surface_seen(view, nearest, poses, face, _lattice(tool, spacing, -level))
+    for lattice in _samples(tool, config.sample_spacing_m, cell.motion.approach_m, top):
+        points, valid = _surface_seen(view, nearest, poses, face, lattice)
         if cell.workspace.wall_height_m > 0:
             valid &= _off_the_walls(points, poses, cell.workspace, config.wall_noise_m)
         local.append(points)
@@ -145,6 +142,28 @@ def _over(
     points: NDArray[np.float32], seen: NDArray[np.bool_], half_x: float, half_y: float, margin_m: float
 ) -> NDArray[np.bool_]:
     return seen & (np.abs(points[..., 0]) <= half_x + margin_m) & (np.abs(points[..., 1]) <= half_y + margin_m)
+
+
+def _samples(tool: ToolConfig, spacing_m: float, approach_m: float, top_m: float) -> tuple[Floats, ...]:
+    """Points of four cross-sections, tool frame: at the lips, above them where the plate comes in, at its stem, and at
+    the top at the start of the approach. The plate's rim is sampled twice as densely: what is tall crosses it."""
+    beside, stem = 0.5 * approach_m, 0.45 * top_m
+    return (
+        _lattice(tool, spacing_m, 0.0),
+        np.concatenate([_lattice(tool, spacing_m, -beside), _rim(tool, 0.5 * spacing_m, -beside)]),
+        np.concatenate([_lattice(tool, 2 * spacing_m, -stem), _rim(tool, 0.5 * spacing_m, -stem)]),
+        _lattice(tool, 0.03, -top_m),
+    )
+
+
+def _rim(tool: ToolConfig, spacing_m: float, z_m: float) -> Floats:
+    """Points along the plate's outline, its corners among them: [K, 3]."""
+    half_x, half_y = tool.plate_half_size_m
+    x = np.linspace(-half_x, half_x, max(2, round(2 * half_x / spacing_m) + 1))
+    y = np.linspace(-half_y, half_y, max(2, round(2 * half_y / spacing_m) + 1))[1:-1]
+    sides = [(x, np.full(x.size, side)) for side in (-half_y, half_y)]
+    sides += [(np.full(y.size, side), y) for side in (-half_x, half_x)]
+    return np.concatenate([np.stack([a, b, np.full(a.size, z_m)], axis=1) for a, b in sides])
 
 
 def _lattice(tool: ToolConfig, spacing_m: float, z_m: float) -> Floats:
