@@ -134,18 +134,9 @@ def measure_recorder(bench: RosBench, progress: Progress) -> PartResult:
     silent, shown = max(0, lost - said), f"colour, depth, scenes; {published} frames"
     figures = [
         short_of_rate("recorder", published, seconds, bench.rate_hz),
-        Figure(
-            "recorder",
-            "messages lost",
-            lost,
-            "messages",
-            budget("ros.recorder_lost"),
-            f"colour, depth, scenes; {published} frames",
-        ),
+        Figure("recorder", "messages lost", lost, "messages", budget("ros.recorder_lost"), shown),
         Figure("recorder", "dropped, as it says itself", said, "messages"),
-        Figure(
-            "recorder", "lost without being counted", max(0, lost - said), "messages", budget("ros.recorder_uncounted")
-        ),
+        Figure("recorder", "lost without being counted", silent, "messages", budget("ros.recorder_uncounted")),
         Figure("recorder", "taken in", round(raw_bytes / seconds / 1e6, 2), "MB/s"),
         Figure("recorder", "written", round(size / seconds / 1e6, 2), "MB/s"),
         Figure("recorder", "queue, high-water mark", high_water_mb, "MB"),

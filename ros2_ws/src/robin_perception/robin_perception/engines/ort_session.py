@@ -25,8 +25,6 @@ _FATAL_ONLY = 4
 
 Provider = tuple[str, dict[str, Any]]
 
-ort.disable_telemetry_events()  # before the first session; it would keep a store of its own in the user's cache
-
 
 def usable_cores() -> int:
     """Physical cores this process may run on, at least 1."""

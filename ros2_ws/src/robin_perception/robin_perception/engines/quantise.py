@@ -78,9 +78,9 @@ def trunk_nodes(model: onnx.ModelProto) -> list[str]:
     for node in graph.node:  # in topological order
         if reached.intersection(node.input):
             reached.update(node.output)
-        elif node.op_type == "Conv" and node.input[1] in inside:
-            trunk.update(node.output)
-        elif node.op_type in _BETWEEN and trunk.intersection(node.input):
+            continue
+        begins = node.op_type == "Conv" and node.input[1] in inside
+        if begins or (node.op_type in _BETWEEN and trunk.intersection(node.input)):
             trunk.update(node.output)
     needed = set(FEATURE_OUTPUTS)
     for node in reversed(graph.node):
