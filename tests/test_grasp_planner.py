@@ -155,6 +155,22 @@ def test_tool_hits_tall_neighbours() -> None:
     assert Reject.TOOL_HITS_NEIGHBOUR in reasons(plan([low, *towers]))
 
 
+@pytest.mark.parametrize("gap_m", [0.02, 0.03, 0.04, 0.05, 0.06])
+@pytest.mark.parametrize("turn_rad", [0.0, 0.45])
+def test_no_corner_of_the_plate_reaches_into_a_tall_neighbour(gap_m: float, turn_rad: float) -> None:
+    """A small box beside a tower: whatever is proposed for it, the plate's rim stays outside the tower."""
+    low, tower = Box(0.75, 0.0, 0.14, 0.08, 0.08, turn_rad), Box(0.75 + 0.07 + gap_m + 0.15, 0.0, 0.30, 0.30, 0.26)
+    half_x, half_y = CellConfig().tool.plate_half_size_m
+    along = np.linspace(-1.0, 1.0, 21)
+    rim = [(half_x * a, side * half_y, 0.0) for a in along for side in (-1, 1)]
+    rim += [(side * half_x, half_y * a, 0.0) for a in along for side in (-1, 1)]
+    for grasp in plan([low, tower]).grasps:
+        if grasp.instance_id == 1:
+            world = np.array(rim) @ grasp.T_base_tool[:3, :3].T + grasp.T_base_tool[:3, 3]
+            into = 0.15 - np.abs(world[:, :2] - (tower.x, tower.y)).max(axis=1)
+            assert into.max() < 0.004, grasp.T_base_tool
+
+
 def test_tool_hits_the_totes_wall() -> None:
     cell = CellConfig(workspace=tote_workspace())
     corner = Box(0.75 - 0.30 + 0.025, -0.2 + 0.025, 0.05, 0.05, 0.03)
