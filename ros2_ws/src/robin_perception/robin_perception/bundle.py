@@ -6,7 +6,6 @@ unpickled.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from robin_perception.config import StrictConfig
+from robin_perception.disk import disk_error, sync_folder, write_synced
 from robin_perception.errors import Code, RobinError
 from robin_perception.scene import CLASSES
 
@@ -237,12 +237,12 @@ def update_manifest(directory: Path, **changes: Any) -> Manifest:
     path = directory / MANIFEST_FILE
     aside = path.with_suffix(".json.tmp")
     try:
-        _write_synced(aside, _manifest_bytes(manifest))
+        write_synced(aside, _manifest_bytes(manifest))
         os.replace(aside, path)
-        _sync_folder(directory)
+        sync_folder(directory)
     except OSError as exc:
         aside.unlink(missing_ok=True)
-        raise _disk_error(exc, path) from None
+        raise disk_error(exc, path) from None
     return manifest
 
 
@@ -324,8 +324,8 @@ def _replace_folder(directory: Path, files: dict[str, bytes]) -> None:
     try:
         aside.chmod(0o755)
         for name, data in files.items():
-            _write_synced(aside / name, data)
-        _sync_folder(aside)
+            write_synced(aside / name, data)
+        sync_folder(aside)
         if directory.exists():
             # A folder cannot be renamed over a full one: the old one steps aside, and comes back if the new one fails.
             old = aside.with_suffix(".old")
@@ -338,28 +338,7 @@ def _replace_folder(directory: Path, files: dict[str, bytes]) -> None:
             shutil.rmtree(old)
         else:
             os.rename(aside, directory)
-        _sync_folder(directory.parent)
+        sync_folder(directory.parent)
     except OSError as exc:
         shutil.rmtree(aside, ignore_errors=True)
-        raise _disk_error(exc, directory) from None
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _disk_error(exc: OSError, path: Path) -> RobinError:
-    full = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    code = Code.DISK_FULL if full else Code.INPUT_UNREADABLE
-    return RobinError(code, f"{path}: {exc.strerror or exc}; nothing was written")
+        raise disk_error(exc, directory) from None
