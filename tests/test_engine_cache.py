@@ -1,4 +1,4 @@
-"""The cache of built engines: what fits is found, what does not is built anew with a reason, half-made ones never taken."""
+"""The cache of built engines: what fits is found, what does not is built anew with a reason, half-made never taken."""
 
 from __future__ import annotations
 
