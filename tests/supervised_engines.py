@@ -22,7 +22,7 @@ from robin_perception.supervision import SupervisedEngine, SupervisionConfig
 
 COUNT = 6
 DETECT = "head.detect.weight"
-FALLBACK = "onnxruntime"
+FALLBACK = "fallback:onnxruntime"
 PATIENCE_S = 120.0  # nothing waits so long when all is well
 ONE_THREAD = EngineConfig(intra_threads=1)
 BOX_HEIGHT_M = 0.08

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,61 +13,24 @@ import numpy as np
 import pytest
 from cli_helpers import colours, pickable_folder
 from perception_graphs import colour_bundle
-from rclpy.qos import QoSProfile
 from robin_msgs.msg import SegmentedScene
 from robin_msgs.srv import ListCodes, LoadModel
 from ros_client import NodeProcess, RosClient  # skips the module where ROS is not installed
+from ros_driver import PERIOD_S, Driver
 from sensor_msgs.msg import CameraInfo, Image
 
 from robin_perception.bundle import HEAD_FILE
 from robin_perception.errors import Code
 from robin_perception.frame import Frame
 from robin_perception.image_folder import load_frame
-from robin_perception.nodes.convert import frame_to_msgs, image_to_msg, scene_from_msg, stamp_to_s
-from robin_perception.nodes.qos import SENSOR, SENSOR_OUT
+from robin_perception.nodes.convert import image_to_msg, scene_from_msg, stamp_to_s
+from robin_perception.nodes.qos import SENSOR
 from robin_perception.segmenter import load_segmenter
-from robin_perception.topics import camera_topics
 
 pytestmark = pytest.mark.slow
 NODE = "/segmentation"
 MODULE = "robin_perception.nodes.segmentation_node"
 POSE = {"camera_pose_xyz_m": [0.0, 0.0, 1.2], "camera_pose_xyzw": [1.0, 0.0, 0.0, 0.0]}
-PERIOD_S = 0.05
-
-
-class Driver:
-    """A camera driver: publishes what it is given, with stamps that go on from one call to the next."""
-
-    def __init__(self, client: RosClient, frame: Frame, prefix: str = "camera", qos: QoSProfile = SENSOR_OUT) -> None:
-        topics = camera_topics(prefix)
-        self._client, self.frame = client, frame
-        self.stamp_s = time.time()
-        self.color = client.node.create_publisher(Image, topics.color, qos)
-        self.depth = client.node.create_publisher(Image, topics.depth, qos)
-        self.info = client.node.create_publisher(CameraInfo, topics.info, qos)
-
-    def wait_for_listener(self) -> None:
-        publishers = (self.color, self.depth, self.info)
-        self._client.wait(lambda: all(p.get_subscription_count() for p in publishers), "subscriptions to the camera")
-
-    def messages(self, **changes: Any) -> tuple[Image, Image, CameraInfo]:
-        self.stamp_s += PERIOD_S
-        made = frame_to_msgs(replace(self.frame, stamp_s=self.stamp_s, **changes))
-        for message in made:
-            message.header = deepcopy(message.header)  # one may be spoiled without the others
-        return made
-
-    def close(self) -> None:
-        for publisher in (self.color, self.depth, self.info):
-            self._client.node.destroy_publisher(publisher)
-
-    def publish(self, color: Image | None, depth: Image | None, info: CameraInfo | None) -> None:
-        for publisher, message in ((self.info, info), (self.color, color), (self.depth, depth)):
-            if message is not None:
-                publisher.publish(message)
-
-    def show(self, **changes: Any) -> None:
-        self.publish(*self.messages(**changes))
 
 
 @pytest.fixture(scope="module")

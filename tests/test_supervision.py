@@ -58,7 +58,7 @@ def engine(shared: SupervisedEngine) -> Iterator[SupervisedEngine]:
 
 def test_the_child_answers_what_a_direct_call_does(engine: SupervisedEngine) -> None:
     inputs = inputs_of(engine, pile_frame())
-    direct = make_engine(FALLBACK, engine.bundle, ONE_THREAD)
+    direct = make_engine("onnxruntime", engine.bundle, ONE_THREAD)
     answer, expected = answer_of_child(engine, inputs), direct.run(inputs)
     assert set(answer) == set(expected)
     for name in expected:

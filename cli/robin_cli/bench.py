@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from robin_cli import bench_ros
+from robin_cli import bench_ros, bench_supervision
 from robin_cli.options import EngineOption, JsonOption, ModelOption, SeedOption, WorkersOption, model_path, worker_count
 from robin_cli.terminal import print_table, progress_bar, require_writable, write_json
 
 app = typer.Typer(help="Measure latency and throughput on this machine.", no_args_is_help=True)
 app.command("ros")(bench_ros.ros)
+app.command("supervision")(bench_supervision.supervision)
 
 MasksOption = Annotated[str, typer.Option("--masks", metavar="KIND", help="predicted or oracle.")]
 

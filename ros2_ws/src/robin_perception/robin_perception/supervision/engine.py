@@ -22,17 +22,22 @@ from robin_perception.supervision.keeper import COUNTS, Keeper, KeeperStatus
 from robin_perception.supervision.process import FATAL, Child, ChildSpec, graph_specs
 from robin_perception.supervision.warm_up import bare_belt
 
+_FALLBACK = "fallback:"
+
 
 @dataclass(frozen=True)
 class SupervisionStatus:
-    """child: of its process. answered_by: the engine that answered last, empty = none yet. answers: per engine.
-    empty_confirmed: empty answers that stood against the depth, and that the fallback agreed with."""
+    """child: of its process. answered_by: the engine that answered last, "fallback:NAME" if it was the fallback, empty
+    = none yet. answers: of each.
+    empty_confirmed: empty answers that stood against the depth, and that the fallback agreed with. lost_ms: what the
+    latest call that failed cost before the fallback was asked, 0 = none has."""
 
     child: KeeperStatus
     answered_by: str
     answers: dict[str, int]
     fallback_answers: int
     empty_confirmed: int
+    lost_ms: float
 
     def values(self) -> dict[str, str]:
         """For /diagnostics."""
@@ -44,6 +49,7 @@ class SupervisionStatus:
             **{f"supervision.{name}": str(getattr(child, name)) for name in COUNTS},
             "supervision.fallback_answers": str(self.fallback_answers),
             "supervision.empty_confirmed": str(self.empty_confirmed),
+            "supervision.lost_ms": f"{self.lost_ms:.1f}",
             "supervision.last_fault": child.last,
         }
 
@@ -73,6 +79,7 @@ class SupervisedEngine(Engine):
         self._answers: Counter[str] = Counter()
         self._answered_by = ""
         self._by_fallback = self._empty_confirmed = 0
+        self._lost_ms = 0.0
         self._closed = False
         module = self.supervision.engine_module
         if module:
@@ -106,7 +113,7 @@ class SupervisedEngine(Engine):
     @property
     def by_fallback(self) -> bool:
         """Whether the last answer was the fallback's."""
-        return self._fallback is not None and self._answered_by == self._fallback.name
+        return self._answered_by.startswith(_FALLBACK)
 
     @property
     def child_pid(self) -> int:
@@ -120,7 +127,8 @@ class SupervisedEngine(Engine):
     def status(self) -> SupervisionStatus:
         answers = dict(self._answers)
         child = self._keeper.status()
-        return SupervisionStatus(child, self._answered_by, answers, self._by_fallback, self._empty_confirmed)
+        counts = (self._by_fallback, self._empty_confirmed)
+        return SupervisionStatus(child, self._answered_by, answers, *counts, self._lost_ms)
 
     def standing_fault(self) -> RobinError | None:
         """Why the child does not answer now; None while it does."""
@@ -165,10 +173,12 @@ class SupervisedEngine(Engine):
         child = self._keeper.child
         if child is None:
             return self._ask_fallback(feeds, outputs, head, self._keeper.reason)
+        begin = time.perf_counter()
         try:
             answer = self._ask(child, feeds, outputs, head)
         except RobinError as exc:
             self._keeper.fail(child, exc)
+            self._lost_ms = (time.perf_counter() - begin) * 1e3
             return self._ask_fallback(feeds, outputs, head, exc)
         if self._empty.suspicious(feeds, answer):
             return self._second_opinion(child, answer, feeds, outputs, head)
@@ -200,7 +210,7 @@ class SupervisedEngine(Engine):
         answer = self._fallback._run(feeds, outputs, head)
         super().check_outputs(answer, outputs)
         self._stage_ms = self._fallback.stage_ms
-        self._count(self._fallback.name)
+        self._count(f"{_FALLBACK}{self._fallback.name}")
         self._by_fallback += 1
         return answer
 
