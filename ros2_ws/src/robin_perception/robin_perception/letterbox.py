@@ -58,8 +58,8 @@ class Letterbox:
         return (xy - np.array(self.pad) + 0.5) / self.scale - 0.5
 
     def rgb(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """uint8 [H,W,3] to network size: area average down, bilinear up, black padding."""
-        return self._place(self._resized(image, cv2.INTER_AREA))
+        """uint8 [H,W,3] to network size: averaged down, bilinear up, black padding."""
+        return self._place(self._resized(image))
 
     def depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [H,W] to network size by the nearest pixel (depths are never mixed), padding 0 = invalid."""
@@ -177,11 +177,16 @@ class Letterbox:
         cells = self._cells(np.arange(count, dtype=np.float64), axis)
         return _interpolation(cells, self.network_size[axis] // self.stride)
 
-    def _resized(self, image: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
+    def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Down by a whole number first, as an area average, and bilinear for the rest: an area average of broken steps
+        takes seven times as long and segments no better."""
         if self.scaled_size == self.frame_size:
             return image
-        smaller = self.scaled_size[0] < self.frame_size[0]
-        return np.asarray(cv2.resize(image, self.scaled_size, interpolation=shrink if smaller else cv2.INTER_LINEAR))
+        whole = min(f // s for f, s in zip(self.frame_size, self.scaled_size, strict=True))
+        if whole >= 2:
+            size = (self.frame_size[0] // whole, self.frame_size[1] // whole)
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+        return np.asarray(cv2.resize(image, self.scaled_size, interpolation=cv2.INTER_LINEAR))
 
     def _place(self, image: NDArray[Any]) -> NDArray[Any]:
         if self.scaled_size == self.network_size:

@@ -74,7 +74,8 @@ def trunk_nodes(model: onnx.ModelProto) -> list[str]:
     graph = model.graph
     inside = {tensor.name for tensor in graph.initializer}
     head = {value.name for value in graph.input} - set(FRAME_INPUTS) - inside
-    reached, trunk = set(head), set()
+    reached = set(head)
+    trunk: set[str] = set()
     for node in graph.node:  # in topological order
         if reached.intersection(node.input):
             reached.update(node.output)

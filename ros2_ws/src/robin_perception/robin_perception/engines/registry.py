@@ -30,11 +30,16 @@ _NEXT_BEST = frozenset({Code.ENGINE_UNAVAILABLE, Code.ENGINE_FAILED, Code.DEPEND
 class EngineEntry:
     """make: builds it. hindrance: in one line why it cannot run here, with the remedy, or None; asked before anything
     is loaded, so it is quick and opens no device. on_cpu: it needs no driver, whose hang or crash could end a node.
+    reserve: why ``auto`` leaves it, although it can run, to those who ask for it by name.
     """
 
     make: Factory
     hindrance: Hindrance
     on_cpu: bool
+    reserve: Hindrance = lambda bundle, config: None
+
+    def not_for_auto(self, bundle: Bundle, config: EngineConfig) -> str | None:
+        return self.hindrance(bundle, config) or self.reserve(bundle, config)
 
 
 def _lazy(module: str, cls: str) -> Factory:
@@ -71,7 +76,10 @@ _ENTRIES: dict[str, EngineEntry] = {
         _lazy("ort_gpu", "OnnxRuntimeTensorRtEngine"), _asked("ort_gpu", "tensorrt_hindrance"), on_cpu=False
     ),
     "onnxruntime-int8": EngineEntry(
-        _lazy("ort_int8", "OnnxRuntimeInt8Engine"), _asked("ort_int8", "hindrance"), on_cpu=True
+        _lazy("ort_int8", "OnnxRuntimeInt8Engine"),
+        _asked("ort_int8", "hindrance"),
+        on_cpu=True,
+        reserve=_asked("ort_int8", "reserve"),
     ),
     "onnxruntime": EngineEntry(
         _lazy("onnxruntime_engine", "OnnxRuntimeEngine"), _asked("ort_session", "hindrance"), on_cpu=True
@@ -112,7 +120,7 @@ def select(name: str, bundle: Bundle, config: EngineConfig | None = None) -> Sel
         return Selection(name, "asked for by name")
     rejected: tuple[tuple[str, str], ...] = ()
     for candidate in PREFERENCE:
-        reason = _ENTRIES[candidate].hindrance(bundle, config or EngineConfig())
+        reason = _ENTRIES[candidate].not_for_auto(bundle, config or EngineConfig())
         if reason is None:
             return Selection(candidate, _why(candidate), rejected)
         rejected += ((candidate, reason),)
@@ -134,7 +142,7 @@ def make_engine(name: str, bundle: Bundle, config: EngineConfig | None = None) -
     rejected: tuple[tuple[str, str], ...] = ()
     for candidate in PREFERENCE:
         entry = _ENTRIES[candidate]
-        reason = entry.hindrance(bundle, config)
+        reason = entry.not_for_auto(bundle, config)
         if reason is None:
             try:
                 engine = entry.make(bundle, config)
