@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 NODE = "/segmentation"
 POSE = {"camera_pose_xyz_m": [0.0, 0.0, 1.2], "camera_pose_xyzw": [1.0, 0.0, 0.0, 0.0]}
 SUPERVISION = {
-    "supervision.mode": "on",
+    "supervision.mode": "always",
     "supervision.engine_module": "misbehaving_engine",
     "supervision.deadline_ms": 2000,
     "supervision.start_timeout_s": 30,

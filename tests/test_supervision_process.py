@@ -143,7 +143,7 @@ def test_a_closed_engine_leaves_no_process_thread_or_descriptor(bundle: Bundle, 
 @pytest.mark.slow
 def test_memory_does_not_grow_over_many_calls(tmp_path: Path) -> None:
     """100,000 are measured by `robin bench supervision`; a leak of one answer per call would be 50 MB here."""
-    settings = SupervisionConfig(mode="on", deadline_ms=60_000)
+    settings = SupervisionConfig(mode="always", deadline_ms=60_000)
     engine = start_engine("onnxruntime", tiny_bundle(tmp_path / "tiny"), ONE_THREAD, settings)
     assert isinstance(engine, SupervisedEngine) and engine.wait_ready(PATIENCE_S)
     inputs = bare_belt({name: np.zeros(spec.shape, spec.dtype) for name, spec in engine.inputs.items()})

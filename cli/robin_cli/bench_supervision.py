@@ -214,7 +214,7 @@ def _measure_memory(bench: SupervisionBench, progress: Callable[[int], None]) ->
     from robin_perception.supervision import SupervisedEngine, SupervisionConfig
     from robin_perception.supervision.warm_up import bare_belt
 
-    settings = SupervisionConfig(mode="on", deadline_ms=60_000)
+    settings = SupervisionConfig(mode="always", deadline_ms=60_000)
     with tempfile.TemporaryDirectory(prefix="robin-bench-") as folder:
         engine = SupervisedEngine(
             "onnxruntime", tiny_bundle(Path(folder) / "tiny"), EngineConfig(intra_threads=1), settings
@@ -250,7 +250,7 @@ def _supervised(bench: SupervisionBench, **settings: Any) -> Segmenter:
     from robin_perception.segmenter import load_segmenter
     from robin_perception.supervision import SupervisionConfig
 
-    config, supervision = EngineConfig(intra_threads=bench.threads), SupervisionConfig(mode="on", **settings)
+    config, supervision = EngineConfig(intra_threads=bench.threads), SupervisionConfig(mode="always", **settings)
     segmenter = load_segmenter(bench.model, bench.engine, engine_config=config, supervision=supervision)
     _wait(_engine(segmenter))
     return segmenter

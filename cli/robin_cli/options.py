@@ -21,6 +21,14 @@ ModelOption = Annotated[
 EngineOption = Annotated[
     str, typer.Option("--engine", metavar="NAME", help="Inference engine; auto takes the best one this machine has.")
 ]
+SupervisedOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--supervised/--no-supervised",
+        help="Run the engine in a process of its own, with a fallback beside it. Default: not here; in a station where "
+        "the engine needs a driver.",
+    ),
+]
 CellOption = Annotated[
     Path | None,
     typer.Option(
@@ -50,6 +58,12 @@ def repository_root() -> Path:
 def model_path(chosen: Path | None) -> Path:
     """The bundle to use: the one named, else the one that this project ships."""
     return chosen if chosen is not None else repository_root() / "models" / DEFAULT_BUNDLE
+
+
+def engine_called(engine: str, supervised: bool | None) -> str:
+    """The name that stands for ``engine`` in a process of its own, where that was asked for."""
+    prefix = "supervised:"
+    return engine if not supervised or engine.startswith(prefix) else f"{prefix}{engine}"
 
 
 def worker_count(chosen: int) -> int:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robin_cli.options import CellOption, EngineOption, JsonOption, ModelOption, model_path
+from robin_cli.options import (
+    CellOption,
+    EngineOption,
+    JsonOption,
+    ModelOption,
+    SupervisedOption,
+    engine_called,
+    model_path,
+)
 from robin_cli.terminal import note, print_table, require_writable, write_json
 from robin_perception.errors import Code, RobinError
 
@@ -39,6 +47,7 @@ def plan(
     cell: CellOption = None,
     model: ModelOption = None,
     engine: EngineOption = "auto",
+    supervised: SupervisedOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Segment one image and rank the grasps.
@@ -55,7 +64,7 @@ def plan(
     from robin_cli.plan_run import run_plan
 
     camera_id = folder.name if folder is not None else paths[0].stem
-    result = run_plan(paths, camera_id, cell, planner, model_path(model), engine)
+    result = run_plan(paths, camera_id, cell, planner, model_path(model), engine_called(engine, supervised))
     write_plan(out, result)
     write_json(json_file, result.to_json())
     _print(result, out)

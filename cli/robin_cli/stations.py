@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robin_cli.options import EngineOption, ModelOption
+from robin_cli.options import EngineOption, ModelOption, SupervisedOption
 from robin_cli.terminal import EXIT_FAILURE, EXIT_INTERRUPTED, note
 from robin_perception.errors import Code, RobinError
 
@@ -46,6 +46,7 @@ def up(
     camera_path: CameraPathOption = None,
     camera_pose: CameraPoseOption = "",
     engine: EngineOption = "",
+    supervised: SupervisedOption = None,
     model: ModelOption = None,
     params_file: ParamsOption = None,
     namespace: NamespaceOption = "",
@@ -65,6 +66,7 @@ def up(
         "camera_path": _text(camera_path),
         "camera_pose": camera_pose,
         "engine": engine,
+        "supervision": {None: "", True: "always", False: "never"}[supervised],
         "model": _text(model),
         "params_file": _text(params_file),
         "namespace": namespace,
@@ -92,6 +94,7 @@ def acceptance(
     camera_path: CameraPathOption = None,
     camera_pose: CameraPoseOption = "",
     engine: EngineOption = "",
+    supervised: SupervisedOption = None,
     model: ModelOption = None,
     params_file: ParamsOption = None,
     namespace: NamespaceOption = "",
@@ -105,6 +108,7 @@ def acceptance(
         "camera_path": _text(camera_path),
         "camera_pose": camera_pose,
         "engine": engine,
+        "supervision": {None: "", True: "always", False: "never"}[supervised],
         "model": _text(model),
         "params_file": _text(params_file),
         "namespace": namespace,

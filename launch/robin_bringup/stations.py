@@ -125,6 +125,10 @@ class StationOptions(StrictConfig):
     camera: str = Field("", description="What takes the camera's place; empty = the station's first.")
     camera_path: str = Field("", description="Folder or file that the camera kind reads.")
     engine: str = Field("", description="Inference engine by name; empty = as in the parameters file.")
+    supervision: Literal["", "auto", "always", "never"] = Field(
+        "",
+        description="Engine in a process of its own; auto = where it needs a driver, empty = as in the file.",
+    )
     model: str = Field(
         "", description="Folder of the model bundle; empty = as in the parameters file, else the shipped."
     )
@@ -298,6 +302,8 @@ def _overrides(
             values[node] |= {"camera_pose_xyz_m": numbers[:3], "camera_pose_xyzw": numbers[3:]}
     if options.engine:
         values["segmentation"]["engine"] = options.engine
+    if options.supervision:
+        values["segmentation"]["supervision.mode"] = options.supervision
     model = _model(station, options)
     if model:
         values["segmentation"]["model"] = model

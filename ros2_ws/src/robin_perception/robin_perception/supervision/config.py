@@ -14,7 +14,7 @@ NO_FALLBACK = "none"
 class SupervisionConfig(StrictConfig):
     """When an engine runs in a process of its own, and what is done about one that hangs, crashes or talks nonsense."""
 
-    mode: Literal["auto", "on", "off"] = Field(
+    mode: Literal["auto", "always", "never"] = Field(
         "auto",
         description="Run the engine in a process of its own; auto = unless it is one of the CPU.",
     )
@@ -24,6 +24,9 @@ class SupervisionConfig(StrictConfig):
     head_deadline_ms: float = Field(5000.0, ge=5, le=60_000, description="The same for the loading of a new head, ms.")
     start_timeout_s: float = Field(
         900.0, ge=1, le=7200, description="Longest start of the engine's process (an engine may be built), s."
+    )
+    ready_wait_s: float = Field(
+        0.0, ge=0, le=7200, description="How long to wait for the engine before the fallback takes the first frames, s."
     )
     fallback: str = Field(
         "onnxruntime",

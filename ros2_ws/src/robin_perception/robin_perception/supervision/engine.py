@@ -23,6 +23,7 @@ from robin_perception.supervision.process import FATAL, Child, ChildSpec, graph_
 from robin_perception.supervision.warm_up import bare_belt
 
 _FALLBACK = "fallback:"
+_BY_NAME_WAIT_S = 120.0  # a command that asks for "supervised:NAME" means NAME's answers
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class SupervisedEngine(Engine):
     Without a fallback, ``run`` raises them: ENGINE_HUNG, ENGINE_CRASHED, ENGINE_OUTPUT_INVALID, ENGINE_STARTING,
     ENGINE_GIVEN_UP, or what the child's engine raised.
 
-    It is made while the child still starts; the fallback is warm when it is.
+    It is made while the child still starts (``ready_wait_s``); the fallback is warm when it is.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class SupervisedEngine(Engine):
     ) -> None:
         self.name = f"{SUPERVISED}{engine}"
         super().__init__(bundle, config)
-        self.supervision = supervision or SupervisionConfig()
+        self.supervision = supervision or SupervisionConfig(ready_wait_s=_BY_NAME_WAIT_S)
         specs = graph_specs(bundle.network_path)
         self._inputs = {name: spec for name, spec in specs[0].items() if name not in bundle.head}
         self._outputs = specs[1]
@@ -97,6 +98,7 @@ class SupervisedEngine(Engine):
         except BaseException:
             self._keeper.close()
             raise
+        self._keeper.wait_ready(self.supervision.ready_wait_s)
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -242,7 +244,7 @@ def start_engine(name: str, bundle: Bundle, config: EngineConfig | None, supervi
     mode auto: unless the engine needs no driver; one of the CPU hangs and crashes no more than what is around it.
     """
     inner = name.removeprefix(SUPERVISED)
-    wanted = inner != name or supervision.mode == "on"
+    wanted = inner != name or supervision.mode == "always"
     if not wanted and supervision.mode == "auto":
         wanted = not on_cpu(select(inner, bundle, config).name)
     if wanted:

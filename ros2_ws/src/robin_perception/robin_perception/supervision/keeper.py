@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -14,6 +15,7 @@ from robin_perception.supervision.process import Child, ChildSpec
 
 State = Literal["starting", "ready", "restarting", "given_up", "closed"]
 
+_log = logging.getLogger(__name__)
 _JOIN_S = 2.0
 _KEPT_FAULTS = 64
 COUNTS = ("hangs", "crashes", "invalid_outputs", "errors", "restarts")
@@ -182,10 +184,12 @@ class Keeper:
         self._state = "given_up"
         self._last = RobinError(Code.ENGINE_GIVEN_UP, text)
         self._faults.append(self._last)
+        _log.error("%s", self._last)
         self._changed.notify_all()
 
     def _note(self, reason: RobinError) -> None:
         self._counts[_CAUSES.get(reason.code, "errors")] += 1
         self._last = reason
         self._faults.append(reason)
+        _log.warning("%s", reason)
         self._changed.notify_all()
