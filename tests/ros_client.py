@@ -34,6 +34,7 @@ except ImportError as exc:  # said plainly instead of failing: ROS is an optiona
 from robin_perception.nodes.transport import use_large_message_profile
 
 assert robin_msgs.msg
+_AFTER = {"configure": "inactive", "activate": "active", "deactivate": "inactive", "cleanup": "unconfigured"}
 _DOMAINS = range(1, 101)  # above, the ports of discovery run into those that Linux hands out
 RESEND_S = 15.0
 WAIT_S = 60.0  # a loaded machine is slow; nothing waits so long when all is well
@@ -124,6 +125,7 @@ class RosClient:
         self._executor = rclpy.executors.SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._clients: dict[tuple[str, Any], Any] = {}
+        self._parameters: dict[str, AsyncParameterClient] = {}
         self._diagnostics: dict[str, DiagnosticStatus] = {}
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosed, 50)
 
@@ -149,43 +151,44 @@ class RosClient:
             self._executor.spin_once(timeout_sec=0.05)
         pytest.fail(f"no {what} within {seconds:g} s; diagnostics: {self.messages()}")
 
-    def call(self, service: type[Any], name: str, request: Any = None, again: bool = False) -> Any:
-        """Call a service; waits for it to appear. again: ask once more after a while, for what is sent to a server that
-        was killed a moment ago, and still looks alive, is lost."""
+    def call(self, service: type[Any], name: str, request: Any = None, again: bool = True) -> Any:
+        """Call a service; waits for it to appear. again: ask once more after a while. What is sent to a server that was
+        killed a moment ago, and still looks alive, is lost; and so is the answer of one that on a loaded machine does
+        not know yet where to send it."""
         key = (name, service)
         if key not in self._clients:
             self._clients[key] = self.node.create_client(service, name)
         client = self._clients[key]
         self.wait(client.service_is_ready, f"service {name}")
-        futures = [client.call_async(service.Request() if request is None else request)]
-        asked = time.monotonic()
 
-        def answer() -> Any:
-            nonlocal asked
-            if again and time.monotonic() - asked > RESEND_S and client.service_is_ready():
-                futures.append(client.call_async(service.Request() if request is None else request))
-                asked = time.monotonic()
-            return next((future for future in futures if future.done()), None)
+        def ask() -> Any:
+            return client.call_async(service.Request() if request is None else request)
 
-        return self.wait(answer, f"answer of {name}").result()
+        return self._answered(ask, f"answer of {name}", again and client.service_is_ready)
 
     def change(self, node: str, transition: str) -> bool:
         """``configure``, ``activate``, ``deactivate``, ``cleanup``: whether it succeeded."""
         request = ChangeState.Request(transition=Transition(id=getattr(Transition, f"TRANSITION_{transition.upper()}")))
-        return bool(self.call(ChangeState, f"{node}/change_state", request, again=True).success)
+        begin = time.monotonic()
+        done = bool(self.call(ChangeState, f"{node}/change_state", request).success)
+        if done or time.monotonic() - begin < RESEND_S:
+            return done
+        return self.state(node) == _AFTER[transition]  # the first request may have done it, and its answer was lost
 
     def state(self, node: str) -> str:
         return str(self.call(GetState, f"{node}/get_state").current_state.label)
 
     def set(self, node: str, **values: Any) -> tuple[bool, str]:
         """Set parameters at once: whether it was done, and the reason if not. Dots in names are written ``__``."""
-        client = AsyncParameterClient(self.node, node)
-        self.wait(lambda: client.services_are_ready(), f"parameters of {node}")
+        if node not in self._parameters:
+            self._parameters[node] = AsyncParameterClient(self.node, node)
+        client = self._parameters[node]
+        self.wait(client.services_are_ready, f"parameters of {node}")
         changes = [Parameter(name.replace("__", "."), value=value) for name, value in values.items()]
-        future = client.set_parameters_atomically(changes)
-        self.wait(future.done, f"answer of {node}")
-        result = future.result().result
-        return bool(result.successful), str(result.reason)
+        reply = self._answered(
+            lambda: client.set_parameters_atomically(changes), f"answer of {node}", client.services_are_ready
+        )
+        return bool(reply.result.successful), str(reply.result.reason)
 
     def listen(self, kind: type[Any], topic: str, qos: Any = 10) -> list[Any]:
         """Everything that comes on ``topic`` from now on."""
@@ -213,6 +216,19 @@ class RosClient:
         """Until counter ``key`` in the node's diagnostics is at least ``least``."""
         self.wait(lambda: int(self.values(node).get(key, "0").split()[0]) >= least, f"{key} >= {least} of {node}")
         return int(self.values(node)[key].split()[0])
+
+    def _answered(self, ask: Callable[[], Any], what: str, again: Callable[[], bool] | bool) -> Any:
+        """The first answer of those asked for; asked again after a while where ``again`` says so."""
+        futures, asked = [ask()], time.monotonic()
+
+        def answer() -> Any:
+            nonlocal asked
+            if callable(again) and time.monotonic() - asked > RESEND_S and again():
+                futures.append(ask())
+                asked = time.monotonic()
+            return next((future for future in futures if future.done()), None)
+
+        return self.wait(answer, what).result()
 
     def _diagnosed(self, message: DiagnosticArray) -> None:
         self._diagnostics |= {status.name: status for status in message.status}

@@ -17,7 +17,10 @@ AFTER = {"configure": "inactive", "activate": "active", "deactivate": "inactive"
 
 @dataclass
 class PlayedNodes:
-    """Nodes by name. refuse: (node, transition) -> how many times it still fails, silent: who does not answer."""
+    """Nodes by name. refuse: (node, transition) -> how many times it still fails. silent: who does not answer.
+
+    lose: "request" or "reply" -> how many are lost. slow: for how many questions a node at a transition is silent.
+    """
 
     states: dict[str, str]
     refuse: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -25,19 +28,30 @@ class PlayedNodes:
     silent: set[str] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    lose: dict[str, int] = field(default_factory=dict)
+    slow: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def state(self, node: str, timeout_s: float) -> str | None:
+        for (name, transition), left in self.slow.items():
+            if name == node and (name, transition) in self.asked and left > 0:
+                self.slow[name, transition] -= 1
+                self.states[node] = AFTER[transition]
+                return None
         return None if node in self.silent else self.states[node]
 
     def change(self, node: str, transition: str, timeout_s: float) -> bool | None:
         self.asked.append((node, transition))
-        if (node, transition) in self.hang:
+        if (node, transition) in self.hang or self._lost("request") or self.slow.get((node, transition)):
             return None
         if self.refuse.get((node, transition), 0) > 0:
             self.refuse[node, transition] -= 1
             return False
         self.states[node] = AFTER[transition]
-        return True
+        return None if self._lost("reply") else True
+
+    def _lost(self, what: str) -> bool:
+        self.lose[what] = self.lose.get(what, 0) - 1
+        return self.lose[what] >= 0
 
     def reason(self, node: str) -> str:
         return self.reasons.get(node, "")
@@ -118,6 +132,35 @@ def test_a_node_that_hangs_in_configure_is_a_timeout(bench: Bench) -> None:
     bench.nodes.hang.add(("camera", "configure"))
     bench.manager.bring_up()
     assert bench.manager.nodes["camera"].code == Code.TRANSITION_TIMEOUT
+
+
+@pytest.mark.parametrize(("what", "asked"), [("request", 3), ("reply", 1)])
+def test_what_is_lost_on_the_way_is_made_up_for(bench: Bench, what: str, asked: int) -> None:
+    bench.nodes.lose[what] = 2
+    assert bench.manager.bring_up()
+    assert bench.nodes.asked.count(("camera", "configure")) == asked
+    assert bench.now < LIMITS.retry_delay_s, "within the same attempt"
+
+
+def test_a_node_that_takes_long_is_asked_once(bench: Bench) -> None:
+    bench.nodes.slow["camera", "configure"] = 40  # it loads a model, and answers nobody meanwhile
+    assert bench.manager.bring_up()
+    assert bench.nodes.asked.count(("camera", "configure")) == 1
+
+
+def test_a_node_that_is_brought_up_again_does_not_count_as_active_meanwhile(bench: Bench) -> None:
+    bench.manager.bring_up()
+    told: list[tuple[str, str, bool, int]] = []
+
+    def say(line: str) -> None:
+        """What whoever reads the status file sees with each line."""
+        camera = bench.manager.nodes["camera"]
+        told.append((camera.phase, camera.text, bench.manager.all_active, camera.recovered))
+
+    bench.manager._say = say
+    bench.nodes.states["camera"] = "unconfigured"
+    bench.manager.watch()
+    assert told == [("waiting", "came back unconfigured", False, 1), ("active", "", True, 1)]
 
 
 def test_a_node_started_again_is_brought_up_again_but_not_for_ever(bench: Bench) -> None:

@@ -34,6 +34,7 @@ ACCEPTANCE = "robin_bringup.nodes.acceptance"
 PATIENCE_S = 90.0  # importing ROS and the rooms takes long on a loaded machine; nothing waits so long when all is well
 QUICK = {
     "limits.watch_period_s": 0.1, "limits.retry_delay_s": 0.1, "limits.attempts": 2, "limits.appear_timeout_s": 60.0,
+    "limits.stop_timeout_s": 45.0,
 }  # fmt: skip
 
 
@@ -53,13 +54,13 @@ def ros() -> Iterator[RosClient]:
 
 
 class ManagedProbe:
-    """A manager, and the probe that it brings up."""
+    """A manager, and the probe that it brings up. limits: the manager's, beside the quick ones."""
 
-    def __init__(self, folder: Path, **parameters: Any) -> None:
+    def __init__(self, folder: Path, limits: dict[str, float] | None = None, **parameters: Any) -> None:
         self.folder, self.parameters = folder, parameters
         self.status_file = folder / "status.json"
         self.probe = self.start_probe()
-        values = {"nodes": ["probe"], "status_file": self.status_file, **QUICK}
+        values = {"nodes": ["probe"], "status_file": self.status_file, **QUICK, **(limits or {})}
         self.manager = NodeProcess(MANAGER, folder / "manager.log", values)
 
     def start_probe(self) -> NodeProcess:
@@ -104,7 +105,8 @@ def test_manager_brings_up_a_killed_node_again_and_leaves_a_deactivated_one(tmp_
 
 @pytest.mark.slow
 def test_a_node_that_cannot_configure_is_given_up_with_its_own_reason(tmp_path: Path, ros: RosClient) -> None:
-    station = ManagedProbe(tmp_path, fail="setup")
+    patient = {"limits.answer_timeout_s": 30.0}  # for as long it waits for the node's reason, which comes once a second
+    station = ManagedProbe(tmp_path, patient, fail="setup")
     try:
         wait_until(station.probe_is("failed"), "given-up probe")
         status = station.status()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -90,6 +91,21 @@ class Loop:
         )
         return str(found.plan_id)
 
+    def killed_before_the_outcome(self, pick_check: NodeProcess) -> str:
+        """Kill the pick check while the arm is under way with a grasp; its plan_id."""
+
+        def killed() -> str:
+            plan_id = self.wait_requested_plan()
+            pick_check.process.send_signal(signal.SIGSTOP)
+            self.client.spin(1.0)
+            if any(o.plan_id == plan_id for o in self.outcomes):  # the pick had ended by then
+                pick_check.process.send_signal(signal.SIGCONT)
+                return ""
+            pick_check.kill()
+            return plan_id
+
+        return str(self.client.wait(killed, "pick without its outcome", LONG_S))
+
     def check_no_grasp_on_an_old_frame(self) -> None:
         """Each executed plan was made on a frame taken after the pick before it had ended."""
         stamps = {p.plan_id: stamp_to_s(p.header.stamp) for p in self.plans if p.requested}
@@ -97,6 +113,19 @@ class Loop:
         assert len(executed) >= 2  # the first may have been published before this client was known
         for before, after in itertools.pairwise(executed):
             assert stamps[after.plan_id] >= before.ended_s - 1e-3
+
+
+def killed_with_an_open_pick(recorder: NodeProcess, tmp_path: Path) -> str:
+    """Kill the recorder between plan and outcome, and return the pick's id; empty where it is between two picks."""
+    if not open_pick(tmp_path):
+        return ""
+    recorder.process.send_signal(signal.SIGSTOP)
+    time.sleep(0.2)
+    if not (found := open_pick(tmp_path)):  # closed just now
+        recorder.process.send_signal(signal.SIGCONT)
+        return ""
+    recorder.kill()
+    return found
 
 
 def open_pick(tmp_path: Path) -> str:
@@ -139,8 +168,7 @@ def test_separate_processes_go_on_after_a_kill_in_the_middle_of_a_pick(client: R
         stack.callback(lambda: [process.stop() for process in processes.values()])
         loop.wait_finished(1)
 
-        lost = loop.wait_requested_plan()
-        processes["pick_check"].kill()
+        lost = loop.killed_before_the_outcome(processes["pick_check"])
         processes["pick_check"] = start("pick_check")
         client.wait(lambda: any(o.plan_id == lost for o in loop.outcomes), "end of the pick", LONG_S)
         assert next(o.code for o in loop.outcomes if o.plan_id == lost) == Code.PLAN_UNKNOWN
@@ -154,8 +182,7 @@ def test_separate_processes_go_on_after_a_kill_in_the_middle_of_a_pick(client: R
         done = len(loop.finished())
         loop.wait_finished(done + 2)
 
-        open_id = client.wait(lambda: open_pick(tmp_path), "open pick", LONG_S)
-        processes["recorder"].kill()
+        open_id = client.wait(lambda: killed_with_an_open_pick(processes["recorder"], tmp_path), "open pick", LONG_S)
         processes["recorder"] = start("recorder")
         client.wait(lambda: any(d.decision_id == open_id for d in loop.decisions), "record after restart", LONG_S)
     loop.check_no_grasp_on_an_old_frame()

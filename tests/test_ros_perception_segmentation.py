@@ -51,7 +51,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> Frame:
 
 @pytest.fixture(scope="module")
 def process(client: RosClient, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    parameters = {"model": model, "diagnostics_rate_hz": 10, "fault_hold_s": 1.0, "overlay_rate_hz": 5, **POSE}
+    parameters = {"model": model, "diagnostics_rate_hz": 10, "fault_hold_s": 3.0, "overlay_rate_hz": 5, **POSE}
     made = NodeProcess(MODULE, tmp_path_factory.mktemp("node") / "log.txt", parameters)
     client.wait(lambda: client.status(NODE), "diagnostics of the node")
     yield made
@@ -104,8 +104,8 @@ def test_scene_of_a_frame_is_that_of_a_direct_call(
     assert message.model_id == segmenter.model_id
     assert message.header.frame_id == "camera_color_optical_frame"
     assert any(abs(stamp_to_s(message.header.stamp) - driver.stamp_s) < i * PERIOD_S + 1e-6 for i in range(9))
-    values = client.values(NODE)
     client.wait(lambda: "segment.p95_ms" in client.values(NODE), "latency in diagnostics")
+    values = client.values(NODE)
     assert values["engine"] == "onnxruntime" and values["model_id"] == segmenter.model_id
 
 
@@ -251,16 +251,25 @@ def test_a_busy_node_works_on_the_newest_and_counts_the_rest(
         return found if found["frames"] == sum(found[key] for key in keys[1:]) else None
 
     before = client.wait(settled, "settled counts")
-    last_seen = driver.stamp_s
-    for _ in range(40):  # far faster than any network
-        driver.show()
+    last_seen, shown = driver.stamp_s, 0
+
+    def busy() -> bool:
+        """Frames far faster than any network; again where this process was the one that had to wait."""
+        nonlocal shown
+        for _ in range(40):
+            driver.show()
+        shown += 40
+        client.spin(0.5)
+        return int(client.values(NODE).get("dropped.busy", "0")) > before["dropped.busy"]
+
+    client.wait(busy, "frames that came while the node was busy")
     last = driver.stamp_s
     client.wait(lambda: any(abs(stamp_to_s(s.header.stamp) - last) < 1e-5 for s in scenes), "scene of the last frame")
     after = client.wait(lambda: (now := settled()) and now["frames"] > before["frames"] and now, "counts")
     assert after["dropped.busy"] > before["dropped.busy"]
-    assert after["frames"] - before["frames"] <= 40 + 5  # a few of ``see`` may have been on their way
+    assert after["frames"] - before["frames"] <= shown + 5  # a few of ``see`` may have been on their way
     stamps = [stamp_to_s(scene.header.stamp) for scene in since(scenes, last_seen)]
-    assert stamps == sorted(stamps) and len(stamps) < 40
+    assert stamps == sorted(stamps) and len(stamps) < shown
 
 
 def test_a_driver_that_offers_best_effort_is_understood_too(

@@ -145,7 +145,7 @@ def test_an_installed_node_starts(tmp_path: Path) -> None:
         try:
             assert client.state("segmentation") == "unconfigured"
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0, (tmp_path / "log").read_text()
+            assert process.wait(60) == 0, (tmp_path / "log").read_text()
         finally:
             process.kill()
             process.wait()

@@ -198,14 +198,26 @@ class BringUp:
             raise RobinError(Code.TRANSITION_FAILED, f"{node.name}: is {node.state}, cannot {transition}")
         if node.state == after:
             return
-        done = self._link.change(node.name, transition, timeout_s)
-        self._state(node)
+        done = self._asked(node, transition, before, after, timeout_s)
         if node.state == after:
             return
         if done is None:
             raise RobinError(Code.TRANSITION_TIMEOUT, f"{node.name}: did not {transition} within {timeout_s:g} s")
         said = self._reason(node)
         raise RobinError(Code.TRANSITION_FAILED, f"{node.name}: cannot {transition}{': ' + said if said else ''}")
+
+    def _asked(self, node: Managed, transition: str, before: str, after: str, timeout_s: float) -> bool | None:
+        """Ask until the node refuses or is there, and return what it said last. A request to a process that has just
+        died is lost, and so is a reply to a manager that the node does not know yet: while the node says that it still
+        is what it was, it is asked again."""
+        ending = self._clock() + timeout_s
+        done: bool | None = None
+        while done is None and (left := ending - self._clock()) > 0:
+            if node.state == before:
+                done = self._link.change(node.name, transition, min(left, self._limits.answer_timeout_s))
+            if self._state(node) == after or (done is None and self._wait(_POLL_S)):
+                break
+        return done
 
     def _reason(self, node: Managed) -> str:
         """What the node says is wrong; it says so once a second, so wait for it for a moment."""
