@@ -76,7 +76,7 @@ def test_a_key_that_does_not_fit_is_a_new_build_that_says_what_changed(
     old = cache.store(KEY, FILES)
     other = {**KEY, field: value}
     path, reason = cache.find(other)
-    assert path is None and words in reason and "built anew" in reason
+    assert path is None and words in reason
     new = cache.built(other, lambda: {"engine.plan": b"other"})
     assert new != old and cache.entry(KEY) == old
 

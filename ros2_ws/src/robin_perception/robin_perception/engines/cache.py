@@ -90,8 +90,8 @@ class EngineCache:
         if path.is_dir():
             found = self._read(path, verify=True)
             if found.problem is None and found.key != _texts(key):
-                return None, f"{path}: its key is not that of its name; it is built anew"
-            return (path, "fits") if found.problem is None else (None, f"{path}: {found.problem}; it is built anew")
+                return None, f"{path}: its key is not that of its name"
+            return (path, "fits") if found.problem is None else (None, f"{path}: {found.problem}")
         return None, self._nearest(_texts(key))
 
     def entries(self, verify: bool = True) -> list[CacheEntry]:
@@ -119,7 +119,7 @@ class EngineCache:
             path, reason = self.find(key)
             if path is not None:
                 return path
-            _log.warning("%s", reason)
+            _log.warning("%s; it is built now", reason)
             return self._store(key, build())
 
     @contextmanager
@@ -246,7 +246,7 @@ class EngineCache:
         if not others:
             return f"{self.root}: no {kind} engine has been built yet"
         changes = min((_changes(entry.key, key) for entry in others), key=len)
-        return f"no cached {kind} engine fits, it is built anew: " + "; ".join(changes)
+        return f"no cached {kind} engine fits: " + "; ".join(changes)
 
 
 def _changes(old: Key, new: Key) -> list[str]:

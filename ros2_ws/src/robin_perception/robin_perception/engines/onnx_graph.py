@@ -111,7 +111,8 @@ def _evaluated(
 
 def descendants(graph: onnx.GraphProto, starts: Iterable[int]) -> set[int]:
     """Indices of the nodes ``starts`` and of all that depend on them."""
-    found, reached = set(starts), set()
+    found: set[int] = set(starts)
+    reached: set[str] = set()
     for index, node in enumerate(graph.node):  # the nodes of a valid graph stand in topological order
         if index in found or reached.intersection(node.input):
             found.add(index)

@@ -1,0 +1,72 @@
+"""A camera's bytes on the device: uploaded as they are, made into the network's inputs by the prelude's engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_perception.engines.cache import EngineCache
+from robin_perception.engines.onnx_graph import parse
+from robin_perception.engines.prelude import PRELUDE_INPUTS, depth_bytes, prelude_graph
+from robin_perception.engines.tensorrt_buffers import lay_out, model_specs
+from robin_perception.engines.tensorrt_builder import BuildOptions, build_plan
+from robin_perception.engines.tensorrt_cache import cached_plan
+from robin_perception.engines.tensorrt_cuda import Memory
+from robin_perception.engines.tensorrt_key import Gpu, prelude_key
+from robin_perception.engines.tensorrt_operators import refuse_unsupported
+from robin_perception.engines.tensorrt_runtime import CompiledNetwork
+from robin_perception.letterbox import letterbox
+
+_STRIDE = 4  # of the masks; the letterbox asks for it, the prelude does not use it
+
+
+class CameraUpload:
+    """The prelude for frames of ``frame_size`` (width, height). In the CUDA thread.
+
+    target: device addresses of the network's "rgb" and "depth", which the prelude writes.
+    """
+
+    def __init__(
+        self,
+        cache: EngineCache,
+        gpu: Gpu,
+        stream: Any,
+        frame_size: tuple[int, int],
+        network_size: tuple[int, int],
+        target: Mapping[str, int],
+    ) -> None:
+        import tensorrt as trt
+
+        self.frame_size = frame_size
+        self._stream = stream
+        graph = prelude_graph(letterbox(*frame_size, *network_size, _STRIDE))
+        source = f"prelude for {frame_size[0]}x{frame_size[1]}"
+        refuse_unsupported(parse(graph, source), source)
+        key = prelude_key(frame_size, graph, gpu, trt.__version__)
+        started = time.perf_counter()
+        plan = cached_plan(cache, key, lambda timing: build_plan(graph, source, BuildOptions(), timing))
+        self.ready_s = time.perf_counter() - started
+        inputs, _, outputs = model_specs(graph, source)
+        self._network = CompiledNetwork(plan.plan, source, {**inputs, **outputs})
+        self._memory = Memory(lay_out(inputs[name] for name in PRELUDE_INPUTS), staged=True)
+        self._addresses = {name: self._memory.address(name) for name in PRELUDE_INPUTS} | dict(target)
+
+    def fill(self, rgb: NDArray[np.uint8], depth_units: NDArray[np.uint16], depth_unit_m: float) -> None:
+        """Copy a frame into page-locked memory; no upload of an earlier one may be under way."""
+        np.copyto(self._memory.host["camera_rgb"], rgb)
+        np.copyto(self._memory.host["camera_depth"], depth_bytes(depth_units))
+        self._memory.host["depth_unit_m"][0] = depth_unit_m
+
+    def enqueue(self) -> None:
+        """Upload and prelude, asynchronously."""
+        self._memory.upload(self._stream)
+        self._network.bind(self._addresses)
+        self._network.enqueue(self._stream)
+
+    def free(self) -> None:
+        self._network.close()
+        self._memory.free()

@@ -1,0 +1,237 @@
+"""TensorRT on an NVIDIA GPU: raw bytes in, instance tensors out, head weights as inputs.
+
+One stream, one context of the network, memory allocated once. Each head set has device buffers of its own and a lane
+(a captured CUDA graph) bound to them, so that a swap is the choice of a lane.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_perception.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle, TensorSpec
+from robin_perception.engines.base import HEAD_SETS, Engine, EngineConfig, HeadSet, Tensors
+from robin_perception.engines.cache import EngineCache
+from robin_perception.engines.tensorrt_buffers import BufferPlan, Specs, graph_specs, plan_buffers
+from robin_perception.engines.tensorrt_cache import CachedPlan, bundle_plan
+from robin_perception.engines.tensorrt_camera import CameraUpload
+from robin_perception.engines.tensorrt_cuda import CudaThread, Memory
+from robin_perception.engines.tensorrt_graph import Precision
+from robin_perception.engines.tensorrt_probe import hindrance
+from robin_perception.engines.tensorrt_runtime import CompiledNetwork, Lane
+from robin_perception.errors import Code, RobinError
+
+
+class TensorRtEngine(Engine):
+    """The bundle's network in half precision, built for this GPU where the cache has none that fits.
+
+    Raises RobinError ENGINE_UNAVAILABLE without driver, TensorRT or pycuda, ENGINE_BUILD_FAILED,
+    ENGINE_OPERATOR_UNSUPPORTED, ENGINE_OUT_OF_MEMORY.
+    """
+
+    name = "tensorrt"
+    precision: Precision = "float16"
+
+    def __init__(self, bundle: Bundle, config: EngineConfig, cache: EngineCache | None = None) -> None:
+        super().__init__(bundle, config)
+        reason = hindrance()
+        if reason is not None:
+            raise RobinError(Code.ENGINE_UNAVAILABLE, f"{self.name}: {reason}")
+        self._cache = cache or EngineCache()
+        frame, head, outputs = graph_specs(bundle)
+        self._specs: tuple[Specs, Specs, Specs] = (frame, head, outputs)
+        self._cuda = CudaThread()
+        try:
+            self._cuda.call(lambda: self._start(plan_buffers(frame, head, outputs)))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def inputs(self) -> dict[str, TensorSpec]:
+        return self._specs[0]
+
+    @property
+    def outputs(self) -> dict[str, TensorSpec]:
+        return self._specs[2]
+
+    @property
+    def cached(self) -> CachedPlan:
+        """Where the plan came from."""
+        return self._plan
+
+    def describe(self) -> dict[str, str]:
+        import tensorrt as trt
+
+        gpu = self._cuda.gpu
+        return {
+            "precision": self.precision,
+            "provider": f"TensorRT {trt.__version__}",
+            "gpu": f"{gpu.name}, compute {gpu.compute}, CUDA {gpu.driver}",
+            "cuda_graph": "yes" if any(lane.recorded for lane in self._lanes) else "no",
+            "device_mb": f"{(self._device_bytes + self._network.scratch_bytes) / 2**20:.1f}",
+        }
+
+    def run_camera(
+        self,
+        rgb: NDArray[np.uint8],
+        depth_units: NDArray[np.uint16],
+        depth_unit_m: float,
+        intrinsics: NDArray[np.float32],
+        belt_plane: NDArray[np.float32],
+        outputs: Sequence[str] = INSTANCE_OUTPUTS,
+    ) -> Tensors:
+        """As ``run`` for a camera's own bytes: rgb uint8 [H,W,3], depth uint16 [H,W] in units of ``depth_unit_m``
+        metres. They are uploaded as they are; scaling and metres are computed on the device. intrinsics and belt_plane
+        are those of ``run``. The first frame of another size builds a small engine for it (seconds)."""
+        with self._running:
+            chosen = self._chosen(None)
+            if self._loaded[chosen.index] is not chosen:
+                self._load(chosen)
+            started = time.perf_counter()
+            np.copyto(self._frame.host["intrinsics"], intrinsics)
+            np.copyto(self._frame.host["belt_plane"], belt_plane)
+            self._cuda.call(lambda: self._take_camera(rgb, depth_units, depth_unit_m))
+            results = self._finish(self._camera_lanes[chosen.index], outputs, started)
+        self.check_outputs(results, outputs)
+        return results
+
+    def _run(self, feeds: Tensors, outputs: Sequence[str], head: HeadSet) -> Tensors:
+        started = time.perf_counter()
+        for name, host in self._frame.host.items():
+            np.copyto(host, feeds[name])
+        return self._finish(self._lanes[head.index], outputs, started)
+
+    def _load_head(self, head: HeadSet) -> None:
+        memory = self._heads[head.index]
+        for name, host in memory.host.items():
+            np.copyto(host, head.weights[name])
+
+        def upload() -> None:
+            memory.upload(self._stream)
+            self._stream.synchronize()
+
+        self._cuda.call(upload)
+
+    def close(self) -> None:
+        cuda = getattr(self, "_cuda", None)
+        if cuda is not None:
+            with self._running:
+                try:
+                    cuda.call(self._free)
+                finally:
+                    cuda.close()
+                    self._cuda = None  # type: ignore[assignment]
+
+    def _finish(self, lane: Lane, outputs: Sequence[str], started: float) -> Tensors:
+        """Run ``lane`` and copy out what was asked for; the page-locked memory is written again by the next frame."""
+        unknown = [name for name in outputs if name not in self.outputs]
+        if unknown:
+            raise RobinError(Code.ENGINE_FAILED, f"{self.name}: no output '{unknown[0]}'")
+        copied_in = time.perf_counter()
+        self._cuda.call(lambda: self._execute(lane, bool(set(outputs) & set(FEATURE_OUTPUTS))))
+        ran = time.perf_counter()
+        results = {name: self._copied(name) for name in outputs}
+        self._stage_ms = {
+            "copy_in": (copied_in - started) * 1e3,
+            "network": (ran - copied_in) * 1e3,
+            "copy_out": (time.perf_counter() - ran) * 1e3,
+        }
+        return results
+
+    def _copied(self, name: str) -> NDArray[Any]:
+        host = (self._features if name in FEATURE_OUTPUTS else self._results).host[name]
+        if self.output_buffers is None:
+            return host.copy()
+        target = self.output_buffers(name)
+        np.copyto(target, host)
+        return target
+
+    # What follows runs in the CUDA thread.
+
+    def _start(self, plan: BufferPlan) -> None:
+        import pycuda.driver as driver
+
+        self._memory: list[Memory] = []
+        self._stream = driver.Stream()
+        self._plan = bundle_plan(self._cache, self.bundle, self._cuda.gpu, self.precision)
+        frame, head, outputs = self._specs
+        source = str(self._plan.path or self.bundle.network_path)
+        self._network = CompiledNetwork(self._plan.plan, source, {**frame, **head, **outputs})
+        self._frame, self._results = self._allocate(plan.frame), self._allocate(plan.results)
+        self._features = self._allocate(plan.features)
+        self._heads = [self._allocate(plan.head) for _ in range(HEAD_SETS)]
+        self._device_bytes = plan.device_bytes
+        self._lanes = [Lane(self._stream, lambda index=index: self._enqueue(index)) for index in range(HEAD_SETS)]  # type: ignore[misc]
+        self._camera: CameraUpload | None = None
+        self._camera_lanes: list[Lane] = []
+
+    def _allocate(self, block: Any) -> Memory:
+        memory = Memory(block, staged=True)
+        self._memory.append(memory)
+        return memory
+
+    def _enqueue(self, index: int) -> None:
+        """Upload, network, download, for head set ``index``: what a lane records."""
+        self._frame.upload(self._stream)
+        self._enqueue_network(index)
+
+    def _enqueue_camera(self, index: int) -> None:
+        assert self._camera is not None
+        self._camera.enqueue()
+        self._frame.upload(self._stream, first="intrinsics")
+        self._enqueue_network(index)
+
+    def _enqueue_network(self, index: int) -> None:
+        blocks = (self._frame, self._heads[index], self._results, self._features)
+        self._network.bind({name: memory.address(name) for memory in blocks for name in memory.block.slots})
+        self._network.enqueue(self._stream)
+        self._results.download(self._stream)
+
+    def _execute(self, lane: Lane, features: bool) -> None:
+        lane.run()
+        if features:
+            self._features.download(self._stream)
+        self._stream.synchronize()
+
+    def _take_camera(self, rgb: NDArray[np.uint8], depth_units: NDArray[np.uint16], depth_unit_m: float) -> None:
+        size = (rgb.shape[1], rgb.shape[0])
+        if self._camera is None or self._camera.frame_size != size:
+            for lane in self._camera_lanes:
+                lane.free()
+            if self._camera is not None:
+                self._camera.free()
+            self._camera = None
+            target = {name: self._frame.address(name) for name in ("rgb", "depth")}
+            manifest = self.bundle.manifest
+            self._camera = CameraUpload(
+                self._cache, self._cuda.gpu, self._stream, size, (manifest.input_width, manifest.input_height), target
+            )
+            self._camera_lanes = [
+                Lane(self._stream, lambda index=index: self._enqueue_camera(index))  # type: ignore[misc]
+                for index in range(HEAD_SETS)
+            ]
+        self._camera.fill(rgb, depth_units, depth_unit_m)
+
+    def _free(self) -> None:
+        for lane in (*getattr(self, "_lanes", ()), *getattr(self, "_camera_lanes", ())):
+            lane.free()
+        if getattr(self, "_camera", None) is not None:
+            self._camera.free()  # type: ignore[union-attr]
+        if hasattr(self, "_network"):
+            self._network.close()
+        for memory in getattr(self, "_memory", ()):
+            memory.free()
+        self._memory = []
+        self._stream = None
+
+
+class TensorRtSingleEngine(TensorRtEngine):
+    """The same network in single precision: to find out whether half precision is what makes a difference."""
+
+    name = "tensorrt-fp32"
+    precision: Precision = "float32"
