@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,9 +12,16 @@ from robin_cli import bench_ros, bench_supervision
 from robin_cli.options import EngineOption, JsonOption, ModelOption, SeedOption, WorkersOption, model_path, worker_count
 from robin_cli.terminal import print_table, progress_bar, require_writable, write_json
 
+if TYPE_CHECKING:
+    from robin_cli.bench_figures import Figure
+
 app = typer.Typer(help="Measure latency and throughput on this machine.", no_args_is_help=True)
 app.command("ros")(bench_ros.ros)
 app.command("supervision")(bench_supervision.supervision)
+
+IDLE_LOAD = 0.25  # per core; above it, something else takes processor time
+SPIN = False  # as engines have it unless told otherwise
+_COLUMNS = ("part", "what", "figure", "budget", "", "spread")
 
 MasksOption = Annotated[str, typer.Option("--masks", metavar="KIND", help="predicted or oracle.")]
 
@@ -35,15 +43,76 @@ def pipeline(
 ) -> None:
     """Time the way of one pick: the bare network, frame to instances, frame to ranked plan; milliseconds."""
     require_writable(json_file)
-    from robin_cli.bench_pipeline import PipelineBench, measure_pipeline
+    from robin_cli.bench_figures import figure_rows
+    from robin_cli.bench_pipeline import PipelineBench, measure_pipeline, pipeline_figures
 
     bench = PipelineBench(frames, repeats, width, height, threads, planner, seed, model_path(model), engine)
     with progress_bar("timing", "frames") as advance:
-        figures = measure_pipeline(bench, lambda done, total: advance(done, total, ""))
-    write_json(json_file, figures)
-    rows = [(name, *_spread(figures[name])) for name in ("network_ms", "frame_to_instances_ms", "frame_to_plan_ms")]
-    print_table(f"{width}x{height}, {frames} frames x {repeats}", ("ms", "p50", "p95", "p99", "mean", "sd"), rows)
-    print(f"frame to plan / bare network, medians: {figures['plan_over_network']:.2f}")
+        result = measure_pipeline(bench, lambda done, total: advance(done, total, ""))
+    figures = pipeline_figures(result)
+    write_json(json_file, {**result, "figures": [figure.to_json() for figure in figures]})
+    title = f"{width}x{height}, {frames} frames x {repeats}, engine {result['engine']}"
+    print_table(title, _COLUMNS, figure_rows(figures), text_columns=2)
+    print(f"frame to plan / bare network, medians: {result['plan_over_network']:.2f}")
+    _say_verdict(figures, result["machine"])
+
+
+@app.command("engine")
+def engine_bench(
+    engines: Annotated[
+        str, typer.Option("--engines", metavar="A,B,...", help="Engines, compared with the first; default: all here.")
+    ] = "",
+    frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Different simulated frames.")] = 6,
+    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Timed passes over the frames.")] = 20,
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", min=0, help="Threads of the network; 0 means one per core.")
+    ] = 0,
+    spin: Annotated[bool, typer.Option("--spin/--no-spin", help="Threads busy-wait between operators.")] = SPIN,
+    swaps: Annotated[int, typer.Option("--swaps", metavar="N", min=0, help="Heads swapped while frames go on.")] = 20,
+    calls: Annotated[
+        int, typer.Option("--calls", metavar="N", min=0, help="Runs of a small graph, for growth of memory; 0 = none.")
+    ] = 0,
+    seed: SeedOption = 7,
+    model: ModelOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Time engines in turns on the same frames, stage by stage; swap heads between frames; watch memory."""
+    require_writable(json_file)
+    from robin_cli.bench_engine import FLOAT32, EngineBench, engine_figures, measure_engines
+    from robin_cli.bench_figures import figure_rows
+    from robin_perception.bundle import load_bundle
+    from robin_perception.engines.registry import hindrances
+
+    path = model_path(model)
+    names = [name.strip() for name in engines.split(",") if name.strip()]
+    if not names:
+        able = [name for name, reason in hindrances(load_bundle(path)).items() if reason is None]
+        names = sorted(able, key=lambda name: name != FLOAT32)  # first what the others are compared with
+    bench = EngineBench(tuple(names), frames, repeats, threads, spin, swaps, calls, seed, path)
+    with progress_bar("timing", "") as advance:
+        result = measure_engines(bench, advance)
+    figures = engine_figures(result)
+    write_json(json_file, {**result, "figures": [figure.to_json() for figure in figures]})
+    print_table(f"{frames} frames x {repeats}, {result['model']}", _COLUMNS, figure_rows(figures), text_columns=2)
+    _say_verdict(figures, result["machine"])
+
+
+@app.command("compare")
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A.json", help="Result of a bench.")],
+    after: Annotated[Path, typer.Argument(metavar="B.json", help="Another one of the same bench.")],
+    json_file: JsonOption = None,
+) -> None:
+    """Set two results side by side, figure by figure, and say what they were not equally measured on."""
+    require_writable(json_file)
+    from robin_cli.bench_compare import compare_results, read_result
+
+    result = compare_results(read_result(before), read_result(after))
+    write_json(json_file, result)
+    rows = [(c["what"], f"{c['a']:.4g}", f"{c['b']:.4g}", f"{c['ratio']:.3f}", c["verdict"]) for c in result["figures"]]
+    print_table(f"A {before}, B {after}", ("what", "A p50", "B p50", "B / A", ""), rows)
+    for line in result["differences"]:
+        print(f"not the same: {line}")
 
 
 @app.command("sim")
@@ -85,7 +154,6 @@ def rendering(
     require_writable(json_file)
     import tempfile
     import time
-    from pathlib import Path
 
     from robin_cli.machine import machine_facts
     from robin_sim.dataset import make_dataset
@@ -102,5 +170,10 @@ def rendering(
     print(f"{pace:.2f} scenes/s: {scenes} scenes in {seconds:.0f} s, {count} processes")
 
 
-def _spread(times: Mapping[str, float]) -> tuple[str, ...]:
-    return tuple(f"{times[key]:.1f}" for key in ("p50", "p95", "p99", "mean", "sd"))
+def _say_verdict(figures: Sequence[Figure], machine: Mapping[str, Any]) -> None:
+    """What is over its budget, and whether the machine was free enough for any of it to count."""
+    over = [f"{figure.part} {figure.name}" for figure in figures if figure.within is False]
+    print(f"over budget: {'; '.join(over)}" if over else "every budget is met")
+    if machine["load_1min"] > IDLE_LOAD * machine["cores"]:
+        text = f"the machine was busy before this began (load {machine['load_1min']} on {machine['cores']} cores)"
+        print(f"{text}: compare ratios, quote no times")

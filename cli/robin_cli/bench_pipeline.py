@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from edge_adapt.decision import frame_digest
+from robin_cli.bench_budgets import budget
+from robin_cli.bench_figures import Figure, of_spread, spread
 from robin_cli.machine import machine_facts
 from robin_grasp.registry import make_planner
 from robin_grasp.tool import CellConfig
-from robin_perception.engines import EngineConfig
+from robin_perception.engines import Engine, EngineConfig
+from robin_perception.engines.registry import on_cpu
 from robin_perception.frame import Frame
 from robin_perception.segmenter import Segmenter, load_segmenter
 from robin_sim.training_scenes import BASE_TRAINING_MIX, DatasetConfig, draw_pile, draw_scene, pile_rng
 
 WARM_UP_FRAMES = 5
+_SUMS = ("network", "segment")
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,20 @@ class PipelineBench:
 def measure_pipeline(bench: PipelineBench, progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Milliseconds of each stage over frames x repeats. The bare network runs right beside each whole pass, on the same
     frame, so that whatever else the machine does meets both. Raises RobinError for the model, engine and planner."""
+    process = psutil.Process()
+    facts, memory = machine_facts(), {"before_mb": _rss_mb(process)}
     segmenter = load_segmenter(bench.model, bench.engine, engine_config=EngineConfig(intra_threads=bench.threads))
     planner = make_planner(bench.planner, CellConfig())
-    facts = machine_facts()
+    memory["loaded_mb"] = _rss_mb(process)
     frames = simulated_frames(bench)
-    samples: dict[str, list[float]] = {"network_ms": [], "frame_to_instances_ms": [], "frame_to_plan_ms": []}
-    instances: list[int] = []
     for number in range(WARM_UP_FRAMES):
         frame = frames[number % len(frames)]
         planner.plan(frame, segmenter.segment(frame))
         _network_ms(segmenter, frame)
+    memory["first_mb"] = _rss_mb(process)
+    times: dict[str, list[float]] = {"network": [], "frame_to_instances": [], "frame_to_plan": []}
+    stages: dict[str, list[float]] = {}
+    around, instances = [], []
     total = bench.repeats * len(frames)
     for number in range(total):
         frame = frames[number % len(frames)]
@@ -59,15 +68,24 @@ def measure_pipeline(bench: PipelineBench, progress: Callable[[int, int], None])
         segmented = time.perf_counter()
         planner.plan(frame, scene)
         planned = time.perf_counter()
-        samples["frame_to_instances_ms"].append((segmented - started) * 1e3)
-        samples["frame_to_plan_ms"].append((planned - started) * 1e3)
-        samples["network_ms"].append(_network_ms(segmenter, frame))
+        parts = _parts(scene.timings_ms, segmenter.engine) | {"plan": (planned - segmented) * 1e3}
+        for name, value in parts.items():
+            stages.setdefault(name, []).append(value)
+        whole = (segmented - started) * 1e3
+        around.append((whole - parts["network"]) / parts["network"])
+        times["frame_to_instances"].append(whole)
+        times["frame_to_plan"].append((planned - started) * 1e3)
+        times["network"].append(_network_ms(segmenter, frame))
         instances.append(len(scene.instances))
         progress(number + 1, total)
-    figures: dict[str, Any] = {name: _spread(values) for name, values in samples.items()}
-    figures["plan_over_network"] = figures["frame_to_plan_ms"]["p50"] / figures["network_ms"]["p50"]
+    memory["last_mb"] = _rss_mb(process)
+    result: dict[str, Any] = {f"{name}_ms": spread(values) for name, values in times.items()}
     return {
-        **figures,
+        **result,
+        "stages_ms": {name: spread(values) for name, values in stages.items()},
+        "around_network_ratio": spread(around, 3),
+        "plan_over_network": result["frame_to_plan_ms"]["p50"] / result["network_ms"]["p50"],
+        "memory": memory,
         "frames": len(frames),
         "repeats": bench.repeats,
         "warm_up": WARM_UP_FRAMES,
@@ -75,14 +93,62 @@ def measure_pipeline(bench: PipelineBench, progress: Callable[[int, int], None])
         "height": bench.height,
         "instances_per_frame": {"mean": float(np.mean(instances)), "max": max(instances)},
         "planner": planner.name,
-        "engine": segmenter.engine.name,
+        **engine_facts(segmenter.engine),
         "threads": bench.threads,
         "seed": bench.seed,
         "model": segmenter.model_id,
         "bundle_sha256": dict(segmenter.bundle.manifest.files),
-        "input_sha256": hashlib.sha256("".join(frame_digest(frame) for frame in frames).encode()).hexdigest(),
+        "input_sha256": input_digest(frames),
         "machine": facts,
     }
+
+
+def pipeline_figures(result: dict[str, Any]) -> list[Figure]:
+    """The lines of the table, against their budgets; those of a GPU where the engine runs on one."""
+    on_gpu = not on_cpu(result["engine"])
+    instances, plan, network = (result[f"{n}_ms"] for n in ("frame_to_instances", "frame_to_plan", "network"))
+    instances_budget = budget(f"pipeline.{'gpu_' if on_gpu else ''}frame_to_instances_p50_ms")
+    network_budget = budget("engine.gpu_network_p50_ms") if on_gpu else None
+    ratio = result["around_network_ratio"]
+    spread_text = f"p95 {ratio['p95']:.2f}, sd {ratio['sd']:.2f}"
+    return [
+        Figure("whole", "bare network, p50", network["p50"], "ms", network_budget, of_spread(network)),
+        Figure("whole", "frame to instances, p50", instances["p50"], "ms", instances_budget, of_spread(instances)),
+        Figure(
+            "whole",
+            "frame to plan, p50",
+            plan["p50"],
+            "ms",
+            budget("pipeline.frame_to_plan_p50_ms"),
+            of_spread(plan),
+        ),
+        Figure(
+            "whole",
+            "around the network / network",
+            ratio["p50"],
+            "",
+            budget("pipeline.around_network_ratio"),
+            spread_text,
+        ),
+        *(Figure("stage", name, t["p50"], "ms", None, of_spread(t)) for name, t in result["stages_ms"].items()),
+        Figure("memory", "resident, after the last frame", result["memory"]["last_mb"], "MB"),
+    ]
+
+
+def engine_facts(engine: Engine) -> dict[str, Any]:
+    """Which engine it became, why, and with what."""
+    chosen = engine.selection
+    return {
+        "engine": engine.name,
+        "engine_why": chosen.why,
+        "engines_rejected": dict(chosen.rejected),
+        "engine_details": engine.describe(),
+    }
+
+
+def input_digest(frames: Sequence[Frame]) -> str:
+    """sha256 over all frames' content."""
+    return hashlib.sha256("".join(frame_digest(frame) for frame in frames).encode()).hexdigest()
 
 
 def simulated_frames(bench: PipelineBench) -> list[Frame]:
@@ -98,6 +164,14 @@ def simulated_frames(bench: PipelineBench) -> list[Frame]:
     return [draw_scene(pile, bench.seed, index, config).frame for index, pile in enumerate(piles)]
 
 
+def _parts(timings: dict[str, float], engine: Engine) -> dict[str, float]:
+    """Stages of one frame that add up to the whole: the segmenter's own, its network call split by the engine; what
+    the engine does not name of that call is its checks."""
+    inside = engine.stage_ms or {"network": timings["network"]}
+    parts = {"prepare": timings["prepare"], **inside, "check": timings["network"] - sum(inside.values())}
+    return parts | {name: value for name, value in timings.items() if name not in parts and name not in _SUMS}
+
+
 def _network_ms(segmenter: Segmenter, frame: Frame) -> float:
     """One bare run of the network; its inputs are prepared before the clock starts."""
     _, inputs = segmenter.prepare(frame)
@@ -106,14 +180,5 @@ def _network_ms(segmenter: Segmenter, frame: Frame) -> float:
     return (time.perf_counter() - started) * 1e3
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    p50, p95, p99 = (float(value) for value in np.percentile(values, (50, 95, 99)))
-    return {
-        "p50": round(p50, 2),
-        "p95": round(p95, 2),
-        "p99": round(p99, 2),
-        "mean": round(float(np.mean(values)), 2),
-        "sd": round(float(np.std(values)), 2),
-        "min": round(min(values), 2),
-        "max": round(max(values), 2),
-    }
+def _rss_mb(process: psutil.Process) -> float:
+    return round(float(process.memory_info().rss) / 1e6, 1)
