@@ -172,7 +172,7 @@ def _measure_hangs(bench: SupervisionBench, frames: Sequence[Any], progress: Cal
     from robin_grasp.registry import make_planner
     from robin_grasp.tool import CellConfig
 
-    segmenter = _supervised(bench, deadline_ms=bench.deadline_ms, max_restarts=1000, restart_pause_s=0)
+    segmenter = _supervised(bench, deadline_ms=bench.deadline_ms, max_restarts=1000)
     engine, planner = _engine(segmenter), make_planner("geometric", CellConfig())
     names = ("noticed_ms", "instances_after_deadline_ms", "plan_after_deadline_ms", "restart_ms")
     samples: dict[str, list[float]] = {name: [] for name in names}

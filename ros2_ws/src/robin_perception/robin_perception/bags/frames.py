@@ -80,7 +80,8 @@ def header_ns(values: Mapping[str, Any]) -> int:
 def depth_units(depth_m: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Whole millimetres; what does not fit is invalid (0)."""
     units = np.rint(depth_m / DEPTH_UNIT_M)
-    return np.where(units <= np.iinfo(np.uint16).max, units, 0).astype(np.uint16)
+    np.copyto(units, 0, where=~(units <= np.iinfo(np.uint16).max))
+    return units.astype(np.uint16)
 
 
 def depth_metres(units: NDArray[np.uint16]) -> NDArray[np.float32]:

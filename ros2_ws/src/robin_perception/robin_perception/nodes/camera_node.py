@@ -147,12 +147,13 @@ class CameraNode(RobinNode[CameraNodeConfig]):
                 return
             self._due_s = max(self._due_s + 1.0 / rate, now - 1.0 / rate)
         begin = time.perf_counter()
-        frame = replace(frame, depth=depth_metres(depth_units(frame.depth)))
+        units = depth_units(frame.depth)
+        frame = replace(frame, depth=depth_metres(units))
         if self.bus is not None:
             self.bus.frames.publish(frame)
         if any(publisher.get_subscription_count() for publisher in self._camera_publishers):
             for publisher, message in zip(
-                self._camera_publishers, frame_to_msgs(frame, self.config.frame_id), strict=True
+                self._camera_publishers, frame_to_msgs(frame, self.config.frame_id, units), strict=True
             ):
                 publisher.publish(message)
         self.counters.count("frames")
