@@ -12,7 +12,23 @@ from typing import Annotated
 
 import typer
 
-from robin_cli import bench, card, dataset, demo, doctor, evaluate, plan, ranker, record, replay, ros, sim, trace, train
+from robin_cli import (
+    bench,
+    card,
+    dataset,
+    demo,
+    doctor,
+    engine,
+    evaluate,
+    plan,
+    ranker,
+    record,
+    replay,
+    ros,
+    sim,
+    trace,
+    train,
+)
 from robin_cli.terminal import EXIT_INTERRUPTED, exit_status, note, print_error, reason_of
 
 VERSION = "0.1.0"
@@ -49,6 +65,7 @@ app.command("plan")(plan.plan)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(dataset.app, name="dataset")
 app.command("train")(train.train)
+app.add_typer(engine.app, name="engine")
 app.command("export")(train.export)
 app.command("calibrate")(train.calibrate)
 app.add_typer(ranker.app, name="ranker")

@@ -245,11 +245,12 @@ class EngineCache:
         others = [e for e in self.entries(verify=False) if e.problem is None and e.key.get("kind", "engine") == kind]
         if not others:
             return f"{self.root}: no {kind} engine has been built yet"
-        changes = min((_changes(entry.key, key) for entry in others), key=len)
-        return f"no cached {kind} engine fits: " + "; ".join(changes)
+        fewest = min((changes(entry.key, key) for entry in others), key=len)
+        return f"no cached {kind} engine fits: " + "; ".join(fewest)
 
 
-def _changes(old: Key, new: Key) -> list[str]:
+def changes(old: Key, new: Key) -> list[str]:
+    """What differs, field by field, in words."""
     names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
     return [f"{name} was {_short(old.get(name))}, is {_short(new.get(name))}" for name in names]
 

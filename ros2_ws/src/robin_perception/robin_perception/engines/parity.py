@@ -77,21 +77,21 @@ def compare(pairs: Iterable[tuple[Tensors, Tensors]]) -> Parity:
     for reference, found in pairs:
         frames += 1
         rows = np.flatnonzero(reference["detection"] >= COMPARED_FROM)
-        partners = _partners(reference["peak_xy"][rows], found["peak_xy"])
+        partners = partner_rows(reference["peak_xy"][rows], found["peak_xy"])
         near = np.abs(reference["detection"][rows] - COMPARED_FROM) < 0.05
         lost += int(((partners < 0) & ~near).sum())
         candidates += len(rows)
         rows, partners = rows[partners >= 0], partners[partners >= 0]
         for name in ("detection", "mask_quality", "visible_fraction", "class_probabilities"):
             difference = np.abs(reference[name][rows] - found[name][partners])
-            score = max(score, float(difference.max(initial=0.0)))
+            score = float(np.maximum(score, difference.max(initial=0.0)))  # NaN stays NaN
         iou = min(iou, _least_iou(reference["mask_logits"][rows], found["mask_logits"][partners]))
         boundary += float(np.abs(reference["boundary"] - found["boundary"]).mean())
     share = lost / candidates if candidates else 0.0
     return Parity(frames, candidates, score, iou, boundary / max(1, frames), share)
 
 
-def _partners(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.intp]:
+def partner_rows(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.intp]:
     """For each peak [n, 2] the first row of ``found`` [K, 2] in the same cell, -1 where there is none."""
     if not len(wanted):
         return np.zeros(0, dtype=np.intp)

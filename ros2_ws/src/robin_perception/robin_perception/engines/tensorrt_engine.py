@@ -17,6 +17,7 @@ from robin_perception.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle, T
 from robin_perception.engines.base import HEAD_SETS, Engine, EngineConfig, HeadSet, Tensors
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.tensorrt_buffers import BufferPlan, Specs, graph_specs, plan_buffers
+from robin_perception.engines.tensorrt_builder import BuildOptions, Progress
 from robin_perception.engines.tensorrt_cache import CachedPlan, bundle_plan
 from robin_perception.engines.tensorrt_camera import CameraUpload
 from robin_perception.engines.tensorrt_cuda import CudaThread, Memory
@@ -29,6 +30,7 @@ from robin_perception.errors import Code, RobinError
 class TensorRtEngine(Engine):
     """The bundle's network in half precision, built for this GPU where the cache has none that fits.
 
+    options, report, rebuild: of building; the cache keys do not depend on options.
     Raises RobinError ENGINE_UNAVAILABLE without driver, TensorRT or pycuda, ENGINE_BUILD_FAILED,
     ENGINE_OPERATOR_UNSUPPORTED, ENGINE_OUT_OF_MEMORY.
     """
@@ -36,12 +38,22 @@ class TensorRtEngine(Engine):
     name = "tensorrt"
     precision: Precision = "float16"
 
-    def __init__(self, bundle: Bundle, config: EngineConfig, cache: EngineCache | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        config: EngineConfig,
+        *,
+        cache: EngineCache | None = None,
+        options: BuildOptions | None = None,
+        rebuild: bool = False,
+        report: Progress | None = None,
+    ) -> None:
         super().__init__(bundle, config)
         reason = hindrance()
         if reason is not None:
             raise RobinError(Code.ENGINE_UNAVAILABLE, f"{self.name}: {reason}")
         self._cache = cache or EngineCache()
+        self._build = (options, report, rebuild)
         frame, head, outputs = graph_specs(bundle)
         self._specs: tuple[Specs, Specs, Specs] = (frame, head, outputs)
         self._cuda = CudaThread()
@@ -158,7 +170,7 @@ class TensorRtEngine(Engine):
 
         self._memory: list[Memory] = []
         self._stream = driver.Stream()
-        self._plan = bundle_plan(self._cache, self.bundle, self._cuda.gpu, self.precision)
+        self._plan = bundle_plan(self._cache, self.bundle, self._cuda.gpu, self.precision, *self._build)
         frame, head, outputs = self._specs
         source = str(self._plan.path or self.bundle.network_path)
         self._network = CompiledNetwork(self._plan.plan, source, {**frame, **head, **outputs})

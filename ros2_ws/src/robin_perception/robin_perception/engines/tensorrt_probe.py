@@ -51,7 +51,7 @@ def hindrance(bundle: Bundle | None = None, config: EngineConfig | None = None) 
             return f"{finding.name}: {finding.found}; {finding.remedy}"
     if bundle is None or any(e.problem is None and e.key.get("kind") == KIND for e in EngineCache().entries(False)):
         return None  # one was built here before: should it not fit any more, it is built anew, with a message
-    return f"no engine has been built yet; robin engine build --model {bundle.directory}"
+    return f"no engine has been built yet; robin engine build {bundle.directory} --engine tensorrt"
 
 
 def tensorrt_version() -> str:

@@ -1,0 +1,63 @@
+"""``robin engine verify`` without the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from robin_cli.machine import machine_facts
+from robin_perception.bundle import Bundle, load_bundle
+from robin_perception.engines import Engine, make_engine
+from robin_perception.engines.cache import EngineCache
+from robin_perception.engines.verify import Progress, Verdict, summary, verify_engine
+from robin_perception.errors import Code, RobinError
+from robin_perception.image_folder import load_frame, scene_folders
+from robin_perception.segmenter import Segmenter
+
+
+def verify(model: Path, name: str, data: Path | None, progress: Progress) -> dict[str, Any]:
+    """The report of engine ``name``, with machine facts and, under "lines", what to tell. What was found is laid beside
+    the engine's files in the cache."""
+    bundle = load_bundle(model)
+    engine = make_engine(name, bundle)
+    try:
+        verdict = verified(engine, bundle, data, progress)
+    finally:
+        engine.close()
+    return verdict.report
+
+
+def verified(engine: Engine, bundle: Bundle, data: Path | None, progress: Progress) -> Verdict:
+    """As ``verify``, for an engine that runs already."""
+    segmenter = Segmenter(bundle, engine)
+    frames = [segmenter.prepare(load_frame(folder))[1] for folder in scene_folders(data)] if data else []
+    verdict = verify_engine(engine, bundle, frames, progress)
+    report = verdict.report
+    report["machine"] = machine_facts()
+    described = report["described"]
+    about = ", ".join(str(described[key]) for key in ("provider", "precision", "gpu") if key in described)
+    report["lines"] = [
+        f"{engine.name} ({about}) against {report['reference']['engine']}",
+        f"this head: {summary(report['parity'])}",
+        f"another head: {summary(report['head']['parity'])}",
+        *(f"camera {size}: {summary(found)}" for size, found in (report["camera"] or {}).items()),
+        "proven" if verdict.passed else "NOT proven: do not pick with it",
+    ]
+    path = cached_folder(engine)
+    if path is not None:
+        EngineCache(path.parent).note_verification(path, {k: v for k, v in report.items() if k != "lines"})
+    return verdict
+
+
+def cached_folder(engine: Engine) -> Path | None:
+    """The folder of the cache that ``engine`` runs from, or None."""
+    plan = getattr(engine, "cached", None)
+    graph = getattr(engine, "graph_path", None)
+    folder = getattr(plan, "path", None) if plan is not None else Path(graph()).parent if callable(graph) else None
+    return folder if isinstance(folder, Path) and (folder / "entry.json").is_file() else None
+
+
+def disagreement(report: dict[str, Any]) -> RobinError:
+    """The error of a verdict that failed."""
+    text = f"{report['engine']} on {report['model']}: {'; '.join(report['failures'])}"
+    return RobinError(Code.ENGINE_DISAGREES, text)
