@@ -14,7 +14,8 @@ from robin_perception.errors import Code, RobinError
 
 AUTO = "auto"
 SUPERVISED = "supervised:"
-# What auto tries, best first. onnxruntime-tensorrt is left out: it builds for minutes at every new version, unseen.
+# What auto tries, best first. Left out: tensorrt-fp32, which is there to compare with, and onnxruntime-tensorrt, which
+# builds for minutes whenever it is loaded.
 PREFERENCE = ("tensorrt", "onnxruntime-cuda", "onnxruntime-int8", "onnxruntime")
 
 Factory = Callable[[Bundle, EngineConfig], Engine]
@@ -68,6 +69,9 @@ def _asked(module: str, function: str) -> Hindrance:
 _ENTRIES: dict[str, EngineEntry] = {
     "tensorrt": EngineEntry(
         _lazy("tensorrt_engine", "TensorRtEngine"), _asked("tensorrt_probe", "hindrance"), on_cpu=False
+    ),
+    "tensorrt-fp32": EngineEntry(
+        _lazy("tensorrt_engine", "TensorRtSingleEngine"), _asked("tensorrt_probe", "hindrance"), on_cpu=False
     ),
     "onnxruntime-cuda": EngineEntry(
         _lazy("ort_gpu", "OnnxRuntimeCudaEngine"), _asked("ort_gpu", "cuda_hindrance"), on_cpu=False
