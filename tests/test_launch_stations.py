@@ -110,6 +110,7 @@ def test_parameters_of_every_station_are_valid(station: Station, camera: str) ->
     options = options_for(
         camera,
         engine="onnxruntime",
+        supervision="always",
         model="some/bundle",
         camera_pose="0.75,0,1.3, 1,0,0,0",
         picks=3,
@@ -151,10 +152,13 @@ def test_only_the_acceptance_is_not_started_again() -> None:
 
 
 def test_overrides_reach_nodes_in_any_namespace(tmp_path: Path) -> None:
-    (workcell, *_) = station_processes(STATIONS["sim_station"], StationOptions(engine="onnxruntime", namespace="/a/b"))
+    (workcell, *_) = station_processes(
+        STATIONS["sim_station"], StationOptions(engine="onnxruntime", supervision="never", namespace="/a/b")
+    )
     flag, file = workcell.override_arguments(tmp_path)
     assert flag == "--params-file"
-    assert parameters_of(Path(file), "segmentation", "/a/b")["engine"] == "onnxruntime"
+    given = parameters_of(Path(file), "segmentation", "/a/b")
+    assert (given["engine"], given["supervision.mode"]) == ("onnxruntime", "never")
 
 
 def test_a_model_in_a_parameter_file_stands_unless_an_option_names_another(tmp_path: Path) -> None:

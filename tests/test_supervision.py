@@ -207,7 +207,8 @@ def test_what_a_restart_cannot_mend_is_not_tried_again(bundle: Bundle) -> None:
 
 def test_without_a_fallback_the_caller_gets_the_number(bundle: Bundle) -> None:
     """Never an empty scene: an error while the child hangs, starts, says nothing where something stands, or is off."""
-    with supervised(bundle, fallback="none", max_restarts=2) as engine:
+    with supervised(bundle, wait=False, fallback="none", max_restarts=2) as engine:
+        assert engine.status().child.state == "ready"  # nobody could answer before, so it was waited for
         segmenter, frame = Segmenter(bundle, engine), pile_frame()
         assert len(segmenter.segment(frame).instances) == COUNT
 

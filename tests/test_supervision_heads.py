@@ -88,7 +88,7 @@ def test_a_staged_head_is_tried_without_being_used(bundle: Bundle) -> None:
 
 
 def test_a_child_that_hangs_at_a_swap_is_replaced_and_the_swap_is_done(bundle: Bundle, good: None) -> None:
-    with supervised(bundle, head_deadline_ms=500) as engine:
+    with supervised(bundle, deadline_ms=1000) as engine:
         inputs = inputs_of(engine, pile_frame())
         set_mood(bundle.directory, "late_head")
         engine.set_head(only(6))

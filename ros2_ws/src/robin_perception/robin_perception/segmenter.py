@@ -17,8 +17,11 @@ from robin_perception.bundle import INSTANCE_OUTPUTS, Bundle, CalibrationTables,
 from robin_perception.config import StrictConfig
 from robin_perception.decode import DecodeConfig, Decoded, decode
 from robin_perception.engines import Engine, EngineConfig, make_engine
+from robin_perception.engines.base import HeadSet
+from robin_perception.engines.head_swap import HeadCheck, HeadSwap, checked_swap
 from robin_perception.frame import Frame
 from robin_perception.letterbox import Letterbox, letterbox
+from robin_perception.refine import Guide, make_guide
 from robin_perception.scene import Scene
 from robin_perception.supervision import SupervisedEngine, SupervisionConfig, start_engine
 
@@ -35,13 +38,14 @@ class SegmenterConfig(StrictConfig):
 class Analysis:
     """A scene with what it was made from.
 
-    tensors: the network's raw outputs; candidates[i]: their row of instance i.
+    tensors: the network's raw outputs; candidates[i]: their row of instance i. guide: what its masks were refined with.
     """
 
     scene: Scene
     tensors: dict[str, NDArray[Any]]
     candidates: tuple[int, ...]
     letterbox: Letterbox
+    guide: Guide | None = None
 
 
 class Segmenter:
@@ -70,6 +74,17 @@ class Segmenter:
             self._model_id = model_id(self.bundle.manifest, weights)
             return self._model_id
 
+    def swap_head(self, weights: Mapping[str, NDArray[np.float32]], check: HeadCheck) -> HeadSwap:
+        """As ``set_head`` for a head that is first proven on golden frames, while frames go on with the old one; see
+        ``checked_swap`` for what it raises."""
+
+        def use(staged: HeadSet) -> None:
+            with self._lock:
+                self.engine.use_head(staged)
+                self._model_id = model_id(self.bundle.manifest, weights)
+
+        return checked_swap(self.engine, weights, check, use)
+
     def segment(self, frame: Frame) -> Scene:
         """One frame to a Scene."""
         return self.analyse(frame).scene
@@ -85,7 +100,8 @@ class Segmenter:
             used = self._model_id
             by_fallback = isinstance(self.engine, SupervisedEngine) and self.engine.by_fallback
         inferred = time.perf_counter()
-        decoded = self.decode(tensors, box)
+        guide = self.guide(inputs)
+        decoded = self.decode(tensors, box, guide=guide)
         boundary = np.ascontiguousarray(box.unpadded(tensors["boundary"]))
         flags = (*self._flags(frame, decoded), *(("fallback_engine",) if by_fallback else ()))
         done = time.perf_counter()
@@ -96,7 +112,7 @@ class Segmenter:
             "segment": (done - start) * 1e3,
         }
         scene = Scene(frame.stamp_s, used, decoded.labels, decoded.instances, boundary, flags, timings)
-        return Analysis(scene, tensors, decoded.candidates, box)
+        return Analysis(scene, tensors, decoded.candidates, box, guide)
 
     def prepare(self, frame: Frame) -> tuple[Letterbox, dict[str, NDArray[Any]]]:
         """The network's inputs for a frame, and the letterbox that made them."""
@@ -111,17 +127,23 @@ class Segmenter:
             "belt_plane": frame.belt_plane(self.config.belt_z_m),
         }
 
+    def guide(self, inputs: Mapping[str, NDArray[Any]]) -> Guide | None:
+        """What masks are refined with, of the network's inputs; None where that is switched off."""
+        config = self.config.decode.refine
+        return make_guide(inputs["rgb"], inputs["depth"], config) if config.enabled else None
+
     def decode(
         self,
         tensors: dict[str, NDArray[Any]],
         box: Letterbox,
         config: DecodeConfig | None = None,
         tables: CalibrationTables | None = None,
+        guide: Guide | None = None,
     ) -> Decoded:
         """Decode raw tensors again, for instance with another threshold, without another run of the network."""
         manifest = self.bundle.manifest
         threshold = manifest.thresholds.detection
-        return decode(tensors, box, tables or manifest.calibration, threshold, config or self.config.decode)
+        return decode(tensors, box, tables or manifest.calibration, threshold, config or self.config.decode, guide)
 
     def close(self) -> None:
         self.engine.close()

@@ -19,9 +19,8 @@ class SupervisionConfig(StrictConfig):
         description="Run the engine in a process of its own; auto = unless it is one of the CPU.",
     )
     deadline_ms: float = Field(
-        1000.0, ge=5, le=60_000, description="An engine that has not answered by then hangs and is ended, ms."
+        1000.0, ge=5, le=60_000, description="An engine that has not answered by then, or loaded a head, is ended, ms."
     )
-    head_deadline_ms: float = Field(5000.0, ge=5, le=60_000, description="The same for the loading of a new head, ms.")
     start_timeout_s: float = Field(
         900.0, ge=1, le=7200, description="Longest start of the engine's process (an engine may be built), s."
     )

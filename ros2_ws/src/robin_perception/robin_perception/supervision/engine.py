@@ -19,7 +19,7 @@ from robin_perception.errors import Code, RobinError
 from robin_perception.supervision.config import NO_FALLBACK, SupervisionConfig
 from robin_perception.supervision.empty import EmptyCheck
 from robin_perception.supervision.keeper import COUNTS, Keeper, KeeperStatus
-from robin_perception.supervision.process import FATAL, Child, ChildSpec, graph_specs
+from robin_perception.supervision.process import FATAL, Child, ChildSpec
 from robin_perception.supervision.warm_up import bare_belt
 
 _FALLBACK = "fallback:"
@@ -73,9 +73,9 @@ class SupervisedEngine(Engine):
         self.name = f"{SUPERVISED}{engine}"
         super().__init__(bundle, config)
         self.supervision = supervision or SupervisionConfig(ready_wait_s=_BY_NAME_WAIT_S)
-        specs = graph_specs(bundle.network_path)
-        self._inputs = {name: spec for name, spec in specs[0].items() if name not in bundle.head}
-        self._outputs = specs[1]
+        from robin_perception.engines.tensorrt_buffers import graph_specs  # onnx, which a plain engine does without
+
+        self._inputs, _, self._outputs = graph_specs(bundle)
         self._empty = EmptyCheck(self.supervision, bundle.manifest.calibration)
         self._answers: Counter[str] = Counter()
         self._answered_by = ""
@@ -98,7 +98,8 @@ class SupervisedEngine(Engine):
         except BaseException:
             self._keeper.close()
             raise
-        self._keeper.wait_ready(self.supervision.ready_wait_s)
+        wait_s = self.supervision.ready_wait_s if self._fallback is not None else self.supervision.start_timeout_s
+        self._keeper.wait_ready(wait_s)  # without a fallback nothing answers before
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -161,7 +162,7 @@ class SupervisedEngine(Engine):
         if child is None:
             return
         try:
-            child.load(head, self.supervision.head_deadline_ms)
+            child.load(head, self.supervision.deadline_ms)
         except RobinError as exc:
             if exc.code not in FATAL:
                 raise  # the engine refuses this head, and goes on with the one in use
@@ -194,7 +195,7 @@ class SupervisedEngine(Engine):
         """The child's answer. Raises RobinError when it is not to be asked again."""
         begin = time.perf_counter()
         if not child.has(head):
-            child.load(head, self.supervision.head_deadline_ms)
+            child.load(head, self.supervision.deadline_ms)
         answer = child.run(feeds, outputs, head, self.supervision.deadline_ms)
         try:
             super().check_outputs(answer, outputs)

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -237,23 +236,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def graph_specs(path: Path) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Inputs and outputs of an ONNX graph by name, without a session. Raises RobinError ENGINE_FAILED where a shape is
-    not static."""
-    import onnx
-
-    graph = onnx.load(str(path)).graph
-    weights = {tensor.name for tensor in graph.initializer}
-
-    def spec(value: Any) -> TensorSpec:
-        kind = value.type.tensor_type
-        shape = tuple(dim.dim_value for dim in kind.shape.dim)
-        if any(dim.WhichOneof("value") != "dim_value" for dim in kind.shape.dim):
-            raise RobinError(Code.ENGINE_FAILED, f"{path}: '{value.name}' has a dynamic shape")
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-        return TensorSpec(name=value.name, shape=shape, dtype=dtype.name)
-
-    inputs = {value.name: spec(value) for value in graph.input if value.name not in weights}
-    return inputs, {value.name: spec(value) for value in graph.output}
