@@ -39,7 +39,12 @@ class Finding:
 
 def findings() -> list[Finding]:
     """Driver, driver library, TensorRT, pycuda, CUDA toolkit, in the order in which they build on each other."""
-    return [_device(), _library(), _tensorrt(), _pycuda()]
+    return [*driver_findings(), _tensorrt(), _pycuda()]
+
+
+def driver_findings() -> list[Finding]:
+    """Of these the driver and its library, which every engine on a GPU needs."""
+    return [_device(), _library()]
 
 
 def hindrance(bundle: Bundle | None = None, config: EngineConfig | None = None) -> str | None:
