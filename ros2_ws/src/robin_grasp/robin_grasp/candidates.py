@@ -15,6 +15,7 @@ from robin_grasp.tool import ToolConfig
 
 MAIN_YAWS_RAD = (0.0, np.pi / 2, np.pi / 4, 3 * np.pi / 4)
 OTHER_YAWS_RAD = (0.0, np.pi / 2)
+TIE_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,14 @@ def promise(poses: Poses, parcels: Parcels, landed: Footprints, tool: ToolConfig
     return np.asarray(np.where(count > 1e-6, count * gyration / (gyration + lever) + 0.3 * room, 0.0))
 
 
+def tie(value: Floats) -> Floats:
+    """Values for comparison: the symmetric tool makes many exact ties, which rounding errors must not decide."""
+    return np.asarray(np.round(value, TIE_DECIMALS))
+
+
 def best_rows(group: Ints, value: Floats, keep: int) -> Ints:
     """Rows of the ``keep`` highest values in each group, ties by row, ascending within the result."""
-    order = np.lexsort((np.arange(len(value)), -value, group))
+    order = np.lexsort((-tie(value), group))
     sorted_group = group[order]
     starts = np.r_[True, sorted_group[1:] != sorted_group[:-1]] if len(order) else np.zeros(0, bool)
     first = np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0)) if len(order) else np.zeros(0, np.int64)

@@ -35,16 +35,28 @@ class Facets:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Up to K valid pixels per instance: u, v, q [I, K]; given [I, K] bool; centre [I, 2]."""
+    """Up to K valid pixels per instance: u, v, q [I, K]; given [I, K] bool. products [I, K, 9]: of
+    (du, dv, 1) with one another and with q, whose weighted sums make a least-squares plane. offsets: float32 [I, 4, K],
+    du, dv, 1 and dq; du, dv and dq are u, v and q less those of ``centre`` [I, 3]."""
 
     u: Floats
     v: Floats
     q: Floats
     given: NDArray[np.bool_]
     centre: Floats
+    products: Floats
+    offsets: NDArray[np.float32]
 
     def take(self, rows: Ints) -> _Samples:
-        return _Samples(self.u[rows], self.v[rows], self.q[rows], self.given[rows], self.centre[rows])
+        return _Samples(
+            self.u[rows],
+            self.v[rows],
+            self.q[rows],
+            self.given[rows],
+            self.centre[rows],
+            self.products[rows],
+            self.offsets[rows],
+        )
 
 
 def split_faces(view: View, scene: Scene, surface: SurfaceConfig, config: FacetConfig) -> tuple[View, Facets]:
@@ -58,9 +70,9 @@ def split_faces(view: View, scene: Scene, surface: SurfaceConfig, config: FacetC
     row[instance, number] = np.arange(len(instance))
     facets = Facets(instance, planes[instance, number], rms[instance, number])
     ids = np.array([i.id for i in scene.instances])
-    index_of = np.full(int(view.labels.max(initial=0)) + 1, -1)
-    index_of[ids[ids < len(index_of)]] = np.flatnonzero(ids < len(index_of))
-    labels = np.where(view.labels > 0, row[index_of[view.labels], 0] + 1, 0).astype(np.int32)
+    face_of = np.zeros(int(view.labels.max(initial=0)) + 1, dtype=np.int32)
+    face_of[ids[ids < len(face_of)]] = row[ids < len(face_of), 0] + 1
+    labels = face_of.take(view.labels)
     for i in np.flatnonzero(accepted[:, 1:].any(axis=1)):
         _assign(view, scene, int(i), row[i], facets, config, labels)
     for i in np.flatnonzero(cartons >= config.least_carton_probability):
@@ -72,7 +84,6 @@ def _sample(view: View, scene: Scene, keep: int) -> _Samples:
     count = len(scene.instances)
     u, v, q = (np.zeros((count, keep)) for _ in range(3))
     given = np.zeros((count, keep), dtype=bool)
-    centre = np.zeros((count, 2))
     for i, instance in enumerate(scene.instances):
         x0, y0, x1, y1 = view.box(instance.bbox)
         mask = (view.labels[y0:y1, x0:x1] == instance.id) & (view.inverse_depth[y0:y1, x0:x1] > 0)
@@ -85,8 +96,13 @@ def _sample(view: View, scene: Scene, keep: int) -> _Samples:
         n = len(xs)
         u[i, :n], v[i, :n], given[i, :n] = xs, ys, True
         q[i, :n] = view.inverse_depth[ys, xs]
-        centre[i] = (xs.mean(), ys.mean()) if n else (0.0, 0.0)
-    return _Samples(u, v, q, given, centre)
+    centre = np.stack([u.sum(axis=1), v.sum(axis=1), q.sum(axis=1)], axis=1) / np.maximum(given.sum(axis=1), 1)[:, None]
+    du, dv, dq = u - centre[:, :1], v - centre[:, 1:2], q - centre[:, 2:]
+    products = np.empty((count, keep, 9))
+    for k, product in enumerate((du * du, du * dv, dv * dv, du, dv, 1.0, du * q, dv * q, q)):
+        products[..., k] = product
+    offsets = np.stack([du, dv, np.ones_like(du), dq], axis=1).astype(np.float32)
+    return _Samples(u, v, q, given, centre, products, offsets)
 
 
 def _find_planes(
@@ -150,26 +166,22 @@ def _best_hypothesis(
     b = np.concatenate([fits.b, whole[:, 1:2]], axis=1)
     c = np.concatenate([c, whole[:, 2:]], axis=1)
     # Single precision is enough to compare hypotheses; coordinates are taken from the mask's middle for it.
-    du = (samples.u - samples.centre[:, :1]).astype(np.float32)[:, None]
-    dv = (samples.v - samples.centre[:, 1:]).astype(np.float32)[:, None]
-    middle = a * samples.centre[:, :1] + b * samples.centre[:, 1:] + c
-    residual = a.astype(np.float32)[..., None] * du
-    residual += b.astype(np.float32)[..., None] * dv
-    residual -= (samples.q[:, None] - middle[..., None]).astype(np.float32)
-    residual *= np.float32(1.0 / (config.inlier_sigmas * view.noise_pm))
+    tolerance = config.inlier_sigmas * view.noise_pm
+    middle = a * samples.centre[:, :1] + b * samples.centre[:, 1:2] + c - samples.centre[:, 2:]
+    planes = (np.stack([a, b, middle, np.full_like(a, -1.0)], axis=2) / tolerance).astype(np.float32)
+    residual = planes @ samples.offsets
     np.square(residual, out=residual)
     agreement = np.maximum(np.float32(1.0) - residual, np.float32(0.0))
-    best = np.einsum("ihk,ik->ih", agreement, left.astype(np.float32)).argmax(axis=1)
+    best = (agreement @ left.astype(np.float32)[..., None])[..., 0].argmax(axis=1)
     rows = np.arange(count)
     return np.stack([a[rows, best], b[rows, best], c[rows, best]], axis=1)
 
 
 def _weighted(samples: _Samples, weight: Floats) -> Floats:
     """Weighted least-squares planes [I, 3]."""
-    du, dv = samples.u - samples.centre[:, :1], samples.v - samples.centre[:, 1:]
-    rows = np.stack([du, dv, np.ones_like(du)], axis=-1)
-    weighted = (rows * weight[..., None]).transpose(0, 2, 1)
-    solved = np.linalg.solve(weighted @ rows + np.diag([1e-6, 1e-6, 1e-9]), weighted @ samples.q[..., None])[..., 0]
+    sums = (weight[:, None] @ samples.products)[:, 0]
+    normal = sums[:, [[0, 1, 3], [1, 2, 4], [3, 4, 5]]] + np.diag([1e-6, 1e-6, 1e-9])
+    solved = np.linalg.solve(normal, sums[:, 6:, None])[..., 0]
     solved[:, 2] -= solved[:, 0] * samples.centre[:, 0] + solved[:, 1] * samples.centre[:, 1]
     return np.asarray(solved)
 
@@ -179,15 +191,14 @@ def _refine(
 ) -> tuple[Floats, Floats]:
     """Tukey-weighted refinement from a start near the answer: planes [I, 3] and the residual's scale [I], 1/m."""
     scale = np.full(len(plane), 1.5 * view.noise_pm)
+    residual = np.where(left, np.abs(_residual(samples, plane)), np.inf)
     for _ in range(REFINEMENTS):
-        residual = np.where(left, np.abs(_residual(samples, plane)), np.inf)
         ratio = np.minimum(residual / (config.inlier_sigmas * 1.3 * scale[:, None]), 1.0)
         weight = left * (1.0 - ratio**2) ** 2
         plane = np.where(weight.sum(axis=1, keepdims=True) > 6.0, _weighted(samples, weight), plane)
         residual = np.where(left, np.abs(_residual(samples, plane)), np.inf)
-        near = np.minimum(residual, config.inlier_sigmas * scale[:, None])
-        inside = left & (residual < config.inlier_sigmas * scale[:, None])
-        spread = np.sqrt((np.where(inside, near, 0.0) ** 2).sum(axis=1) / np.maximum(inside.sum(axis=1), 1))
+        inside = residual < config.inlier_sigmas * scale[:, None]
+        spread = np.sqrt((np.where(inside, residual, 0.0) ** 2).sum(axis=1) / np.maximum(inside.sum(axis=1), 1))
         scale = np.clip(spread, 0.7 * view.noise_pm, 4.0 * view.noise_pm)
     return plane, scale
 
@@ -200,19 +211,38 @@ def _assign(
     mask = view.labels[y0:y1, x0:x1] == scene.instances[i].id
     q = view.inverse_depth[y0:y1, x0:x1]
     used = rows[rows >= 0]
-    u, v = np.arange(x0, x1)[None, :], np.arange(y0, y1)[:, None]
-    distance = np.stack([np.abs(q - p[0] * u - p[1] * v - p[2]) for p in facets.plane[used]])
-    nearest = distance.argmin(axis=0).astype(np.uint8)
     known = mask & (q > 0)
     if not known.any():
         return
     _, source = cv2.distanceTransformWithLabels(
         (~known).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
+    known_px = np.flatnonzero(known)
     value_of = np.zeros(int(source.max()) + 1, dtype=np.uint8)
-    value_of[source[known]] = nearest[known]
-    smooth = cv2.medianBlur(value_of[source], config.smooth_px)
-    labels[y0:y1, x0:x1][mask] = (used[smooth] + 1)[mask]
+    value_of[source.take(known_px)] = _nearest(q, (x0, y0), facets.plane[used]).take(known_px)
+    number = value_of.take(source)
+    smooth = _majority(number, config.smooth_px) if len(used) == 2 else cv2.medianBlur(number, config.smooth_px)
+    np.copyto(labels[y0:y1, x0:x1], (used + 1).astype(np.int32).take(smooth), where=mask)
+
+
+def _nearest(q: NDArray[np.float32], corner: tuple[int, int], planes: Floats) -> NDArray[np.uint8]:
+    """Which of the planes [n, 3] lies nearest to each pixel of a crop whose first pixel is ``corner``: uint8 [h, w]."""
+    u, v = np.arange(q.shape[1]) + corner[0], (np.arange(q.shape[0]) + corner[1])[:, None]
+    nearest, least = np.zeros(q.shape, dtype=np.uint8), np.full(q.shape, np.inf)
+    for number, (a, b, c) in enumerate(planes):
+        distance = q - a * u
+        distance -= b * v
+        distance -= c
+        np.abs(distance, out=distance)
+        nearest[distance < least] = number
+        np.minimum(least, distance, out=least)
+    return nearest
+
+
+def _majority(marks: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Median filter of an image of zeros and ones, several times as fast as one of numbers."""
+    count = cv2.boxFilter(marks, -1, (size, size), normalize=False, borderType=cv2.BORDER_REPLICATE)
+    return (count > size * size // 2).view(np.uint8)
 
 
 def _trim(view: View, scene: Scene, i: int, facets: Facets, config: FacetConfig, labels: NDArray[np.int32]) -> None:
@@ -235,17 +265,15 @@ def _trim(view: View, scene: Scene, i: int, facets: Facets, config: FacetConfig,
         below |= (faces == row + 1) & (a * u + (b * v + np.float32(c - tolerance)) > q)
     missing = mask & (q == 0)
     below &= ~missing
-    off = below.astype(np.uint8)
-    if below.any():
-        off = np.asarray(cv2.medianBlur(off, config.smooth_px), dtype=np.uint8)
-    rim = missing & (view.edge_px[box] < 2.0)
-    if rim.any():
-        count, hole, stats, _ = cv2.connectedComponentsWithStats(missing.astype(np.uint8), connectivity=4)
+    off = _majority(below.view(np.uint8), config.smooth_px)
+    rim = np.flatnonzero(missing & (view.edge_px[box] < 2.0))
+    if len(rim):
+        count, hole = cv2.connectedComponents(missing.view(np.uint8), connectivity=4)
         at_edge = np.zeros(count, dtype=np.uint8)
-        at_edge[hole[rim]] = 1
-        at_edge[stats[:, cv2.CC_STAT_AREA] < config.trim_hole_px] = 0
+        at_edge[hole.take(rim)] = 1
+        at_edge[np.bincount(hole.ravel(), minlength=count) < config.trim_hole_px] = 0
         at_edge[0] = 0
-        off |= at_edge[hole]
+        off |= at_edge.take(hole)
     # Stereo smears an edge by its window: what is beside a side is not trusted either.
     taken = mask & (cv2.dilate(off, np.ones((config.smooth_px, config.smooth_px), dtype=np.uint8)) > 0)
     if np.count_nonzero(taken) <= config.trim_most * area:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.candidates import Footprints, Poses, best_rows, land, promise, sample_poses, shortlist
+from robin_grasp.candidates import Footprints, Poses, best_rows, land, promise, sample_poses, shortlist, tie
 from robin_grasp.clearance import Clearance, check_clearance, hits_wall
 from robin_grasp.facets import split_faces
 from robin_grasp.multipick import RIDGE_MERGED, Merges, Risks, cup_risks, find_merges
@@ -260,7 +260,7 @@ class _Candidates:
         outranked = np.zeros(poses.count, dtype=bool)
         outranked[np.setdiff1d(rows, kept)] = True
         self._rejects.poses(poses, outranked, Reject.OUTRANKED_ON_INSTANCE, terms, chosen.cups)
-        order = kept[np.lexsort((kept, -score[kept]))]
+        order = kept[np.lexsort((kept, -tie(score[kept])))]
         ids = self._parcels.ids[poses.parcel]
         return [
             Grasp(T[i], int(chosen.cups[i]), int(ids[i]), float(score[i]), {k: float(v[i]) for k, v in terms.items()})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.candidates import Poses
+from robin_grasp.candidates import Poses, tie
 from robin_grasp.multipick import Risks
 from robin_grasp.parcels_seen import Parcels
 from robin_grasp.planner_config import PlannerConfig
@@ -71,7 +71,7 @@ def choose_subsets(
     strong = np.asarray(enough.any(axis=1))
     usable = np.where(strong[:, None], enough, allowed)
     # Costs may exceed the gain everywhere, so "not usable" must lie below every value.
-    best = np.where(usable, np.where(strong[:, None], value, margin), -1e9).argmax(axis=1)
+    best = np.where(usable, tie(np.where(strong[:, None], value, margin)), -1e9).argmax(axis=1)
     rows = np.arange(poses.count)
     best = np.where(usable.any(axis=1), best, 0)
     return Chosen(best, margin[rows, best], hold[rows, best], single[rows, best], strong)

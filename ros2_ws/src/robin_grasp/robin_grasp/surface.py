@@ -115,7 +115,8 @@ class View:
 
     def fit(self, u: Floats, v: Floats, half_px: Floats) -> Planes:
         """Planes in square windows around pixels (u, v), half side ``half_px``; windows are clipped at the image."""
-        coarse = fit_windows(self.sums, u / FIT_STEP, v / FIT_STEP, half_px / FIT_STEP)
+        # Contacts are whole pixels, and odd ones lie between two coarse ones: rounding errors must not choose.
+        coarse = fit_windows(self.sums, u / FIT_STEP + 1e-6, v / FIT_STEP + 1e-6, half_px / FIT_STEP)
         return replace(
             coarse,
             u=coarse.u * FIT_STEP,
@@ -129,7 +130,7 @@ def make_view(frame: Frame, scene: Scene, config: SurfaceConfig) -> View:
     """Thin the frame, measure distances to edges, build the integral images and estimate the depth noise."""
     stride = max(1, round(frame.width / config.working_width_px))
     window, left, top = _where_parcels_are(scene, stride)
-    depth = frame.depth[::stride, ::stride][window]
+    depth = np.ascontiguousarray(frame.depth[::stride, ::stride][window])
     labels = scene.labels[::stride, ::stride][window].astype(np.int32)
     valid = depth > 0
     q = np.zeros(depth.shape, dtype=np.float32)
@@ -141,7 +142,10 @@ def make_view(frame: Frame, scene: Scene, config: SurfaceConfig) -> View:
     full = (-(-frame.width // stride), -(-frame.height // stride))
     row = (R[2, 0] * (np.arange(w) - cx) / fx).astype(np.float32)
     column = (R[2, 1] * (np.arange(h) - cy) / fy + R[2, 2]).astype(np.float32)
-    height = np.where(valid, depth * (row[None, :] + column[:, None]) + np.float32(t[2]), np.float32(0.0))
+    height = row[None, :] + column[:, None]
+    height *= depth
+    height += np.float32(t[2])
+    height = np.where(valid, height, np.float32(0.0))
     edge, other = edge_distance(labels), _contact_distance(labels)
     boundary = np.asarray(cv2.resize(scene.boundary, full, interpolation=cv2.INTER_LINEAR)[window], dtype=np.float32)
     sums = _moment_integrals(q[::FIT_STEP, ::FIT_STEP])
@@ -159,65 +163,78 @@ def _where_parcels_are(scene: Scene, stride: int) -> tuple[tuple[slice, slice], 
 
 
 def edge_distance(labels: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Pixels to the nearest change of label; the image's rim counts as one: float32 [h, w]."""
-    inner = np.ones(labels.shape, dtype=np.uint8)
-    across, down = labels[:, 1:] != labels[:, :-1], labels[1:, :] != labels[:-1, :]
-    inner[:, 1:][across] = 0
-    inner[:, :-1][across] = 0
-    inner[1:, :][down] = 0
-    inner[:-1, :][down] = 0
-    inner[0, :] = inner[-1, :] = 0
-    inner[:, 0] = inner[:, -1] = 0
-    return np.asarray(cv2.distanceTransform(inner, cv2.DIST_L2, 5), dtype=np.float32)
+    """Pixels to the nearest change of label; the image's rim counts as one: float32 [h, w], given on parcels only."""
+    inner = np.ones(labels.shape, dtype=np.bool_)
+    narrow = labels.astype(np.uint16)
+    across, down = narrow[:, 1:] == narrow[:, :-1], narrow[1:, :] == narrow[:-1, :]
+    inner[:, 1:] &= across
+    inner[:, :-1] &= across
+    inner[1:, :] &= down
+    inner[:-1, :] &= down
+    inner[0, :] = inner[-1, :] = False
+    inner[:, 0] = inner[:, -1] = False
+    return _distance(inner, narrow > 0)
 
 
 def _contact_distance(labels: NDArray[np.int32]) -> NDArray[np.float32]:
     """Pixels to the nearest place where two parcels touch or leave a slit of up to two pixels, FAR_PX where none do:
-    float32 [h, w]."""
-    apart = np.ones(labels.shape, dtype=np.uint8)
-    for image, marks in ((labels, apart), (labels.T, apart.T)):
-        a, b = image[:, 1:], image[:, :-1]
-        touching = (a != b) & (a > 0) & (b > 0)
-        marks[:, 1:][touching] = 0
-        marks[:, :-1][touching] = 0
-        a, b = image[:, 3:], image[:, :-3]
-        slit = (a != b) & (a > 0) & (b > 0) & ((image[:, 1:-2] == 0) | (image[:, 2:-1] == 0))
-        marks[:, 3:][slit] = 0
-        marks[:, :-3][slit] = 0
+    float32 [h, w], given on parcels only."""
+    apart = np.ones(labels.shape, dtype=np.bool_)
+    narrow = labels.astype(np.uint16)
+    parcel = narrow > 0
+    for image, some, marks in ((narrow, parcel, apart), (narrow.T, parcel.T, apart.T)):
+        free = (image[:, 1:] == image[:, :-1]) | ~(some[:, 1:] & some[:, :-1])
+        marks[:, 1:] &= free
+        marks[:, :-1] &= free
+        free = (image[:, 3:] == image[:, :-3]) | ~(some[:, 3:] & some[:, :-3]) | (some[:, 1:-2] & some[:, 2:-1])
+        marks[:, 3:] &= free
+        marks[:, :-3] &= free
     if apart.all():
         return np.full(labels.shape, FAR_PX, dtype=np.float32)
-    return np.asarray(cv2.distanceTransform(apart, cv2.DIST_L2, 5), dtype=np.float32)
+    return _distance(apart, parcel)
+
+
+def _distance(apart: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Pixels to the nearest False, which lies among the wanted ones or next to them, inside the box around these;
+    0 elsewhere: float32 [h, w]."""
+    x, y, w, h = cv2.boundingRect(wanted.view(np.uint8))
+    box = (slice(max(0, y - 1), y + h + 1), slice(max(0, x - 1), x + w + 1))
+    distance = np.zeros(apart.shape, dtype=np.float32)
+    cv2.distanceTransform(apart[box].view(np.uint8), cv2.DIST_L2, 5, dst=distance[box])
+    return distance
 
 
 def _moment_integrals(q: NDArray[np.float32]) -> Floats:
-    """Integral images of 1, u, v, uu, uv, vv, q, qu, qv, qq over valid pixels: float64 [h + 1, w + 1, 10]. u and v are
+    """Integral images of 1, u, v, uu, uv, vv, q, qu, qv, qq over valid pixels: float64 [10, h + 1, w + 1]. u and v are
     measured from the image's middle."""
     h, w = q.shape
     u = (np.arange(w, dtype=np.float32) - w // 2)[None, :]
     v = (np.arange(h, dtype=np.float32) - h // 2)[:, None]
     m = (q > 0).astype(np.float32)
-    channels = np.empty((h, w, 10), dtype=np.float32)
     mu, mv = m * u, m * v
+    sums = np.empty((10, h + 1, w + 1))
     for k, channel in enumerate((m, mu, mv, mu * u, mu * v, mv * v, q, q * u, q * v, q * q)):
-        channels[..., k] = channel
-    return np.asarray(cv2.integral(channels, sdepth=cv2.CV_64F), dtype=np.float64)
+        cv2.integral(channel, sums[k], sdepth=cv2.CV_64F)
+    return sums
 
 
 def fit_windows(sums: Floats, u: Floats, v: Floats, half_px: Floats) -> Planes:
     """Least-squares planes in inverse depth. See ``Planes``. Fewer than 6 valid pixels give share 0 and a zero
     plane."""
-    h, w, channels = sums.shape[0] - 1, sums.shape[1] - 1, sums.shape[2]
+    channels, h, w = sums.shape[0], sums.shape[1] - 1, sums.shape[2] - 1
     x, y = np.rint(u).astype(np.int64), np.rint(v).astype(np.int64)
     half = np.maximum(np.rint(half_px).astype(np.int64), 1)
-    x0, x1 = np.clip(x - half, 0, w), np.clip(x + half + 1, 0, w)
-    y0, y1 = np.clip(y - half, 0, h), np.clip(y + half + 1, 0, h)
-    flat = sums.reshape(-1, channels)
-    s = flat[y1 * (w + 1) + x1] - flat[y0 * (w + 1) + x1] - flat[y1 * (w + 1) + x0] + flat[y0 * (w + 1) + x0]
-    n = s[..., 0]
+    x0, x1 = np.minimum(np.maximum(x - half, 0), w), np.minimum(np.maximum(x + half + 1, 0), w)
+    y0, y1 = np.minimum(np.maximum(y - half, 0), h), np.minimum(np.maximum(y + half + 1, 0), h)
+    y0, y1 = y0 * (w + 1), y1 * (w + 1)
+    flat = sums.reshape(channels, -1)
+    s = flat.take(y1 + x1, axis=1)
+    s -= flat.take(y0 + x1, axis=1)
+    s -= flat.take(y1 + x0, axis=1)
+    s += flat.take(y0 + x0, axis=1)
+    n = s[0]
     usable = n >= 6
-    count = np.where(usable, n, 1.0)
-    mean = s[..., 1:] / count[..., None]
-    mu, mv, muu, muv, mvv, mq, mqu, mqv, mqq = (mean[..., k] for k in range(9))
+    mu, mv, muu, muv, mvv, mq, mqu, mqv, mqq = s[1:] / np.where(usable, n, 1.0)
     uu, uv, vv = muu - mu * mu, muv - mu * mv, mvv - mv * mv
     qu, qv, qq = mqu - mq * mu, mqv - mq * mv, mqq - mq * mq
     det = uu * vv - uv * uv
