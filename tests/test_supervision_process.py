@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ from supervised_engines import (
 
 from robin_perception.bundle import Bundle, TensorSpec
 from robin_perception.engines.tiny_bundle import tiny_bundle
+from robin_perception.errors import Code
 from robin_perception.supervision import SupervisedEngine, SupervisionConfig, start_engine
 from robin_perception.supervision.channel import Channel, ChannelClosed, ChannelGarbage, ChannelLate, TensorBlock
 from robin_perception.supervision.process import Child
@@ -70,6 +73,15 @@ def good(bundle: Bundle) -> Iterator[None]:
 
 def alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def descriptors() -> Counter[str]:
+    """What this process has open, by kind or file."""
+    found: Counter[str] = Counter()
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of the listing itself
+            found[os.readlink(path).split(":[")[0]] += 1
+    return found
 
 
 @pytest.mark.parametrize("mood", ["good", "hang_in_driver"])
@@ -122,7 +134,7 @@ def test_a_closed_engine_leaves_no_process_thread_or_descriptor(bundle: Bundle, 
         answer_of_child(engine, inputs_of(engine, pile_frame()))
     del engine
     gc.collect()
-    descriptors, threads = me.num_fds(), me.num_threads()
+    before, threads = descriptors(), me.num_threads()
     pids = []
     with supervised(bundle) as engine:
         inputs = inputs_of(engine, pile_frame())
@@ -135,7 +147,7 @@ def test_a_closed_engine_leaves_no_process_thread_or_descriptor(bundle: Bundle, 
     del engine
     gc.collect()
     assert len(set(pids)) == 3 and not any(alive(pid) for pid in pids)
-    assert me.num_fds() <= descriptors
+    assert descriptors() - before == Counter()
     assert me.num_threads() <= threads
     assert Path("/proc/self/maps").read_text().count("memfd:robin_engine") == 0
 
@@ -217,4 +229,16 @@ def test_no_process_to_be_had_is_a_crash_like_any_other(bundle: Bundle, monkeypa
         assert not engine.wait_ready(PATIENCE_S)
         standing = engine.standing_fault()
         assert standing is not None and "no process could be started" in standing.text
+        assert engine.run(inputs_of(engine, pile_frame())) and engine.status().answered_by != NAME
+
+
+def test_a_bug_in_the_keeper_does_not_look_like_a_long_start(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(child: Child, timeout_s: float) -> float:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Child, "wait_ready", fail)
+    with supervised(bundle, wait=False) as engine:
+        assert not engine.wait_ready(PATIENCE_S)
+        standing = engine.standing_fault()
+        assert standing is not None and standing.code == Code.ENGINE_GIVEN_UP and "a bug" in standing.text
         assert engine.run(inputs_of(engine, pile_frame())) and engine.status().answered_by != NAME

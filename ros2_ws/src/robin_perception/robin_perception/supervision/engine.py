@@ -29,9 +29,11 @@ _BY_NAME_WAIT_S = 120.0  # a command that asks for "supervised:NAME" means NAME'
 @dataclass(frozen=True)
 class SupervisionStatus:
     """child: of its process. answered_by: the engine that answered last, "fallback:NAME" if it was the fallback, empty
-    = none yet. answers: of each.
-    empty_confirmed: empty answers that stood against the depth, and that the fallback agreed with. lost_ms: what the
-    latest call that failed cost before the fallback was asked, 0 = none has."""
+    = none yet. answers: how many of each.
+
+    empty_confirmed: empty answers that stood against the depth, and that the fallback agreed with.
+    lost_ms: what the latest call that failed cost before the fallback was asked, 0 = none has.
+    """
 
     child: KeeperStatus
     answered_by: str
@@ -70,9 +72,15 @@ class SupervisedEngine(Engine):
     def __init__(
         self, engine: str, bundle: Bundle, config: EngineConfig, supervision: SupervisionConfig | None = None
     ) -> None:
-        self.name = f"{SUPERVISED}{engine}"
-        super().__init__(bundle, config)
         self.supervision = supervision or SupervisionConfig(ready_wait_s=_BY_NAME_WAIT_S)
+        if module := self.supervision.engine_module:
+            importlib.import_module(module)
+        selection = select(engine, bundle, config)  # auto ends here: both processes must speak of the same engine
+        if (reason := hindrances(bundle, config)[selection.name]) is not None:
+            raise RobinError(Code.ENGINE_UNAVAILABLE, f"{selection.name}: {reason}")
+        self.name = f"{SUPERVISED}{selection.name}"
+        super().__init__(bundle, config)
+        self.selection = selection
         from robin_perception.engines.tensorrt_buffers import graph_specs  # onnx, which a plain engine does without
 
         self._inputs, _, self._outputs = graph_specs(bundle)
@@ -82,13 +90,7 @@ class SupervisedEngine(Engine):
         self._by_fallback = self._empty_confirmed = 0
         self._lost_ms = 0.0
         self._closed = False
-        module = self.supervision.engine_module
-        if module:
-            importlib.import_module(module)
-        self.selection = select(engine, bundle, config)  # auto ends here: both processes must speak of the same engine
-        if (reason := hindrances(bundle, config)[self.selection.name]) is not None:
-            raise RobinError(Code.ENGINE_UNAVAILABLE, f"{self.selection.name}: {reason}")
-        spec = ChildSpec(bundle, self.selection.name, config, self._inputs, self._outputs, module)
+        spec = ChildSpec(bundle, selection.name, config, self._inputs, self._outputs, module)
         self._keeper = Keeper(spec, self.supervision)
         self._fallback: Engine | None = None
         try:

@@ -52,7 +52,7 @@ class Keeper:
         self._faults: deque[RobinError] = deque(maxlen=_KEPT_FAULTS)
         self._last: RobinError | None = None
         self._start_ms = 0.0
-        self._thread = threading.Thread(target=self._keep, name="engine_keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="engine_keeper", daemon=True)
         self._thread.start()
 
     @property
@@ -113,6 +113,16 @@ class Keeper:
         self._thread.join(_JOIN_S)
 
     # The keeper's own thread.
+
+    def _run(self) -> None:
+        try:
+            self._keep()
+        except Exception as exc:  # a bug here must not look like an engine that is about to be ready
+            _log.exception("the engine's keeper failed")
+            with self._changed:
+                self._give_up(f"{self._spec.engine} stays off: {type(exc).__name__}: {exc}")
+            if self._child is not None:
+                self._child.kill()
 
     def _keep(self) -> None:
         while self._may_start():
@@ -184,12 +194,12 @@ class Keeper:
         self._state = "given_up"
         self._last = RobinError(Code.ENGINE_GIVEN_UP, text)
         self._faults.append(self._last)
-        _log.error("%s", self._last)
+        _log.error("%s", str(self._last))
         self._changed.notify_all()
 
     def _note(self, reason: RobinError) -> None:
         self._counts[_CAUSES.get(reason.code, "errors")] += 1
-        self._last = reason
-        self._faults.append(reason)
-        _log.warning("%s", reason)
+        self._last = RobinError(reason.code, reason.text)  # without the traceback, which holds the child and its memory
+        self._faults.append(self._last)
+        _log.warning("%s", str(self._last))
         self._changed.notify_all()
