@@ -56,7 +56,7 @@ def test_a_straight_edge_on_the_grid_is_straight_and_in_place_in_the_frame(
     grid = (place[..., 0] - at * size[0] + tilt * (place[..., 1] - at * size[1])).astype(np.float32)
     y, x = np.mgrid[: size[1], : size[0]]
     wanted = x - at * size[0] + tilt * (y - at * size[1])
-    fine, (ys, xs) = box.enlarge(grid, [0, 96, 0, 128])
+    fine, (ys, xs) = box.enlarge(grid, (0, 96, 0, 128))
     assert fine.shape == (size[1], size[0]) and (ys.start, xs.start) == (0, 0)
     margin = int(np.ceil(3 / box.scale.min())) + 1  # half a cell at the rim is extrapolated
     inner = (slice(margin, -margin), slice(margin, -margin))
@@ -76,9 +76,9 @@ def test_a_window_of_cells_gives_the_same_mask_as_the_whole_grid(size: tuple[int
     y0, x0 = int(rng.integers(0, 70)), int(rng.integers(0, 100))
     y1, x1 = y0 + int(rng.integers(2, 26)), x0 + int(rng.integers(2, 28))
     grid[y0:y1, x0:x1] = rng.normal(2, 2, (y1 - y0, x1 - x0))
-    window = [max(y0 - 1, 0), min(y1 + 1, 96), max(x0 - 1, 0), min(x1 + 1, 128)]
+    window = max(y0 - 1, 0), min(y1 + 1, 96), max(x0 - 1, 0), min(x1 + 1, 128)
     whole = (box.rows @ grid @ box.columns.T) > 1e-4
-    fine, pixels = box.enlarge(grid, window)
+    fine, pixels = box.enlarge(grid[window[0] : window[1], window[2] : window[3]], window)
     placed = np.zeros_like(whole)
     placed[pixels] = fine > 1e-4
     # Two ways to interpolate differ in the last bits only, so that at most a few pixels at the threshold may differ.

@@ -13,6 +13,7 @@ from robin_perception.decode import DecodeConfig, clean_fragments, decode, disti
 from robin_perception.engines import EngineConfig
 from robin_perception.errors import Code, RobinError
 from robin_perception.letterbox import Letterbox
+from robin_perception.refine import RefineConfig
 from robin_perception.scene import Scene
 from robin_perception.segmenter import Segmenter, SegmenterConfig, load_segmenter
 
@@ -40,19 +41,23 @@ def ious(scene: Scene, truth: np.ndarray) -> list[float]:
 
 
 @pytest.mark.parametrize("size", [(512, 384), (1280, 720), (640, 480), (848, 480), (320, 240), (300, 700)])
-def test_parcels_are_found_where_they_are_at_every_frame_size(segmenter: Segmenter, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("refine", [True, False])
+def test_parcels_are_found_where_they_are_at_every_frame_size(
+    segmenter: Segmenter, size: tuple[int, int], refine: bool
+) -> None:
     truth = blocks(size[1], size[0], 3, 4, gap=size[1] // 24)
-    scene = segmenter.segment(colour_frame(truth))
+    decode = DecodeConfig(refine=RefineConfig(enabled=refine))
+    scene = Segmenter(segmenter.bundle, segmenter.engine, SegmenterConfig(decode=decode)).segment(colour_frame(truth))
     assert scene.labels.shape == truth.shape and scene.labels.dtype == np.uint16
     assert len(scene.instances) == COUNT and min(ious(scene, truth)) > 0.85
     for instance in scene.instances:
         ys, xs = np.nonzero(scene.mask(instance))
         assert instance.bbox == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
         assert instance.area_px == len(ys) == scene.crop(instance).sum()
-        # The masks are centred on the parcels: no shift from the scaling.
+        # The masks are centred on the parcels: no shift from the scaling. (Refined, the darkest of them hardly shows.)
         own = truth == np.bincount(truth[ys, xs]).argmax()
         cell = max(size[0] / 128, size[1] / 96)
-        assert np.allclose(np.argwhere(own).mean(axis=0), (ys.mean(), xs.mean()), atol=0.25 * cell)
+        assert np.allclose(np.argwhere(own).mean(axis=0), (ys.mean(), xs.mean()), atol=(0.4 if refine else 0.25) * cell)
         assert np.isclose(np.linalg.norm(instance.embedding), 1, atol=1e-5)
         assert 0 < instance.boundary_uncertainty_px < 4 * cell
     assert [i.id for i in scene.instances] == list(range(1, COUNT + 1))

@@ -1,8 +1,9 @@
 """Instance tensors of the network to a label image at frame size and its instances.
 
 Order of work: calibrate scores, threshold, clean masks on the coarse grid, remove duplicates (one matrix product), drop
-what better masks cover, then interpolate each mask's logits to frame pixels inside its box, threshold there, and give
-each contested pixel to the mask that is surest of it.
+what better masks cover, then interpolate each mask's logits to frame pixels inside its box, by way of a filter that
+brings its edges to those of the image (``refine``), threshold there, and give each contested pixel to the mask that is
+surest of it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import Field
 from robin_perception.bundle import CalibrationTables
 from robin_perception.config import StrictConfig
 from robin_perception.letterbox import Letterbox
+from robin_perception.refine import Guide, RefineConfig, refined
 from robin_perception.scene import Instance
 
 # A logit that is linear across an edge with slope g per pixel is a logistic distribution of the edge's place with scale
@@ -44,6 +46,7 @@ class DecodeConfig(StrictConfig):
     min_kept_fraction: float = Field(0.4, ge=0, le=1)
     min_fragment_fraction: float = Field(0.2, ge=0, le=1)
     min_area_px: float = Field(60.0, ge=0, le=100_000)
+    refine: RefineConfig = RefineConfig()
     min_boundary_uncertainty_px: float = Field(0.3, ge=0, le=20, description="network pixels; grid and label noise")
 
 
@@ -87,11 +90,17 @@ def calibrated(raw: dict[str, NDArray[Any]], tables: CalibrationTables) -> Score
 
 
 def decode(
-    raw: dict[str, NDArray[Any]], box: Letterbox, tables: CalibrationTables, threshold: float, config: DecodeConfig
+    raw: dict[str, NDArray[Any]],
+    box: Letterbox,
+    tables: CalibrationTables,
+    threshold: float,
+    config: DecodeConfig,
+    guide: Guide | None = None,
 ) -> Decoded:
     """Instances of one frame.
 
-    ``raw``: the network's instance tensors. ``threshold`` is used where the config has none.
+    ``raw``: the network's instance tensors. ``threshold`` is used where the config has none. guide: of the frame;
+    without it masks keep the edges of the network's grid.
     """
     scores, box = calibrated(raw, tables), box.shifted(tables.mask_shift_px)
     threshold = threshold if config.detection_threshold is None else config.detection_threshold
@@ -108,7 +117,7 @@ def decode(
     keep = distinct(logits, scores.rank[order], config)
     order, logits = order[keep], logits[keep]
     rank = scores.rank[order]
-    labels, boxes, areas = paint(logits, rank, box)
+    labels, boxes, areas = paint(logits, rank, box, guide)
     min_area = max(1.0, config.min_area_px / float(box.scale.prod()))
     kept = [i for i, area in enumerate(areas) if area >= min_area]
     labels = _renumbered(labels, kept, len(areas))
@@ -183,19 +192,21 @@ def distinct(logits: NDArray[np.float32], rank: NDArray[np.float32], config: Dec
 
 
 def paint(
-    logits: NDArray[np.float32], rank: NDArray[np.float32], box: Letterbox
+    logits: NDArray[np.float32], rank: NDArray[np.float32], box: Letterbox, guide: Guide | None = None
 ) -> tuple[NDArray[np.uint16], list[tuple[int, int, int, int]], list[int]]:
     """Label image uint16 [H, W] (row i of ``logits`` has label i + 1), tight boxes and areas, in frame pixels.
 
-    Logits are interpolated before they are thresholded; a contested pixel goes to the highest logit + log(rank), that
-    is to the best product of odds and rank.
+    Logits are interpolated, and brought to the guide's edges, before they are thresholded; a contested pixel goes to
+    the highest logit + log(rank), that is to the best product of odds and rank.
     """
     width, height = box.frame_size
     labels = np.zeros((height, width), dtype=np.uint16)
     best = np.full((height, width), -np.inf, dtype=np.float32)
     areas_of = []
     for i, (window, bias) in enumerate(zip(windows(logits > 0).tolist(), _bias(rank).tolist(), strict=True)):
-        fine, pixels = box.enlarge(logits[i], window)
+        y0, y1, x0, x1 = window
+        cells = logits[i, y0:y1, x0:x1]
+        fine, pixels = box.enlarge(cells, window) if guide is None else refined(guide, cells, window, box)
         areas_of.append(pixels)
         if fine.size == 0:
             continue

@@ -35,8 +35,9 @@ class Prediction:
 Predict = Callable[[Frame], Scene | Prediction]
 
 
-def segmenter_predictor(segmenter: Segmenter, candidate_threshold: float = 0.05) -> Callable[[Frame], Prediction]:
-    """Predictions of a segmenter: one run of the network, decoded at its own threshold and at a low one for AP."""
+def segmenter_predictor(segmenter: Segmenter, candidate_threshold: float = 0.0) -> Callable[[Frame], Prediction]:
+    """Predictions of a segmenter: one run of the network, decoded at its own threshold, and for AP with all candidates
+    (COCO ranks up to 100 of an image, whatever their scores)."""
     low = segmenter.config.decode.model_copy(update={"detection_threshold": candidate_threshold})
 
     def predict(frame: Frame) -> Prediction:
@@ -47,7 +48,7 @@ def segmenter_predictor(segmenter: Segmenter, candidate_threshold: float = 0.05)
 
 def predict_both(segmenter: Segmenter, frame: Frame, low: DecodeConfig) -> Prediction:
     analysis = segmenter.analyse(frame)
-    decoded = segmenter.decode(analysis.tensors, analysis.letterbox, low)
+    decoded = segmenter.decode(analysis.tensors, analysis.letterbox, low, guide=analysis.guide)
     scene = analysis.scene
     all_of_it = Scene(scene.stamp_s, scene.model_id, decoded.labels, decoded.instances, scene.boundary)
     return Prediction(scene, all_of_it)
@@ -112,9 +113,10 @@ def _without_covered(truth: NDArray[np.uint16], info: dict[str, Any], min_visibl
 def compare(
     prediction: Prediction, truth: NDArray[np.uint16], info: dict[str, Any], predict_ms: float = 0.0
 ) -> SceneResult:
-    """One scene's figures. ``info``: scene.json, whose instances' strata tag the truths."""
+    """One scene's figures; for AP candidates are ranked by detection x mask quality, as the decoder ranks them. ``info``:
+    scene.json, whose instances' strata tag the truths."""
     table = overlap(prediction.candidates.labels, truth)
-    confidence = {i.id: i.detection for i in prediction.candidates.instances}
+    confidence = {i.id: i.detection * i.mask_quality for i in prediction.candidates.instances}
     kept = ~table.ignored
     iou = table.iou[kept].max(axis=1, initial=0.0) if table.iou.size else np.zeros(int(kept.sum()))
     scores = np.array([confidence.get(int(i), 0.0) for i in table.pred_ids[kept]])

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+Window = tuple[int, int, int, int]  # y0, y1, x0, x1, half open
+
 
 @dataclass(frozen=True)
 class Letterbox:
@@ -107,18 +109,19 @@ class Letterbox:
         columns = _interpolation(self._cells(frame_x, 0), cells.shape[1])
         return np.asarray(rows @ cells @ columns.T, dtype=np.float32)
 
-    def enlarge(self, grid: NDArray[np.float32], window: list[int]) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
-        """Bilinear interpolation of the cells (y0, y1, x0, x1) of a mask grid at the frame pixels that they cover.
+    def enlarge(self, cells: NDArray[np.float32], window: Window) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
+        """Bilinear interpolation of cells, those at ``window`` of a mask grid, at the frame pixels that they cover.
 
         Returns float32 [h, w] and where it stands in the frame. Between an outer cell's centre and its rim only the
         sign of the values holds, so that a window needs a margin of one cell.
         """
         y0, y1, x0, x1 = window
         rows, columns = self._pixels(1, y0, y1), self._pixels(0, x0, x1)
-        cells = grid[y0:y1, x0:x1]
         size = (columns.stop - columns.start, rows.stop - rows.start)
         if min(size) == 0:  # the window lies on the padding
             return np.zeros(size[::-1], dtype=np.float32), (rows, columns)
+        if self._rims(1, y0, y1) == (rows.start, rows.stop) and self._rims(0, x0, x1) == (columns.start, columns.stop):
+            return np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)), (rows, columns)
         if self._pixels_per_cell is not None:
             return self._resized_cells(cells, y0, x0, rows, columns), (rows, columns)
         return (self.rows[rows, y0:y1] @ cells) @ self.columns[columns, x0:x1].T, (rows, columns)
@@ -161,11 +164,17 @@ class Letterbox:
         x, y = np.where(whole, np.rint(shift), shift).tolist()
         return x, y
 
+    def _rims(self, axis: int, start: int, stop: int) -> tuple[float, float]:
+        """Where the outer rims of the cells start..stop lie, in frame pixels from the rim of the first."""
+        scale, shift = float(self.scale[axis]), self._frame_shift[axis]
+        low, high = ((cell * self.stride - self.pad[axis]) / scale - shift for cell in (start, stop))
+        return round(low, 6), round(high, 6)
+
     def _pixels(self, axis: int, start: int, stop: int) -> slice:
         """Frame pixels whose centres lie in the cells start..stop; the grid's rim reaches to the frame's."""
         size, last = self.frame_size[axis], self.network_size[axis] // self.stride
-        rims = (np.array([start, stop]) * self.stride - self.pad[axis]) / self.scale[axis] - 0.5
-        low, high = np.clip(np.ceil(rims - self._frame_shift[axis] - 1e-9), 0, size).astype(int).tolist()
+        rims = np.array(self._rims(axis, start, stop)) - 0.5
+        low, high = np.clip(np.ceil(rims - 1e-9), 0, size).astype(int).tolist()
         return slice(0 if start == 0 else low, size if stop == last else high)
 
     def _cells(self, frame_coordinates: NDArray[np.float64], axis: int) -> NDArray[np.float64]:

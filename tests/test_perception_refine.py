@@ -1,0 +1,76 @@
+"""Mask refinement: edges go to where the image has them, and stay where it has none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from robin_perception.decode import DecodeConfig
+from robin_perception.letterbox import Letterbox, letterbox
+from robin_perception.refine import RefineConfig, make_guide, refined
+
+SIZE = (512, 384)
+EDGE = 203.0  # network pixels: the true left edge of the parcel, inside a cell of the mask grid
+
+
+def _frame(
+    contrast: int = 60, step_m: float = 0.0, edge: float = EDGE
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A parcel that fills the image right of ``edge``: brighter than the belt by ``contrast``, higher by ``step_m``."""
+    right = np.arange(SIZE[0]) > edge
+    rgb = np.broadcast_to((80 + contrast * right).astype(np.uint8)[None, :, None], (SIZE[1], SIZE[0], 3)).copy()
+    depth = np.broadcast_to((1.2 - step_m * right).astype(np.float32)[None], SIZE[::-1]).copy()
+    return rgb, depth
+
+
+def _edge_of(rgb: NDArray[np.uint8], depth: NDArray[np.float32], box: Letterbox, off: float) -> float:
+    """Where the refined mask's edge lies, frame pixels, if the network puts it ``off`` network pixels to the right."""
+    cells = np.broadcast_to(((np.arange(128) * 4 + 1.5) - (EDGE + 0.5 + off)).astype(np.float32)[None] / 4, (96, 128))
+    window = 20, 60, 40, 64
+    crop = np.ascontiguousarray(cells[20:60, 40:64], dtype=np.float32)
+    logits, (_, columns) = refined(make_guide(rgb, depth, RefineConfig()), crop, window, box)
+    middle = logits[logits.shape[0] // 2]
+    first = int(np.argmax(middle > 0))
+    return columns.start + first - middle[first] / (middle[first] - middle[first - 1])
+
+
+@pytest.mark.parametrize("off", [-4.0, -2.0, 2.0, 4.0])
+@pytest.mark.parametrize(("contrast", "step_m"), [(60, 0.0), (0, 0.08)], ids=["colour", "depth"])
+def test_an_edge_goes_to_that_of_the_image(contrast: int, step_m: float, off: float) -> None:
+    found = _edge_of(*_frame(contrast, step_m), letterbox(*SIZE, *SIZE, 4), off)
+    assert abs(found - (EDGE + 0.5)) < 0.4 * abs(off)
+
+
+def test_without_an_edge_nearby_it_stays() -> None:
+    box = letterbox(*SIZE, *SIZE, 4)
+    for contrast, edge in ((0, EDGE), (60, EDGE + 40)):
+        found = _edge_of(*_frame(contrast, 0.0, edge), box, 2.0)
+        assert found == pytest.approx(EDGE + 2.5, abs=0.6)
+
+
+def test_holes_in_depth_are_no_edges() -> None:
+    rgb, depth = _frame(contrast=0)
+    depth[:, 190:200] = 0
+    assert _edge_of(rgb, depth, letterbox(*SIZE, *SIZE, 4), 2.0) == pytest.approx(EDGE + 2.5, abs=0.6)
+    assert np.isfinite(_edge_of(rgb, np.zeros_like(depth), letterbox(*SIZE, *SIZE, 4), 2.0))
+
+
+@pytest.mark.parametrize("frame_size", [(1280, 720), (640, 480), (848, 480)])
+def test_frames_of_other_sizes_have_it_in_the_same_place(frame_size: tuple[int, int]) -> None:
+    box = letterbox(*frame_size, *SIZE, 4)
+    found = _edge_of(*_frame(), box, 3.0)
+    expected = box.to_frame(np.array([EDGE + 0.5, 200.0]))[0]
+    assert found == pytest.approx(expected, abs=1.5 / box.scale[0])
+
+
+def test_masks_that_stand_to_the_right_are_taken_back_first() -> None:
+    rgb, depth = _frame(contrast=0)
+    straight, shifted = (letterbox(*SIZE, *SIZE, 4, (shift, 0.0)) for shift in (0.0, 1.5))
+    moved = _edge_of(rgb, depth, straight, 0.0) - _edge_of(rgb, depth, shifted, 0.0)
+    assert moved == pytest.approx(1.5, abs=0.2)
+
+
+def test_it_can_be_switched_off() -> None:
+    assert DecodeConfig().refine.enabled
+    assert not DecodeConfig.model_validate({"refine": {"enabled": False}}).refine.enabled
