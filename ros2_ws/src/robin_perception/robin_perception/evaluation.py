@@ -113,8 +113,8 @@ def _without_covered(truth: NDArray[np.uint16], info: dict[str, Any], min_visibl
 def compare(
     prediction: Prediction, truth: NDArray[np.uint16], info: dict[str, Any], predict_ms: float = 0.0
 ) -> SceneResult:
-    """One scene's figures; for AP candidates are ranked by detection x mask quality, as the decoder ranks them. ``info``:
-    scene.json, whose instances' strata tag the truths."""
+    """One scene's figures; for AP candidates are ranked by detection x mask quality, as the decoder ranks them.
+    ``info``: scene.json, whose instances' strata tag the truths."""
     table = overlap(prediction.candidates.labels, truth)
     confidence = {i.id: i.detection * i.mask_quality for i in prediction.candidates.instances}
     kept = ~table.ignored
