@@ -112,7 +112,7 @@ class EngineCache:
     def built(self, key: Key, build: Build) -> Path:
         """The folder of ``key``; ``build`` is called where there is none, by one process at a time for one key: the
         others wait for it and take what it made. What ``build`` raises comes through."""
-        path = self.entry(key)
+        path, _ = self.find(key)
         if path is not None:
             return path
         with self.building(key):

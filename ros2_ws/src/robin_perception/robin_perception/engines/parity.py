@@ -1,7 +1,7 @@
 """Whether an engine computes what the reference computes: the instance tensors of one frame, candidate by candidate.
 
-Candidates are matched by their peak's cell, not by their row: where two scores nearly tie, two engines that are right
-both may order them differently.
+Candidates are matched by their peak's place, not by their row: where two scores nearly tie, two engines that are right
+both may order them differently, and where two cells side by side do, put the peak into either.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from robin_perception.engines.base import Tensors
 
 # Candidates below this raw score decide nothing, and there are as many of them as the graph has rows.
 COMPARED_FROM = 0.2
+_NEXT_CELL_PX = 8.5  # peaks stand on a grid of 8 pixels
 _MANY_CELLS = 16  # smaller masks are compared by their logits only: one cell would be a tenth of their area
 
 
@@ -77,7 +78,7 @@ def compare(pairs: Iterable[tuple[Tensors, Tensors]]) -> Parity:
     for reference, found in pairs:
         frames += 1
         rows = np.flatnonzero(reference["detection"] >= COMPARED_FROM)
-        partners = partner_rows(reference["peak_xy"][rows], found["peak_xy"])
+        partners = partner_rows(reference["peak_xy"][rows], found)
         near = np.abs(reference["detection"][rows] - COMPARED_FROM) < 0.05
         lost += int(((partners < 0) & ~near).sum())
         candidates += len(rows)
@@ -91,13 +92,15 @@ def compare(pairs: Iterable[tuple[Tensors, Tensors]]) -> Parity:
     return Parity(frames, candidates, score, iou, boundary / max(1, frames), share)
 
 
-def partner_rows(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.intp]:
-    """For each peak [n, 2] the first row of ``found`` [K, 2] in the same cell, -1 where there is none."""
+def partner_rows(wanted: NDArray[np.float32], found: Tensors) -> NDArray[np.intp]:
+    """For each peak [n, 2] the row of the nearest candidate of ``found`` in the same cell or, where two cells side by
+    side tie for the peak, in the next one; -1 where there is none."""
     if not len(wanted):
         return np.zeros(0, dtype=np.intp)
-    distance = np.abs(wanted[:, None] - found[None]).max(axis=2)
+    distance = np.abs(wanted[:, None] - found["peak_xy"][None]).max(axis=2)
+    distance[:, found["detection"] < COMPARED_FROM / 2] = np.inf  # cells beside a peak are listed with next to nothing
     nearest = distance.argmin(axis=1)
-    return np.where(distance[np.arange(len(wanted)), nearest] < 0.5, nearest, -1)
+    return np.where(distance[np.arange(len(wanted)), nearest] < _NEXT_CELL_PX, nearest, -1)
 
 
 def _least_iou(reference: NDArray[np.float32], found: NDArray[np.float32]) -> float:

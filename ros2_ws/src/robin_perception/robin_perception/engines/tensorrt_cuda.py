@@ -9,7 +9,6 @@ pycuda is imported in that thread, never when this module is.
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import queue
 import threading
@@ -42,22 +41,22 @@ class CudaThread:
     def __init__(self, device: int = 0) -> None:
         self._work: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._ready: Future[Gpu] = Future()
+        self.closed = False
         self._thread = threading.Thread(target=self._main, args=(device,), name="cuda", daemon=True)
         self._thread.start()
         self.gpu = self._ready.result(_START_PATIENCE_S)
-        atexit.register(self.close)
 
     def call(self, work: Callable[[], T]) -> T:
         """Run ``work`` in the thread. Errors of CUDA become RobinError (``cuda_error``), others come through."""
-        if not self._thread.is_alive():
-            raise RobinError(Code.ENGINE_FAILED, "the engine is closed")
+        if self.closed or not self._thread.is_alive():
+            raise RobinError(Code.ENGINE_FAILED, "the CUDA thread has ended")
         result: Future[T] = Future()
         self._work.put((work, result))
         return result.result()
 
     def close(self) -> None:
         """End the thread and release the context. What it allocated must be freed before, by a last ``call``."""
-        atexit.unregister(self.close)
+        self.closed = True
         self._work.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join(_END_PATIENCE_S)

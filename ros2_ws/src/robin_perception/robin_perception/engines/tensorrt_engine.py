@@ -6,6 +6,7 @@ One stream, one context of the network, memory allocated once. Each head set has
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -62,6 +63,7 @@ class TensorRtEngine(Engine):
         except BaseException:
             self.close()
             raise
+        atexit.register(self.close)  # pycuda must not find memory of a context that has gone
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -101,6 +103,7 @@ class TensorRtEngine(Engine):
         metres. They are uploaded as they are; scaling and metres are computed on the device. intrinsics and belt_plane
         are those of ``run``. The first frame of another size builds a small engine for it (seconds)."""
         with self._running:
+            self._require_open()
             chosen = self._chosen(None)
             if self._loaded[chosen.index] is not chosen:
                 self._load(chosen)
@@ -114,11 +117,13 @@ class TensorRtEngine(Engine):
 
     def _run(self, feeds: Tensors, outputs: Sequence[str], head: HeadSet) -> Tensors:
         started = time.perf_counter()
+        self._require_open()
         for name, host in self._frame.host.items():
             np.copyto(host, feeds[name])
         return self._finish(self._lanes[head.index], outputs, started)
 
     def _load_head(self, head: HeadSet) -> None:
+        self._require_open()
         memory = self._heads[head.index]
         for name, host in memory.host.items():
             np.copyto(host, head.weights[name])
@@ -130,14 +135,13 @@ class TensorRtEngine(Engine):
         self._cuda.call(upload)
 
     def close(self) -> None:
-        cuda = getattr(self, "_cuda", None)
-        if cuda is not None:
-            with self._running:
+        atexit.unregister(self.close)
+        with self._running:
+            if not self._cuda.closed:
                 try:
-                    cuda.call(self._free)
+                    self._cuda.call(self._free)
                 finally:
-                    cuda.close()
-                    self._cuda = None  # type: ignore[assignment]
+                    self._cuda.close()
 
     def _finish(self, lane: Lane, outputs: Sequence[str], started: float) -> Tensors:
         """Run ``lane`` and copy out what was asked for; the page-locked memory is written again by the next frame."""
@@ -154,6 +158,11 @@ class TensorRtEngine(Engine):
             "copy_out": (time.perf_counter() - ran) * 1e3,
         }
         return results
+
+    def _require_open(self) -> None:
+        """Page-locked memory is gone with the context: writing into it would end the process."""
+        if self._cuda.closed:
+            raise RobinError(Code.ENGINE_FAILED, f"{self.name}: the engine is closed")
 
     def _copied(self, name: str) -> NDArray[Any]:
         host = (self._features if name in FEATURE_OUTPUTS else self._results).host[name]
@@ -181,6 +190,18 @@ class TensorRtEngine(Engine):
         self._lanes = [Lane(self._stream, lambda index=index: self._enqueue(index)) for index in range(HEAD_SETS)]  # type: ignore[misc]
         self._camera: CameraUpload | None = None
         self._camera_lanes: list[Lane] = []
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """First calls are slow and graphs are recorded: before the first frame, not with it."""
+        for memory in self._heads:
+            for name, host in memory.host.items():
+                np.copyto(host, self.bundle.head[name])
+            memory.upload(self._stream)
+        for host in self._frame.host.values():
+            host[...] = 0
+        for lane in self._lanes * 2:
+            self._execute(lane, features=False)
 
     def _allocate(self, block: Any) -> Memory:
         memory = Memory(block, staged=True)

@@ -164,7 +164,7 @@ def _differences(pairs: Sequence[tuple[Tensors, Tensors]]) -> dict[str, dict[str
             a, b = reference[name], found[name]
             if len(a) == len(reference["detection"]) and name not in (*FEATURE_OUTPUTS, "boundary"):
                 rows = np.flatnonzero(reference["detection"] >= COMPARED_FROM)
-                matched = partner_rows(reference["peak_xy"][rows], found["peak_xy"])
+                matched = partner_rows(reference["peak_xy"][rows], found)
                 a, b = a[rows[matched >= 0]], b[matched[matched >= 0]]
             difference = np.abs(a - b)
             largest = max(largest, float(difference.max(initial=0.0)))
