@@ -27,11 +27,11 @@ class EngineConfig(StrictConfig):
     """Settings that every engine understands.
 
     intra_threads: threads of one inference; 0 = the physical cores this process may use.
-    spin: busy-wait between operators (lower latency, but it takes time from other processes).
+    spin: busy-wait between operators; gains little on an idle machine and loses much where anything else runs.
     """
 
     intra_threads: int = Field(0, ge=0, le=256)
-    spin: bool = True
+    spin: bool = False
 
 
 @dataclass(frozen=True)

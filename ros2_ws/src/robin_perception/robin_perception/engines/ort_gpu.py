@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import onnxruntime as ort
 
 from robin_perception.bundle import Bundle
@@ -11,9 +9,8 @@ from robin_perception.engines import ort_session
 from robin_perception.engines.base import EngineConfig
 from robin_perception.engines.onnxruntime_engine import OnnxRuntimeEngine
 from robin_perception.engines.ort_session import Provider
+from robin_perception.engines.tensorrt_probe import driver_findings
 
-# Of a driver for a card, and for the GPU of a Jetson.
-_DEVICE_FILES = (Path("/dev/nvidiactl"), Path("/dev/nvhost-gpu"), Path("/dev/nvgpu"))
 _CUDA = "CUDAExecutionProvider"
 _TENSORRT = "TensorrtExecutionProvider"
 
@@ -55,8 +52,9 @@ def tensorrt_hindrance(bundle: Bundle, config: EngineConfig) -> str | None:
 
 
 def _hindrance(bundle: Bundle, config: EngineConfig, provider: str) -> str | None:
-    if not any(path.exists() for path in _DEVICE_FILES):
-        return "no NVIDIA GPU, or no driver for it"
+    for finding in driver_findings():
+        if not finding.ok:
+            return f"{finding.name}: {finding.found}; {finding.remedy}"
     return ort_session.hindrance(bundle, config) or ort_session.provider_missing(provider)
 
 
