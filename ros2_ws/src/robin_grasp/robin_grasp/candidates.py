@@ -37,7 +37,9 @@ class Poses:
 
     def cups(self, tool: ToolConfig) -> Floats:
         """Centres of the eight lips in base_link, float64 [N, 8, 3]."""
-        return np.asarray(self.position[:, None, :] + tool.cups_m @ self.rotation.transpose(0, 2, 1))
+        # One large product in place of one for each pose.
+        offset = (self.rotation.reshape(-1, 3) @ tool.cups_m.T).reshape(-1, 3, len(tool.cups_m))
+        return np.asarray(self.position[:, None, :] + offset.transpose(0, 2, 1))
 
     def matrices(self) -> Floats:
         """T_base_tool, float64 [N, 4, 4]."""
@@ -77,7 +79,7 @@ def tool_rotations(axis: Floats, along: Floats, yaw_rad: Floats) -> Floats:
     """
     x = along - np.einsum("nk,nk->n", along, axis)[:, None] * axis
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-    y = np.cross(axis, x)
+    y = axis[:, [1, 2, 0]] * x[:, [2, 0, 1]] - axis[:, [2, 0, 1]] * x[:, [1, 2, 0]]  # the cross product
     c, s = np.cos(yaw_rad)[:, None], np.sin(yaw_rad)[:, None]
     return np.stack([c * x + s * y, -s * x + c * y, axis], axis=2)
 
@@ -124,10 +126,10 @@ def land(view: View, parcels: Parcels, poses: Poses, tool: ToolConfig) -> Footpr
     """Project the cups into the label image."""
     u, v, z = view.project(poses.cups(tool))
     flat, inside = view.pixel(u, v)
-    on_target = inside & (view.labels.ravel()[flat] == parcels.face[poses.parcel][:, None])
+    on_target = inside & (view.labels.take(flat) == parcels.face[poses.parcel][:, None])
     metres = view.metres_per_px(1.0 / np.maximum(z, 0.05))
-    edge = np.where(on_target, (view.edge_px.ravel()[flat] + 0.5) * metres, 0.0)
-    other = np.where(on_target, (view.other_px.ravel()[flat] + 0.5) * metres, 0.0)
+    edge = np.where(on_target, (view.edge_px.take(flat) + 0.5) * metres, 0.0)
+    other = np.where(on_target, (view.other_px.take(flat) + 0.5) * metres, 0.0)
     return Footprints(u, v, on_target, edge, other)
 
 

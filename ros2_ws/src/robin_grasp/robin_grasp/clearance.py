@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -69,59 +69,66 @@ def _against_surface(
     kernel = np.ones((config.thicken_px, config.thicken_px), dtype=np.uint8)
     # The median takes single flying pixels, which would grow as well.
     nearest = np.asarray(cv2.dilate(cv2.medianBlur(view.inverse_depth, 3), kernel), dtype=np.float32)
-    local, seen = [], []
+    seen = []
     for lattice in _samples(tool, config.sample_spacing_m, cell.motion.approach_m, top):
-        points, valid = _surface_seen(view, nearest, poses, face, lattice)
+        points = _surface_seen(view, nearest, poses, face, lattice)
         if cell.workspace.wall_height_m > 0:
-            valid &= _off_the_walls(points, poses, cell.workspace, config.wall_noise_m)
-        local.append(points)
-        seen.append(valid)
-    near, found = local[0], seen[0]
+            off_the_walls = _off_the_walls(points, poses, cell.workspace, config.wall_noise_m)
+            points = replace(points, valid=points.valid & off_the_walls)
+        seen.append(points)
     early = cell.motion.press_m + config.margin_m
     share = np.zeros(poses.count)
-    for points, valid in zip(local, seen, strict=True):
-        above = -points[..., 2]
-        inside = np.zeros_like(valid)
+    for points in seen:
+        inside = np.zeros_like(points.valid)
         for half_x, half_y, bottom, upper in tool.boxes_m:
             # What a part sweeps: from its place at contact up to its place at the start of the approach.
-            swept = (above > bottom - early) & (above < upper + cell.motion.approach_m)
-            inside |= swept & _over(points, valid, half_x, half_y, config.margin_m)
-        share = np.maximum(share, inside.sum(axis=1) / inside.shape[1])
-    push = np.maximum(_push(near, found, cell), _push(local[1], seen[1], cell))
-    above = -near[..., 2]
-    over_plate = _over(near, found, *tool.plate_half_size_m, config.margin_m)
-    highest = np.partition(np.where(over_plate, above, -1.0), -2, axis=1)[:, -2]
+            swept = (points.above > bottom - early) & (points.above < upper + cell.motion.approach_m)
+            inside |= swept & _over(points, half_x, half_y, config.margin_m)
+        share = np.maximum(share, np.count_nonzero(inside, axis=1) / inside.shape[1])
+    near, beside = seen[:2]
+    push = np.maximum(_push(near, cell), _push(beside, cell))
+    over_plate = _over(near, *tool.plate_half_size_m, config.margin_m)
+    highest = np.partition(np.where(over_plate, near.above, -1.0), -2, axis=1)[:, -2]
     return share, push, np.clip(tool.plate_offset_m - highest, -0.5, 0.5)
 
 
-def _push(points: NDArray[np.float32], found: NDArray[np.bool_], cell: CellConfig) -> Floats:
+def _push(points: _Points, cell: CellConfig) -> Floats:
     """How far what lies under a cup presses it beyond its bellows, or stands in its way in, metres [N]."""
-    near_cup = np.zeros_like(found)
-    for x, y, _ in cell.tool.cups_m:
-        near_cup |= (points[..., 0] - x) ** 2 + (points[..., 1] - y) ** 2 < cell.tool.cup_radius_m**2
-    room = cell.tool.bellows_travel_m - cell.motion.press_m
-    beyond = np.where(found & near_cup, -points[..., 2] - room, 0.0)
+    beyond = points.above - (cell.tool.bellows_travel_m - cell.motion.press_m)
+    high = points.valid & (beyond > 0)
+    cups = cell.tool.cups_m.astype(np.float32)
+    x, y = points.x[high, None] - cups[:, 0], points.y[high, None] - cups[:, 1]
+    high[high] = (x * x + y * y < cell.tool.cup_radius_m**2).any(axis=1)
     # The second highest of the samples: one flying pixel is no obstacle.
-    return np.maximum(np.partition(beyond, -2, axis=1)[:, -2], 0.0)
+    return np.partition(np.where(high, beyond, 0.0), -2, axis=1)[:, -2]
 
 
-def _off_the_walls(
-    points: NDArray[np.float32], poses: Poses, workspace: WorkspaceConfig, noise_m: float
-) -> NDArray[np.bool_]:
+def _off_the_walls(points: _Points, poses: Poses, workspace: WorkspaceConfig, noise_m: float) -> NDArray[np.bool_]:
     """bool [N, S]: points in the tool frame that are not the tote's walls, whose place is known better than seen."""
-    rotation = poses.rotation[:, :2].astype(np.float32)
-    offset = (poses.position[:, :2] - np.asarray(workspace.centre_m)).astype(np.float32)
-    inside = np.asarray(workspace.size_m, dtype=np.float32) / 2 - np.float32(noise_m)
-    horizontal = points @ rotation.transpose(0, 2, 1) + offset[:, None, :]
-    return np.asarray((np.abs(horizontal) < inside).all(axis=2))
+    rotation = poses.rotation.astype(np.float32)[..., None]
+    inside = np.ones_like(points.valid)
+    for axis in range(2):
+        offset = (poses.position[:, axis] - workspace.centre_m[axis]).astype(np.float32)[:, None]
+        along_x, along_y, along_z = (rotation[:, axis, k] for k in range(3))
+        horizontal = points.x * along_x + points.y * along_y - points.above * along_z + offset
+        inside &= np.abs(horizontal) < np.float32(workspace.size_m[axis] / 2 - noise_m)
+    return inside
 
 
-def _surface_seen(
-    view: View, nearest: NDArray[np.float32], poses: Poses, face: Ints, lattice: Floats
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Surface points in the tool frame [N, S, 3] that the camera sees behind lattice points [S, 3], and which are
-    valid and not on the pose's own face. nearest: inverse depth of the highest surface around each working pixel.
-    """
+@dataclass(frozen=True)
+class _Points:
+    """Surface points in the frames of N tools, each array [N, S]: x, y, and height above the lip plane (-z), metres.
+    valid: seen, and not on the face that the tool stands on."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    above: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+def _surface_seen(view: View, nearest: NDArray[np.float32], poses: Poses, face: Ints, lattice: Floats) -> _Points:
+    """What the camera sees behind lattice points [S, 3] of the tool frame. nearest: inverse depth of the highest
+    surface around each working pixel."""
     # Tool to camera in one step: single precision is exact to micrometres at these distances.
     rotation = (view.R.T @ poses.rotation).astype(np.float32)
     offset = ((poses.position - view.t) @ view.R).astype(np.float32)[:, None, :]
@@ -130,18 +137,20 @@ def _surface_seen(
     u = np.rint(np.float32(view.fx) * camera[..., 0] / z + np.float32(view.cx))
     v = np.rint(np.float32(view.fy) * camera[..., 1] / z + np.float32(view.cy))
     flat, inside = view.pixel(u, v)
-    q = np.where(inside, nearest.ravel()[flat], np.float32(0.0))
-    seen = (q > 0) & (view.labels.ravel()[flat] != face[:, None])
+    q = nearest.take(flat)
+    seen = inside & (q > 0) & (view.labels.take(flat) != face[:, None])
     depth = 1.0 / np.where(seen, q, np.float32(1.0))
-    x = (u - np.float32(view.cx)) * np.float32(1.0 / view.fx) * depth
-    y = (v - np.float32(view.cy)) * np.float32(1.0 / view.fy) * depth
-    return (np.stack([x, y, depth], axis=-1) - offset) @ rotation, seen
+    x = (u - np.float32(view.cx)) * np.float32(1.0 / view.fx) * depth - offset[..., 0]
+    y = (v - np.float32(view.cy)) * np.float32(1.0 / view.fy) * depth - offset[..., 1]
+    z = depth - offset[..., 2]
+    tool_x, tool_y, tool_z = (
+        x * rotation[:, 0, k, None] + y * rotation[:, 1, k, None] + z * rotation[:, 2, k, None] for k in range(3)
+    )
+    return _Points(tool_x, tool_y, -tool_z, seen)
 
 
-def _over(
-    points: NDArray[np.float32], seen: NDArray[np.bool_], half_x: float, half_y: float, margin_m: float
-) -> NDArray[np.bool_]:
-    return seen & (np.abs(points[..., 0]) <= half_x + margin_m) & (np.abs(points[..., 1]) <= half_y + margin_m)
+def _over(points: _Points, half_x: float, half_y: float, margin_m: float) -> NDArray[np.bool_]:
+    return points.valid & (np.abs(points.x) <= half_x + margin_m) & (np.abs(points.y) <= half_y + margin_m)
 
 
 def _samples(tool: ToolConfig, spacing_m: float, approach_m: float, top_m: float) -> tuple[Floats, ...]:

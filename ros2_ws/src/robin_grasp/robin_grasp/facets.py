@@ -220,7 +220,7 @@ def _assign(
     known_px = np.flatnonzero(known)
     value_of = np.zeros(int(source.max()) + 1, dtype=np.uint8)
     value_of[source.take(known_px)] = _nearest(q, (x0, y0), facets.plane[used]).take(known_px)
-    number = value_of.take(source)
+    number = np.asarray(value_of.take(source), dtype=np.uint8)
     smooth = _majority(number, config.smooth_px) if len(used) == 2 else cv2.medianBlur(number, config.smooth_px)
     np.copyto(labels[y0:y1, x0:x1], (used + 1).astype(np.int32).take(smooth), where=mask)
 

@@ -42,8 +42,8 @@ def find_merges(view: View, parcels: Parcels, config: MultiPickConfig) -> tuple[
         row = np.flatnonzero(parcels.ids == label)
         if len(row) == 0 or size < 6:
             continue
-        ys, xs = np.nonzero(view.labels == label)
-        box = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
+        x, y, width, height = cv2.boundingRect((view.labels == label).view(np.uint8))
+        box = (slice(y, y + height), slice(x, x + width))
         pieces = _pieces(view, box, int(label), config)
         if pieces is None:
             continue

@@ -62,7 +62,8 @@ def pick_order(view: View, scene: Scene, config: OrderConfig) -> Order:
     visible = np.array([instance.visible_fraction for instance in scene.instances])
     # Every second pixel is enough for means over a boundary.
     labels, height = view.labels[::STEP, ::STEP], view.height[::STEP, ::STEP]
-    metres = STEP * float(np.median(view.metres_per_px(_inverse_at_tops(view)))) if count else 0.002
+    tops_pm = _inverse_at_tops(view)
+    metres = STEP * float(np.median(view.metres_per_px(tops_pm))) if count else 0.002
     reach = max(2, round(2 * config.reach_m / metres))
     row_of = np.full(int(labels.max(initial=0)) + 1, count, dtype=np.int32)
     ids = np.array([instance.id for instance in scene.instances])
@@ -84,7 +85,8 @@ def pick_order(view: View, scene: Scene, config: OrderConfig) -> Order:
     # `reach` pixels of each row or column that crosses the boundary are counted, so length in pixels is the count /
     # reach.
     shared_m = pixels / reach * metres
-    sigma = view.noise_pm * _depth_squared(view, count) / np.sqrt(np.maximum(shared_m / config.reach_m, 1.0))[0:count]
+    depth_m = 1.0 / max(float(np.median(tops_pm)), 0.1)
+    sigma = view.noise_pm * depth_m**2 / np.sqrt(np.maximum(shared_m / config.reach_m, 1.0))
     threshold = np.maximum(config.sigmas * sigma, config.step_m)
     above = (step_m > threshold) & (shared_m >= config.least_boundary_m)
     boxes = np.array([instance.bbox for instance in scene.instances], dtype=np.float64)
@@ -169,11 +171,6 @@ def _inverse_at_tops(view: View) -> Floats:
     sampled = view.inverse_depth[::8, ::8][view.labels[::8, ::8] > 0]
     sampled = sampled[sampled > 0]
     return sampled.astype(np.float64) if len(sampled) else np.ones(1)
-
-
-def _depth_squared(view: View, count: int) -> Floats:
-    z = 1.0 / np.maximum(np.median(_inverse_at_tops(view)), 0.1)
-    return np.full((count, 1), z * z)
 
 
 def _free(visible: Floats, cover: Floats, overlap: Floats, touched: Floats, config: OrderConfig) -> Floats:

@@ -122,14 +122,14 @@ def _outline(
     view: View, label: int, box: tuple[int, int, int, int], plane: Floats, config: PlannerConfig
 ) -> _Outline | None:
     x0, y0, x1, y1 = box
-    mask = (view.labels[y0:y1, x0:x1] == label).astype(np.uint8)
+    inside = view.labels[y0:y1, x0:x1] == label
+    mask = inside.view(np.uint8)
     area = cv2.countNonZero(mask)
     if area < 4:
         return None
-    inverse = view.inverse_depth[y0:y1, x0:x1]
-    seen = cv2.bitwise_and(mask, (inverse > 0).astype(np.uint8))
-    moments = cv2.moments(mask, binaryImage=True)
-    centroid = (moments["m10"] / moments["m00"], moments["m01"] / moments["m00"])
+    seen = np.count_nonzero(inside & (view.inverse_depth[y0:y1, x0:x1] > 0))
+    columns, rows = (cv2.reduce(mask, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (0, 1))
+    centroid = (int(columns @ np.arange(x1 - x0)) / area, int(rows @ np.arange(y1 - y0)) / area)
     middle = float(plane[0] * (centroid[0] + x0) + plane[1] * (centroid[1] + y0) + plane[2])
     direction, sides = _rectangle(mask)
     spacing_px = config.sampling.contact_spacing_m * max(middle, 0.1) * view.fx
@@ -138,7 +138,7 @@ def _outline(
     corner = np.array([x0, y0])
     return _Outline(
         area,
-        cv2.countNonZero(seen) / area,
+        seen / area,
         (centroid[0] + x0, centroid[1] + y0),
         direction,
         sides,
@@ -150,7 +150,7 @@ def _outline(
 def _rectangle(mask: NDArray[np.uint8]) -> tuple[tuple[float, float], tuple[float, float]]:
     """Direction of the longer side (unit, pixels) and both sides of the smallest rectangle around the mask."""
     hulls, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    outline = np.concatenate(hulls)
+    outline = hulls[0] if len(hulls) == 1 else np.concatenate(hulls)
     _, (width, height), angle = cv2.minAreaRect(outline)
     if width < height:
         width, height, angle = height, width, angle + 90.0
@@ -173,11 +173,14 @@ def _contact_pixels(
     if mask[y, x] and edge[y, x] >= 0.35 * widest:
         mains.insert(0, (float(x), float(y)))
     left, top = (x + step // 2) % step, (y + step // 2) % step
-    rows, columns = np.nonzero(np.where(mask[top::step, left::step], edge[top::step, left::step], 0.0) > 2.0)
-    lattice = np.stack([columns * step + left, rows * step + top], axis=1)
-    order = np.argsort(-edge[lattice[:, 1], lattice[:, 0]], kind="stable")
-    rest = lattice[order[: max(0, most - len(mains))]]
-    return np.concatenate([np.array(mains), rest.astype(np.float64)]), len(mains)
+    depth = edge[top::step, left::step] * mask[top::step, left::step]
+    rows, columns = np.nonzero(depth > 2.0)
+    order = np.argsort(-depth[rows, columns], kind="stable")[: max(0, most - len(mains))]
+    contacts = np.empty((len(mains) + len(order), 2))
+    contacts[: len(mains)] = mains
+    contacts[len(mains) :, 0] = columns[order] * step + left
+    contacts[len(mains) :, 1] = rows[order] * step + top
+    return contacts, len(mains)
 
 
 def _parcels(

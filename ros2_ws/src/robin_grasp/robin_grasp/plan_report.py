@@ -70,17 +70,23 @@ class Rejects:
             return
         parcel = poses.parcel[found]
         _, first = np.unique(parcel, return_index=True)
-        for i in found[np.sort(first)]:
+        rows = found[np.sort(first)]
+        values = np.stack([value[rows] for value in terms.values()], axis=1).tolist() if terms else [[]] * len(rows)
+        for i, numbers in zip(rows.tolist(), values, strict=True):
+            instance_id = int(self._parcels.ids[poses.parcel[i]])
+            if not self._room(instance_id):
+                continue
             T = np.eye(4)
             T[:3, :3], T[:3, 3] = poses.rotation[i], poses.position[i]
-            values = {name: float(value[i]) for name, value in terms.items()}
             chosen = int(cups[i]) if cups is not None else 0
-            self._add(Rejected(int(self._parcels.ids[poses.parcel[i]]), T, chosen, reason, values))
+            self._add(Rejected(instance_id, T, chosen, reason, dict(zip(terms, numbers, strict=True))))
+
+    def _room(self, instance_id: int) -> bool:
+        return len(self._kept.get(instance_id, ())) < self._per_instance
 
     def _add(self, rejected: Rejected) -> None:
-        kept = self._kept.setdefault(rejected.instance_id, [])
-        if len(kept) < self._per_instance:
-            kept.append(rejected)
+        if self._room(rejected.instance_id):
+            self._kept.setdefault(rejected.instance_id, []).append(rejected)
 
     def rows(self) -> tuple[Rejected, ...]:
         return tuple(rejected for kept in self._kept.values() for rejected in kept)

@@ -48,7 +48,8 @@ def choose_subsets(
     """Weigh all 255 subsets of every pose. ``free`` [M]: P(nothing rests on the parcel)."""
     wrench = config.wrench
     eligible = eligible_cups(seals, risks, config)
-    allowed: NDArray[np.bool_] = np.logical_not((MEMBERS[None] & ~eligible[:, None, :]).any(axis=2))
+    closed = np.packbits(~eligible, axis=1, bitorder="little")
+    allowed: NDArray[np.bool_] = np.asarray((np.arange(len(MEMBERS), dtype=np.uint8) & closed) == 0)
     allowed[:, 0] = False
     seal = np.where(eligible, seals.probability, 0.0)
     if wrench.enabled:

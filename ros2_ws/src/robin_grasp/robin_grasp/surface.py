@@ -81,7 +81,7 @@ class View:
 
     def project(self, points: Floats) -> tuple[Floats, Floats, Floats]:
         """Points in base_link [..., 3] -> (u, v) working pixels and depth Z in metres, each [...]."""
-        camera = (points - self.t) @ self.R
+        camera = ((points - self.t).reshape(-1, 3) @ self.R).reshape(points.shape)
         z = np.maximum(camera[..., 2], 1e-3)
         return self.fx * camera[..., 0] / z + self.cx, self.fy * camera[..., 1] / z + self.cy, camera[..., 2]
 
@@ -94,8 +94,8 @@ class View:
         """Flat index of the nearest pixel (0 when outside) and whether it lies inside the image."""
         h, w = self.shape
         x, y = np.rint(u).astype(np.int64), np.rint(v).astype(np.int64)
-        inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
-        return np.where(inside, y * w + x, 0), inside
+        inside = (x.view(np.uint64) < w) & (y.view(np.uint64) < h)  # what is negative is large without its sign
+        return (y * w + x) * inside, inside
 
     def metres_per_px(self, inverse_depth: Floats) -> Floats:
         return np.asarray(1.0 / (np.maximum(inverse_depth, 1e-3) * 0.5 * (self.fx + self.fy)))
