@@ -35,8 +35,6 @@ _LIBRARIES = (
     ("torch", "torch", False, "make setup-dev (training only)"),
     ("pytest", "pytest", False, "make setup-dev (tests only)"),
 )
-# import name, what for, how to get it; looked for, never imported
-_OPTIONAL = (("tensorrt", "TensorRT", "pip install 'robin-edge[tensorrt]'"),)
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class Check:
 def all_checks(bundle: Path) -> list[Check]:
     """Every check, in the order in which they are shown."""
     from robin_cli.machine_devices import realsense_checks, ros_checks
+    from robin_cli.machine_engines import engine_checks
 
     return [
         _python(),
@@ -61,8 +60,7 @@ def all_checks(bundle: Path) -> list[Check]:
         _disk(Path.cwd()),
         *(_library(*entry) for entry in _LIBRARIES),
         _bundle(bundle),
-        _gpu(),
-        *(_optional(*entry) for entry in _OPTIONAL),
+        *engine_checks(bundle),
         *realsense_checks(),
         *ros_checks(),
     ]
@@ -143,15 +141,3 @@ def _bundle(path: Path) -> Check:
     except RobinError as exc:
         return Check("model bundle", False, True, exc.text, "git checkout models, or --model DIR")
     return Check("model bundle", True, True, f"{bundle.model_id}, verified")
-
-
-def _gpu() -> Check:
-    present = Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
-    return Check("NVIDIA GPU", present, False, "present" if present else "none (not needed)")
-
-
-def _optional(module: str, name: str, remedy: str) -> Check:
-    present = find_spec(module) is not None
-    return Check(
-        name, present, False, "present" if present else "not installed (not needed)", "" if present else remedy
-    )

@@ -17,7 +17,7 @@ from robin_perception.engines.base import EngineConfig
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.tensorrt_key import KIND
 
-OLDEST_TENSORRT = (10, 0)
+OLDEST_TENSORRT = (10, 3)  # JetPack 6.1
 DRIVER_LIBRARY = "libcuda.so.1"
 _DEVICES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg")  # desktop, Jetson, Jetson, WSL
 _DRIVER_VERSION = Path("/proc/driver/nvidia/version")

@@ -1,0 +1,91 @@
+"""A camera's bytes to the network's inputs as a graph: the depth's bits, and the colour within one grey level."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from robin_perception.engines.prelude import area_taps, bilinear_taps, depth_bytes, prelude_graph
+from robin_perception.engines.tensorrt_operators import unsupported
+from robin_perception.letterbox import letterbox
+
+SIZES = [
+    (1280, 720),
+    (640, 480),
+    (848, 480),
+    (1920, 1080),
+    (1280, 800),
+    (1024, 768),
+    (2048, 1536),
+    (512, 384),
+    (512, 288),
+    (424, 240),
+    (320, 240),
+]
+
+
+def camera(size: tuple[int, int], smooth: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    rng = np.random.default_rng([size[0], size[1], smooth])
+    width, height = size
+    if smooth:
+        coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3))
+        rgb = np.kron(coarse, np.ones((8, 8, 1)))[:height, :width].astype(np.uint8)
+    else:
+        rgb = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+    return rgb, rng.integers(0, 65536, (height, width)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_depth_has_the_letterboxs_bits_and_colour_is_within_a_grey_level(size: tuple[int, int]) -> None:
+    box = letterbox(*size, 512, 384, 4)
+    session = onnxruntime.InferenceSession(prelude_graph(box), providers=["CPUExecutionProvider"])
+    for unit_m, smooth in ((0.001, False), (0.00025, True)):
+        rgb, units = camera(size, smooth)
+        unit = np.array([unit_m], dtype=np.float32)
+        feeds = {"camera_rgb": rgb, "camera_depth": depth_bytes(units), "depth_unit_m": unit}
+        colour, depth = session.run(["rgb", "depth"], feeds)
+        assert np.array_equal(depth, box.depth(units.astype(np.float32) * np.float32(unit_m)))
+        assert colour.dtype == np.uint8
+        assert np.abs(colour.astype(int) - box.rgb(rgb)).max() <= 1
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tensorrt_takes_it_and_nothing_in_it_loses_digits(size: tuple[int, int]) -> None:
+    model = onnx.load_model_from_string(prelude_graph(letterbox(*size, 512, 384, 4)))
+    assert not list(unsupported(model))
+    assert {"MatMul", "Conv", "AveragePool", "Resize"}.isdisjoint(node.op_type for node in model.graph.node)
+
+
+def test_whole_frames_pass_with_their_bits() -> None:
+    box = letterbox(512, 384, 512, 384, 4)
+    rgb, units = camera((512, 384), smooth=False)
+    session = onnxruntime.InferenceSession(prelude_graph(box), providers=["CPUExecutionProvider"])
+    unit = np.array([0.001], dtype=np.float32)
+    feeds = {"camera_rgb": rgb, "camera_depth": depth_bytes(units), "depth_unit_m": unit}
+    colour, depth = session.run(["rgb", "depth"], feeds)
+    assert np.array_equal(colour, rgb) and np.array_equal(depth, units.astype(np.float32) * np.float32(0.001))
+
+
+@pytest.mark.parametrize(("size", "target"), [(5, 2), (720, 288), (7, 7), (853, 512), (9, 3)])
+def test_area_weights_are_whole_and_share_each_pixel_out(size: int, target: int) -> None:
+    taps = area_taps(size, target)
+    assert np.array_equal(taps.weights, np.rint(taps.weights))
+    assert (taps.weights.sum(axis=0) == taps.divisor).all()
+    given = np.zeros(size)
+    np.add.at(given, taps.index, taps.weights)
+    assert (given == given[0]).all()  # no pixel counts more than another
+
+
+def test_linear_weights_reproduce_a_ramp() -> None:
+    taps = bilinear_taps(10, 25)
+    ramp = (taps.weights * np.arange(10.0)[taps.index]).sum(axis=0)
+    assert np.allclose(ramp, ((np.arange(25) + 0.5) * 0.4 - 0.5).clip(0, 9), atol=1e-6)
+
+
+def test_depth_bytes_are_a_view() -> None:
+    units = np.array([[1, 256], [65535, 513]], dtype=np.uint16)
+    seen = depth_bytes(units)
+    assert seen.tolist() == [[[1, 0], [0, 1]], [[255, 255], [1, 2]]] and np.shares_memory(seen, units)
