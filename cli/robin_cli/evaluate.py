@@ -88,6 +88,7 @@ def _predictor(method: str, bundle: Path, engine: str) -> tuple[Predict, str]:
     from robin_perception.segmenter import load_segmenter
 
     segmenter = load_segmenter(bundle, engine)
+    note(segmenter.engine.selection.line())
     return segmenter_predictor(segmenter), segmenter.model_id
 
 

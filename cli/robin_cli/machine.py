@@ -18,6 +18,10 @@ from robin_perception.errors import RobinError
 LEAST_MEMORY_GB = 3.0
 LEAST_DISK_GB = 2.0
 _SETUP = "make setup"
+# Instruction sets that decide how fast a network is, float32 and INT8.
+_TELLING_FLAGS = frozenset(
+    {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "asimddp"}
+)
 
 # import name, distribution, needed for the demo, how to get it
 _LIBRARIES = (
@@ -83,9 +87,12 @@ def cpu_name() -> str:
 
 def machine_facts() -> dict[str, object]:
     """What a measured figure depends on besides the code: processor, cores, memory, versions."""
+    from robin_perception.engines.quantise import cpu_flags
+
     names = ("numpy", "opencv-python-headless", "onnxruntime", "mujoco", "open3d", "scipy")
     return {
         "cpu": cpu_name(),
+        "instructions": sorted(_TELLING_FLAGS & cpu_flags()),
         "cores": core_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "load_1min": round(os.getloadavg()[0], 2),

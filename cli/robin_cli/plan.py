@@ -89,6 +89,7 @@ def _print(result: PlanRun, out: Path) -> None:
         note("no T_base_camera: base_link lies in the image's support plane; workspace = what the image shows of it")
     if flags := result.to_json()["flags"]:
         note(f"flags: {', '.join(flags)}")
+    note(result.engine_why)
     rows = []
     for rank, grasp in enumerate(result.to_json()["grasps"][:SHOWN_GRASPS]):
         x, y, z = grasp["position_m"]

@@ -27,8 +27,8 @@ _BORDER_M = 0.02
 
 @dataclass(frozen=True)
 class PlanRun:
-    """pose_source: "camera_file" or "support_plane". planner_flags: what the planner says of itself, e.g.
-    "ranker_missing". milliseconds: frame in memory to ranked plan."""
+    """pose_source: "camera_file" or "support_plane". engine_why: how the engine was chosen, in one line. planner_flags:
+    what the planner says of itself, e.g. "ranker_missing". milliseconds: frame in memory to ranked plan."""
 
     frame: Frame
     scene: Scene
@@ -36,6 +36,7 @@ class PlanRun:
     cell: CellConfig
     pose_source: str
     engine: str
+    engine_why: str
     planner_flags: tuple[str, ...]
     milliseconds: float
 
@@ -48,6 +49,7 @@ class PlanRun:
             "message": self.plan.message,
             "model": self.scene.model_id,
             "engine": self.engine,
+            "engine_why": self.engine_why,
             "planner": self.plan.planner,
             "instances": [_instance(instance) for instance in self.scene.instances],
             "grasps": [{"rank": rank, **_grasp(grasp)} for rank, grasp in enumerate(self.plan.grasps)],
@@ -83,7 +85,8 @@ def run_plan(
     elapsed = (time.perf_counter() - started) * 1e3
     source = "camera_file" if pose_given else "support_plane"
     flags = tuple(getattr(chosen, "flags", ()))
-    return PlanRun(frame, scene, plan, cell, source, segmenter.engine.name, flags, elapsed)
+    name, why = segmenter.engine.name, segmenter.engine.selection.line()
+    return PlanRun(frame, scene, plan, cell, source, name, why, flags, elapsed)
 
 
 def workspace_of(frame: Frame) -> WorkspaceConfig:

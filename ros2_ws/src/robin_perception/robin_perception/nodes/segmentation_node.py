@@ -122,6 +122,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
             return {"input": source, "engine": "", "model_id": ""}
         model = str(segmenter.bundle.directory)
         values = {"input": source, "engine": segmenter.engine.name, "model_id": segmenter.model_id, "model": model}
+        values["engine_why"] = segmenter.engine.selection.line()
         return {**values, **self._engine_watch.values(segmenter)}
 
     def _from_process(self) -> bool:
@@ -138,6 +139,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         except Exception:
             segmenter.close()
             raise
+        self.get_logger().info(segmenter.engine.selection.line())
         return segmenter
 
     def _offer(self, item: Frame | FrameMessages) -> None:
