@@ -190,7 +190,8 @@ def test_parity_tells_a_shifted_score_a_lost_candidate_and_another_mask(bundle: 
         ("detection", lambda x: x + 0.01, "score"),
         ("mask_logits", lambda x: -x, "mask_iou"),
         ("boundary", lambda x: x + 0.1, "boundary"),
-        ("peak_xy", lambda x: x + 8, "lost"),
+        ("peak_xy", lambda x: x + 8, "moved"),
+        ("peak_xy", lambda x: x + 1000, "lost"),
         ("class_probabilities", lambda x: x * np.float32(np.nan), "score"),
     ):
         wrong = {**right, name: change(right[name].copy())}

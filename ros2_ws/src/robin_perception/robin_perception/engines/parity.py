@@ -28,24 +28,26 @@ class ParityBound(StrictConfig):
     score: largest difference of detection, mask quality, visible fraction and class probabilities. mask_iou: least
     overlap of a mask with its reference. boundary: mean difference of the boundary map. lost: share of candidates
     without a partner; one of them is always allowed where its score is within ``score`` of the least that is compared.
+    moved: share whose partner stands in the next cell, as ties between two cells do.
     """
 
     score: float = Field(gt=0, le=1)
     mask_iou: float = Field(ge=0, le=1)
     boundary: float = Field(gt=0, le=1)
     lost: float = Field(ge=0, le=1)
+    moved: float = Field(ge=0, le=1)
 
 
 BOUNDS = {
-    "float32": ParityBound(score=2e-3, mask_iou=0.99, boundary=1e-3, lost=0.0),
-    "float16": ParityBound(score=0.03, mask_iou=0.95, boundary=5e-3, lost=0.02),
-    "int8": ParityBound(score=0.10, mask_iou=0.90, boundary=5e-3, lost=0.05),
+    "float32": ParityBound(score=2e-3, mask_iou=0.99, boundary=1e-3, lost=0.0, moved=0.02),
+    "float16": ParityBound(score=0.03, mask_iou=0.95, boundary=5e-3, lost=0.02, moved=0.05),
+    "int8": ParityBound(score=0.10, mask_iou=0.90, boundary=5e-3, lost=0.05, moved=0.1),
 }
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What was found over all frames; the worst one counts, boundary and lost apart, which are means."""
+    """What was found over all frames; the worst one counts, boundary, lost and moved apart, which are means."""
 
     frames: int
     candidates: int
@@ -53,13 +55,14 @@ class Parity:
     mask_iou: float
     boundary: float
     lost: float
+    moved: float
 
     def exceeds(self, bound: ParityBound) -> str | None:
         """What is outside of the bound, in one line; None when all is inside."""
         if self.candidates == 0:
             return "the reference sees nothing in the golden frames, so nothing was compared"
         found = []
-        for name in ("score", "boundary", "lost"):
+        for name in ("score", "boundary", "lost", "moved"):
             value, limit = getattr(self, name), getattr(bound, name)
             if not value <= limit:  # NaN is outside, too
                 found.append(f"{name} {value:.4g} > {limit:g}")
@@ -73,7 +76,7 @@ class Parity:
 
 def compare(pairs: Iterable[tuple[Tensors, Tensors]]) -> Parity:
     """(reference's tensors, engine's tensors) of each frame, INSTANCE_OUTPUTS all of them."""
-    frames, candidates, lost = 0, 0, 0
+    frames, candidates, lost, moved = 0, 0, 0, 0
     score, iou, boundary = 0.0, 1.0, 0.0
     for reference, found in pairs:
         frames += 1
@@ -83,13 +86,17 @@ def compare(pairs: Iterable[tuple[Tensors, Tensors]]) -> Parity:
         lost += int(((partners < 0) & ~near).sum())
         candidates += len(rows)
         rows, partners = rows[partners >= 0], partners[partners >= 0]
+        stayed = np.abs(reference["peak_xy"][rows] - found["peak_xy"][partners]).max(axis=1, initial=0.0) < 0.5
+        moved += int((~stayed).sum())
         for name in ("detection", "mask_quality", "visible_fraction", "class_probabilities"):
             difference = np.abs(reference[name][rows] - found[name][partners])
+            if name != "detection":  # the others are said of a cell, and that of a tie's other cell may differ
+                difference = difference[stayed]
             score = float(np.maximum(score, difference.max(initial=0.0)))  # NaN stays NaN
         iou = min(iou, _least_iou(reference["mask_logits"][rows], found["mask_logits"][partners]))
         boundary += float(np.abs(reference["boundary"] - found["boundary"]).mean())
-    share = lost / candidates if candidates else 0.0
-    return Parity(frames, candidates, score, iou, boundary / max(1, frames), share)
+    each = max(1, candidates)
+    return Parity(frames, candidates, score, iou, boundary / max(1, frames), lost / each, moved / each)
 
 
 def partner_rows(wanted: NDArray[np.float32], found: Tensors) -> NDArray[np.intp]:
