@@ -34,6 +34,11 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def robin(capsys: pytest.CaptureFixture[str]) -> Robin:
+    return Robin(capsys)
+
+
+@pytest.fixture
 def frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Frame]:
     """Frames that need no rendering, in place of the simulated ones."""
     made = [load_frame(pickable_folder(tmp_path / f"frame{number}")) for number in range(2)]

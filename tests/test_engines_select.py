@@ -72,7 +72,7 @@ def test_a_missing_provider_is_named_with_its_remedy(bundle: Bundle, gpu_at_hand
     ):
         if provider in onnxruntime.get_available_providers():
             pytest.skip(f"this ONNX Runtime has {provider}")
-        with pytest.raises(RobinError, match=f"has no {provider}; pip install onnxruntime-gpu") as caught:
+        with pytest.raises(RobinError, match=f"has no {provider}; pip install 'onnxruntime-gpu") as caught:
             make_engine(name, bundle, ONE_THREAD)
         assert caught.value.code == Code.ENGINE_UNAVAILABLE
 

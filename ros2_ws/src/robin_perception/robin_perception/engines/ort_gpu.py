@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import onnxruntime as ort
-
 from robin_perception.bundle import Bundle
 from robin_perception.engines import ort_session
 from robin_perception.engines.base import EngineConfig
@@ -20,12 +18,6 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
 
     name = "onnxruntime-cuda"
     device = "cuda"
-
-    def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
-        preload = getattr(ort, "preload_dlls", None)  # CUDA and cuDNN from NVIDIA's wheels; since ONNX Runtime 1.21
-        if preload is not None:
-            preload()
-        super().__init__(bundle, config)
 
     def providers(self) -> tuple[Provider, ...]:
         return (_cuda(),)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ LEAST_VERSION = (1, 18)
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int64)": "int64", "tensor(int32)": "int32"}
 _ERRORS_ONLY = 3
 _FATAL_ONLY = 4
+_DEFAULT_SEVERITY = 2  # warnings
 
 Provider = tuple[str, dict[str, Any]]
 
@@ -61,18 +65,41 @@ def open_session(graph: Path, options: ort.SessionOptions, providers: Sequence[P
     Raises RobinError ENGINE_FAILED naming the file when ONNX Runtime refuses the graph, ENGINE_UNAVAILABLE when the
     first provider was asked for and did not start: ONNX Runtime itself would go on, silently, on the CPU.
     """
-    if providers:
-        options.log_severity_level = _FATAL_ONLY  # the reason is told below, in one line
     wanted = [*providers, (CPU_PROVIDER, {})]
     try:
-        session = ort.InferenceSession(str(graph), options, providers=wanted)
+        with _quiet(bool(providers)):
+            session = ort.InferenceSession(str(graph), options, providers=wanted, disable_fallback=1)
     except Exception as exc:  # ONNX Runtime raises a dozen unrelated types
+        if providers:
+            raise _not_started(providers[0][0], first_line(exc)) from None
         raise RobinError(Code.ENGINE_FAILED, f"{graph}: {first_line(exc)}") from None
     if wanted[0][0] not in session.get_providers():
-        text = f"ONNX Runtime could not start {wanted[0][0]}; look at the CUDA libraries ({provider_remedy()})"
-        raise RobinError(Code.ENGINE_UNAVAILABLE, text)
+        raise _not_started(wanted[0][0], "it went to the CPU")
     session.disable_fallback()
     return session
+
+
+@contextlib.contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    """A GPU provider that does not start fills the terminal; the reason is told in one line."""
+    if not wanted:
+        yield
+        return
+    ort.set_default_logger_severity(_FATAL_ONLY)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            preload = getattr(ort, "preload_dlls", None)  # CUDA and cuDNN from NVIDIA's wheels; since ONNX Runtime 1.21
+            if preload is not None:
+                preload()
+            yield
+    finally:
+        ort.set_default_logger_severity(_DEFAULT_SEVERITY)
+
+
+def _not_started(provider: str, reason: str) -> RobinError:
+    text = f"ONNX Runtime could not start {provider} ({reason}); {provider_remedy()}"
+    return RobinError(Code.ENGINE_UNAVAILABLE, text)
 
 
 def hindrance(bundle: Bundle, config: EngineConfig) -> str | None:
@@ -93,7 +120,8 @@ def provider_missing(provider: str) -> str | None:
 
 
 def provider_remedy() -> str:
-    return "pip install onnxruntime-gpu in place of onnxruntime, with CUDA 12 and cuDNN 9"
+    version = getattr(ort, "cuda_version", "") or "as its page says"
+    return f"pip install 'onnxruntime-gpu[cuda,cudnn]' in place of onnxruntime (CUDA {version})"
 
 
 def tensor_spec(value: ort.NodeArg) -> TensorSpec:
