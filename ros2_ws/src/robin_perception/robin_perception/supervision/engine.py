@@ -19,7 +19,7 @@ from robin_perception.errors import Code, RobinError
 from robin_perception.supervision.config import NO_FALLBACK, SupervisionConfig
 from robin_perception.supervision.empty import EmptyCheck
 from robin_perception.supervision.keeper import COUNTS, Keeper, KeeperStatus
-from robin_perception.supervision.process import FATAL, Child, ChildSpec
+from robin_perception.supervision.process import GONE, Child, ChildSpec
 from robin_perception.supervision.warm_up import bare_belt
 
 _FALLBACK = "fallback:"
@@ -65,6 +65,9 @@ class SupervisedEngine(Engine):
     a limit. The fallback answers that very frame and those that follow; ``take_faults`` tells the numbered reasons.
     Without a fallback, ``run`` raises them: ENGINE_HUNG, ENGINE_CRASHED, ENGINE_OUTPUT_INVALID, ENGINE_STARTING,
     ENGINE_GIVEN_UP, or what the child's engine raised.
+
+    A staged head on trial (``run(..., head=staged)``) is answered by the child or not at all, unless that stays off: the
+    fallback's answer would prove nothing, and what such a head does to the answers is no fault of the engine.
 
     It is made while the child still starts (``ready_wait_s``); the fallback is warm when it is.
     """
@@ -166,7 +169,7 @@ class SupervisedEngine(Engine):
         try:
             child.load(head, self.supervision.deadline_ms)
         except RobinError as exc:
-            if exc.code not in FATAL:
+            if exc.code not in GONE:
                 raise  # the engine refuses this head, and goes on with the one in use
             self._keeper.fail(child, exc)  # its successor gets the head before its first frame
             if self._fallback is None:
@@ -175,17 +178,23 @@ class SupervisedEngine(Engine):
     def _run(self, feeds: Tensors, outputs: Sequence[str], head: HeadSet) -> Tensors:
         if unknown := [name for name in outputs if name not in self._outputs]:
             raise RobinError(Code.ENGINE_FAILED, f"{self.name}: no output '{unknown[0]}'")
-        child = self._keeper.child
+        child, on_trial = self._keeper.child, head is not self._head
         if child is None:
+            if on_trial and self._keeper.state != "given_up":
+                raise self._keeper.reason  # a trial on the fallback would prove nothing about the engine
             return self._ask_fallback(feeds, outputs, head, self._keeper.reason)
         begin = time.perf_counter()
         try:
             answer = self._ask(child, feeds, outputs, head)
         except RobinError as exc:
+            if on_trial and exc.code not in GONE:
+                raise  # the fault of that head; with the one in use the engine goes on
             self._keeper.fail(child, exc)
             self._lost_ms = (time.perf_counter() - begin) * 1e3
+            if on_trial:
+                raise
             return self._ask_fallback(feeds, outputs, head, exc)
-        if self._empty.suspicious(feeds, answer):
+        if not on_trial and self._empty.suspicious(feeds, answer):
             return self._second_opinion(child, answer, feeds, outputs, head)
         self._count(child.engine_name)
         return answer

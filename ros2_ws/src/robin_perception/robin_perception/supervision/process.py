@@ -31,8 +31,8 @@ from robin_perception.supervision.channel import (
 _MODULE = "robin_perception.supervision.child"
 _STATUS_WAIT_S = 0.5  # longest that a caller waits to say how a process ended
 _NO_ANSWER = (KeyError, TypeError, ValueError, AttributeError)  # a message with other content than it should have
-FATAL = (Code.ENGINE_HUNG, Code.ENGINE_CRASHED, Code.ENGINE_OUTPUT_INVALID)
-"""What a child is, or behaves like, that is not there any more; other codes are what its engine says of itself."""
+GONE = (Code.ENGINE_HUNG, Code.ENGINE_CRASHED)
+"""A child that answers no more; all other codes come from one that does."""
 
 
 @dataclass(frozen=True)
