@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,9 @@ def bundle_plan(
     options: BuildOptions | None = None,
     report: Progress | None = None,
     rebuild: bool = False,
+    cancelled: threading.Event | None = None,
 ) -> CachedPlan:
-    """The plan of ``bundle`` for ``gpu``. In the CUDA thread. Raises RobinError ENGINE_BUILD_FAILED,
+    """The plan of ``bundle`` for ``gpu``. In the CUDA thread. cancelled: ends a build at its next step. Raises RobinError ENGINE_BUILD_FAILED,
     ENGINE_OPERATOR_UNSUPPORTED, ENGINE_OUT_OF_MEMORY, MODEL_*."""
     import tensorrt as trt
 
@@ -51,7 +53,7 @@ def bundle_plan(
 
     def build(timing: bytes) -> BuiltPlan:
         graph = tensorrt_graph(bundle.network_path.read_bytes(), precision, source)
-        return build_plan(graph, source, options or BuildOptions(), timing, report)
+        return build_plan(graph, source, options or BuildOptions(), timing, report, cancelled)
 
     return cached_plan(cache, key, build, rebuild)
 

@@ -7,6 +7,7 @@ One stream, one context of the network, memory allocated once. Each head set has
 from __future__ import annotations
 
 import atexit
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -54,13 +55,15 @@ class TensorRtEngine(Engine):
         if reason is not None:
             raise RobinError(Code.ENGINE_UNAVAILABLE, f"{self.name}: {reason}")
         self._cache = cache or EngineCache()
-        self._build = (options, report, rebuild)
+        self._cancelled = threading.Event()
+        self._build = (options, report, rebuild, self._cancelled)
         frame, head, outputs = graph_specs(bundle)
         self._specs: tuple[Specs, Specs, Specs] = (frame, head, outputs)
         self._cuda = CudaThread()
         try:
             self._cuda.call(lambda: self._start(plan_buffers(frame, head, outputs)))
         except BaseException:
+            self._cancelled.set()  # Ctrl-C reaches this thread, not the one that builds
             self.close()
             raise
         atexit.register(self.close)  # pycuda must not find memory of a context that has gone
@@ -230,6 +233,30 @@ class TensorRtEngine(Engine):
         if features:
             self._features.download(self._stream)
         self._stream.synchronize()
+
+    def _measure(self, runs: int) -> dict[str, float]:
+        import pycuda.driver as driver
+
+        marks = [driver.Event() for _ in range(4)]
+        times: dict[str, list[float]] = {"upload": [], "network": [], "download": [], "whole": []}
+        for _ in range(runs):
+            marks[0].record(self._stream)
+            self._frame.upload(self._stream)
+            marks[1].record(self._stream)
+            self._network.enqueue(self._stream)
+            marks[2].record(self._stream)
+            self._results.download(self._stream)
+            marks[3].record(self._stream)
+            self._stream.synchronize()
+            for part, earlier, later in zip(times, marks, marks[1:], strict=False):
+                times[part].append(later.time_since(earlier))
+            marks[0].record(self._stream)
+            self._lanes[0].run()
+            marks[1].record(self._stream)
+            self._stream.synchronize()
+            times["whole"].append(marks[1].time_since(marks[0]))
+        medians = {part: round(float(np.median(values)), 4) for part, values in times.items()}
+        return {**medians, "recorded": float(self._lanes[0].recorded)}
 
     def _take_camera(self, rgb: NDArray[np.uint8], depth_units: NDArray[np.uint16], depth_unit_m: float) -> None:
         size = (rgb.shape[1], rgb.shape[0])

@@ -78,6 +78,7 @@ def verify_engine(
             "head": heads,
             "camera": camera,
             "timing_ms": _timing(engine, golden[0]),
+            "device_ms": engine.device_ms() if hasattr(engine, "device_ms") else None,
         }
     finally:
         reference.close()
