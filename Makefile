@@ -40,9 +40,10 @@ check: .venv/.stamp-dev ## format, lint, types and the fast tests, in about a mi
 	.venv/bin/mypy
 	$(PYTEST) -n $(PROCESSES) --dist loadfile -m "not slow"
 
-bench: .venv/.stamp-run ## latency of the pick path, rates of the simulator and of rendering, as JSON (BENCH=)
+bench: .venv/.stamp-run ## latency of the pick path and of engines, rates of the simulator and of rendering, as JSON (BENCH=)
 	@mkdir -p $(BENCH)
 	$(ROBIN) bench pipeline --json $(BENCH)/pipeline.json
+	$(ROBIN) bench engine --json $(BENCH)/engine.json
 	$(ROBIN) bench sim --json $(BENCH)/sim.json
 	$(ROBIN) bench dataset --json $(BENCH)/dataset.json
 
