@@ -202,6 +202,12 @@ def test_stages_add_up_to_the_whole(frames: list[Frame], tmp_path: Path) -> None
     assert judged == {"frame to instances, p50", "frame to plan, p50", "around the network / network"}
 
 
+def test_a_supervised_engine_has_the_budgets_of_its_own() -> None:
+    from robin_perception.engines.registry import on_cpu
+
+    assert on_cpu("supervised:onnxruntime") and not on_cpu("supervised:tensorrt")
+
+
 def test_on_a_gpu_the_budgets_of_a_gpu_count() -> None:
     flat = {"p50": 5.0, "p95": 5.0, "p99": 5.0, "sd": 0.0, "n": 1}
     result = {

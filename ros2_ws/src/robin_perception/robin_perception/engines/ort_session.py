@@ -18,7 +18,7 @@ from robin_perception.engines.base import EngineConfig
 from robin_perception.errors import Code, RobinError
 
 CPU_PROVIDER = "CPUExecutionProvider"
-# Beyond eight the threads of this small network wait for each other more than they work.
+# Of a larger machine the network takes no more unless told so: what more threads bring has not been measured.
 MOST_THREADS = 8
 LEAST_VERSION = (1, 18)
 

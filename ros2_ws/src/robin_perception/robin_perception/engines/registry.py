@@ -104,8 +104,8 @@ def engine_names() -> tuple[str, ...]:
 
 
 def on_cpu(name: str) -> bool:
-    """Whether the engine of that name needs no driver. Raises RobinError ENGINE_UNKNOWN."""
-    return _entry(name).on_cpu
+    """Whether the engine of that name, supervised or not, needs no driver. Raises RobinError ENGINE_UNKNOWN."""
+    return _entry(name.removeprefix(SUPERVISED)).on_cpu
 
 
 def hindrances(bundle: Bundle, config: EngineConfig | None = None) -> dict[str, str | None]:
