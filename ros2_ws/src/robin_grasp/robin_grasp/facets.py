@@ -221,7 +221,7 @@ def _assign(
     value_of = np.zeros(int(source.max()) + 1, dtype=np.uint8)
     value_of[source.take(known_px)] = _nearest(q, (x0, y0), facets.plane[used]).take(known_px)
     number = np.asarray(value_of.take(source), dtype=np.uint8)
-    smooth = _majority(number, config.smooth_px) if len(used) == 2 else cv2.medianBlur(number, config.smooth_px)
+    smooth = _median(number, config.smooth_px)
     np.copyto(labels[y0:y1, x0:x1], (used + 1).astype(np.int32).take(smooth), where=mask)
 
 
@@ -239,9 +239,11 @@ def _nearest(q: NDArray[np.float32], corner: tuple[int, int], planes: Floats) ->
     return nearest
 
 
-def _majority(marks: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Median filter of an image of zeros and ones, several times as fast as one of numbers."""
-    count = cv2.boxFilter(marks, -1, (size, size), normalize=False, borderType=cv2.BORDER_REPLICATE)
+def _median(numbers: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Median filter; of an image of zeros and ones it is a count, several times as fast."""
+    if numbers.max() > 1:
+        return np.asarray(cv2.medianBlur(numbers, size), dtype=np.uint8)
+    count = cv2.boxFilter(numbers, -1, (size, size), normalize=False, borderType=cv2.BORDER_REPLICATE)
     return (count > size * size // 2).view(np.uint8)
 
 
@@ -265,7 +267,7 @@ def _trim(view: View, scene: Scene, i: int, facets: Facets, config: FacetConfig,
         below |= (faces == row + 1) & (a * u + (b * v + np.float32(c - tolerance)) > q)
     missing = mask & (q == 0)
     below &= ~missing
-    off = _majority(below.view(np.uint8), config.smooth_px)
+    off = _median(below.view(np.uint8), config.smooth_px)
     rim = np.flatnonzero(missing & (view.edge_px[box] < 2.0))
     if len(rim):
         count, hole = cv2.connectedComponents(missing.view(np.uint8), connectivity=4)

@@ -133,12 +133,12 @@ def windows(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Boxes int64 [n, 4] (y0, y1, x0, x1, half open) of masks [n, h, w] with one cell of margin; empty masks give
     zeros.
     """
-    rows, columns = np.logical_or.reduce(masks, axis=2), np.logical_or.reduce(masks, axis=1)
-    (h, w), some = masks.shape[1:], rows.any(axis=1)
-    y0, x0 = rows.argmax(axis=1), columns.argmax(axis=1)
-    y1, x1 = h - rows[:, ::-1].argmax(axis=1), w - columns[:, ::-1].argmax(axis=1)
-    box = np.stack([np.maximum(y0 - 1, 0), np.minimum(y1 + 1, h), np.maximum(x0 - 1, 0), np.minimum(x1 + 1, w)], axis=1)
-    return np.asarray(box * some[:, None], dtype=np.int64)
+    (h, w), box = masks.shape[1:], np.zeros((len(masks), 4), dtype=np.int64)
+    for i, mask in enumerate(masks.view(np.uint8)):
+        x, y, width, height = cv2.boundingRect(mask)
+        if width:
+            box[i] = max(y - 1, 0), min(y + height + 1, h), max(x - 1, 0), min(x + width + 1, w)
+    return box
 
 
 def clean_fragments(logits: NDArray[np.float32], min_fraction: float) -> NDArray[np.int64]:
@@ -152,14 +152,15 @@ def clean_fragments(logits: NDArray[np.float32], min_fraction: float) -> NDArray
         if y1 == 0:
             continue
         mask = masks[i, y0:y1, x0:x1]
-        count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
-        sizes = stats[1:, cv2.CC_STAT_AREA]
+        count, pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
+        areas[i] = np.count_nonzero(mask)
         if count > 2:
-            small = np.flatnonzero(sizes < min_fraction * sizes.max()) + 1
+            sizes = np.bincount(pieces.ravel(), minlength=count)
+            small = sizes < min_fraction * sizes[1:].max()
+            small[0] = False
             grid = logits[i, y0:y1, x0:x1]
-            np.negative(grid, out=grid, where=np.isin(pieces, small))
-            sizes = np.delete(sizes, small - 1)
-        areas[i] = sizes.sum()
+            np.negative(grid, out=grid, where=small.take(pieces))
+            areas[i] -= sizes[small].sum()
     return areas
 
 
@@ -210,13 +211,12 @@ def paint(
         areas_of.append(pixels)
         if fine.size == 0:
             continue
-        inside = fine > 0
+        chosen = fine > 0
         fine += np.float32(bias)
-        inside &= fine > best[pixels]
+        chosen &= fine > best[pixels]
         # cv2.copyTo is four times as fast as numpy's masked copy, and this loop touches every pixel of every mask.
-        chosen = inside.view(np.uint8)
-        cv2.copyTo(fine, chosen, best[pixels])
-        cv2.copyTo(np.full(fine.shape, i + 1, dtype=np.uint16), chosen, labels[pixels])
+        cv2.copyTo(fine, chosen.view(np.uint8), best[pixels])
+        cv2.copyTo(np.full(fine.shape, i + 1, dtype=np.uint16), chosen.view(np.uint8), labels[pixels])
     extents = [_extent(labels[pixels] == i + 1, pixels) for i, pixels in enumerate(areas_of)]
     return labels, [extent[0] for extent in extents], [extent[1] for extent in extents]
 
@@ -237,9 +237,9 @@ def edge_uncertainty(
         edge = mask != cv2.erode(mask, _CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=1)
         if not edge.any():
             continue
-        gx = cv2.Sobel(grid, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)[edge]
-        gy = cv2.Sobel(grid, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)[edge]
-        slope = float(np.sqrt(gx * gx + gy * gy).mean())
+        gx = cv2.Sobel(grid, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
+        gy = cv2.Sobel(grid, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
+        slope = cv2.mean(cv2.magnitude(gx, gy), edge.view(np.uint8))[0]
         sigma[i] = _LOGISTIC_SIGMA * box.stride / max(slope, 1e-3)
     network_px = np.maximum(sigma * np.float32(boundary_scale), np.float32(floor_px))
     return np.asarray(network_px / np.sqrt(box.scale.prod()), dtype=np.float32)

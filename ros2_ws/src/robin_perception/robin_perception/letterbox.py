@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -65,12 +66,15 @@ class Letterbox:
 
     def depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [H,W] to network size by the nearest pixel (depths are never mixed), padding 0 = invalid."""
+        return self._place(image if self.scaled_size == self.frame_size else image.ravel().take(self._nearest))
+
+    @cached_property
+    def _nearest(self) -> NDArray[np.intp]:
+        """Flat index [h, w] of the frame pixel that is nearest to each pixel of the scaled picture."""
         (nw, nh), (w, h) = self.scaled_size, self.frame_size
-        if (nw, nh) == (w, h):
-            return self._place(image)
         columns = ((np.arange(nw) + 0.5) / self.scale[0]).astype(np.intp).clip(0, w - 1)
         rows = ((np.arange(nh) + 0.5) / self.scale[1]).astype(np.intp).clip(0, h - 1)
-        return self._place(image[rows][:, columns])
+        return np.asarray(rows[:, None] * w + columns)
 
     def intrinsics(self, K: NDArray[np.float64]) -> NDArray[np.float32]:
         """fx fy cx cy in network pixels, float32 [4]."""
@@ -173,8 +177,7 @@ class Letterbox:
     def _pixels(self, axis: int, start: int, stop: int) -> slice:
         """Frame pixels whose centres lie in the cells start..stop; the grid's rim reaches to the frame's."""
         size, last = self.frame_size[axis], self.network_size[axis] // self.stride
-        rims = np.array(self._rims(axis, start, stop)) - 0.5
-        low, high = np.clip(np.ceil(rims - 1e-9), 0, size).astype(int).tolist()
+        low, high = (min(max(math.ceil(rim - 0.5 - 1e-9), 0), size) for rim in self._rims(axis, start, stop))
         return slice(0 if start == 0 else low, size if stop == last else high)
 
     def _cells(self, frame_coordinates: NDArray[np.float64], axis: int) -> NDArray[np.float64]:

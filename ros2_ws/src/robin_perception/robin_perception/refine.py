@@ -147,8 +147,9 @@ def refine(guide: Guide, logits: Image, window: Window) -> Image:
     b = p_mean - a[0] * mx - a[1] * my - a[2] * mz
     size = (_HALF * (x1 - x0), _HALF * (y1 - y0))
     slopes = [cv2.resize(cv2.blur(plane, guide.kernel), size, interpolation=cv2.INTER_LINEAR) for plane in a]
-    fitted = cv2.resize(cv2.blur(b, guide.kernel), size, interpolation=cv2.INTER_LINEAR)
+    fitted: Image = np.asarray(cv2.resize(cv2.blur(b, guide.kernel), size, interpolation=cv2.INTER_LINEAR))
     for slope, plane in zip(slopes, guide.image, strict=True):
-        fitted = fitted + slope * plane[there]
-    clipped = np.clip(fitted, _CLIP, 1.0 - _CLIP)
-    return np.asarray(np.log(clipped / (1.0 - clipped)), dtype=np.float32)
+        fitted += slope * plane[there]
+    np.clip(fitted, _CLIP, 1.0 - _CLIP, out=fitted)
+    fitted /= 1.0 - fitted
+    return np.asarray(np.log(fitted, out=fitted))
