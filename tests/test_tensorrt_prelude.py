@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
+from perception_graphs import blocks, colour_bundle, colour_frame
 
+from robin_perception.bundle import Bundle
+from robin_perception.engines import EngineConfig
+from robin_perception.engines.base import Tensors
+from robin_perception.engines.camera import CameraFrame, TakesCamera
+from robin_perception.engines.onnxruntime_engine import OnnxRuntimeEngine
 from robin_perception.engines.prelude import area_taps, bilinear_taps, depth_bytes, prelude_graph
 from robin_perception.engines.tensorrt_operators import unsupported
+from robin_perception.errors import Code, RobinError
+from robin_perception.frame import Frame, RawDepth
 from robin_perception.letterbox import letterbox
+from robin_perception.segmenter import Segmenter
 
 SIZES = [
     (1280, 720),
@@ -89,3 +101,51 @@ def test_depth_bytes_are_a_view() -> None:
     units = np.array([[1, 256], [65535, 513]], dtype=np.uint16)
     seen = depth_bytes(units)
     assert seen.tolist() == [[[1, 0], [0, 1]], [[255, 255], [1, 2]]] and np.shares_memory(seen, units)
+
+
+class CameraEngine(OnnxRuntimeEngine):
+    """The prelude in front of the network, both in ONNX Runtime: the way a GPU goes, on the CPU."""
+
+    name = "camera"
+    frames = 0
+
+    def run_camera(self, frame: CameraFrame, outputs: Sequence[str]) -> Tensors:
+        self.frames += 1
+        box = letterbox(*frame.size, 512, 384, 4)
+        session = onnxruntime.InferenceSession(prelude_graph(box), providers=["CPUExecutionProvider"])
+        unit = np.array([frame.depth_unit_m], dtype=np.float32)
+        feeds = {"camera_rgb": frame.rgb, "camera_depth": depth_bytes(frame.depth_units), "depth_unit_m": unit}
+        colour, depth = session.run(["rgb", "depth"], feeds)
+        geometry = {"intrinsics": frame.intrinsics, "belt_plane": frame.belt_plane}
+        return self.run({"rgb": colour, "depth": depth, **geometry}, outputs)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return colour_bundle(tmp_path_factory.mktemp("model") / "colours", 12)
+
+
+def raw_frame() -> Frame:
+    frame = colour_frame(blocks(480, 640, 3, 4, 16))
+    units = np.rint(frame.depth * 1000).astype(np.uint16)
+    return replace(frame, depth=units.astype(np.float32) * np.float32(0.001), raw_depth=RawDepth(units, 0.001))
+
+
+def test_the_segmenter_hands_raw_bytes_to_an_engine_that_takes_them_and_sees_the_same(bundle: Bundle) -> None:
+    engine = CameraEngine(bundle, EngineConfig(intra_threads=1))
+    assert isinstance(engine, TakesCamera)
+    segmenter, frame = Segmenter(bundle, engine), raw_frame()
+    by_bytes = segmenter.segment(frame)
+    assert engine.frames == 1 and len(by_bytes.instances) == 12
+    by_images = segmenter.segment(frame.with_depth(frame.depth))
+    assert engine.frames == 1  # depth that was replaced has no raw numbers any more
+    assert np.mean(by_bytes.labels != by_images.labels) < 0.002
+    plain = Segmenter(bundle, OnnxRuntimeEngine(bundle, EngineConfig(intra_threads=1)))
+    assert np.array_equal(plain.segment(frame).labels, by_images.labels)
+
+
+def test_raw_depth_of_another_size_is_refused() -> None:
+    frame = replace(raw_frame(), raw_depth=RawDepth(np.zeros((10, 10), np.uint16), 0.001))
+    with pytest.raises(RobinError, match="raw depth") as caught:
+        frame.validated()
+    assert caught.value.code == Code.INPUT_SIZE_MISMATCH

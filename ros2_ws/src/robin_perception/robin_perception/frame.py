@@ -11,6 +11,14 @@ from robin_perception.errors import Code, RobinError
 
 
 @dataclass(frozen=True)
+class RawDepth:
+    """Depth as the camera gave it: units uint16 [H, W], 0 = invalid; unit_m: metres per unit."""
+
+    units: NDArray[np.uint16]
+    unit_m: float
+
+
+@dataclass(frozen=True)
 class Frame:
     """A registered RGB-D frame.
 
@@ -19,6 +27,7 @@ class Frame:
     K: float64 [3, 3] pinhole intrinsics in pixels; pixel centres at integer coordinates, no distortion.
     T_base_camera: float64 [4, 4], pose of ``camera_color_optical_frame`` (x right, y down, z forward) in ``base_link``.
     stamp_s: seconds; camera_id: which camera.
+    raw_depth: the same depth as the camera's own numbers, where they are known: a GPU is sent half the bytes.
     """
 
     rgb: NDArray[np.uint8]
@@ -27,6 +36,7 @@ class Frame:
     T_base_camera: NDArray[np.float64]
     stamp_s: float = 0.0
     camera_id: str = "camera"
+    raw_depth: RawDepth | None = None
 
     @property
     def height(self) -> int:
@@ -37,7 +47,7 @@ class Frame:
         return int(self.rgb.shape[1])
 
     def with_depth(self, depth: NDArray[np.float32]) -> Frame:
-        return replace(self, depth=depth)
+        return replace(self, depth=depth, raw_depth=None)
 
     def validated(self) -> Frame:
         """Return self, or raise RobinError with the numbered reason why this frame cannot be used."""
@@ -47,6 +57,10 @@ class Frame:
             raise RobinError(
                 Code.INPUT_SIZE_MISMATCH,
                 f"colour is {self.width}x{self.height}, depth is {self.depth.shape[1]}x{self.depth.shape[0]}",
+            )
+        if self.raw_depth is not None and self.raw_depth.units.shape != self.depth.shape:
+            raise RobinError(
+                Code.INPUT_SIZE_MISMATCH, f"raw depth is {self.raw_depth.units.shape}, depth {self.depth.shape}"
             )
         if not np.isfinite(self.depth).all():
             raise RobinError(Code.DEPTH_NOT_FINITE, "depth holds NaN or infinity; invalid pixels must be 0")

@@ -18,6 +18,7 @@ from robin_perception.config import StrictConfig
 from robin_perception.decode import DecodeConfig, Decoded, decode
 from robin_perception.engines import Engine, EngineConfig, make_engine
 from robin_perception.engines.base import HeadSet
+from robin_perception.engines.camera import CameraFrame, TakesCamera
 from robin_perception.engines.head_swap import HeadCheck, HeadSwap, checked_swap
 from robin_perception.frame import Frame
 from robin_perception.letterbox import Letterbox, letterbox
@@ -96,7 +97,7 @@ class Segmenter:
         box, inputs = self.prepare(frame)
         prepared = time.perf_counter()
         with self._lock:
-            tensors = self.engine.run(inputs, (*INSTANCE_OUTPUTS, *extra_outputs))
+            tensors = self._run(frame, inputs, (*INSTANCE_OUTPUTS, *extra_outputs))
             used = self._model_id
             by_fallback = isinstance(self.engine, SupervisedEngine) and self.engine.by_fallback
         inferred = time.perf_counter()
@@ -126,6 +127,14 @@ class Segmenter:
             "intrinsics": box.intrinsics(frame.K),
             "belt_plane": frame.belt_plane(self.config.belt_z_m),
         }
+
+    def _run(self, frame: Frame, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """By the camera's own bytes where the engine takes them, else by the letterboxed images."""
+        raw = frame.raw_depth
+        if raw is None or not isinstance(self.engine, TakesCamera):
+            return self.engine.run(inputs, outputs)
+        camera = CameraFrame(frame.rgb, raw.units, raw.unit_m, inputs["intrinsics"], inputs["belt_plane"])
+        return self.engine.run_camera(camera, outputs)
 
     def guide(self, inputs: Mapping[str, NDArray[Any]]) -> Guide | None:
         """What masks are refined with, of the network's inputs; None where that is switched off."""

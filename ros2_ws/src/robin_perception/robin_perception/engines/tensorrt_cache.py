@@ -44,8 +44,10 @@ def bundle_plan(
     rebuild: bool = False,
     cancelled: threading.Event | None = None,
 ) -> CachedPlan:
-    """The plan of ``bundle`` for ``gpu``. In the CUDA thread. cancelled: ends a build at its next step. Raises RobinError ENGINE_BUILD_FAILED,
-    ENGINE_OPERATOR_UNSUPPORTED, ENGINE_OUT_OF_MEMORY, MODEL_*."""
+    """The plan of ``bundle`` for ``gpu``. In the CUDA thread. cancelled: ends a build at its next step.
+
+    Raises RobinError ENGINE_BUILD_FAILED, ENGINE_OPERATOR_UNSUPPORTED, ENGINE_OUT_OF_MEMORY, MODEL_*.
+    """
     import tensorrt as trt
 
     source = str(bundle.network_path)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robin_perception.engines.cache import EngineCache
+from robin_perception.engines.camera import CameraFrame
 from robin_perception.engines.onnx_graph import parse
 from robin_perception.engines.prelude import PRELUDE_INPUTS, depth_bytes, prelude_graph
 from robin_perception.engines.tensorrt_buffers import lay_out, model_specs
@@ -55,11 +55,11 @@ class CameraUpload:
         self._memory = Memory(lay_out(inputs[name] for name in PRELUDE_INPUTS), staged=True)
         self._addresses = {name: self._memory.address(name) for name in PRELUDE_INPUTS} | dict(target)
 
-    def fill(self, rgb: NDArray[np.uint8], depth_units: NDArray[np.uint16], depth_unit_m: float) -> None:
+    def fill(self, frame: CameraFrame) -> None:
         """Copy a frame into page-locked memory; no upload of an earlier one may be under way."""
-        np.copyto(self._memory.host["camera_rgb"], rgb)
-        np.copyto(self._memory.host["camera_depth"], depth_bytes(depth_units))
-        self._memory.host["depth_unit_m"][0] = depth_unit_m
+        np.copyto(self._memory.host["camera_rgb"], frame.rgb)
+        np.copyto(self._memory.host["camera_depth"], depth_bytes(frame.depth_units))
+        self._memory.host["depth_unit_m"][0] = frame.depth_unit_m
 
     def enqueue(self) -> None:
         """Upload and prelude, asynchronously."""

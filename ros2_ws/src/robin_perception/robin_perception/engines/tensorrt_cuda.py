@@ -14,6 +14,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TimeoutOfFuture
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,15 +45,25 @@ class CudaThread:
         self.closed = False
         self._thread = threading.Thread(target=self._main, args=(device,), name="cuda", daemon=True)
         self._thread.start()
-        self.gpu = self._ready.result(_START_PATIENCE_S)
+        try:
+            self.gpu = self._ready.result(_START_PATIENCE_S)
+        except TimeoutOfFuture:
+            text = f"the CUDA driver did not start within {_START_PATIENCE_S:g} s"
+            raise RobinError(Code.ENGINE_UNAVAILABLE, text) from None
 
-    def call(self, work: Callable[[], T]) -> T:
-        """Run ``work`` in the thread. Errors of CUDA become RobinError (``cuda_error``), others come through."""
+    def call(self, work: Callable[[], T], patience_s: float | None = None) -> T:
+        """Run ``work`` in the thread. Errors of CUDA become RobinError (``cuda_error``), others come through.
+
+        patience_s: give up waiting after it with ENGINE_FAILED; the work itself cannot be broken off.
+        """
         if self.closed or not self._thread.is_alive():
             raise RobinError(Code.ENGINE_FAILED, "the CUDA thread has ended")
         result: Future[T] = Future()
         self._work.put((work, result))
-        return result.result()
+        try:
+            return result.result(patience_s)
+        except TimeoutOfFuture:
+            raise RobinError(Code.ENGINE_FAILED, f"the GPU did not answer within {patience_s:g} s") from None
 
     def close(self) -> None:
         """End the thread and release the context. What it allocated must be freed before, by a last ``call``."""

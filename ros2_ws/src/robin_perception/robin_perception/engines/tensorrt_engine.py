@@ -7,6 +7,7 @@ One stream, one context of the network, memory allocated once. Each head set has
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from robin_perception.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle, TensorSpec
 from robin_perception.engines.base import HEAD_SETS, Engine, EngineConfig, HeadSet, Tensors
 from robin_perception.engines.cache import EngineCache
+from robin_perception.engines.camera import CameraFrame
 from robin_perception.engines.tensorrt_buffers import BufferPlan, Specs, graph_specs, plan_buffers
 from robin_perception.engines.tensorrt_builder import BuildOptions, Progress
 from robin_perception.engines.tensorrt_cache import CachedPlan, bundle_plan
@@ -27,6 +29,9 @@ from robin_perception.engines.tensorrt_graph import Precision
 from robin_perception.engines.tensorrt_probe import hindrance
 from robin_perception.engines.tensorrt_runtime import CompiledNetwork, Lane
 from robin_perception.errors import Code, RobinError
+
+_log = logging.getLogger(__name__)
+_CLOSE_PATIENCE_S = 10.0
 
 
 class TensorRtEngine(Engine):
@@ -93,34 +98,32 @@ class TensorRtEngine(Engine):
             "device_mb": f"{(self._device_bytes + self._network.scratch_bytes) / 2**20:.1f}",
         }
 
-    def run_camera(
-        self,
-        rgb: NDArray[np.uint8],
-        depth_units: NDArray[np.uint16],
-        depth_unit_m: float,
-        intrinsics: NDArray[np.float32],
-        belt_plane: NDArray[np.float32],
-        outputs: Sequence[str] = INSTANCE_OUTPUTS,
-    ) -> Tensors:
-        """As ``run`` for a camera's own bytes: rgb uint8 [H,W,3], depth uint16 [H,W] in units of ``depth_unit_m``
-        metres. They are uploaded as they are; scaling and metres are computed on the device. intrinsics and belt_plane
-        are those of ``run``. The first frame of another size builds a small engine for it (seconds)."""
+    def run_camera(self, frame: CameraFrame, outputs: Sequence[str] = INSTANCE_OUTPUTS) -> Tensors:
+        """As ``run`` for a camera's own bytes: they are uploaded as they are; scaling and metres are computed on the
+        device. The first frame of another size builds a small engine for it (seconds)."""
         with self._running:
             self._require_open()
             chosen = self._chosen(None)
             if self._loaded[chosen.index] is not chosen:
                 self._load(chosen)
             started = time.perf_counter()
-            np.copyto(self._frame.host["intrinsics"], intrinsics)
-            np.copyto(self._frame.host["belt_plane"], belt_plane)
-            self._cuda.call(lambda: self._take_camera(rgb, depth_units, depth_unit_m))
+            np.copyto(self._frame.host["intrinsics"], frame.intrinsics)
+            np.copyto(self._frame.host["belt_plane"], frame.belt_plane)
+            self._cuda.call(lambda: self._take_camera(frame))
             results = self._finish(self._camera_lanes[chosen.index], outputs, started)
         self.check_outputs(results, outputs)
         return results
 
+    def device_ms(self, runs: int = 50) -> dict[str, float]:
+        """Medians on the device's own clock, of the latest frame over again: each part enqueued plainly, and the whole
+        as it is done for a frame ("recorded" is 0 where no graph could be captured)."""
+        with self._running:
+            self._require_open()
+            return self._cuda.call(lambda: self._measure(runs))
+
     def _run(self, feeds: Tensors, outputs: Sequence[str], head: HeadSet) -> Tensors:
-        started = time.perf_counter()
         self._require_open()
+        started = time.perf_counter()
         for name, host in self._frame.host.items():
             np.copyto(host, feeds[name])
         return self._finish(self._lanes[head.index], outputs, started)
@@ -138,13 +141,18 @@ class TensorRtEngine(Engine):
         self._cuda.call(upload)
 
     def close(self) -> None:
+        """Also called at the end of the process, which a device that hangs must not hold up for long."""
         atexit.unregister(self.close)
-        with self._running:
-            if not self._cuda.closed:
-                try:
-                    self._cuda.call(self._free)
-                finally:
-                    self._cuda.close()
+        free = self._running.acquire(timeout=_CLOSE_PATIENCE_S)
+        try:
+            if free and not self._cuda.closed:
+                self._cuda.call(self._free, _CLOSE_PATIENCE_S)
+        except RobinError as exc:
+            _log.warning("%s was not closed in order: %s", self.name, exc.text)
+        finally:
+            self._cuda.close()
+            if free:
+                self._running.release()
 
     def _finish(self, lane: Lane, outputs: Sequence[str], started: float) -> Tensors:
         """Run ``lane`` and copy out what was asked for; the page-locked memory is written again by the next frame."""
@@ -258,24 +266,21 @@ class TensorRtEngine(Engine):
         medians = {part: round(float(np.median(values)), 4) for part, values in times.items()}
         return {**medians, "recorded": float(self._lanes[0].recorded)}
 
-    def _take_camera(self, rgb: NDArray[np.uint8], depth_units: NDArray[np.uint16], depth_unit_m: float) -> None:
-        size = (rgb.shape[1], rgb.shape[0])
-        if self._camera is None or self._camera.frame_size != size:
+    def _take_camera(self, frame: CameraFrame) -> None:
+        if self._camera is None or self._camera.frame_size != frame.size:
             for lane in self._camera_lanes:
                 lane.free()
             if self._camera is not None:
                 self._camera.free()
             self._camera = None
             target = {name: self._frame.address(name) for name in ("rgb", "depth")}
-            manifest = self.bundle.manifest
-            self._camera = CameraUpload(
-                self._cache, self._cuda.gpu, self._stream, size, (manifest.input_width, manifest.input_height), target
-            )
+            network = (self.bundle.manifest.input_width, self.bundle.manifest.input_height)
+            self._camera = CameraUpload(self._cache, self._cuda.gpu, self._stream, frame.size, network, target)
             self._camera_lanes = [
                 Lane(self._stream, lambda index=index: self._enqueue_camera(index))  # type: ignore[misc]
                 for index in range(HEAD_SETS)
             ]
-        self._camera.fill(rgb, depth_units, depth_unit_m)
+        self._camera.fill(frame)
 
     def _free(self) -> None:
         for lane in (*getattr(self, "_lanes", ()), *getattr(self, "_camera_lanes", ())):

@@ -24,7 +24,8 @@ _DRIVER_VERSION = Path("/proc/driver/nvidia/version")
 _JETSON_RELEASE = Path("/etc/nv_tegra_release")
 _DISTRIBUTIONS = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11")
 _LEAN = ("tensorrt_lean", "tensorrt_dispatch")
-INSTALL = "pip install 'robin-edge[tensorrt]' (on a Jetson TensorRT comes with JetPack: apt install tensorrt)"
+_PIP = "pip install -c constraints-tensorrt.txt -e '.[tensorrt]'"
+INSTALL = f"{_PIP} (on a Jetson TensorRT comes with JetPack: apt install tensorrt)"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _tensorrt() -> Finding:
 
 def _pycuda() -> Finding:
     if find_spec("pycuda") is None:
-        remedy = "CUDA_ROOT=/usr/local/cuda pip install 'robin-edge[tensorrt]' (it is compiled: needs the CUDA toolkit)"
+        remedy = f"CUDA_ROOT=/usr/local/cuda {_PIP} (it is compiled: needs the CUDA toolkit)"
         return Finding("pycuda", False, "not installed", remedy)
     try:
         return Finding("pycuda", True, metadata.version("pycuda"))

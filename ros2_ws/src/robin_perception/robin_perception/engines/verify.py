@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from robin_perception.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle
 from robin_perception.engines.base import Engine, EngineConfig, Tensors
+from robin_perception.engines.camera import CameraFrame, TakesCamera
 from robin_perception.engines.golden import golden_frames
 from robin_perception.engines.parity import BOUNDS, COMPARED_FROM, Parity, ParityBound, compare, partner_rows
 from robin_perception.engines.reference import OnnxRuntimeReference
@@ -131,8 +132,7 @@ def _heads(
 
 def _camera(engine: Engine, golden: Tensors, bound: ParityBound, failures: list[str]) -> dict[str, Any] | None:
     """Frames of a camera's size by the engine's own way from raw bytes, against the host's letterbox."""
-    run_camera = getattr(engine, "run_camera", None)
-    if run_camera is None:
+    if not isinstance(engine, TakesCamera):
         return None
     height, width = golden["depth"].shape
     found = {}
@@ -142,13 +142,14 @@ def _camera(engine: Engine, golden: Tensors, bound: ParityBound, failures: list[
         columns = np.linspace(0, width - 1, size[0]).round().astype(int)
         rgb = np.ascontiguousarray(golden["rgb"][rows][:, columns])
         units = np.rint(golden["depth"][rows][:, columns] * 1000).astype(np.uint16)
-        geometry = {"intrinsics": golden["intrinsics"], "belt_plane": golden["belt_plane"]}
+        camera = CameraFrame(rgb, units, 0.001, golden["intrinsics"], golden["belt_plane"])
         host: Tensors = {
             "rgb": box.rgb(rgb),
             "depth": box.depth(units.astype(np.float32) * np.float32(0.001)),
-            **geometry,
+            "intrinsics": golden["intrinsics"],
+            "belt_plane": golden["belt_plane"],
         }
-        parity = compare([(engine.run(host), run_camera(rgb, units, 0.001, **geometry))])
+        parity = compare([(engine.run(host), engine.run_camera(camera, INSTANCE_OUTPUTS))])
         _note(failures, f"camera {size[0]}x{size[1]}", parity.exceeds(bound))
         found[f"{size[0]}x{size[1]}"] = parity.to_json()
     return found

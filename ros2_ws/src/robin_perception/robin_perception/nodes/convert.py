@@ -16,9 +16,9 @@ from robin_msgs.msg import SegmentedScene, StageTime
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
-from robin_perception.bags.frames import OPTICAL_FRAME, depth_metres, depth_units
+from robin_perception.bags.frames import DEPTH_UNIT_M, OPTICAL_FRAME, depth_metres, depth_units
 from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.frame import Frame, RawDepth
 from robin_perception.scene import Instance, Scene
 
 # encoding -> (type of a channel, channels)
@@ -206,7 +206,13 @@ def frame_from_msgs(color: Image, depth: Image, info: CameraInfo, T_base_camera:
         T_base_camera=T_base_camera,
         stamp_s=stamp_to_s(color.header.stamp),
         camera_id=color.header.frame_id,
+        raw_depth=_raw_depth(depth),
     )
+
+
+def _raw_depth(message: Image) -> RawDepth | None:
+    units = image_from_msg(message, "depth")
+    return RawDepth(units, DEPTH_UNIT_M) if units.dtype == np.uint16 else None
 
 
 def timings_to_msg(timings_ms: dict[str, float]) -> list[StageTime]:
