@@ -195,16 +195,16 @@ class RankConfig(StrictConfig):
     least_depth_share: float = Field(0.35, ge=0, le=1)
     least_area_px: int = Field(60, ge=1, description="pixels of the thinned frame")
     least_clean: float = Field(
-        0.33, ge=0, le=1, description="below: not worth a try; a clean pick is then worth less than fail_cost takes"
+        0.30, ge=0, le=1, description="below: not worth a try; by fail_cost alone, a third would be worth nothing"
     )
     tilt_free_rad: float = Field(0.20, ge=0, le=1.5, description="tool tilt that costs nothing")
     tilt_cost_per_rad: float = Field(
         0.9, ge=0, le=20, description="-ln P(clean) per tilt beyond: slopes shift when pushed"
     )
     standing_aspect: float = Field(
-        0.40, ge=0, le=1, description="flat goods that look narrower than this (short over long side) stand on an edge"
+        0.35, ge=0, le=1, description="flat goods that look narrower than this (short over long side) stand on an edge"
     )
-    standing_cost: float = Field(8.0, ge=0, le=100, description="-ln P(clean) per aspect that they look narrower")
+    standing_cost: float = Field(6.0, ge=0, le=100, description="-ln P(clean) per aspect that they look narrower")
     failed_radius_m: float = Field(0.025, ge=0, le=0.5, description="tool positions this near are the same try")
     failed_most: int = Field(2, ge=1, le=20, description="failures of one try before it is ruled out")
     failed_elsewhere: float = Field(0.6, ge=0, le=1, description="on the promise of poses near a failure: try another")
