@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -95,12 +96,15 @@ def _against_surface(
 def _push(points: _Points, cell: CellConfig) -> Floats:
     """How far what lies under a cup presses it beyond its bellows, or stands in its way in, metres [N]."""
     beyond = points.above - (cell.tool.bellows_travel_m - cell.motion.press_m)
-    high = points.valid & (beyond > 0)
     cups = cell.tool.cups_m.astype(np.float32)
-    x, y = points.x[high, None] - cups[:, 0], points.y[high, None] - cups[:, 1]
-    high[high] = (x * x + y * y < cell.tool.cup_radius_m**2).any(axis=1)
+    half_x, half_y = np.abs(cups[:, :2]).max(axis=0).tolist()
+    high = np.flatnonzero(_over(points, half_x, half_y, cell.tool.cup_radius_m) & (beyond > 0))
+    x, y = points.x.take(high)[:, None] - cups[:, 0], points.y.take(high)[:, None] - cups[:, 1]
+    under_cup = high[(x * x + y * y < cell.tool.cup_radius_m**2).any(axis=1)]
+    pressed = np.zeros_like(beyond)
+    pressed.ravel()[under_cup] = beyond.take(under_cup)
     # The second highest of the samples: one flying pixel is no obstacle.
-    return np.partition(np.where(high, beyond, 0.0), -2, axis=1)[:, -2]
+    return np.partition(pressed, -2, axis=1)[:, -2]
 
 
 def _off_the_walls(points: _Points, poses: Poses, workspace: WorkspaceConfig, noise_m: float) -> NDArray[np.bool_]:
@@ -132,10 +136,11 @@ def _surface_seen(view: View, nearest: NDArray[np.float32], poses: Poses, face: 
     # Tool to camera in one step: single precision is exact to micrometres at these distances.
     rotation = (view.R.T @ poses.rotation).astype(np.float32)
     offset = ((poses.position - view.t) @ view.R).astype(np.float32)[:, None, :]
-    camera = offset + lattice.astype(np.float32) @ rotation.transpose(0, 2, 1)
-    z = np.maximum(camera[..., 2], np.float32(1e-3))
-    u = np.rint(np.float32(view.fx) * camera[..., 0] / z + np.float32(view.cx))
-    v = np.rint(np.float32(view.fy) * camera[..., 1] / z + np.float32(view.cy))
+    camera = (rotation.reshape(-1, 3) @ lattice.T.astype(np.float32)).reshape(poses.count, 3, len(lattice))
+    camera += offset.transpose(0, 2, 1)
+    z = np.maximum(camera[:, 2], np.float32(1e-3))
+    u = np.rint(np.float32(view.fx) * camera[:, 0] / z + np.float32(view.cx))
+    v = np.rint(np.float32(view.fy) * camera[:, 1] / z + np.float32(view.cy))
     flat, inside = view.pixel(u, v)
     q = nearest.take(flat)
     seen = inside & (q > 0) & (view.labels.take(flat) != face[:, None])
@@ -153,6 +158,7 @@ def _over(points: _Points, half_x: float, half_y: float, margin_m: float) -> NDA
     return points.valid & (np.abs(points.x) <= half_x + margin_m) & (np.abs(points.y) <= half_y + margin_m)
 
 
+@lru_cache(maxsize=8)
 def _samples(tool: ToolConfig, spacing_m: float, approach_m: float, top_m: float) -> tuple[Floats, ...]:
     """Points of four cross-sections, tool frame: at the lips, above them where the plate comes in, at its stem, and at
     the top at the start of the approach. The plate's rim is sampled twice as densely: what is tall crosses it."""

@@ -150,8 +150,8 @@ def _best_rectangle(outline: NDArray[np.float32], others: NDArray[np.uint8], are
     across = along[:, ::-1] * np.array([-1.0, 1.0], dtype=np.float32)
     u, v = (outline[:, 0] @ directions[..., None] for directions in (along, across))
     left, right, low, high = u.min(axis=1), u.max(axis=1), v.min(axis=1), v.max(axis=1)
-    corners_u, corners_v = np.stack([left, right, right, left], axis=1), np.stack([low, low, high, high], axis=1)
-    corners = corners_u * along[:, None] + corners_v * across[:, None]
+    ends = np.concatenate([left, right, low, high], axis=1)[..., None]
+    corners = ends.take([0, 1, 1, 0], axis=1) * along[:, None] + ends.take([2, 2, 3, 3], axis=1) * across[:, None]
     most = cv2.countNonZero(others)
     best, hidden, size_of_best = np.inf, 0.0, 1.0
     sizes = np.maximum((right - left + 1) * (high - low + 1), 1.0)[:, 0].tolist()

@@ -48,6 +48,8 @@ class Rejects:
 
     def parcels(self, rows: np.ndarray, reason: Reject) -> None:
         """Whole parcels (bool [I]) are ruled out."""
+        if not rows.any():
+            return
         rotations = tool_rotations(self._parcels.axis, self._parcels.long_axis, np.zeros(self._parcels.count))
         measured = np.linalg.det(rotations) > 0.5
         for i in np.flatnonzero(rows):
