@@ -84,6 +84,11 @@ def descriptors() -> Counter[str]:
     return found
 
 
+def blocks() -> int:
+    """How many blocks of shared memory this process has mapped."""
+    return Path("/proc/self/maps").read_text().count("memfd:robin_engine")
+
+
 @pytest.mark.parametrize("mood", ["good", "hang_in_driver"])
 def test_the_child_ends_with_a_parent_that_is_killed_and_leaves_nothing(bundle: Bundle, good: None, mood: str) -> None:
     """Also inside a call that never lets go of the interpreter, where no thread of the child could notice."""
@@ -134,7 +139,7 @@ def test_a_closed_engine_leaves_no_process_thread_or_descriptor(bundle: Bundle, 
         answer_of_child(engine, inputs_of(engine, pile_frame()))
     del engine
     gc.collect()
-    before, threads = descriptors(), me.num_threads()
+    before, threads, mapped = descriptors(), me.num_threads(), blocks()
     pids = []
     with supervised(bundle) as engine:
         inputs = inputs_of(engine, pile_frame())
@@ -149,7 +154,18 @@ def test_a_closed_engine_leaves_no_process_thread_or_descriptor(bundle: Bundle, 
     assert len(set(pids)) == 3 and not any(alive(pid) for pid in pids)
     assert descriptors() - before == Counter()
     assert me.num_threads() <= threads
-    assert Path("/proc/self/maps").read_text().count("memfd:robin_engine") == 0
+    assert blocks() == mapped
+
+
+def test_an_engine_that_is_dropped_without_being_closed_ends_its_child(bundle: Bundle) -> None:
+    settings = SupervisionConfig(mode="always", deadline_ms=60_000)
+    engine = start_engine("onnxruntime", bundle, ONE_THREAD, settings)
+    assert isinstance(engine, SupervisedEngine) and engine.wait_ready(PATIENCE_S)
+    child = engine.child_pid
+    assert alive(child)
+    del engine
+    gc.collect()
+    wait_until(lambda: not alive(child))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robin_cli import bench_ros, bench_supervision
+from robin_cli import bench_ros
 from robin_cli.options import EngineOption, JsonOption, ModelOption, SeedOption, WorkersOption, model_path, worker_count
 from robin_cli.terminal import print_table, progress_bar, require_writable, write_json
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure latency and throughput on this machine.", no_args_is_help=True)
 app.command("ros")(bench_ros.ros)
-app.command("supervision")(bench_supervision.supervision)
 
 IDLE_LOAD = 0.25  # per core; above it, something else takes processor time
 SPIN = False  # as engines have it unless told otherwise
@@ -94,6 +93,39 @@ def engine_bench(
     figures = engine_figures(result)
     write_json(json_file, {**result, "figures": [figure.to_json() for figure in figures]})
     print_table(f"{frames} frames x {repeats}, {result['model']}", _COLUMNS, figure_rows(figures), text_columns=2)
+    _say_verdict(figures, result["machine"])
+
+
+@app.command("supervision")
+def supervision(
+    frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Different simulated frames.")] = 4,
+    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Timed passes over the frames.")] = 60,
+    hangs: Annotated[int, typer.Option("--hangs", metavar="N", min=1, help="Calls that are made to hang.")] = 12,
+    deadline_ms: Annotated[
+        float, typer.Option("--deadline-ms", metavar="MS", min=5, help="Deadline of the calls that hang.")
+    ] = 500.0,
+    calls: Annotated[
+        int, typer.Option("--calls", metavar="N", min=100, help="Runs of a small graph, for growth of memory.")
+    ] = 5000,
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", min=0, help="Threads of the network; 0 means one per core.")
+    ] = 0,
+    seed: SeedOption = 7,
+    model: ModelOption = None,
+    engine: EngineOption = "onnxruntime",
+    json_file: JsonOption = None,
+) -> None:
+    """Time an engine in a process of its own beside the same engine in this one, and its fallback after a hang."""
+    require_writable(json_file)
+    from robin_cli.bench_figures import figure_rows
+    from robin_cli.bench_supervision import SupervisionBench, measure_supervision, supervision_figures
+
+    bench = SupervisionBench(model_path(model), engine, threads, frames, repeats, hangs, deadline_ms, calls, seed)
+    with progress_bar("measuring", "calls") as advance:
+        result = measure_supervision(bench, lambda done, total: advance(done, total, ""))
+    figures = supervision_figures(result)
+    write_json(json_file, {**result, "figures": [figure.to_json() for figure in figures]})
+    print_table(f"supervision of {result['engine']}, {result['model']}", _COLUMNS, figure_rows(figures), text_columns=2)
     _say_verdict(figures, result["machine"])
 
 

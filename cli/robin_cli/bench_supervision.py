@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Any, cast
 
-import typer
+import numpy as np
+import psutil
 
-from robin_cli.bench_figures import Figure, Growth, figure_rows, memory_growth, of_spread, spread
-from robin_cli.options import EngineOption, JsonOption, ModelOption, SeedOption, model_path
-from robin_cli.terminal import print_table, progress_bar, require_writable, write_json
+from robin_cli.bench_budgets import budget
+from robin_cli.bench_figures import Figure, Growth, memory_growth, of_spread, spread
+from robin_cli.bench_pipeline import PipelineBench, input_digest, simulated_frames
+from robin_cli.machine import machine_facts
+from robin_grasp.registry import make_planner
+from robin_grasp.tool import CellConfig
+from robin_perception.bundle import load_bundle
+from robin_perception.engines import EngineConfig
+from robin_perception.engines.tiny_bundle import tiny_bundle
 from robin_perception.errors import Code, RobinError
-
-if TYPE_CHECKING:
-    from robin_perception.frame import Frame
-    from robin_perception.segmenter import Segmenter
-    from robin_perception.supervision import SupervisedEngine
+from robin_perception.frame import Frame
+from robin_perception.segmenter import Segmenter, load_segmenter
+from robin_perception.supervision import SupervisedEngine, SupervisionConfig
+from robin_perception.supervision.warm_up import bare_belt
 
 _WARM_UP = 10
 _PAUSE_S = 0.02  # between two calls, as between frames: an engine's idle threads have stopped spinning by then
+_PLANNER = "geometric"
 _TRIES = 5
 _START_S = 900.0
 _MEMORY_SAMPLES = 100
@@ -46,42 +54,10 @@ class SupervisionBench:
     seed: int
 
 
-def supervision(
-    frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Different simulated frames.")] = 4,
-    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Timed passes over the frames.")] = 50,
-    hangs: Annotated[int, typer.Option("--hangs", metavar="N", min=1, help="Calls that are made to hang.")] = 10,
-    deadline_ms: Annotated[
-        float, typer.Option("--deadline-ms", metavar="MS", min=5, help="Deadline of the calls that hang.")
-    ] = 500.0,
-    calls: Annotated[
-        int, typer.Option("--calls", metavar="N", min=100, help="Calls of a small graph, for the growth of memory.")
-    ] = 5000,
-    threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=0, help="Threads of the network; 0 means one per core.")
-    ] = 0,
-    seed: SeedOption = 7,
-    model: ModelOption = None,
-    engine: EngineOption = "onnxruntime",
-    json_file: JsonOption = None,
-) -> None:
-    """Time an engine in a process of its own beside the same engine without, and its fallback after a hang."""
-    require_writable(json_file)
-    bench = SupervisionBench(model_path(model), engine, threads, frames, repeats, hangs, deadline_ms, calls, seed)
-    with progress_bar("measuring", "calls") as advance:
-        result = measure_supervision(bench, lambda done, total: advance(done, total, ""))
-    write_json(json_file, result)
-    rows = figure_rows(supervision_figures(result))
-    print_table(f"supervision of {result['engine']}", ("part", "what", "value", "budget", "", "note"), rows)
-
-
 def measure_supervision(bench: SupervisionBench, progress: Progress) -> dict[str, Any]:
     """All parts in one run. Raises RobinError for model and engine, ENGINE_FAILED where the child is never ready."""
-    from robin_cli.bench_pipeline import PipelineBench, simulated_frames
-    from robin_cli.machine import machine_facts
-    from robin_perception.bundle import load_bundle
-
     facts = machine_facts()
-    size = PipelineBench(bench.frames, 1, 1280, 720, bench.threads, "geometric", bench.seed, bench.model, bench.engine)
+    size = PipelineBench(bench.frames, 1, 1280, 720, bench.threads, _PLANNER, bench.seed, bench.model, bench.engine)
     seen = simulated_frames(size)
     total = bench.frames * bench.repeats + bench.hangs + bench.calls
     cost = _measure_cost(bench, seen, lambda done: progress(done, total))
@@ -92,7 +68,7 @@ def measure_supervision(bench: SupervisionBench, progress: Progress) -> dict[str
         **cost,
         "hang": hang,
         "memory": memory,
-        "engine": bench.engine,
+        "planner": _PLANNER,
         "threads": bench.threads,
         "frames": bench.frames,
         "repeats": bench.repeats,
@@ -100,14 +76,13 @@ def measure_supervision(bench: SupervisionBench, progress: Progress) -> dict[str
         "seed": bench.seed,
         "model": bundle.model_id,
         "bundle_sha256": dict(bundle.manifest.files),
+        "input_sha256": input_digest(seen),
         "machine": facts,
     }
 
 
 def supervision_figures(result: dict[str, Any]) -> list[Figure]:
     """The lines of the table, against their budgets."""
-    from robin_cli.bench_budgets import budget
-
     cost, hang, memory = result["cost_ms"], result["hang"], result["memory"]
     own, limit = result["own_share_ms"], budget("supervision.cost_p50_ms")
     after, instances = hang["plan_after_deadline_ms"], hang["instances_after_deadline_ms"]
@@ -136,11 +111,8 @@ def supervision_figures(result: dict[str, Any]) -> list[Figure]:
     return lines
 
 
-def _measure_cost(bench: SupervisionBench, frames: Sequence[Any], progress: Callable[[int], None]) -> dict[str, Any]:
+def _measure_cost(bench: SupervisionBench, frames: Sequence[Frame], progress: Callable[[int], None]) -> dict[str, Any]:
     """Both engines side by side: each frame goes to one and then to the other, the first of them by turns."""
-    from robin_perception.engines import EngineConfig
-    from robin_perception.segmenter import load_segmenter
-
     direct = load_segmenter(bench.model, bench.engine, engine_config=EngineConfig(intra_threads=bench.threads))
     supervised = _supervised(bench, deadline_ms=60_000)
     samples: dict[str, list[float]] = {"direct_ms": [], "supervised_ms": [], "cost_ms": [], "own_share_ms": []}
@@ -164,18 +136,14 @@ def _measure_cost(bench: SupervisionBench, frames: Sequence[Any], progress: Call
     finally:
         direct.close()
         supervised.close()
-    return {**{name: spread(values) for name, values in samples.items()}, "fallback_answers": answers}
+    facts = {"engine": supervised.engine.selection.name, "fallback_answers": answers}
+    return {**{name: spread(values) for name, values in samples.items()}, **facts}
 
 
-def _measure_hangs(bench: SupervisionBench, frames: Sequence[Any], progress: Callable[[int], None]) -> dict[str, Any]:
+def _measure_hangs(bench: SupervisionBench, frames: Sequence[Frame], progress: Callable[[int], None]) -> dict[str, Any]:
     """The child is stopped (SIGSTOP) before a call; from there to the scene and the plan that the fallback makes."""
-    import os
-
-    from robin_grasp.registry import make_planner
-    from robin_grasp.tool import CellConfig
-
     segmenter = _supervised(bench, deadline_ms=bench.deadline_ms, max_restarts=1000)
-    engine, planner = _engine(segmenter), make_planner("geometric", CellConfig())
+    engine, planner = _engine(segmenter), make_planner(_PLANNER, CellConfig())
     names = ("noticed_ms", "instances_after_deadline_ms", "plan_after_deadline_ms", "restart_ms")
     samples: dict[str, list[float]] = {name: [] for name in names}
 
@@ -208,14 +176,6 @@ def _measure_hangs(bench: SupervisionBench, frames: Sequence[Any], progress: Cal
 
 def _measure_memory(bench: SupervisionBench, progress: Callable[[int], None]) -> dict[str, Any]:
     """Resident memory of both processes over many calls of a small graph."""
-    import numpy as np
-    import psutil
-
-    from robin_perception.engines import EngineConfig
-    from robin_perception.engines.tiny_bundle import tiny_bundle
-    from robin_perception.supervision import SupervisedEngine, SupervisionConfig
-    from robin_perception.supervision.warm_up import bare_belt
-
     settings = SupervisionConfig(mode="always", deadline_ms=60_000)
     with tempfile.TemporaryDirectory(prefix="robin-bench-") as folder:
         engine = SupervisedEngine(
@@ -248,10 +208,6 @@ def _measure_memory(bench: SupervisionBench, progress: Callable[[int], None]) ->
 
 def _supervised(bench: SupervisionBench, **settings: Any) -> Segmenter:
     """The bench's engine in a process of its own, ready."""
-    from robin_perception.engines import EngineConfig
-    from robin_perception.segmenter import load_segmenter
-    from robin_perception.supervision import SupervisionConfig
-
     config, supervision = EngineConfig(intra_threads=bench.threads), SupervisionConfig(mode="always", **settings)
     segmenter = load_segmenter(bench.model, bench.engine, engine_config=config, supervision=supervision)
     _wait(_engine(segmenter))
@@ -259,7 +215,7 @@ def _supervised(bench: SupervisionBench, **settings: Any) -> Segmenter:
 
 
 def _engine(segmenter: Segmenter) -> SupervisedEngine:
-    return cast("SupervisedEngine", segmenter.engine)
+    return cast(SupervisedEngine, segmenter.engine)
 
 
 def _answered_by_child(segmenter: Segmenter, frame: Frame) -> None:

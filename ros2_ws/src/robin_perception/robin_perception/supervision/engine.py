@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ class SupervisedEngine(Engine):
         self._closed = False
         spec = ChildSpec(bundle, selection.name, config, self._inputs, self._outputs, module)
         self._keeper = Keeper(spec, self.supervision)
+        weakref.finalize(self, self._keeper.close)  # for those that are dropped without being closed
         self._fallback: Engine | None = None
         try:
             if self.supervision.fallback != NO_FALLBACK:
