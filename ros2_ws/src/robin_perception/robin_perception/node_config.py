@@ -211,4 +211,17 @@ class SegmentationNodeConfig(NodeConfig, FrameInputConfig):
         description="Most pictures on `overlay`, Hz; 0 = none. Drawn only if someone listens.",
         json_schema_extra=DYNAMIC,
     )
+    planning_first: bool = Field(
+        True,
+        description="Begin no frame while the planner of the same process works. Off: more plans, each of them older.",
+        json_schema_extra=DYNAMIC,
+    )
+    waited_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="A frame that has waited for more than this share of the camera's period makes room for the next, "
+        "if that comes in time; 1 = never.",
+        json_schema_extra=DYNAMIC,
+    )
     segmenter: SegmenterConfig = Field(SegmenterConfig(), json_schema_extra=DYNAMIC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -70,10 +71,54 @@ class Channel(Generic[T]):
         return unsubscribe
 
 
-class FrameBus:
-    """frames: what the camera saw. scenes: each frame that was segmented, with its scene. Values are never changed
-    by who receives them."""
+class Turn:
+    """Work that goes first: while some is under way or about to begin, others of the process put theirs off, since two
+    at once on the same cores, and on Python's one interpreter, would both be late.
+
+    ended: called in the worker's thread when nothing is under way any more.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun_s: list[float] = []
+        self._ended: list[Callable[[], None]] = []
+
+    def begin(self) -> None:
+        """Said once for each piece of work, as soon as it is certain."""
+        with self._lock:
+            self._begun_s.append(time.monotonic())
+
+    def end(self) -> None:
+        """Said once for each ``begin``: the work is done, or will not be done."""
+        with self._lock:
+            self._begun_s.pop(0)
+            ended = () if self._begun_s else tuple(self._ended)
+        for listener in ended:
+            listener()
+
+    def left_s(self, limit_s: float) -> float:
+        """0: nothing is under way, or it has been for ``limit_s``; else the rest of that time."""
+        with self._lock:
+            return max(0.0, self._begun_s[0] + limit_s - time.monotonic()) if self._begun_s else 0.0
+
+    def when_ended(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener`` from now on; returns what ends it."""
+        with self._lock:
+            self._ended.append(listener)
+
+        def forget() -> None:
+            with self._lock:
+                if listener in self._ended:
+                    self._ended.remove(listener)
+
+        return forget
+
+
+class FrameBus:
+    """frames: what the camera saw. scenes: each frame that was segmented, with its scene. Values are never changed
+    by who receives them. planning: plans under way, which go before the next frame."""
+
+    def __init__(self) -> None:
+        self.planning = Turn()
         self.frames: Channel[Frame] = Channel()
         self.scenes: Channel[SegmentedFrame] = Channel()

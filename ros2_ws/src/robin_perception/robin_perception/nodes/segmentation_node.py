@@ -29,10 +29,12 @@ from robin_perception.nodes.pairing import FrameMessages
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
 from robin_perception.nodes.worker import LatestWorker
+from robin_perception.pace import FramePace
 from robin_perception.segmenter import Segmenter, load_segmenter
 from robin_perception.topics import OVERLAY, SCENE
 
 _WARM_UP_SIZE = (480, 640)
+_PLANNING_S = 2.0  # a plan that takes longer does not hold up the frames
 
 
 class SegmentationNode(RobinNode[SegmentationNodeConfig]):
@@ -51,7 +53,8 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._topics: FrameTopics | None = None
         self._worker: LatestWorker[Frame | FrameMessages] | None = None
         self._overlay: OverlayPublisher | None = None
-        self._unsubscribe: Callable[[], None] | None = None
+        self._unsubscribe: list[Callable[[], None]] = []
+        self._pace = FramePace()
         self._last_input_s = time.monotonic()
         self._engine_watch = EngineWatch(self.report)
         self._loader = ThreadPoolExecutor(1, "load_model")
@@ -70,18 +73,19 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         if self._topics is not None:
             self._topics.clear()
         self._last_input_s = time.monotonic()
-        self._worker = LatestWorker(
-            "segmentation", self._segment, lambda: self.counters.drop("busy"), self.report_exception
+        self._pace = FramePace()
+        worker = self._worker = LatestWorker(
+            "segmentation", self._segment, lambda: self.counters.drop("busy"), self.report_exception, self._pause_s
         )
+        self._unsubscribe = [] if self.bus is None else [self.bus.planning.when_ended(worker.nudge)]
         self._overlay = OverlayPublisher(self._overlays, lambda: self.config.overlay_rate_hz, self.report_exception)
         if self._from_process():
             assert self.bus is not None
-            self._unsubscribe = self.bus.frames.subscribe(self._offer)
+            self._unsubscribe.append(self.bus.frames.subscribe(self._offer))
 
     def stop(self) -> None:
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
+        while self._unsubscribe:
+            self._unsubscribe.pop()()
         if self._worker is not None:
             self._worker.stop()
         if self._overlay is not None:
@@ -145,7 +149,17 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
     def _offer(self, item: Frame | FrameMessages) -> None:
         if (worker := self._worker) is not None:
             self.counters.count("frames")
+            self._pace.came(time.monotonic())
             worker.offer(item)
+
+    def _pause_s(self) -> float:
+        """For how long the frame that waits is not to be begun: a plan goes first, and perhaps the next frame does."""
+        config = self.config
+        if self.bus is not None and config.planning_first:
+            left_s = self.bus.planning.left_s(_PLANNING_S)
+            if left_s > 0:
+                return left_s
+        return self._pace.pause_s(time.monotonic(), config.waited_share)
 
     def _segment(self, item: Frame | FrameMessages) -> None:
         begin = time.perf_counter()
