@@ -87,16 +87,15 @@ def cup_map(cups: Floats, radius_m: float) -> Floats:
 
 def subset_table(tool: ToolConfig, config: WrenchConfig) -> SubsetTable:
     """Pre-compute A+ for all 255 subsets of the tool."""
+    whole = cup_map(tool.cups_m, tool.cup_radius_m).reshape(6, CUP_COUNT, 6)
     rows: list[NDArray[np.floating]] = []
-    starts: list[int] = []
-    for subset in range(1, SUBSETS):
-        cups = tool.cups_m[MEMBERS[subset]]
-        inverse = np.linalg.pinv(cup_map(cups, tool.cup_radius_m)).reshape(len(cups), 6, 6)
+    for members in MEMBERS[1:]:
+        inverse = np.linalg.pinv(whole[:, members].reshape(6, -1)).reshape(-1, 6, 6)
         inverse[:, 3:] *= tool.cup_radius_m
-        starts.append(sum(len(r) for r in rows))
         rows.append(inverse)
     split = np.ascontiguousarray(np.concatenate(rows).transpose(1, 0, 2), dtype=np.float32)
-    return SubsetTable(split, np.array(starts), tool.friction, tool.cup_radius_m, config.peel_moment_share)
+    starts = np.cumsum([0, *(len(inverse) for inverse in rows[:-1])])
+    return SubsetTable(split, starts, tool.friction, tool.cup_radius_m, config.peel_moment_share)
 
 
 def load_cases(
