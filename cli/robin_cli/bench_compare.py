@@ -17,6 +17,7 @@ _CONDITIONS = (
     "machine.cpu",
     "machine.cores",
     "machine.versions",
+    "machine.blas_threads",
     "input_sha256",
     "bundle_sha256",
     "model",

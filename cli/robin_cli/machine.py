@@ -93,6 +93,7 @@ def machine_facts() -> dict[str, object]:
     return {
         "cpu": cpu_name(),
         "instructions": sorted(_TELLING_FLAGS & cpu_flags()),
+        "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", ""),
         "cores": core_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "load_1min": round(os.getloadavg()[0], 2),
