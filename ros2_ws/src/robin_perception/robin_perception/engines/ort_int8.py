@@ -87,6 +87,8 @@ def cache_key(bundle: Bundle) -> dict[str, str]:
     """All that the graph and its gain depend on. The head is none of it: it stays in float32 and may change."""
     return {
         "kind": NAME,
+        "bundle": bundle.manifest.name,
+        "precision": "int8",
         "network_sha256": bundle.manifest.files[NETWORK_FILE],
         "processor": processor(),
         "weight_bits": "8" if quantise.full_range() else "7",
