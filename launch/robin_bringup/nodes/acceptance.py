@@ -34,6 +34,7 @@ from robin_perception.config import load_config
 from robin_perception.errors import Code, RobinError
 from robin_perception.nodes.parameters import NodeParameters
 from robin_perception.nodes.qos import RESULT
+from robin_perception.nodes.transport import use_large_message_profile
 from robin_perception.segmenter import Segmenter, load_segmenter
 from robin_perception.topics import DECISION
 
@@ -171,6 +172,7 @@ class AcceptanceNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """``ros2 run robin_bringup acceptance --ros-args -p candidate:=DIR``"""
+    use_large_message_profile()
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -25,6 +25,7 @@ from std_srvs.srv import Trigger
 from robin_perception.errors import Code, RobinError
 from robin_perception.nodes.convert import stamp_to_s
 from robin_perception.nodes.qos import RESULT
+from robin_perception.nodes.transport import use_large_message_profile
 from robin_perception.topics import PLAN
 
 _POLL_S = 0.005
@@ -57,6 +58,7 @@ class BenchClient:
     def __init__(self, domain: int) -> None:
         # Not an argument of rclpy: the middleware reads it when the context is made.
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        use_large_message_profile()
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
         self._node = rclpy.create_node("bench_client", context=self._context)

@@ -29,6 +29,7 @@ from robin_bringup.node_config import LifecycleManagerConfig
 from robin_bringup.nodes.lifecycle_link import RosLink
 from robin_perception.errors import RobinError
 from robin_perception.nodes.parameters import NodeParameters
+from robin_perception.nodes.transport import use_large_message_profile
 
 NAME = "lifecycle_manager"
 
@@ -177,6 +178,7 @@ class LifecycleManager(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run until SIGINT or SIGTERM, then take the nodes down. Exit status 1 when the parameters are wrong."""
+    use_large_message_profile()
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     interrupted, hurried = threading.Event(), threading.Event()
 
