@@ -140,14 +140,14 @@ def test_a_frame_that_no_whole_head_computed_counts_as_lost(model: Path, frames:
     from robin_perception.engines.onnxruntime_engine import OnnxRuntimeEngine
 
     class Torn(OnnxRuntimeEngine):
-        """Every tenth frame comes back damaged, as half a head would give it."""
+        """Every third frame comes back damaged, as half a head would give it."""
 
-        calls = 0
+        frames = -2  # the first two tell the bench what each head computes
 
         def run(self, *arguments: Any, **named: Any) -> dict[str, np.ndarray]:
             found = super().run(*arguments, **named)
-            Torn.calls += 1
-            if Torn.calls > 2 and "head" not in named and Torn.calls % 10 == 0:
+            Torn.frames += "head" not in named
+            if Torn.frames > 0 and "head" not in named and Torn.frames % 3 == 0:
                 found["detection"] = found["detection"] * np.float32(0.5)
             return found
 

@@ -183,6 +183,9 @@ def measure_swaps(engine: Engine, inputs: Sequence[Tensors], swaps: int, progres
     made = []
     try:
         for number in range(swaps):
+            seen = ran
+            while ran == seen:  # every swap falls between frames, however busy the machine is
+                time.sleep(0.0005)
             made.append(checked_swap(engine, heads[number % 2], check))
             progress(number + 1, swaps, "swaps")
     finally:
