@@ -67,8 +67,8 @@ class SupervisedEngine(Engine):
     Without a fallback, ``run`` raises them: ENGINE_HUNG, ENGINE_CRASHED, ENGINE_OUTPUT_INVALID, ENGINE_STARTING,
     ENGINE_GIVEN_UP, or what the child's engine raised.
 
-    A staged head on trial (``run(..., head=staged)``) is answered by the child or not at all, unless that stays off: the
-    fallback's answer would prove nothing, and what such a head does to the answers is no fault of the engine.
+    A staged head on trial (``run(..., head=staged)``) is answered by the child or not at all, unless that stays off:
+    the fallback's answer would prove nothing, and what such a head does to the answers is no fault of the engine.
 
     It is made while the child still starts (``ready_wait_s``); the fallback is warm when it is.
     """
