@@ -59,8 +59,9 @@ class Guide:
 def make_guide(rgb: NDArray[np.uint8], depth: NDArray[np.float32], config: RefineConfig) -> Guide:
     """rgb uint8 [H, W, 3] and depth float32 [H, W] in metres (0: none), as the network gets them; H and W multiples of
     four."""
-    light, green, blue = cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB))
-    chroma = cv2.addWeighted(green, config.chroma_weight / 255, blue, config.chroma_weight / 255, 0.0, dtype=cv2.CV_32F)
+    light, red_green, blue_yellow = cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB))
+    share = config.chroma_weight / 255
+    chroma = cv2.addWeighted(red_green, share, blue_yellow, share, 0.0, dtype=cv2.CV_32F)
     relief = _filled(depth)
     image = light * np.float32(1 / 255), chroma, relief * np.float32(config.depth_weight_pm)
     size = (rgb.shape[1] // _HALF, rgb.shape[0] // _HALF)

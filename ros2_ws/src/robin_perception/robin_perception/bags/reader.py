@@ -62,7 +62,6 @@ class BagReader:
         self.path = path
         self.files = _bag_files(path)
         self.warnings: list[str] = []
-        self.library = ""
         for file in self.files:
             _check_magic(file)
 
@@ -135,7 +134,6 @@ class _Pass:
                 )
 
     def _check_profile(self, header: Header) -> None:
-        self._reader.library = header.library
         if header.profile != "ros2":
             text = f"{self._file}: profile '{header.profile}', a ROS 2 bag (profile 'ros2') is needed"
             raise RobinError(Code.BAG_INVALID, text)
