@@ -47,6 +47,7 @@ class DatasetConfig(StrictConfig):
     same_texture_share: float = Field(0.15, ge=0, le=1, description="piles where most parcels repeat a design")
     fitted_share: float = Field(0.0, ge=0, le=1, description="piles whose goods fit their container, as in the cell")
     sparse_share: float = Field(0.025, ge=0, le=1, description="piles of no, one or two parcels")
+    last_share: float = Field(0.0, ge=0, le=1, description="scenes of which only the last one to four parcels are left")
     pose_error_m: float = Field(0.0015, ge=0, le=0.05, description="sigma of the reported camera position")
     pose_error_rad: float = Field(0.002, ge=0, le=0.1, description="sigma of the reported camera direction")
     ignore_below_fraction: float = Field(0.10, ge=0, le=1)
@@ -133,6 +134,14 @@ def thinned(pile: Pile, rng: np.random.Generator, share: float) -> Pile:
     return Pile(parcels, pile.poses[keep], pile.workspace, pile.arrangement, pile.tags)
 
 
+def picked_down(pile: Pile, rng: np.random.Generator, left: int) -> Pile:
+    """The pile picked from the top until at most ``left`` parcels remain where they lay: those that a cell meets last."""
+    while len(pile.parcels) > left:
+        surplus = len(pile.parcels) - left
+        pile = thinned(pile, rng, min(surplus, max(1, surplus // 3)) / len(pile.parcels))
+    return pile
+
+
 def _boxes(pile: Pile) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Axis-aligned bounds in base_link, float64 [N, 3] each."""
     half = 0.5 * np.array([p.size_m for p in pile.parcels])
@@ -145,6 +154,8 @@ def draw_scene(pile: Pile, seed: int, index: int, config: DatasetConfig) -> Labe
     rng = scene_rng(seed, index)
     view_number = index % config.views_per_pile
     pile = thinned(pile, rng, min(0.6, view_number * rng.uniform(0.05, 0.2)))
+    if config.last_share > 0 and rng.random() < config.last_share:
+        pile = picked_down(pile, rng, int(rng.integers(1, 5)))
     shares = np.array([size[2] for size in config.image_sizes])
     width, height, _ = config.image_sizes[int(rng.choice(len(shares), p=shares / shares.sum()))]
     camera = draw_camera(rng, pile.workspace, width, height)
