@@ -87,6 +87,7 @@ PICTURES: dict[str, tuple[Harm, str, str]] = {
     "camera holds NaN": (camera(fx=float("nan")), "E403", "fx"),
     "depth scale out of range": (camera(depth_scale=5), "E403", "depth_scale"),
     "focal length not positive": (camera(fx=0), "E106", "camera.json"),
+    "focal length in millimetres": (camera(fx=1.93, fy=1.93), "E106", "camera.json"),
     "principal point outside": (camera(cx=5000), "E106", "camera.json"),
     "intrinsics of another size": (camera(width=1280, height=720), "E106", "camera.json"),
     "pose is not rigid": (camera(T_base_camera=SKEWED), "E107", "camera.json"),

@@ -9,6 +9,23 @@ from numpy.typing import NDArray
 
 from robin_perception.errors import Code, RobinError
 
+# Focal length over the image's longer side: fields of view from 136 down to 3 degrees, as pinhole cameras have them.
+LEAST_FOCAL = 0.2
+MOST_FOCAL = 20.0
+MOST_STRETCH = 1.5  # fx over fy, either way
+
+
+def intrinsics_misfit(fx: float, fy: float, cx: float, cy: float, width: int, height: int) -> str | None:
+    """Why a width x height image cannot have these pinhole intrinsics (pixels), in one line; None where it can."""
+    text = f"fx={fx:g} fy={fy:g} cx={cx:g} cy={cy:g} do not fit a {width}x{height} image"
+    if not (np.isfinite([fx, fy, cx, cy]).all() and fx > 0 and fy > 0 and 0 <= cx <= width and 0 <= cy <= height):
+        return text
+    if not 1 / MOST_STRETCH <= fx / fy <= MOST_STRETCH:
+        return f"{text}: pixels are not that oblong"
+    if not LEAST_FOCAL <= max(fx, fy) / max(width, height) <= MOST_FOCAL:
+        return f"{text}: it would show {np.degrees(2 * np.arctan(width / 2 / fx)):.3g} degrees; fx and fy are in pixels"
+    return None
+
 
 @dataclass(frozen=True)
 class RawDepth:
@@ -47,6 +64,7 @@ class Frame:
         return int(self.rgb.shape[1])
 
     def with_depth(self, depth: NDArray[np.float32]) -> Frame:
+        """The same frame with another depth, float32 [H, W] metres; the camera's own numbers are dropped."""
         return replace(self, depth=depth, raw_depth=None)
 
     def validated(self) -> Frame:
@@ -66,14 +84,13 @@ class Frame:
             raise RobinError(Code.DEPTH_NOT_FINITE, "depth holds NaN or infinity; invalid pixels must be 0")
         if not (self.depth > 0).any():
             raise RobinError(Code.DEPTH_EMPTY, "depth has no valid pixel")
-        fx, fy, cx, cy = self.K[0, 0], self.K[1, 1], self.K[0, 2], self.K[1, 2]
-        if not (np.isfinite(self.K).all() and fx > 0 and fy > 0 and 0 <= cx <= self.width and 0 <= cy <= self.height):
-            raise RobinError(
-                Code.INTRINSICS_INVALID,
-                f"fx={fx:g} fy={fy:g} cx={cx:g} cy={cy:g} do not fit a {self.width}x{self.height} image",
-            )
+        K = self.K
+        misfit = intrinsics_misfit(K[0, 0], K[1, 1], K[0, 2], K[1, 2], self.width, self.height)
+        if misfit is not None:
+            raise RobinError(Code.INTRINSICS_INVALID, misfit)
         R = self.T_base_camera[:3, :3]
-        if not (np.isfinite(self.T_base_camera).all() and np.allclose(R @ R.T, np.eye(3), atol=1e-3)):
+        rigid = np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0
+        if not (np.isfinite(self.T_base_camera).all() and rigid):
             raise RobinError(Code.POSE_INVALID, "T_base_camera is not a rigid transform")
         return self
 

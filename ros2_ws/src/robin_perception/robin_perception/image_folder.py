@@ -16,7 +16,7 @@ from pydantic import Field
 
 from robin_perception.config import StrictConfig, parse_config
 from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.frame import Frame, intrinsics_misfit
 from robin_perception.support_plane import SupportPlaneConfig, pose_from_support_plane
 
 COLOR_FILE = "color.png"
@@ -44,6 +44,7 @@ class CameraFile(StrictConfig):
 
     @property
     def K(self) -> NDArray[np.float64]:
+        """float64 [3, 3], pixels."""
         return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
 
 
@@ -95,10 +96,9 @@ def load_camera(path: Path) -> CameraFile:
     if not isinstance(values, dict):
         raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: expected a JSON object")
     info = parse_config(CameraFile, values, str(path))
-    inside = 0 <= info.cx <= info.width and 0 <= info.cy <= info.height
-    if not (info.fx > 0 and info.fy > 0 and inside):
-        text = f"fx={info.fx:g} fy={info.fy:g} cx={info.cx:g} cy={info.cy:g}"
-        raise RobinError(Code.INTRINSICS_INVALID, f"{path}: {text} do not fit a {info.width}x{info.height} image")
+    misfit = intrinsics_misfit(info.fx, info.fy, info.cx, info.cy, info.width, info.height)
+    if misfit is not None:
+        raise RobinError(Code.INTRINSICS_INVALID, f"{path}: {misfit}")
     return info
 
 
