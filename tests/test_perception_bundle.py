@@ -198,3 +198,21 @@ def test_a_full_disk_leaves_the_old_bundle(model: Path, monkeypatch: pytest.Monk
     assert load_bundle(model).manifest == before.manifest
     assert [p.name for p in model.parent.iterdir()] == ["colours"]
     assert not list(model.glob("*.tmp"))
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
+    """``robin export --out models`` must not delete the bundles in it."""
+    models = tmp_path / "models"
+    colour_bundle(models / "base", 6)
+    with pytest.raises(RobinError, match="models") as caught:
+        write_bundle(models, colour_network(6), HEAD, name="new", max_instances=6)
+    assert caught.value.code == Code.OPTION_INVALID
+    load_bundle(models / "base")
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(RobinError, match="file"):
+            write_bundle(out, colour_network(6), HEAD, name="new", max_instances=6)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "models"]
+    (tmp_path / "empty").mkdir()
+    write_bundle(tmp_path / "empty", colour_network(6), HEAD, name="new", max_instances=6)

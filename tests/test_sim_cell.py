@@ -98,6 +98,17 @@ def test_a_run_that_cannot_start_leaves_an_earlier_one_alone(recorded: Path) -> 
     assert (recorded / "decisions.jsonl").read_bytes() == before
 
 
+def test_images_of_something_else_are_not_replaced(tmp_path: Path) -> None:
+    """``robin sim run --out docs`` must not delete docs/images."""
+    picture = tmp_path / "images" / "mine.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"mine")
+    with pytest.raises(RobinError, match="images") as info:
+        run_simulated(RunRequest(small(), 1, 1, "geometric", "oracle"), tmp_path)
+    assert info.value.code is Code.OPTION_INVALID
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [picture]
+
+
 def test_same_figures_in_one_process_and_in_two() -> None:
     one = run_scenario(RunRequest(small(), 4, 5, "geometric", "oracle", workers=1))
     two = run_scenario(RunRequest(small(), 4, 5, "geometric", "oracle", workers=2))

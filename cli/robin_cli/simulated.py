@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from edge_adapt.decision import Decision, DecisionContext, ToolRecord, build_decision, config_digest
-from edge_adapt.decision_store import DecisionStore
+from edge_adapt.decision_store import DecisionStore, refuse_foreign_images
 from edge_adapt.files import make_folder, write_atomic
 from edge_adapt.recording import pick_images
 from edge_adapt.report import write_report
@@ -68,7 +68,8 @@ def run_simulated(
     request = request.checked()
     scenario, seed, planner, masks = request.loaded, request.seed, request.planner, request.masks
     cell = request.cell or CellConfig()
-    make_folder(out)  # a folder that cannot be written is told before the first pick
+    make_folder(out)  # a folder that cannot be written, or must not be, is told before the first pick
+    refuse_foreign_images(out)
     weighing = request.planner_config or PlannerConfig()
     context = DecisionContext(
         run_id=f"{scenario.name}-s{seed}-{planner}",

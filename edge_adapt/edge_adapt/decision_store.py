@@ -43,6 +43,15 @@ class DecisionLog:
         raise RobinError(Code.RECORD_INVALID, f"{self.folder / RECORD_FILE}: '{decision_id}': {found}")
 
 
+def refuse_foreign_images(folder: Path) -> None:
+    """A new run deletes ``folder``'s images, so they must be those of recorded picks. Raises RobinError OPTION_INVALID
+    where images lie without records."""
+    images = folder / IMAGE_FOLDER
+    if images.exists() and not (folder / RECORD_FILE).exists():
+        text = f"not of a recorded run (no {RECORD_FILE} beside it), and a run would replace it; name another folder"
+        raise RobinError(Code.OPTION_INVALID, f"{images}: {text}")
+
+
 class DecisionStore:
     """Appends records; one line is flushed and fsynced per record, so that a power cut costs at most the last one.
 
@@ -51,7 +60,10 @@ class DecisionStore:
     """
 
     def __init__(self, folder: Path, *, fresh: bool = False) -> None:
-        """Open ``folder``'s records for appending; ``fresh`` removes those of an earlier run first."""
+        """Open ``folder``'s records for appending; ``fresh`` removes those of an earlier run first. Raises RobinError
+        OPTION_INVALID, DISK_FULL."""
+        if fresh:
+            refuse_foreign_images(folder)
         self.folder = folder
         self.path = folder / RECORD_FILE
         self._failure: RobinError | None = None

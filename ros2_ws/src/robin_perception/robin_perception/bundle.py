@@ -62,6 +62,7 @@ class IsotonicTable(StrictConfig):
     y: tuple[float, ...] = (0.0, 1.0)
 
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw scores to calibrated ones, float32 of the same shape."""
         return np.interp(values, self.x, self.y).astype(np.float32)
 
 
@@ -207,7 +208,9 @@ def write_bundle(
     """Write a bundle atomically (temporary folder, fsync, rename) in place of any older one, and load it back.
 
     network: the serialised ONNX model. head: float32 weights by graph input name. input_size: (height, width).
+    Raises RobinError OPTION_INVALID for a folder that holds anything but a bundle, DISK_FULL or INPUT_UNREADABLE.
     """
+    _refuse_foreign(directory)
     weights = {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in head.items()}
     files = {NETWORK_FILE: network, HEAD_FILE: save_tensors(weights)}
     manifest = Manifest(
@@ -318,9 +321,21 @@ def _check_graph(data: bytes, manifest: Manifest, path: Path) -> None:
             raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: no output '{name}'")
 
 
+def _refuse_foreign(directory: Path) -> None:
+    """What lies in the folder of a new bundle is deleted, so it must be a bundle or nothing."""
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST_FILE).is_file():
+        text = f"holds other files and no {MANIFEST_FILE}; a bundle would replace them, name another folder"
+        raise RobinError(Code.OPTION_INVALID, f"{directory}: {text}")
+    if directory.exists() and not directory.is_dir():
+        raise RobinError(Code.OPTION_INVALID, f"{directory}: is a file, a bundle is a folder")
+
+
 def _replace_folder(directory: Path, files: dict[str, bytes]) -> None:
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
+    except OSError as exc:
+        raise disk_error(exc, directory) from None
     try:
         aside.chmod(0o755)
         for name, data in files.items():
