@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
 import signal
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from training_scenes import write_toy_dataset
 from edge_adapt.training.augment import NO_AUGMENTATION
 from edge_adapt.training.checkpoint import load_module
 from edge_adapt.training.network import SMALL_NETWORK, SegmentationNetwork
-from edge_adapt.training.trainer import TrainConfig, learning_rate, read_network, train
+from edge_adapt.training.trainer import TrainConfig, Trainer, learning_rate, read_network, train
 from edge_adapt.training.validate import picture, validate
 from robin_perception.errors import Code, RobinError
 
@@ -105,6 +106,31 @@ def test_an_empty_or_missing_dataset_is_named(tmp_path: Path) -> None:
         with pytest.raises(RobinError, match=name) as caught:
             train(_config(tmp_path / name, tmp_path / "out"), lambda _: None)
         assert caught.value.code == Code.INPUT_MISSING
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RobinError, match="file/out") as caught:
+        train(_config(dataset, tmp_path / "file/out"), lambda _: None)
+    assert caught.value.code == Code.OPTION_INVALID
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(dataset: Path, tmp_path: Path) -> None:
+    """The system refuses to let a file grow, as a full disk does; safetensors has an error of its own for that."""
+    before = _weights(train(_config(dataset, tmp_path, steps=1), lambda _: None).checkpoint)
+    trainer = Trainer(_config(dataset, tmp_path, steps=2), lambda _: None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(RobinError, match="checkpoint") as caught:
+            trainer.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.code == Code.DISK_FULL
+    assert not list(tmp_path.glob(".*"))
+    for name, value in _weights(tmp_path / "checkpoint").items():
+        assert torch.equal(value, before[name]), name
 
 
 def test_the_rate_warms_up_and_falls_to_its_share(tmp_path: Path) -> None:

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from edge_adapt.files import sync_folder, write_error
 from robin_perception.errors import Code, RobinError
 
 _TENSORS = "state.safetensors"
 _STATE = "state.json"
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def save_checkpoint(
     folder: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
-    """Replace ``folder`` by a checkpoint of the network, its averaged copy, AdamW's moments and ``state``."""
+    """Replace ``folder`` by a checkpoint of the network, its averaged copy, AdamW's moments and ``state``, or leave it
+    as it was. Raises RobinError DISK_FULL or OPTION_INVALID naming the folder."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("network", network), ("average", average)):
         tensors |= {f"{prefix}.{name}": value.detach().contiguous() for name, value in module.state_dict().items()}
@@ -37,23 +34,35 @@ def save_checkpoint(
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value).contiguous() for name, value in entry.items()}
     aside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     try:
-        save_file(tensors, str(aside / _TENSORS))
+        aside.mkdir(parents=True)
+        _write_tensors(tensors, aside / _TENSORS)
         (aside / _STATE).write_text(json.dumps(state, indent=1))
         for name in (_TENSORS, _STATE):
             with (aside / name).open("rb+") as file:
                 os.fsync(file.fileno())
     except OSError as exc:
         shutil.rmtree(aside, ignore_errors=True)
-        raise RobinError(Code.DISK_FULL, f"{folder}: {exc.strerror or exc}") from None
+        raise write_error(folder, exc) from None
     previous = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(previous, ignore_errors=True)
     if folder.exists():
         folder.rename(previous)
     aside.rename(folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(previous, ignore_errors=True)
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """As ``save_file``; the system's refusals come as OSError, which safetensors wraps in an error of its own."""
+    try:
+        save_file(tensors, str(path))
+    except SafetensorError as exc:
+        found = _OS_ERROR.search(str(exc))
+        if found is None:
+            raise
+        number = int(found.group(1))
+        raise OSError(number, os.strerror(number), str(path)) from None
 
 
 def find_checkpoint(folder: Path) -> Path | None:
@@ -65,6 +74,7 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
+    """What ``save_checkpoint`` was given as ``state``. Raises RobinError INPUT_UNREADABLE."""
     try:
         state = json.loads((folder / _STATE).read_text())
     except (OSError, ValueError) as exc:

@@ -21,6 +21,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from edge_adapt.files import make_folder, write_atomic
 from edge_adapt.training.augment import AugmentConfig, augment
 from edge_adapt.training.checkpoint import find_checkpoint, load_checkpoint, load_module, read_state, save_checkpoint
 from edge_adapt.training.data import PackedDataset, TrainingScene, read_scene, scene_folders
@@ -247,6 +248,7 @@ class Trainer:
         return min(1.0, max(self.steps / self.config.steps, by_time))
 
     def step(self, batch: Batch) -> dict[str, float]:
+        """One optimiser step; returns the loss, its terms, the gradient's norm and the learning rate."""
         rate = learning_rate(self.config, self.done_share())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -274,6 +276,7 @@ class Trainer:
                 own.copy_(other)
 
     def save(self) -> None:
+        """Replace the checkpoint by the present state."""
         state = {
             "steps": self.steps,
             "seconds": self.seconds,
@@ -298,10 +301,12 @@ class Trainer:
             self.progress(f"step {self.steps} validation " + " ".join(f"{k} {v}" for k, v in self.validation.items()))
 
     def run(self) -> TrainResult:
-        self.config.out.mkdir(parents=True, exist_ok=True)
-        (self.config.out / "config.json").write_text(self.config.model_dump_json(indent=1))
+        """Train to the end, or until SIGINT or SIGTERM; nothing is written before data and weights are known to be
+        good."""
         source = SceneSource(self.config, self.progress)
         self.start(source)
+        make_folder(self.config.out)
+        write_atomic(self.config.out / "config.json", self.config.model_dump_json(indent=1).encode())
         self.progress(f"{source.training_count()} scenes to train on, {len(source.validation())} held out")
         loader = Loader(source, self.steps)
         try:
