@@ -100,6 +100,25 @@ def test_cups_avoid_a_hole_in_the_depth() -> None:
             assert (depth[v - 5 : v + 6, u - 5 : u + 6] > 0).any()
 
 
+def test_what_can_only_be_drawn_up_askew_comes_later() -> None:
+    boxes = [Box(0.75, -0.15, 0.30, 0.20, 0.15), Box(0.75, 0.15, 0.12, 0.10, 0.12)]
+    frame, scene = box_scene(boxes)
+    scene = replace(scene, instances=(scene.instances[0], replace(scene.instances[1], detection=0.7)))
+    first = scene.labels == 1
+    rows = np.flatnonzero(first.any(axis=1))
+    first[rows[0] + round(0.58 * len(rows)) :] = False
+    frame = frame.with_depth(np.where(first, np.float32(0), frame.depth))
+
+    def first_with(cost: float) -> int:
+        config = PlannerConfig(rank=RankConfig(lever_cost_per_m=cost))
+        best = SuctionPlanner(CellConfig(), config).plan(frame, scene).best
+        assert best is not None
+        return best.instance_id
+
+    assert first_with(0.0) == 1  # more cups than the second, but beside its centre of mass
+    assert first_with(RankConfig().lever_cost_per_m) == 2
+
+
 def test_low_detection() -> None:
     frame, scene = box_scene([BIG])
     result = SuctionPlanner(CellConfig()).plan(frame, change(scene, detection=0.1))

@@ -141,13 +141,14 @@ def test_constraint_names_are_features() -> None:
 def test_geometric_odds_fall_with_each_risk() -> None:
     ranker = GeometricRanker(RankConfig(), ClearanceConfig())
     good = {name: np.ones(1) for name in FEATURE_NAMES} | {"single_probability": np.ones(1), "standing": np.zeros(1)}
-    zero = ("push_m", "merged_probability", "tool_tilt_rad", "failed_near")
+    zero = ("cover", "push_m", "merged_probability", "tool_tilt_rad", "failed_near", "lever_m")
     good |= {name: np.zeros(1) for name in zero}
     best = ranker.odds(good).clean[0]
     assert best == pytest.approx(1.0)
     for name, value in (("hold_probability", 0.5), ("free_probability", 0.5), ("single_probability", 0.5),
                         ("detection", 0.5), ("push_m", 0.02), ("tool_tilt_rad", 0.5), ("failed_near", 1.0),
-                        ("merged_probability", 0.5), ("carry_room_m", -0.2), ("standing", 0.2)):  # fmt: skip
+                        ("merged_probability", 0.5), ("carry_room_m", -0.2), ("standing", 0.2),
+                        ("lever_m", 0.03), ("mask_quality", 0.9), ("cover", 0.3)):  # fmt: skip
         assert ranker.odds(good | {name: np.full(1, value)}).clean[0] < best
 
 

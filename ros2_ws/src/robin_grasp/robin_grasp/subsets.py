@@ -11,9 +11,10 @@ from robin_grasp.candidates import Poses, tie
 from robin_grasp.multipick import Risks
 from robin_grasp.parcels_seen import Parcels
 from robin_grasp.planner_config import PlannerConfig
+from robin_grasp.ranker import lever_cost
 from robin_grasp.seal import Seals
 from robin_grasp.surface import Floats, Ints
-from robin_grasp.tool import CellConfig
+from robin_grasp.tool import CellConfig, ToolConfig
 from robin_grasp.wrench import MEMBERS, SubsetTable, hold_probability, load_cases, over_random_seals
 
 
@@ -63,7 +64,8 @@ def choose_subsets(
     held[:, 0] = 0.0
     hold = over_random_seals(held, seal)
     single = _single(risks, config)
-    clean = hold * single * free[:, None]
+    level = np.exp(-lever_cost(_levers(poses, parcels, cell.tool), config.rank))
+    clean = hold * single * free[:, None] * level
     value = (
         clean - config.rank.multi_cost * hold * (1.0 - single * free[:, None]) - config.rank.fail_cost * (1.0 - hold)
     )
@@ -88,6 +90,13 @@ def _utilisation(table: SubsetTable, poses: Poses, parcels: Parcels, cell: CellC
     loads = load_cases(poses.rotation, poses.position, com, sigma, parcels.mass_kg[parcel], cell.motion)
     force = cell.tool.cup_force_n * (parcels.classes[parcel] @ np.array(wrench.vacuum_share))
     return table.utilisation(loads * (parcels.mass_kg[parcel] / force)[:, None, None])
+
+
+def _levers(poses: Poses, parcels: Parcels, tool: ToolConfig) -> Floats:
+    """From the middle of every subset's cups to the expected centre of mass, in the lip plane: float64 [M, 256]."""
+    middle = MEMBERS @ tool.cups_m[:, :2] / np.maximum(MEMBERS.sum(axis=1), 1)[:, None]
+    centre = poses.to_tool_plane(parcels.centre[poses.parcel])
+    return np.asarray(np.linalg.norm(centre[:, None] - middle, axis=2))
 
 
 def _single(risks: Risks, config: PlannerConfig) -> Floats:

@@ -55,7 +55,7 @@ def candidate_terms(
         return np.asarray(np.where(open_cups, values, cap).min(axis=1, initial=cap))
 
     middle = (open_cups / n[:, None]) @ tool.cups_m[:, :2]
-    to_centre = np.einsum("nji,nj->ni", poses.rotation, parcels.centre[parcel] - poses.position)[:, :2]
+    to_centre = poses.to_tool_plane(parcels.centre[parcel])
     sealed = np.where(open_cups, seals.probability, 0.0).sum(axis=1)
     terms = {
         "cup_count": count.astype(np.float64),
