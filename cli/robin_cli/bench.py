@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robin_cli import bench_ros
-from robin_cli.options import EngineOption, JsonOption, ModelOption, SeedOption, WorkersOption, model_path, worker_count
+from robin_cli.options import (
+    EngineOption,
+    FramesOption,
+    HeightOption,
+    JsonOption,
+    MasksOption,
+    ModelOption,
+    PicksOption,
+    PlannerOption,
+    RepeatsOption,
+    ScenarioOption,
+    SeedOption,
+    ThreadsOption,
+    WidthOption,
+    WorkersOption,
+    model_path,
+    worker_count,
+)
 from robin_cli.terminal import print_table, progress_bar, require_writable, write_json
 
 if TYPE_CHECKING:
@@ -18,23 +34,17 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure latency and throughput on this machine.", no_args_is_help=True)
 app.command("ros")(bench_ros.ros)
 
-IDLE_LOAD = 0.25  # per core; above it, something else takes processor time
 SPIN = False  # as engines have it unless told otherwise
-_COLUMNS = ("part", "what", "figure", "budget", "", "spread")
-
-MasksOption = Annotated[str, typer.Option("--masks", metavar="KIND", help="predicted or oracle.")]
 
 
 @app.command("pipeline")
 def pipeline(
-    frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Different simulated frames.")] = 8,
-    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Timed passes over the frames.")] = 12,
-    width: Annotated[int, typer.Option("--width", metavar="PX", min=160, help="Frame width, pixels.")] = 1280,
-    height: Annotated[int, typer.Option("--height", metavar="PX", min=120, help="Frame height, pixels.")] = 720,
-    threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=0, help="Threads of the network; 0 means one per core.")
-    ] = 0,
-    planner: Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")] = "geometric",
+    frames: FramesOption = 8,
+    repeats: RepeatsOption = 12,
+    width: WidthOption = 1280,
+    height: HeightOption = 720,
+    threads: ThreadsOption = 0,
+    planner: PlannerOption = "geometric",
     seed: SeedOption = 7,
     model: ModelOption = None,
     engine: EngineOption = "auto",
@@ -42,18 +52,14 @@ def pipeline(
 ) -> None:
     """Time the way of one pick: the bare network, frame to instances, frame to ranked plan; milliseconds."""
     require_writable(json_file)
-    from robin_cli.bench_figures import figure_rows
     from robin_cli.bench_pipeline import PipelineBench, measure_pipeline, pipeline_figures
 
     bench = PipelineBench(frames, repeats, width, height, threads, planner, seed, model_path(model), engine)
     with progress_bar("timing", "frames") as advance:
         result = measure_pipeline(bench, lambda done, total: advance(done, total, ""))
-    figures = pipeline_figures(result)
-    write_json(json_file, {**result, "figures": [figure.to_json() for figure in figures]})
     title = f"{width}x{height}, {frames} frames x {repeats}, engine {result['engine']}"
-    print_table(title, _COLUMNS, figure_rows(figures), text_columns=2)
-    print(f"frame to plan / bare network, medians: {result['plan_over_network']:.2f}")
-    _say_verdict(figures, result["machine"])
+    ratio = f"frame to plan / bare network, medians: {result['plan_over_network']:.2f}"
+    _tell(title, result, pipeline_figures(result), json_file, ratio)
 
 
 @app.command("engine")
@@ -61,11 +67,9 @@ def engine_bench(
     engines: Annotated[
         str, typer.Option("--engines", metavar="A,B,...", help="Engines, compared with the first; default: all here.")
     ] = "",
-    frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Different simulated frames.")] = 6,
-    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Timed passes over the frames.")] = 20,
-    threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=0, help="Threads of the network; 0 means one per core.")
-    ] = 0,
+    frames: FramesOption = 6,
+    repeats: RepeatsOption = 20,
+    threads: ThreadsOption = 0,
     spin: Annotated[bool, typer.Option("--spin/--no-spin", help="Threads busy-wait between operators.")] = SPIN,
     swaps: Annotated[int, typer.Option("--swaps", metavar="N", min=0, help="Heads swapped while frames go on.")] = 20,
     calls: Annotated[
@@ -78,7 +82,6 @@ def engine_bench(
     """Time engines in turns on the same frames, stage by stage; swap heads between frames; watch memory."""
     require_writable(json_file)
     from robin_cli.bench_engine import FLOAT32, EngineBench, engine_figures, measure_engines
-    from robin_cli.bench_figures import figure_rows
     from robin_perception.bundle import load_bundle
     from robin_perception.engines.registry import hindrances
 
@@ -90,16 +93,13 @@ def engine_bench(
     bench = EngineBench(tuple(names), frames, repeats, threads, spin, swaps, calls, seed, path)
     with progress_bar("timing", "") as advance:
         result = measure_engines(bench, advance)
-    figures = engine_figures(result)
-    write_json(json_file, {**result, "figures": [figure.to_json() for figure in figures]})
-    print_table(f"{frames} frames x {repeats}, {result['model']}", _COLUMNS, figure_rows(figures), text_columns=2)
-    _say_verdict(figures, result["machine"])
+    _tell(f"{frames} frames x {repeats}, {result['model']}", result, engine_figures(result), json_file)
 
 
 @app.command("supervision")
 def supervision(
-    frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Different simulated frames.")] = 4,
-    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Timed passes over the frames.")] = 60,
+    frames: FramesOption = 4,
+    repeats: RepeatsOption = 60,
     hangs: Annotated[int, typer.Option("--hangs", metavar="N", min=1, help="Calls that are made to hang.")] = 12,
     deadline_ms: Annotated[
         float, typer.Option("--deadline-ms", metavar="MS", min=5, help="Deadline of the calls that hang.")
@@ -107,9 +107,7 @@ def supervision(
     calls: Annotated[
         int, typer.Option("--calls", metavar="N", min=100, help="Runs of a small graph, for growth of memory.")
     ] = 5000,
-    threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=0, help="Threads of the network; 0 means one per core.")
-    ] = 0,
+    threads: ThreadsOption = 0,
     seed: SeedOption = 7,
     model: ModelOption = None,
     engine: EngineOption = "onnxruntime",
@@ -117,16 +115,13 @@ def supervision(
 ) -> None:
     """Time an engine in a process of its own beside the same engine in this one, and its fallback after a hang."""
     require_writable(json_file)
-    from robin_cli.bench_figures import figure_rows
     from robin_cli.bench_supervision import SupervisionBench, measure_supervision, supervision_figures
 
     bench = SupervisionBench(model_path(model), engine, threads, frames, repeats, hangs, deadline_ms, calls, seed)
     with progress_bar("measuring", "calls") as advance:
         result = measure_supervision(bench, lambda done, total: advance(done, total, ""))
-    figures = supervision_figures(result)
-    write_json(json_file, {**result, "figures": [figure.to_json() for figure in figures]})
-    print_table(f"supervision of {result['engine']}, {result['model']}", _COLUMNS, figure_rows(figures), text_columns=2)
-    _say_verdict(figures, result["machine"])
+    title = f"supervision of {result['engine']}, {result['model']}"
+    _tell(title, result, supervision_figures(result), json_file)
 
 
 @app.command("compare")
@@ -149,8 +144,8 @@ def compare(
 
 @app.command("sim")
 def simulator(
-    picks: Annotated[int, typer.Option("--picks", metavar="N", min=1, help="Pick attempts.")] = 60,
-    scenario: Annotated[str, typer.Option("--scenario", metavar="S", help="Scenario by name or file.")] = "mixed",
+    picks: PicksOption = 60,
+    scenario: ScenarioOption = "mixed",
     seed: SeedOption = 7,
     masks: MasksOption = "predicted",
     model: ModelOption = None,
@@ -202,10 +197,13 @@ def rendering(
     print(f"{pace:.2f} scenes/s: {scenes} scenes in {seconds:.0f} s, {count} processes")
 
 
-def _say_verdict(figures: Sequence[Figure], machine: Mapping[str, Any]) -> None:
-    """What is over its budget, and whether the machine was free enough for any of it to count."""
+def _tell(title: str, result: dict[str, Any], figures: list[Figure], json_file: Path | None, remark: str = "") -> None:
+    """Write the result with its figures, print them as a table, the remark and the verdict."""
+    from robin_cli.bench_figures import print_figures, print_verdict
+
+    write_json(json_file, {**result, "figures": [figure.to_json() for figure in figures]})
+    print_figures(title, figures)
+    if remark:
+        print(remark)
     over = [f"{figure.part} {figure.name}" for figure in figures if figure.within is False]
-    print(f"over budget: {'; '.join(over)}" if over else "every budget is met")
-    if machine["load_1min"] > IDLE_LOAD * machine["cores"]:
-        text = f"the machine was busy before this began (load {machine['load_1min']} on {machine['cores']} cores)"
-        print(f"{text}: compare ratios, quote no times")
+    print_verdict(over, result["machine"], "compare ratios, quote no times")

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from robin_cli.bench_budgets import Budget
+from robin_cli.terminal import print_table
 
+IDLE_LOAD = 0.25  # per core; above it, something else takes processor time
 _STEADY_SHARE = 0.2  # of the run; its first part fills caches and pools
 
 
@@ -100,3 +102,17 @@ def figure_rows(figures: Sequence[Figure]) -> list[tuple[str, ...]]:
         return "" if figure.budget is None else f"{figure.budget} {figure.unit}".rstrip()
 
     return [(f.part, f.name, f"{f.value:.4g} {f.unit}".rstrip(), budget(f), f.mark, f.note) for f in figures]
+
+
+def print_figures(title: str, figures: Sequence[Figure]) -> None:
+    """The table at the end of a bench."""
+    columns = ("part", "what", "figure", "budget", "", "spread")
+    print_table(title, columns, figure_rows(figures), text_columns=2)
+
+
+def print_verdict(over: Sequence[str], machine: Mapping[str, Any], warning: str) -> None:
+    """What is over its budget, and ``warning`` where the machine was not free enough for any of it to count."""
+    print(f"over budget: {'; '.join(over)}" if over else "every budget is met")
+    if machine["load_1min"] > IDLE_LOAD * machine["cores"]:
+        text = f"the machine was busy before this began (load {machine['load_1min']} on {machine['cores']} cores)"
+        print(f"{text}: {warning}")

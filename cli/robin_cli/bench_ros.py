@@ -11,16 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robin_cli.options import EngineOption, JsonOption, ModelOption, SeedOption, model_path
-from robin_cli.terminal import print_table, progress_bar, require_writable, write_json
+from robin_cli.options import (
+    EngineOption,
+    FramesOption,
+    HeightOption,
+    JsonOption,
+    ModelOption,
+    SeedOption,
+    ThreadsOption,
+    WidthOption,
+    model_path,
+)
+from robin_cli.terminal import progress_bar, require_writable, write_json
 from robin_perception.errors import Code, RobinError
 
 if TYPE_CHECKING:
+    from robin_cli.bench_figures import Figure
     from robin_cli.bench_pipeline import PipelineBench
     from robin_cli.bench_ros_station import PartResult, RosBench
 
 PARTS = ("latency", "service", "startup", "recorder", "build", "memory")
-_IDLE_LOAD = 0.25  # per core; above it, something else takes processor time
 
 
 def ros(
@@ -41,12 +51,10 @@ def ros(
     ] = 30.0,
     requests: Annotated[int, typer.Option("--requests", metavar="N", min=5, help="Plan requests of service.")] = 100,
     starts: Annotated[int, typer.Option("--starts", metavar="N", min=1, help="Starts of each node in startup.")] = 5,
-    frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Different simulated frames.")] = 8,
-    width: Annotated[int, typer.Option("--width", metavar="PX", min=160, help="Frame width, pixels.")] = 1280,
-    height: Annotated[int, typer.Option("--height", metavar="PX", min=120, help="Frame height, pixels.")] = 720,
-    threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=0, help="Threads of the network; 0 means one per core.")
-    ] = 0,
+    frames: FramesOption = 8,
+    width: WidthOption = 1280,
+    height: HeightOption = 720,
+    threads: ThreadsOption = 0,
     seed: SeedOption = 7,
     model: ModelOption = None,
     engine: EngineOption = "auto",
@@ -58,7 +66,7 @@ def ros(
     from robin_bringup.runner import require_ros
 
     require_ros()
-    from robin_cli.bench_figures import figure_rows
+    from robin_cli.bench_figures import print_figures, print_verdict
     from robin_cli.bench_pipeline import PipelineBench
     from robin_cli.bench_ros_station import RosBench, private_domain
     from robin_cli.machine import machine_facts
@@ -79,7 +87,7 @@ def ros(
         "parts": {},
         "figures": [],
     }
-    rows = []
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="robin-bench-ros-") as folder:
         scratch = Path(folder)
         if set(parts) != {"build"}:
@@ -104,16 +112,12 @@ def ros(
             result = _measured(name, bench)
             values["parts"][name] = {**result.values, "load_1min": load}
             values["figures"] += [figure.to_json() for figure in result.figures]
-            rows += figure_rows(result.figures)
+            figures += result.figures
             write_json(json_file, values)  # after each part: the last ones take their time
     title = f"{width}x{height}, {rate:g} Hz, {bundle.model_id}"
-    print_table(title, ("part", "what", "figure", "budget", "", "spread"), rows, text_columns=2)
-    over = [figure["name"] for figure in values["figures"] if figure["within"] is False]
-    print(f"over budget: {'; '.join(over)}" if over else "every budget is met")
-    facts = values["machine"]
-    if facts["load_1min"] > _IDLE_LOAD * facts["cores"]:
-        text = f"the machine was busy before this began (load {facts['load_1min']} on {facts['cores']} cores)"
-        print(f"{text}: no figure to quote")
+    print_figures(title, figures)
+    over = [figure.name for figure in figures if figure.within is False]
+    print_verdict(over, values["machine"], "no figure to quote")
 
 
 def _parts(chosen: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robin_cli.options import EngineOption, ModelOption, model_path
+from robin_cli.options import EngineOption, LimitOption, ModelOption, model_path
 from robin_cli.terminal import progress_bar
 from robin_perception.errors import Code, RobinError
 
@@ -22,9 +22,7 @@ def card(
             "--weaknesses", metavar="FILE", help="What a person saw in the pictures, Markdown, kept as written."
         ),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N scenes. Default: all.")
-    ] = None,
+    limit: LimitOption = None,
 ) -> None:
     """Write CARD.md and failures.jpg into a bundle: data, scores, calibration and the scenes in which it is worst."""
     from edge_adapt.files import write_atomic

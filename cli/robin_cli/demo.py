@@ -7,12 +7,20 @@ from typing import Annotated
 
 import typer
 
-from robin_cli.options import JsonOption, ModelOption, SeedOption, WorkersOption, model_path, worker_count
+from robin_cli.options import (
+    JsonOption,
+    ModelOption,
+    RecordedPicksOption,
+    SeedOption,
+    WorkersOption,
+    model_path,
+    worker_count,
+)
 from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
 
 
 def demo(
-    picks: Annotated[int, typer.Option("--picks", metavar="N", min=1, max=100_000, help="Pick attempts.")] = 30,
+    picks: RecordedPicksOption = 30,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for report.html, records and images.")
     ] = Path("out/demo"),

@@ -10,9 +10,13 @@ import typer
 
 from robin_cli.options import (
     CellOption,
+    EngineByNameOption,
     EngineOption,
     JsonOption,
+    LimitOption,
+    MasksOption,
     ModelOption,
+    ScenarioOption,
     SeedOption,
     WorkersOption,
     model_path,
@@ -38,9 +42,7 @@ def seg(
     method: Annotated[
         str, typer.Option("--method", metavar="M", help="network, or classical (region growing, the baseline).")
     ] = "network",
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N scenes. Default: all.")
-    ] = None,
+    limit: LimitOption = None,
     min_visible: Annotated[
         float,
         typer.Option(
@@ -117,11 +119,11 @@ def planners(
     names: Annotated[
         str, typer.Option("--planners", metavar="P,P,...", help="Planners by name, separated by commas.")
     ] = _ALL_PLANNERS,
-    scenario: Annotated[str, typer.Option("--scenario", metavar="S", help="Scenario by name or file.")] = "mixed",
+    scenario: ScenarioOption = "mixed",
     picks: Annotated[int, typer.Option("--picks", metavar="N", min=1, help="Pick attempts of each planner.")] = 200,
     seed: SeedOption = 1,
-    masks: Annotated[str, typer.Option("--masks", metavar="KIND", help="predicted or oracle.")] = "predicted",
-    engine: Annotated[str, typer.Option("--engine", metavar="E", help="Inference engine by name.")] = "onnxruntime",
+    masks: MasksOption = "predicted",
+    engine: EngineByNameOption = "onnxruntime",
     model: ModelOption = None,
     cell: CellOption = None,
     workers: WorkersOption = 0,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +25,7 @@ ModelOption = Annotated[
 EngineOption = Annotated[
     str, typer.Option("--engine", metavar="NAME", help="Inference engine; auto takes the best one this machine has.")
 ]
+EngineByNameOption = Annotated[str, typer.Option("--engine", metavar="E", help="Inference engine by name.")]
 SupervisedOption = Annotated[
     bool | None,
     typer.Option(
@@ -39,6 +44,7 @@ RankerOption = Annotated[
     Path | None,
     typer.Option("--ranker", metavar="FILE", help="Learned ranker to use. Default: the one that is shipped."),
 ]
+PlannerOption = Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")]
 PlannerConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -47,6 +53,40 @@ PlannerConfigOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="K", min=0, help="Seed of every random draw.")]
 WorkersOption = Annotated[int, typer.Option("--workers", metavar="N", min=0, help="Processes; 0 means one per core.")]
+ScenarioOption = Annotated[str, typer.Option("--scenario", metavar="S", help="Scenario by name or file.")]
+PicksOption = Annotated[int, typer.Option("--picks", metavar="N", min=1, help="Pick attempts.")]
+RecordedPicksOption = Annotated[int, typer.Option("--picks", metavar="N", min=1, max=100_000, help="Pick attempts.")]
+MasksOption = Annotated[str, typer.Option("--masks", metavar="KIND", help="predicted or oracle.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N scenes. Default: all.")
+]
+FramesOption = Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Different simulated frames.")]
+RepeatsOption = Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Timed passes over the frames.")]
+WidthOption = Annotated[int, typer.Option("--width", metavar="PX", min=160, help="Frame width, pixels.")]
+HeightOption = Annotated[int, typer.Option("--height", metavar="PX", min=120, help="Frame height, pixels.")]
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", metavar="N", min=0, help="Threads of the network; 0 means one per core.")
+]
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` as typer takes it: in place of each parameter whose type is a dataclass of options stand its fields,
+    all of which have defaults."""
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {n: p.annotation for n, p in signature.parameters.items() if is_dataclass(p.annotation)}
+    fields = {name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        parameters += [p.replace(kind=p.KEYWORD_ONLY) for p in fields.get(name, {name: parameter}).values()]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field: given.pop(field) for field in fields[name]})
+        command(**given)
+
+    called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return called
 
 
 def repository_root() -> Path:

@@ -12,6 +12,7 @@ from robin_cli.options import (
     EngineOption,
     JsonOption,
     ModelOption,
+    PlannerOption,
     SupervisedOption,
     engine_called,
     model_path,
@@ -43,7 +44,7 @@ def plan(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for overlay.png, depth.png, masks.png and plan.json.")
     ] = Path("out/plan"),
-    planner: Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")] = "geometric",
+    planner: PlannerOption = "geometric",
     cell: CellOption = None,
     model: ModelOption = None,
     engine: EngineOption = "auto",

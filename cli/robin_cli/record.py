@@ -9,10 +9,12 @@ import typer
 
 from robin_cli.options import (
     CellOption,
+    EngineByNameOption,
     JsonOption,
     ModelOption,
     PlannerConfigOption,
     RankerOption,
+    RecordedPicksOption,
     SeedOption,
     model_path,
 )
@@ -25,12 +27,12 @@ def record(
     scenario: Annotated[
         str, typer.Option("--scenario", metavar="S", help="Scenario of the simulated cell, by name or as a YAML file.")
     ] = "mixed",
-    picks: Annotated[int, typer.Option("--picks", metavar="N", min=1, max=100_000, help="Pick attempts.")] = 36,
+    picks: RecordedPicksOption = 36,
     seed: SeedOption = 1,
     planner: Annotated[
         str | None, typer.Option("--planner", metavar="P", help="Planner by name. Default: the one that is shipped.")
     ] = None,
-    engine: Annotated[str, typer.Option("--engine", metavar="E", help="Inference engine by name.")] = "onnxruntime",
+    engine: EngineByNameOption = "onnxruntime",
     model: ModelOption = None,
     cell: CellOption = None,
     ranker: RankerOption = None,

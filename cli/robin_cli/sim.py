@@ -9,9 +9,12 @@ import typer
 
 from robin_cli.options import (
     CellOption,
+    EngineByNameOption,
     JsonOption,
     ModelOption,
+    PicksOption,
     PlannerConfigOption,
+    PlannerOption,
     RankerOption,
     SeedOption,
     SupervisedOption,
@@ -24,22 +27,21 @@ from robin_cli.terminal import note, print_table, progress_bar, require_writable
 
 app = typer.Typer(help="The simulated cell.", no_args_is_help=True)
 
-ScenarioOption = Annotated[
-    str, typer.Option("--scenario", metavar="S", help="Name of a scenario (robin sim list), or a scenario's YAML file.")
-]
-MasksOption = Annotated[
-    str, typer.Option("--masks", metavar="KIND", help="predicted (by the network) or oracle (the simulator's truth).")
-]
-
 
 @app.command("run")
 def run(
-    scenario: ScenarioOption = "mixed",
-    picks: Annotated[int, typer.Option("--picks", metavar="N", min=1, help="Pick attempts.")] = 100,
+    scenario: Annotated[
+        str,
+        typer.Option("--scenario", metavar="S", help="Name of a scenario (robin sim list), or a scenario's YAML file."),
+    ] = "mixed",
+    picks: PicksOption = 100,
     seed: SeedOption = 1,
-    planner: Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")] = "geometric",
-    masks: MasksOption = "predicted",
-    engine: Annotated[str, typer.Option("--engine", metavar="E", help="Inference engine by name.")] = "onnxruntime",
+    planner: PlannerOption = "geometric",
+    masks: Annotated[
+        str,
+        typer.Option("--masks", metavar="KIND", help="predicted (by the network) or oracle (the simulator's truth)."),
+    ] = "predicted",
+    engine: EngineByNameOption = "onnxruntime",
     supervised: SupervisedOption = None,
     model: ModelOption = None,
     cell: CellOption = None,

@@ -6,53 +6,63 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from robin_cli.options import EngineOption, ModelOption, SupervisedOption
+from robin_cli.options import EngineOption, ModelOption, SupervisedOption, with_groups
 from robin_cli.terminal import EXIT_FAILURE, EXIT_INTERRUPTED, note
 from robin_perception.errors import Code, RobinError
 
-CameraOption = Annotated[
-    str, typer.Option("--camera", metavar="KIND", help="realsense, folder, bag, realsense_bag, topics or sim.")
-]
-CameraPathOption = Annotated[
-    Path | None, typer.Option("--camera-path", metavar="PATH", help="Folder or file that the camera kind reads.")
-]
-CameraPoseOption = Annotated[
-    str,
-    typer.Option(
-        "--camera-pose", metavar="X,Y,Z,QX,QY,QZ,QW", help="Optical frame in base_link (m, quaternion), for all nodes."
-    ),
-]
-ParamsOption = Annotated[
-    Path | None, typer.Option("--params-file", metavar="FILE", help="YAML of parameters over the station's own.")
-]
-NamespaceOption = Annotated[str, typer.Option("--namespace", metavar="NS", help="Namespace of all nodes and topics.")]
-DomainOption = Annotated[
-    int, typer.Option("--domain", metavar="N", min=-1, max=232, help="ROS domain; -1: ROS_DOMAIN_ID as it stands.")
-]
-CompositionOption = Annotated[
-    bool, typer.Option("--composition/--separate", help="One process for all nodes, or a process each.")
-]
-LogLevelOption = Annotated[str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warn, error or fatal.")]
+
+@dataclass(frozen=True)
+class StationArguments:
+    """What a station takes, whichever command starts it; the fields are options."""
+
+    camera: Annotated[
+        str, typer.Option("--camera", metavar="KIND", help="realsense, folder, bag, realsense_bag, topics or sim.")
+    ] = ""
+    camera_path: Annotated[
+        Path | None, typer.Option("--camera-path", metavar="PATH", help="Folder or file that the camera kind reads.")
+    ] = None
+    camera_pose: Annotated[
+        str,
+        typer.Option(
+            "--camera-pose",
+            metavar="X,Y,Z,QX,QY,QZ,QW",
+            help="Optical frame in base_link (m, quaternion), for all nodes.",
+        ),
+    ] = ""
+    engine: EngineOption = ""
+    supervised: SupervisedOption = None
+    model: ModelOption = None
+    params_file: Annotated[
+        Path | None, typer.Option("--params-file", metavar="FILE", help="YAML of parameters over the station's own.")
+    ] = None
+    namespace: Annotated[str, typer.Option("--namespace", metavar="NS", help="Namespace of all nodes and topics.")] = ""
+    domain: Annotated[
+        int, typer.Option("--domain", metavar="N", min=-1, max=232, help="ROS domain; -1: ROS_DOMAIN_ID as it stands.")
+    ] = -1
+    composition: Annotated[
+        bool, typer.Option("--composition/--separate", help="One process for all nodes, or a process each.")
+    ] = True
+    log_level: Annotated[
+        str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warn, error or fatal.")
+    ] = "info"
+
+    def values(self) -> dict[str, Any]:
+        """As ``StationOptions`` names them; None is left out there."""
+        own = {name: value for name, value in vars(self).items() if name != "supervised"}
+        return own | {"supervision": {None: None, True: "always", False: "never"}[self.supervised]}
 
 
+@with_groups
 def up(
+    *,
     station: Annotated[str, typer.Option("--station", metavar="S", help="sim, test or workcell.")] = "sim",
-    camera: CameraOption = "",
-    camera_path: CameraPathOption = None,
-    camera_pose: CameraPoseOption = "",
-    engine: EngineOption = "",
-    supervised: SupervisedOption = None,
-    model: ModelOption = None,
-    params_file: ParamsOption = None,
-    namespace: NamespaceOption = "",
-    domain: DomainOption = -1,
-    composition: CompositionOption = True,
-    log_level: LogLevelOption = "info",
+    arguments: StationArguments,
     once: Annotated[
         bool, typer.Option("--once", help="Bring the station up, take it down again, and say how long that took.")
     ] = False,
@@ -61,23 +71,12 @@ def up(
     ] = 120.0,
 ) -> None:
     """Run a station until Ctrl-C: the processes and parameters that `ros2 launch robin_bringup` starts."""
-    values = {
-        "camera": camera,
-        "camera_path": _text(camera_path),
-        "camera_pose": camera_pose,
-        "engine": engine,
-        "supervision": {None: "", True: "always", False: "never"}[supervised],
-        "model": _text(model),
-        "params_file": _text(params_file),
-        "namespace": namespace,
-        "domain": domain,
-        "composition": composition,
-        "log_level": log_level,
-    }
-    _run(station, values, timeout_s if once else None)
+    _run(station, arguments.values(), timeout_s if once else None)
 
 
+@with_groups
 def acceptance(
+    *,
     picks: Annotated[
         int, typer.Option("--picks", metavar="N", min=0, help="Picks to make; 0: as in the thresholds.")
     ] = 0,
@@ -90,41 +89,11 @@ def acceptance(
     report: Annotated[Path, typer.Option("--report", metavar="DIR", help="Folder for the report.")] = Path(
         "acceptance_report"
     ),
-    camera: CameraOption = "",
-    camera_path: CameraPathOption = None,
-    camera_pose: CameraPoseOption = "",
-    engine: EngineOption = "",
-    supervised: SupervisedOption = None,
-    model: ModelOption = None,
-    params_file: ParamsOption = None,
-    namespace: NamespaceOption = "",
-    domain: DomainOption = -1,
-    composition: CompositionOption = True,
-    log_level: LogLevelOption = "info",
+    arguments: StationArguments,
 ) -> None:
     """The test station: N picks against thresholds, a candidate beside the current model. Exit status 0 is a pass."""
-    values = {
-        "camera": camera,
-        "camera_path": _text(camera_path),
-        "camera_pose": camera_pose,
-        "engine": engine,
-        "supervision": {None: "", True: "always", False: "never"}[supervised],
-        "model": _text(model),
-        "params_file": _text(params_file),
-        "namespace": namespace,
-        "domain": domain,
-        "composition": composition,
-        "log_level": log_level,
-        "picks": picks,
-        "candidate": _text(candidate),
-        "thresholds": _text(thresholds),
-        "report": str(report),
-    }
-    _run("test", values, None)
-
-
-def _text(path: Path | None) -> str:
-    return "" if path is None else str(path)
+    own = {"picks": picks, "candidate": candidate, "thresholds": thresholds, "report": report}
+    _run("test", arguments.values() | own, None)
 
 
 @contextmanager
@@ -153,7 +122,10 @@ def _run(station: str, values: dict[str, Any], once_within_s: float | None) -> N
 
     name = next((full for full in STATIONS if full in (station, f"{station}_station")), station)
     found = station_named(name)
-    options = parse_config(StationOptions, values, f"robin ros, station {name}")
+    given = {
+        key: str(value) if isinstance(value, Path) else value for key, value in values.items() if value is not None
+    }
+    options = parse_config(StationOptions, given, f"robin ros, station {name}")
     with _signals() as stopping, StationRunner(found, options, note) as runner:
         if once_within_s is not None:
             took_s = runner.wait_active(once_within_s, stopping.is_set)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robin_cli.options import DEFAULT_BUNDLE, EngineOption, JsonOption, ModelOption, SeedOption, model_path
+from robin_cli.options import DEFAULT_BUNDLE, EngineOption, JsonOption, LimitOption, ModelOption, SeedOption, model_path
 from robin_cli.terminal import note, progress_bar, require_writable, write_json
 from robin_perception.errors import Code, RobinError
 
@@ -84,9 +84,7 @@ def calibrate(
     ],
     model: ModelOption = None,
     engine: EngineOption = "auto",
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N scenes. Default: all.")
-    ] = None,
+    limit: LimitOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Fit the calibration of a bundle's scores on held-out scenes and store it in its manifest."""
