@@ -15,6 +15,7 @@ from cli_helpers import Robin
 from rclpy.qos import QoSProfile
 from robin_msgs.msg import Decision
 from ros_client import NodeProcess, RosClient
+from ros_environment import LONG_S, MODULES, WORKCELL, cell_parameters
 from sensor_msgs.msg import CameraInfo, Image
 
 from robin_perception.bags.frames import read_frames
@@ -22,18 +23,8 @@ from robin_perception.bags.reader import BagReader
 from robin_perception.nodes.convert import frame_to_msgs
 from robin_perception.nodes.qos import SENSOR, SENSOR_OUT
 
-ROOT = Path(__file__).resolve().parents[1]
 RECORDER = "edge_adapt.nodes.bag_recorder_node"
 NODE = "/bag_recorder"
-LONG_S = 150.0  # a loaded machine; alone it takes a tenth of that
-WORKCELL = "robin_bringup.nodes.workcell"
-MODULES = {
-    "sim_cell": "robin_sim.nodes.sim_cell_node",
-    "segmentation": "robin_perception.nodes.segmentation_node",
-    "planning": "robin_grasp.nodes.planning_node",
-    "pick_check": "robin_grasp.nodes.pick_check_node",
-    "recorder": "edge_adapt.nodes.recorder_node",
-}
 
 
 @pytest.fixture
@@ -139,32 +130,8 @@ def test_a_full_disk_is_a_fault_in_diagnostics_and_leaves_a_readable_bag(client:
 
 
 def station(tmp_path: Path) -> dict[str, Any]:
-    scenario = tmp_path / "few.yaml"
-    scenario.write_text(
-        "description: A few parcels side by side.\n"
-        "arrangements: {single_layer: 1.0}\nbelt_parcels: {least: 4, most: 5}\n"
-    )
-    posed: dict[str, Any] = {}
-    for node in MODULES:
-        posed[f"{node}:camera_pose_xyz_m"] = [0.75, 0.0, 1.3]
-        posed[f"{node}:camera_pose_xyzw"] = [1.0, 0.0, 0.0, 0.0]
-    return posed | {
-        "autostart": True,
-        "sim_cell:scenario": str(scenario),
-        "sim_cell:seed": 5,
-        "sim_cell:rate_hz": 2.0,
-        "sim_cell:reply_timeout_s": 8.0,
-        "sim_cell:give_up_s": LONG_S,
-        "sim_cell:width": 320,
-        "sim_cell:height": 240,
-        "segmentation:model": str(ROOT / "models" / "base"),
-        "segmentation:engine": "onnxruntime",
-        "segmentation:engine_options.intra_threads": 1,
-        "planning:frame_age_limit_s": 30.0,
-        "pick_check:after_wait_s": 5.0,
-        "recorder:after_wait_s": 5.0,
-        "recorder:folder": str(tmp_path / "decisions"),
-    }
+    cell = cell_parameters(tmp_path)
+    return {**cell, "segmentation:engine": "onnxruntime", "segmentation:engine_options.intra_threads": 1}
 
 
 class Station:

@@ -14,28 +14,13 @@ from typing import Any
 import pytest
 from robin_msgs.msg import Decision, GraspPlan, PickOutcome
 from ros_client import NodeProcess, RosClient
+from ros_environment import LONG_S, MODULES, WORKCELL, cell_parameters
 
 from edge_adapt.decision_store import read_decisions
 from edge_adapt.pick_recorder import OPEN_FILE
 from robin_grasp.nodes.convert import outcome_from_msg
 from robin_perception.errors import Code
 from robin_perception.nodes.convert import stamp_to_s
-
-ROOT = Path(__file__).resolve().parents[1]
-LONG_S = 150.0  # a loaded machine; alone it takes a tenth of that
-WORKCELL = "robin_bringup.nodes.workcell"
-MODULES = {
-    "sim_cell": "robin_sim.nodes.sim_cell_node",
-    "segmentation": "robin_perception.nodes.segmentation_node",
-    "planning": "robin_grasp.nodes.planning_node",
-    "pick_check": "robin_grasp.nodes.pick_check_node",
-    "recorder": "edge_adapt.nodes.recorder_node",
-}
-SCENARIO = """
-description: "A few parcels side by side, for tests."
-arrangements: {single_layer: 1.0}
-belt_parcels: {least: 4, most: 5}
-"""
 
 
 @pytest.fixture
@@ -45,27 +30,7 @@ def client() -> Iterator[RosClient]:
 
 
 def parameters(tmp_path: Path) -> dict[str, Any]:
-    """For every node alike, each named, so that one process or five take the same."""
-    scenario = tmp_path / "few.yaml"
-    scenario.write_text(SCENARIO)
-    pose = {"camera_pose_xyz_m": [0.75, 0.0, 1.3], "camera_pose_xyzw": [1.0, 0.0, 0.0, 0.0]}
-    posed = {f"{node}:{key}": value for node in MODULES for key, value in pose.items()}
-    return posed | {
-        "autostart": True,
-        "sim_cell:scenario": str(scenario),
-        "sim_cell:seed": 5,
-        "sim_cell:rate_hz": 2.0,
-        "sim_cell:reply_timeout_s": 8.0,
-        "sim_cell:give_up_s": LONG_S,
-        "sim_cell:width": 320,
-        "sim_cell:height": 240,
-        "segmentation:model": str(ROOT / "models" / "base"),
-        "segmentation:publish_boundary": True,
-        "planning:frame_age_limit_s": 30.0,
-        "pick_check:after_wait_s": 5.0,
-        "recorder:after_wait_s": 5.0,
-        "recorder:folder": str(tmp_path / "decisions"),
-    }
+    return {**cell_parameters(tmp_path), "segmentation:publish_boundary": True}
 
 
 class Loop:
