@@ -9,35 +9,31 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from cli_helpers import Robin, colours
 from decision_samples import record_samples
 
 from robin_cli import terminal
-from robin_cli.main import main
+from robin_cli.main import app, main
 from robin_perception.errors import Code, RobinError
 
-COMMANDS = (
-    ("demo",),
-    ("sim", "run"),
-    ("sim", "list"),
-    ("plan",),
-    ("eval", "seg"),
-    ("eval", "planners"),
-    ("dataset", "make"),
-    ("train",),
-    ("export",),
-    ("calibrate",),
-    ("ranker", "train"),
-    ("card",),
-    ("trace",),
-    ("bench", "pipeline"),
-    ("bench", "sim"),
-    ("bench", "dataset"),
-    ("doctor",),
-)
+
+def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(_commands(typer.main.get_command(app)))
+NO_RESULT = {("card",), ("sim", "list"), ("ros", "up"), ("ros", "acceptance"), ("ros", "params")}
+"""Commands without --json: they write files of their own, or only show what there is."""
 
 
 @pytest.fixture
@@ -45,13 +41,21 @@ def robin(capsys: pytest.CaptureFixture[str]) -> Robin:
     return Robin(capsys)
 
 
+def test_the_commands_of_the_handbook_are_there() -> None:
+    wanted = "demo, plan, train, export, trace, record, replay, doctor, calibrate, card, sim run, sim list, eval seg, "
+    wanted += "eval planners, dataset make, ranker train, engine build, engine verify, engine list, bench pipeline"
+    assert {tuple(name.split()) for name in wanted.split(", ")} <= set(COMMANDS)
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_explains_itself(robin: Robin, command: tuple[str, ...]) -> None:
+def test_every_command_and_option_explains_itself(robin: Robin, command: tuple[str, ...]) -> None:
     done = robin(*command, "--help")
     assert done.status == 0
     assert "Usage: robin " + " ".join(command) in done.out
-    if command != ("sim", "list"):
-        assert "--" in done.out
+    found = COMMANDS[command]
+    assert len(found.help or "") > 20
+    assert [p.name for p in found.params if not p.help] == []
+    assert ("--json" in {o for p in found.params for o in p.opts}) == (command not in NO_RESULT)
 
 
 def test_help_is_quick_and_loads_no_library() -> None:
@@ -149,6 +153,35 @@ def test_scenarios_are_listed_with_descriptions(robin: Robin) -> None:
     assert done.status == 0
     lines = {line.split()[0]: line for line in done.out.splitlines()}
     assert "mixed" in lines and len(lines["mixed"].split()) > 2
+
+
+def test_trace_without_a_run_says_how_to_get_one(robin: Robin, tmp_path: Path) -> None:
+    done = robin("trace", "--run", tmp_path / "none")
+    assert done.status == 2
+    assert "none" in done.error_line and "robin demo" in done.error_line
+
+
+def test_a_log_gets_a_line_of_progress_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    """Hours of rendering under nohup must not be silent, nor fill the disk with lines."""
+    now = 0.0
+    lines = terminal.ProgressLines("rendering", "scenes", lambda: now)
+    for second in range(3600):
+        now = float(second)
+        lines.advance(second, 7200, "")
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[0] == "rendering: 10 of 7200 scenes in 10 s, about 2.0 h left"
+    assert printed[1].startswith("rendering: 20 of 7200 scenes in 20 s")
+    assert 40 < len(printed) < 120
+
+
+def test_output_that_is_no_terminal_is_told_of_progress(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "LEAST_PAUSE_S", 0.0)
+    with terminal.progress_bar("picking", "picks") as advance:
+        advance(0, 30, "")
+        advance(3, 30, "clean")
+    assert "picking: 3 of 30 picks in 0 s, about 0 s left" in capsys.readouterr().err
 
 
 def test_trace_lists_and_explains(robin: Robin, tmp_path: Path) -> None:

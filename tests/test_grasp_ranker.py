@@ -3,6 +3,7 @@ damaged."""
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from edge_adapt.ranker_training import (
     outcomes_from_rows,
     train_ranker,
 )
-from robin_grasp.learned_ranker import load_ranker, load_ranker_or_none
+from robin_grasp.learned_ranker import load_ranker, load_ranker_or_none, save_ranker
 from robin_grasp.planner_config import ClearanceConfig, RankConfig
 from robin_grasp.ranker import FEATURE_NAMES, GeometricRanker, Odds, utility
 from robin_grasp.registry import make_planner
@@ -106,6 +107,23 @@ def test_missing_damaged_and_foreign_files(ranker_file: Path, tmp_path: Path) ->
     with pytest.raises(RobinError) as partial:
         load_ranker(tmp_path / "part.npz")
     assert partial.value.code is Code.MODEL_TENSOR_MISSING
+
+
+def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(ranker_file: Path, tmp_path: Path) -> None:
+    ranker = load_ranker(ranker_file)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RobinError, match="file/out") as unwritable:
+        save_ranker(ranker, tmp_path / "file/out.npz")
+    assert unwritable.value.code is Code.INPUT_UNREADABLE
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the system refuses, as it does on a full disk
+    try:
+        with pytest.raises(RobinError, match=r"out\.npz") as full:
+            save_ranker(ranker, tmp_path / "out.npz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert full.value.code is Code.DISK_FULL
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_planner_without_its_ranker_says_so(tmp_path: Path) -> None:

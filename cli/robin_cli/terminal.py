@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ _BAD_INPUT = frozenset({Code.MODEL_MISSING, Code.MODEL_HASH_MISMATCH, Code.MODEL
     Code.BAG_INVALID,
     Code.BAG_TOPIC_MISSING,
 }
+
+LEAST_PAUSE_S = 10.0
+PAUSE_SHARE = 0.05
 
 Advance = Callable[[int, int, str], None]
 
@@ -68,15 +72,35 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _no_progress(done: int, total: int, latest: str = "") -> None:
-    """Output that is no terminal gets no bars."""
+class ProgressLines:
+    """What a log gets in place of a bar: a line after 10 s, then every 10 s or 5 % of the time so far, whichever is
+    longer: a run of seconds prints none, one of an hour about eighty. clock: seconds."""
+
+    def __init__(self, title: str, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._title, self._unit, self._clock = title, unit, clock
+        self._started = clock()
+        self._next = LEAST_PAUSE_S
+
+    def advance(self, done: int, total: int, latest: str = "") -> None:
+        """As the bar's: ``done`` of ``total``."""
+        elapsed = self._clock() - self._started
+        if elapsed < self._next:
+            return
+        self._next = elapsed + max(LEAST_PAUSE_S, PAUSE_SHARE * elapsed)
+        left = f", about {_duration(elapsed * (total - done) / done)} left" if 0 < done < total else ""
+        note(f"{self._title}: {done} of {total} {self._unit}".rstrip() + f" in {_duration(elapsed)}{left}")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager
 def progress_bar(title: str, unit: str = "") -> Iterator[Advance]:
-    """Yields ``advance(done, total, latest)``. A bar on a terminal's stderr; elsewhere nothing is printed."""
+    """Yields ``advance(done, total, latest)``. A bar on a terminal's stderr; elsewhere a line now and then."""
     if not sys.stderr.isatty():
-        yield _no_progress
+        yield ProgressLines(title, unit).advance
         return
     from rich.console import Console
     from rich.progress import (

@@ -9,6 +9,7 @@ import typer
 
 from robin_cli.options import JsonOption
 from robin_cli.terminal import note, print_table, write_json
+from robin_perception.errors import Code, RobinError
 
 
 def trace(
@@ -25,6 +26,8 @@ def trace(
     from edge_adapt.decision_store import read_decisions
     from edge_adapt.trace import cups_text, trace_text
 
+    if not run.exists():
+        raise RobinError(Code.INPUT_MISSING, f"{run}: no such run; robin demo makes one, --run names another")
     log = read_decisions(run)
     if log.truncated:
         note(f"{run}: the last record was cut short and is left out")
