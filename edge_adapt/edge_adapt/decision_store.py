@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edge_adapt.decision import Decision
-from edge_adapt.files import make_folder, sync_folder, write_atomic, write_error
+from edge_adapt.files import make_folder, write_atomic, write_error
+from robin_perception.disk import sync_folder
 from robin_perception.errors import Code, RobinError
 
 RECORD_FILE = "decisions.jsonl"

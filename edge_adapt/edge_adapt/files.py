@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
+from robin_perception.disk import FULL, sync_folder, write_synced
 from robin_perception.errors import Code, RobinError
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_error(path: Path, exc: OSError) -> RobinError:
     """The numbered reason for a write that failed: DISK_FULL for no space, quota or size limit, else OPTION_INVALID."""
     reason = exc.strerror or str(exc)
-    if exc.errno in _FULL:
+    if exc.errno in FULL:
         return RobinError(Code.DISK_FULL, f"{path}: cannot write: {reason}")
     return RobinError(Code.OPTION_INVALID, f"{path}: cannot write: {reason}")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def make_folder(folder: Path) -> None:
@@ -40,10 +29,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` or leave it as it was. Raises RobinError (DISK_FULL, OPTION_INVALID) naming it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with aside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_synced(aside, data)
         os.replace(aside, path)
         sync_folder(path.parent)
     except OSError as exc:

@@ -10,7 +10,6 @@ continues where it was.
 
 from __future__ import annotations
 
-import errno
 import json
 import multiprocessing
 import os
@@ -24,14 +23,14 @@ from pathlib import Path
 import cv2
 
 from robin_perception.config import parse_config
+from robin_perception.disk import FULL
 from robin_perception.errors import Code, RobinError
 from robin_perception.image_folder import SCENE_FILE, read_json, save_frame
 from robin_sim.training_scenes import DatasetConfig, LabelledScene, draw_pile, draw_scene, pile_rng
-from robin_sim.workers import end_with_parent
+from robin_sim.workers import end_with_parent, one_thread_each
 
 DATASET_FILE = "dataset.json"
 _FORMAT = 1
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Progress = Callable[[int, int], None]
 
 
@@ -133,7 +132,7 @@ def _run(
         for group, indices in groups:
             yield _make_group(out, seed, config, group, indices)
         return
-    with _single_threaded_children():
+    with one_thread_each():
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
         try:
             waiting = iter(groups)
@@ -148,21 +147,6 @@ def _run(
                 yield from (future.result() for future in finished)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    """Processes started inside run numpy with one thread each: the workers fill the machine, not their libraries."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _start_worker() -> None:
@@ -201,6 +185,6 @@ def _disk_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in FULL:
             raise RobinError(Code.DISK_FULL, f"{out}: no space left; free some and start again to continue") from None
         raise RobinError(Code.INPUT_UNREADABLE, f"{out}: cannot write: {error.strerror or error}") from None

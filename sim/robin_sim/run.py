@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
 import signal
 import time
@@ -11,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +27,7 @@ from robin_perception.segmenter import load_segmenter
 from robin_sim.cell import PickEvent, SeeFrame, SimCell
 from robin_sim.results import PickSummary, RunResult, is_attempt, summarize
 from robin_sim.scenario import Scenario, load_scenario
-from robin_sim.workers import end_with_parent
+from robin_sim.workers import end_with_parent, one_thread_each
 
 DEFAULT_ENGINE = "auto"
 MASKS = ("predicted", "oracle")
@@ -38,7 +36,6 @@ Capture = Callable[[PickEvent], Any]
 Progress = Callable[[int, int, str], None]
 Tick = Callable[[str], None]
 Stop = Callable[[], bool]
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -79,34 +76,12 @@ class RunRequest:
 class RunSpec:
     """All that a worker process needs to run piles of one scenario; it travels pickled between our own processes.
 
-    capture: turns an event into what is kept of it (a record with images); None keeps the summaries only.
+    request: with its scenario loaded. capture: turns an event into what is kept of it (a record with images); None
+    keeps the summaries only.
     """
 
-    scenario: Scenario
-    cell: CellConfig
-    seed: int
-    planner: str
-    masks: str
-    engine: str
-    model: Path | None
-    ranker: Path | None = None
-    planner_config: PlannerConfig | None = None
+    request: RunRequest
     capture: Capture | None = None
-
-    @classmethod
-    def of(cls, request: RunRequest, capture: Capture | None = None) -> RunSpec:
-        return cls(
-            request.loaded,
-            request.cell or CellConfig(),
-            request.seed,
-            request.planner,
-            request.masks,
-            request.engine,
-            request.model,
-            request.ranker,
-            request.planner_config,
-            capture,
-        )
 
 
 @dataclass(frozen=True)
@@ -121,7 +96,7 @@ class PileRun:
 def _run_pile(spec: RunSpec, cell: SimCell, pile_index: int, max_attempts: int, tick: Tick, stop: Stop) -> PileRun:
     turns: list[PickSummary] = []
     captured: list[Any] = []
-    for event in cell.run_pile(spec.seed, pile_index, max_attempts):
+    for event in cell.run_pile(spec.request.seed, pile_index, max_attempts):
         turns.append(summarize(event))
         if spec.capture is not None:
             captured.append(spec.capture(event))
@@ -146,7 +121,7 @@ def run_scenario(
     turn. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID and what loading the model, engine and planner raise.
     """
     request = request.checked()
-    spec, picks, workers = RunSpec.of(request, capture), request.picks, request.workers
+    spec, picks, workers = RunSpec(request, capture), request.picks, request.workers
     started = time.perf_counter()
     counter = _Counter(picks, progress)
     runs = _in_this_process(spec, picks, counter) if workers == 1 else _in_processes(spec, picks, workers, counter)
@@ -157,7 +132,7 @@ def run_scenario(
             if on_captured is not None:
                 on_captured(record)
     return RunResult(
-        scenario=spec.scenario.name,
+        scenario=request.loaded.name,
         seed=request.seed,
         planner=request.planner,
         masks=request.masks,
@@ -188,7 +163,7 @@ class _Counter:
 
 
 def _in_this_process(spec: RunSpec, picks: int, counter: _Counter) -> Iterator[PileRun]:
-    cell = build_cell(spec)
+    cell = build_cell(spec.request)
     left, index = picks, 0
     while left > 0:
         run = _run_pile(spec, cell, index, left, counter.tick, lambda: False)
@@ -203,7 +178,7 @@ def _in_processes(spec: RunSpec, picks: int, workers: int, counter: _Counter) ->
     context = multiprocessing.get_context("spawn")
     ticks, stop = context.Queue(), context.Event()
     pending: deque[Future[PileRun]] = deque()
-    with _one_thread_each():
+    with one_thread_each():
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(spec, ticks, stop))
         try:
             left, started = picks, 0
@@ -253,21 +228,6 @@ def _refuse_endless(piles: int, picks: int, left: int) -> None:
         raise RobinError(Code.NO_GRASP, f"{piles} piles without a single grasp: nothing to measure")
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Children inherit one thread per library: more would only fight over the cores."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 @dataclass
 class _WorkerState:
     """What a worker process keeps between piles. The cell is built by the first, where a failure can be reported."""
@@ -291,23 +251,26 @@ def _start_worker(spec: RunSpec, ticks: Any, stop: Any) -> None:
 def _pile_in_worker(pile_index: int, max_attempts: int) -> PileRun:
     assert _state is not None
     if _state.cell is None:
-        _state.cell = build_cell(_state.spec)
+        _state.cell = build_cell(_state.spec.request)
     return _run_pile(_state.spec, _state.cell, pile_index, max_attempts, _state.ticks.put, _state.stop.is_set)
 
 
-def build_cell(spec: RunSpec) -> SimCell:
+def build_cell(request: RunRequest) -> SimCell:
     """The cell of one process: model and planner are loaded here, once."""
-    return SimCell(spec.scenario.config, spec.cell, partial(_planner, spec), _seer(spec))
+    config = request.loaded.config
+    return SimCell(config, request.cell or CellConfig(), partial(_planner, request), _seer(request))
 
 
-def _planner(spec: RunSpec, cell: CellConfig, rng: np.random.Generator) -> Planner:
-    return make_planner(spec.planner, cell, spec.ranker, spec.planner_config, rng)
+def _planner(request: RunRequest, cell: CellConfig, rng: np.random.Generator) -> Planner:
+    return make_planner(request.planner, cell, request.ranker, request.planner_config, rng)
 
 
-def _seer(spec: RunSpec) -> SeeFrame | None:
-    if spec.masks == "oracle":
+def _seer(request: RunRequest) -> SeeFrame | None:
+    if request.masks == "oracle":
         return None
-    if spec.model is None:
+    if request.model is None:
         raise RobinError(Code.MODEL_MISSING, "predicted masks need a model bundle; name one, or use oracle masks")
     # One thread, no spinning: workers share the cores, and sums in another order would give other figures.
-    return load_segmenter(spec.model, spec.engine, engine_config=EngineConfig(intra_threads=1, spin=False)).segment
+    return load_segmenter(
+        request.model, request.engine, engine_config=EngineConfig(intra_threads=1, spin=False)
+    ).segment

@@ -135,7 +135,7 @@ def thinned(pile: Pile, rng: np.random.Generator, share: float) -> Pile:
 
 
 def picked_down(pile: Pile, rng: np.random.Generator, left: int) -> Pile:
-    """The pile picked from the top until at most ``left`` parcels remain where they lay: those that a cell meets last."""
+    """The pile picked from the top until at most ``left`` parcels remain where they lay: those a cell meets last."""
     while len(pile.parcels) > left:
         surplus = len(pile.parcels) - left
         pile = thinned(pile, rng, min(surplus, max(1, surplus // 3)) / len(pile.parcels))

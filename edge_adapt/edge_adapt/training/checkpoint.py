@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edge_adapt.files import sync_folder, write_error
+from edge_adapt.files import write_error
+from robin_perception.disk import sync_folder
 from robin_perception.errors import Code, RobinError
 
 _TENSORS = "state.safetensors"

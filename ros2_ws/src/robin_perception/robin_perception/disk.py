@@ -8,7 +8,8 @@ from pathlib import Path
 
 from robin_perception.errors import Code, RobinError
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of an OSError for no space, quota or size limit."""
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -31,5 +32,5 @@ def sync_folder(folder: Path) -> None:
 def disk_error(exc: OSError, path: Path) -> RobinError:
     """The numbered reason for a write that failed: DISK_FULL for no space, quota or size limit, else
     INPUT_UNREADABLE."""
-    code = Code.DISK_FULL if exc.errno in _FULL else Code.INPUT_UNREADABLE
+    code = Code.DISK_FULL if exc.errno in FULL else Code.INPUT_UNREADABLE
     return RobinError(code, f"{path}: {exc.strerror or exc}; nothing was written")
