@@ -18,8 +18,9 @@ import typer
 from cli_helpers import Robin, colours
 from decision_samples import record_samples
 
-from robin_cli import terminal
+from robin_cli import options, terminal
 from robin_cli.main import app, main
+from robin_grasp.registry import planner_names
 from robin_perception.errors import Code, RobinError
 
 
@@ -56,6 +57,16 @@ def test_every_command_and_option_explains_itself(robin: Robin, command: tuple[s
     assert len(found.help or "") > 20
     assert [p.name for p in found.params if not p.help] == []
     assert ("--json" in {o for p in found.params for o in p.opts}) == (command not in NO_RESULT)
+
+
+def test_help_names_every_planner() -> None:
+    assert set(options.PLANNERS.split(", ")) == set(planner_names())
+
+
+def test_a_comparison_of_no_planners_is_refused(robin: Robin) -> None:
+    done = robin("eval", "planners", "--planners", " , ")
+    assert done.status == 2
+    assert done.error_line.startswith("error E405 ") and "geometric" in done.error_line
 
 
 def test_help_is_quick_and_loads_no_library() -> None:

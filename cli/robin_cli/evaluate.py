@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robin_cli.options import (
+    PLANNERS,
     CellOption,
     EngineByNameOption,
     EngineOption,
@@ -117,7 +118,7 @@ def _with_interval(value: float | None, interval: Any) -> str:
 @app.command("planners")
 def planners(
     names: Annotated[
-        str, typer.Option("--planners", metavar="P,P,...", help="Planners by name, separated by commas.")
+        str, typer.Option("--planners", metavar="P,P,...", help=f"Separated by commas. Known: {PLANNERS}.")
     ] = _ALL_PLANNERS,
     scenario: ScenarioOption = "mixed",
     picks: Annotated[int, typer.Option("--picks", metavar="N", min=1, help="Pick attempts of each planner.")] = 200,
@@ -138,6 +139,8 @@ def planners(
     from robin_sim.run import RunRequest
 
     chosen = [name.strip() for name in names.split(",") if name.strip()]
+    if not chosen:
+        raise RobinError(Code.OPTION_INVALID, f"--planners '{names}': names none; known are {PLANNERS}")
     for name in chosen:
         if name not in planner_names():
             known = ", ".join(planner_names())

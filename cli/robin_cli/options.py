@@ -25,7 +25,9 @@ ModelOption = Annotated[
 EngineOption = Annotated[
     str, typer.Option("--engine", metavar="NAME", help="Inference engine; auto takes the best one this machine has.")
 ]
-EngineByNameOption = Annotated[str, typer.Option("--engine", metavar="E", help="Inference engine by name.")]
+EngineByNameOption = Annotated[
+    str, typer.Option("--engine", metavar="E", help="Inference engine by name (robin engine list).")
+]
 SupervisedOption = Annotated[
     bool | None,
     typer.Option(
@@ -44,7 +46,9 @@ RankerOption = Annotated[
     Path | None,
     typer.Option("--ranker", metavar="FILE", help="Learned ranker to use. Default: the one that is shipped."),
 ]
-PlannerOption = Annotated[str, typer.Option("--planner", metavar="P", help="Planner by name.")]
+# As robin_grasp.registry has them; the registry is not asked, so that --help stays quick. A test compares.
+PLANNERS = "geometric, learned, no_order, no_wrench, centroid, flattest, single_cup"
+PlannerOption = Annotated[str, typer.Option("--planner", metavar="P", help=f"Planner: {PLANNERS}.")]
 PlannerConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -53,7 +57,9 @@ PlannerConfigOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="K", min=0, help="Seed of every random draw.")]
 WorkersOption = Annotated[int, typer.Option("--workers", metavar="N", min=0, help="Processes; 0 means one per core.")]
-ScenarioOption = Annotated[str, typer.Option("--scenario", metavar="S", help="Scenario by name or file.")]
+ScenarioOption = Annotated[
+    str, typer.Option("--scenario", metavar="S", help="Scenario by name (robin sim list) or file.")
+]
 PicksOption = Annotated[int, typer.Option("--picks", metavar="N", min=1, help="Pick attempts.")]
 RecordedPicksOption = Annotated[int, typer.Option("--picks", metavar="N", min=1, max=100_000, help="Pick attempts.")]
 MasksOption = Annotated[str, typer.Option("--masks", metavar="KIND", help="predicted or oracle.")]

@@ -28,7 +28,7 @@ from robin_perception.frame import Frame
 from robin_perception.scene import Instance, Scene
 
 RECORD_VERSION = 1
-MAX_REJECTED = 32  # keeps a record of a 60-parcel pile below 50 kB; the counts by reason are always complete
+MAX_REJECTED = 32  # keeps a record of a 60-parcel pile below 50 kB; the counts are of all that the plan holds
 MAX_RANKED = 12
 
 Vector3 = tuple[float, float, float]
