@@ -89,6 +89,12 @@ def test_a_provider_that_does_not_start_is_no_silent_cpu(
     assert caught.value.code == Code.ENGINE_UNAVAILABLE
 
 
+def test_single_precision_on_a_gpu_is_not_tf32() -> None:
+    """ONNX Runtime's CUDA provider has it switched on by default, with 10 bits in place of 23."""
+    ((provider, options),) = ort_gpu.OnnxRuntimeCudaEngine.providers(object.__new__(ort_gpu.OnnxRuntimeCudaEngine))
+    assert provider == "CUDAExecutionProvider" and options["use_tf32"] == 0
+
+
 def test_no_gpu_is_one_line(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     from robin_perception.engines.tensorrt_probe import Finding
 
@@ -104,11 +110,15 @@ def test_an_onnxruntime_that_is_too_old_is_named(bundle: Bundle, monkeypatch: py
     assert caught.value.code == Code.ENGINE_UNAVAILABLE
 
 
+@pytest.mark.parametrize(
+    "code",
+    [Code.ENGINE_BUILD_FAILED, Code.ENGINE_OPERATOR_UNSUPPORTED, Code.ENGINE_OUT_OF_MEMORY, Code.ENGINE_CRASHED],
+)
 def test_a_better_engine_that_fails_to_start_gives_way_with_its_reason(
-    bundle: Bundle, fleeting: dict[str, registry.EngineEntry], caplog: pytest.LogCaptureFixture
+    bundle: Bundle, fleeting: dict[str, registry.EngineEntry], caplog: pytest.LogCaptureFixture, code: Code
 ) -> None:
     def breaks(bundle: Bundle, config: EngineConfig) -> Engine:
-        raise RobinError(Code.ENGINE_FAILED, "out of device memory: 3 GB needed")
+        raise RobinError(code, "out of device memory: 3 GB needed")
 
     fleeting["better"] = registry.EngineEntry(breaks, lambda bundle, config: None, on_cpu=False)
     with caplog.at_level(logging.WARNING, logger=registry.__name__):

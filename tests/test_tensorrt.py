@@ -27,10 +27,11 @@ from robin_perception.engines.tensorrt_buffers import (
     lay_out,
     plan_buffers,
 )
-from robin_perception.engines.tensorrt_builder import BuildLog, BuiltPlan
+from robin_perception.engines.tensorrt_builder import BuiltPlan
 from robin_perception.engines.tensorrt_cache import cached_plan
 from robin_perception.engines.tensorrt_cuda import CudaThread, cuda_error
 from robin_perception.engines.tensorrt_key import LOG_FILE, PLAN_FILE, Gpu, engine_key
+from robin_perception.engines.tensorrt_library import BuildLog, heard, made
 from robin_perception.errors import Code, RobinError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -242,10 +243,14 @@ def test_the_last_error_of_the_build_is_one_line() -> None:
     log = BuildLog(errors=["first", "Error Code 4:\n  no implementation"])
     assert log.failure("none") == "Error Code 4: no implementation"
     assert BuildLog().failure("none") == "none"
+    assert log.problem("network.onnx", "none", Code.ENGINE_FAILED).code == Code.ENGINE_FAILED
+    log = BuildLog(errors=["Error Code 2: OutOfMemory (Requested size was 5 bytes.)", "no plan"])
+    assert log.problem("network.onnx", "none", Code.ENGINE_BUILD_FAILED).code == Code.ENGINE_OUT_OF_MEMORY
 
 
 # The real libraries, where they are installed
 
+TENSORRT_MODULES = ("tensorrt_builder", "tensorrt_library", "tensorrt_runtime")
 RECEIVERS = {
     "trt": "",
     "builder": "Builder",
@@ -253,11 +258,12 @@ RECEIVERS = {
     "parser": "OnnxParser",
     "config": "IBuilderConfig",
     "cache": "ITimingCache",
-    "fresh": "ITimingCache",
     "engine": "ICudaEngine",
     "_engine": "ICudaEngine",
     "_runtime": "Runtime",
+    "context": "IExecutionContext",
     "_context": "IExecutionContext",
+    "_trt": "",
 }
 
 
@@ -294,7 +300,7 @@ def missing(library: ModuleType, used: set[tuple[str, ...]]) -> list[str]:
 
 
 def test_the_reader_of_names_finds_what_the_engine_uses() -> None:
-    used = names_used(("tensorrt_builder", "tensorrt_runtime"), RECEIVERS)
+    used = names_used(TENSORRT_MODULES, RECEIVERS)
     assert ("IExecutionContext", "execute_async_v3") in used and ("Builder", "build_serialized_network") in used
     assert ("", "NetworkDefinitionCreationFlag", "STRONGLY_TYPED") in used and ("", "BuilderFlag", "TF32") in used
     assert not {"FP16", "INT8"} & {name for chain in used for name in chain}  # weak typing is gone in TensorRT 11
@@ -305,13 +311,23 @@ def test_names_are_those_of_the_real_tensorrt(library: str) -> None:
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed here")
     real = pytest.importorskip(library, reason=f"{library} does not load here", exc_type=ImportError)
-    used = names_used(("tensorrt_builder", "tensorrt_runtime"), RECEIVERS)
+    used = names_used(TENSORRT_MODULES, RECEIVERS)
     if not hasattr(real, "Builder"):  # the runtime alone
         builder_only = {"OnnxParser", "NetworkDefinitionCreationFlag", "Builder"}
         used = {chain for chain in used if not builder_only & set(chain)}
     assert missing(real, used) == []
     assert missing(real, {("IExecutionContext", "execute_async_v4")}) == ["IExecutionContext.execute_async_v4"]
     assert {"FLOAT", "HALF", "UINT8", "INT32", "INT64", "BOOL"} <= set(dir(real.DataType))
+
+
+def test_a_real_runtime_that_finds_no_cuda_is_refused_before_it_can_end_the_process() -> None:
+    """It logs an error and returns a runtime; the first thing that is asked of that one is the last."""
+    if find_spec("tensorrt_lean") is None or any(Path(path).exists() for path in tensorrt_probe._DEVICES):
+        pytest.skip("tensorrt_lean is not installed here, or there is a GPU")
+    real = pytest.importorskip("tensorrt_lean", reason="tensorrt_lean does not load here", exc_type=ImportError)
+    with heard(real) as (logger, log), pytest.raises(RobinError, match="driver version is insufficient") as caught:
+        made(lambda: real.Runtime(logger), log, "engine.plan", "TensorRT runtime")
+    assert caught.value.code == Code.ENGINE_UNAVAILABLE and log.lines[0].startswith("ERROR: ")
 
 
 def test_names_are_those_of_the_real_pycuda() -> None:

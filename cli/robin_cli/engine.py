@@ -76,14 +76,15 @@ def verify(
 ) -> None:
     """Compare an engine with ONNX Runtime's reference on golden frames, with this head and another, output by output.
 
+    With --engine tensorrt the engine is built first where it was not: this one command proves it on a robot.
     Exit status 0: proven; 1: it differs, or cannot run.
     """
     require_writable(report)
     require_writable(json_file)
     from robin_cli.engine_verify import verify as run
 
-    with progress_bar("verifying", "frames") as advance:
-        result = run(model_path(model), engine, data, lambda done, total: advance(done, total, ""))
+    with progress_bar("verifying") as advance:
+        result = run(model_path(model), engine, data, lambda phase, done, total: advance(done, total, phase))
     write_json(report, result)
     write_json(json_file, result)
     rows = [

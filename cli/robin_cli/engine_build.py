@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robin_cli.engine_verify import TENSORRT, tensorrt_engine, verified
 from robin_perception.bundle import Bundle, load_bundle
 from robin_perception.engines import EngineConfig, engine_names
 from robin_perception.engines.cache import EngineCache
+from robin_perception.engines.tensorrt_builder import BuildOptions
 from robin_perception.engines.tensorrt_probe import hindrance
 from robin_perception.errors import Code, RobinError
 
-TENSORRT = ("tensorrt", "tensorrt-fp32")
 INT8 = "onnxruntime-int8"
 
 Progress = Callable[[str, int, int], None]
@@ -41,13 +42,10 @@ def build(request: Request, progress: Progress) -> dict[str, Any]:
     if request.engine == "auto":
         reason = hindrance()
         if reason is None:
-            return _tensorrt(request, bundle, TENSORRT[0], progress)
+            return _tensorrt(request, bundle, "tensorrt", progress)
         lines = [f"TensorRT cannot be built here: {reason}", *_nothing("onnxruntime"), _advice(request.model)]
         return {"engine": "onnxruntime", "model": bundle.model_id, "built": False, "usable": True, "lines": lines}
     if request.engine in TENSORRT:
-        reason = hindrance()
-        if reason is not None:
-            raise RobinError(Code.ENGINE_UNAVAILABLE, f"{request.engine}: {reason}")
         return _tensorrt(request, bundle, request.engine, progress)
     if request.engine == INT8:
         return _int8(request, bundle, progress)
@@ -89,13 +87,8 @@ def _int8(request: Request, bundle: Bundle, progress: Progress) -> dict[str, Any
 
 def _tensorrt(request: Request, bundle: Bundle, name: str, progress: Progress) -> dict[str, Any]:
     """Build or take from the cache, start, prove."""
-    from robin_cli.engine_verify import verified
-    from robin_perception.engines.tensorrt_builder import BuildOptions
-    from robin_perception.engines.tensorrt_engine import TensorRtEngine, TensorRtSingleEngine
-
-    kind = TensorRtEngine if name == TENSORRT[0] else TensorRtSingleEngine
     options = BuildOptions(request.workspace_bytes, request.level)
-    engine = kind(bundle, EngineConfig(), options=options, rebuild=request.rebuild, report=progress)
+    engine = tensorrt_engine(name, bundle, options, request.rebuild, progress)
     try:
         verdict = verified(engine, bundle, None, lambda done, total: progress("verify", done, total))
         plan, described = engine.cached, engine.describe()

@@ -7,24 +7,46 @@ from typing import Any
 
 from robin_cli.machine import machine_facts
 from robin_perception.bundle import Bundle, load_bundle
-from robin_perception.engines import Engine, make_engine
+from robin_perception.engines import Engine, EngineConfig, make_engine
 from robin_perception.engines.cache import EngineCache
+from robin_perception.engines.tensorrt_builder import BuildOptions
+from robin_perception.engines.tensorrt_builder import Progress as BuildProgress
+from robin_perception.engines.tensorrt_engine import TensorRtEngine, TensorRtSingleEngine
+from robin_perception.engines.tensorrt_probe import findings, hindrance
 from robin_perception.engines.verify import Progress, Verdict, summary, verify_engine
 from robin_perception.errors import Code, RobinError
 from robin_perception.image_folder import load_frame, scene_folders
 from robin_perception.segmenter import Segmenter
 
+TENSORRT = {kind.name: kind for kind in (TensorRtEngine, TensorRtSingleEngine)}
 
-def verify(model: Path, name: str, data: Path | None, progress: Progress) -> dict[str, Any]:
+
+def verify(model: Path, name: str, data: Path | None, progress: BuildProgress) -> dict[str, Any]:
     """The report of engine ``name``, with machine facts and, under "lines", what to tell. What was found is laid beside
-    the engine's files in the cache."""
+    the engine's files in the cache. TensorRT that was not built yet is built first: one command is the whole proof."""
     bundle = load_bundle(model)
-    engine = make_engine(name, bundle)
+    by_name = name in TENSORRT
+    engine = tensorrt_engine(name, bundle, report=progress) if by_name else make_engine(name, bundle)
     try:
-        verdict = verified(engine, bundle, data, progress)
+        verdict = verified(engine, bundle, data, lambda done, total: progress("verify", done, total))
     finally:
         engine.close()
     return verdict.report
+
+
+def tensorrt_engine(
+    name: str,
+    bundle: Bundle,
+    options: BuildOptions | None = None,
+    rebuild: bool = False,
+    report: BuildProgress | None = None,
+) -> TensorRtEngine:
+    """TensorRT by name, built where the cache has nothing that fits. Raises RobinError ENGINE_UNAVAILABLE with what
+    this machine lacks, and what building raises."""
+    reason = hindrance()
+    if reason is not None:
+        raise RobinError(Code.ENGINE_UNAVAILABLE, f"{name}: {reason}")
+    return TENSORRT[name](bundle, EngineConfig(), options=options, rebuild=rebuild, report=report)
 
 
 def verified(engine: Engine, bundle: Bundle, data: Path | None, progress: Progress) -> Verdict:
@@ -33,7 +55,7 @@ def verified(engine: Engine, bundle: Bundle, data: Path | None, progress: Progre
     frames = [segmenter.prepare(load_frame(folder))[1] for folder in scene_folders(data)] if data else []
     verdict = verify_engine(engine, bundle, frames, progress)
     report = verdict.report
-    report["machine"] = machine_facts()
+    report["machine"] = {**machine_facts(), "gpu_libraries": {f.name: f.found for f in findings()}}
     described = report["described"]
     about = ", ".join(str(described[key]) for key in ("provider", "precision", "gpu") if key in described)
     report["lines"] = [

@@ -67,14 +67,16 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     values: dict[str, NDArray[np.generic]] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     fresh: dict[str, NDArray[np.generic]] = {}
     kept: list[onnx.NodeProto] = []
+    outputs = {value.name for value in graph.output}
     for node in graph.node:
-        results = _evaluated(node, values, shapes, model)
+        # An output stays a node's: a graph whose outputs are initializers is no valid one.
+        results = None if outputs.intersection(node.output) else _evaluated(node, values, shapes, model)
         if results is None:
             kept.append(node)
             continue
         values |= results
         fresh |= results
-    used = {name for node in kept for name in node.input} | {value.name for value in graph.output}
+    used = {name for node in kept for name in node.input}
     del graph.node[:]
     graph.node.extend(kept)
     initializers = [t for t in graph.initializer if t.name in used]

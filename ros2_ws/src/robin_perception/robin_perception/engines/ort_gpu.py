@@ -25,7 +25,8 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
 
 class OnnxRuntimeTensorRtEngine(OnnxRuntimeCudaEngine):
     """ONNX Runtime's TensorRT provider: builds when the session opens, which takes minutes. It keeps nothing on disk:
-    its cache is not keyed by all that an engine depends on."""
+    its cache is not keyed by all that an engine depends on. It computes in TF32 where the GPU can, unless the
+    environment has NVIDIA_TF32_OVERRIDE=0: the provider has no option for it."""
 
     name = "onnxruntime-tensorrt"
 
@@ -51,6 +52,7 @@ def _hindrance(bundle: Bundle, config: EngineConfig, provider: str) -> str | Non
 
 
 def _cuda() -> Provider:
-    """Shapes are static: algorithms are searched once, at the first run."""
-    options = {"device_id": 0, "cudnn_conv_algo_search": "EXHAUSTIVE", "arena_extend_strategy": "kSameAsRequested"}
-    return _CUDA, options
+    """Shapes are static: algorithms are searched once, at the first run. TF32, ONNX Runtime's default on Ampere and
+    later, has half precision's digits, and this engine is to be single precision."""
+    search = {"cudnn_conv_algo_search": "EXHAUSTIVE", "arena_extend_strategy": "kSameAsRequested"}
+    return _CUDA, {"device_id": 0, "use_tf32": 0, **search}

@@ -23,8 +23,21 @@ Hindrance = Callable[[Bundle, EngineConfig], "str | None"]
 
 _log = logging.getLogger(__name__)
 _PACKAGE = "robin_perception.engines"
-# Failures of one engine, after which the next is tried. All others (of the bundle, say) would meet every engine.
-_NEXT_BEST = frozenset({Code.ENGINE_UNAVAILABLE, Code.ENGINE_FAILED, Code.DEPENDENCY_MISSING, Code.DISK_FULL})
+# Failures of one engine, or of its cache, after which the next is tried. All others (of the bundle, say) would meet
+# every engine.
+_NEXT_BEST = frozenset(
+    {
+        Code.ENGINE_UNAVAILABLE,
+        Code.ENGINE_FAILED,
+        Code.ENGINE_BUILD_FAILED,
+        Code.ENGINE_OPERATOR_UNSUPPORTED,
+        Code.ENGINE_OUT_OF_MEMORY,
+        Code.ENGINE_CRASHED,
+        Code.DEPENDENCY_MISSING,
+        Code.DISK_FULL,
+        Code.INPUT_UNREADABLE,
+    }
+)
 
 
 @dataclass(frozen=True)

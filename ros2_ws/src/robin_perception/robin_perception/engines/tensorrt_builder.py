@@ -9,9 +9,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from robin_perception.engines.tensorrt_library import BuildLog, heard, load_tensorrt, made
 from robin_perception.errors import Code, RobinError
 
 _log = logging.getLogger(__name__)
@@ -37,40 +38,6 @@ class BuiltPlan:
     log: str
     timing: bytes
     seconds: float
-
-
-@dataclass
-class BuildLog:
-    """Lines of TensorRT's logger, from several threads."""
-
-    lines: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def text(self) -> str:
-        return "\n".join(self.lines) + "\n"
-
-    def failure(self, otherwise: str) -> str:
-        """The last error in one line."""
-        return " ".join(self.errors[-1].split()) if self.errors else otherwise
-
-
-def make_logger(trt: Any, log: BuildLog) -> Any:
-    """A TensorRT logger that collects lines and hands warnings on to Python's logging."""
-
-    class Collector(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity == trt.ILogger.VERBOSE:
-                return
-            log.lines.append(f"{str(severity).rpartition('.')[2]}: {message}")
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                log.errors.append(message)
-            elif severity == trt.ILogger.WARNING:
-                _log.info("TensorRT: %s", message)
-
-    return Collector()
 
 
 def make_monitor(trt: Any, report: Progress, cancelled: threading.Event) -> Any:
@@ -116,35 +83,38 @@ def build_plan(
     Raises RobinError ENGINE_OPERATOR_UNSUPPORTED naming what the parser refuses, ENGINE_OUT_OF_MEMORY,
     ENGINE_BUILD_FAILED with TensorRT's own last error.
     """
-    import tensorrt as trt
+    trt, started, stop = load_tensorrt(), time.monotonic(), cancelled or threading.Event()
+    with heard(trt) as (logger, log):
+        builder = made(lambda: trt.Builder(logger), log, source, "TensorRT builder")
+        # Needed by TensorRT 10, ignored by 11, where every network is strongly typed.
+        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        parser = trt.OnnxParser(network, logger)  # holds weights that the network refers to
+        if not parser.parse(graph):
+            raise _refused(parser, log, source)
+        config = builder.create_builder_config()
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+        config.builder_optimization_level = options.level
+        # Single precision is there because half would not do; the ten bits of TF32 would not either.
+        config.clear_flag(trt.BuilderFlag.TF32)
+        cache = _timing_cache(config, timing)
+        monitor = make_monitor(trt, report or (lambda phase, step, steps: None), stop)
+        config.progress_monitor = monitor  # outlives the build: it is held here
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            if stop.is_set():
+                raise RobinError(Code.ENGINE_BUILD_FAILED, f"{source}: the build was broken off")
+            raise log.problem(source, "TensorRT gave no reason", Code.ENGINE_BUILD_FAILED)
+        return BuiltPlan(bytes(plan), log.text(), bytes(cache.serialize()), time.monotonic() - started)
 
-    started = time.monotonic()
-    log, stop = BuildLog(), cancelled or threading.Event()
-    logger = make_logger(trt, log)
-    builder = trt.Builder(logger)
-    # Needed by TensorRT 10, ignored by 11, where every network is strongly typed.
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(graph):
-        raise _refused(parser, log, source)
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
-    config.builder_optimization_level = options.level
-    # Single precision is there because half would not do; the ten bits of TF32 would not either.
-    config.clear_flag(trt.BuilderFlag.TF32)
+
+def _timing_cache(config: Any, timing: bytes) -> Any:
+    """The timing cache that the build reads and fills; a new one where ``timing`` is damaged or another device's."""
     cache = config.create_timing_cache(timing)
-    if not config.set_timing_cache(cache, False):
-        _log.info("timing cache of another GPU or version is left aside")
-        config.set_timing_cache(config.create_timing_cache(b""), False)
-    monitor = make_monitor(trt, report or (lambda phase, step, steps: None), stop)
-    config.progress_monitor = monitor  # outlives the build: it is held here
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise _failed(log, source, stop)
-    fresh = config.get_timing_cache()
-    return BuiltPlan(
-        bytes(plan), log.text(), bytes(fresh.serialize()) if fresh is not None else b"", time.monotonic() - started
-    )
+    if cache is None or not config.set_timing_cache(cache, False):
+        _log.info("timing cache of another GPU or version, or a damaged one, is left aside")
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+    return cache
 
 
 def _refused(parser: Any, log: BuildLog, source: str) -> RobinError:
@@ -154,11 +124,3 @@ def _refused(parser: Any, log: BuildLog, source: str) -> RobinError:
     where = f"{error.node_operator()} '{error.node_name()}'" if error.node_operator() else "the graph"
     text = f"{source}: TensorRT does not take {where}: {' '.join(error.desc().split())}"
     return RobinError(Code.ENGINE_OPERATOR_UNSUPPORTED, text)
-
-
-def _failed(log: BuildLog, source: str, stop: threading.Event) -> RobinError:
-    if stop.is_set():
-        return RobinError(Code.ENGINE_BUILD_FAILED, f"{source}: the build was broken off")
-    text = log.failure("TensorRT gave no reason")
-    memory = any(word in line.lower() for line in log.errors for word in ("out of memory", "outofmemory"))
-    return RobinError(Code.ENGINE_OUT_OF_MEMORY if memory else Code.ENGINE_BUILD_FAILED, f"{source}: {text}")

@@ -16,6 +16,7 @@ from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.tensorrt_builder import BuildOptions, BuiltPlan, Progress, build_plan
 from robin_perception.engines.tensorrt_graph import Precision, tensorrt_graph
 from robin_perception.engines.tensorrt_key import LOG_FILE, PLAN_FILE, Gpu, engine_key
+from robin_perception.engines.tensorrt_library import load_tensorrt
 from robin_perception.errors import Code, RobinError
 
 _log = logging.getLogger(__name__)
@@ -46,12 +47,11 @@ def bundle_plan(
 ) -> CachedPlan:
     """The plan of ``bundle`` for ``gpu``. In the CUDA thread. cancelled: ends a build at its next step.
 
-    Raises RobinError ENGINE_BUILD_FAILED, ENGINE_OPERATOR_UNSUPPORTED, ENGINE_OUT_OF_MEMORY, MODEL_*.
+    Raises RobinError ENGINE_UNAVAILABLE where TensorRT does not load, ENGINE_BUILD_FAILED,
+    ENGINE_OPERATOR_UNSUPPORTED, ENGINE_OUT_OF_MEMORY, MODEL_*.
     """
-    import tensorrt as trt
-
     source = str(bundle.network_path)
-    key = engine_key(bundle, gpu, trt.__version__, precision)
+    key = engine_key(bundle, gpu, load_tensorrt().__version__, precision)
 
     def build(timing: bytes) -> BuiltPlan:
         graph = tensorrt_graph(bundle.network_path.read_bytes(), precision, source)

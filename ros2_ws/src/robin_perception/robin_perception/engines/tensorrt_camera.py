@@ -17,6 +17,7 @@ from robin_perception.engines.tensorrt_builder import BuildOptions, build_plan
 from robin_perception.engines.tensorrt_cache import cached_plan
 from robin_perception.engines.tensorrt_cuda import Memory
 from robin_perception.engines.tensorrt_key import Gpu, prelude_key
+from robin_perception.engines.tensorrt_library import load_tensorrt
 from robin_perception.engines.tensorrt_operators import refuse_unsupported
 from robin_perception.engines.tensorrt_runtime import CompiledNetwork
 from robin_perception.letterbox import letterbox
@@ -39,21 +40,24 @@ class CameraUpload:
         network_size: tuple[int, int],
         target: Mapping[str, int],
     ) -> None:
-        import tensorrt as trt
-
         self.frame_size = frame_size
         self._stream = stream
         graph = prelude_graph(letterbox(*frame_size, *network_size, _STRIDE))
         source = f"prelude for {frame_size[0]}x{frame_size[1]}"
         refuse_unsupported(parse(graph, source), source)
-        key = prelude_key(frame_size, graph, gpu, trt.__version__)
+        key = prelude_key(frame_size, graph, gpu, load_tensorrt().__version__)
         started = time.perf_counter()
         plan = cached_plan(cache, key, lambda timing: build_plan(graph, source, BuildOptions(), timing))
         self.ready_s = time.perf_counter() - started
         inputs, _, outputs = model_specs(graph, source)
         self._network = CompiledNetwork(plan.plan, source, {**inputs, **outputs})
         self._memory = Memory(lay_out(inputs[name] for name in PRELUDE_INPUTS), staged=True)
-        self._addresses = {name: self._memory.address(name) for name in PRELUDE_INPUTS} | dict(target)
+        addresses = {name: self._memory.address(name) for name in PRELUDE_INPUTS}
+        try:
+            self._bound = self._network.bind({**addresses, **target})
+        except BaseException:
+            self.free()
+            raise
 
     def fill(self, frame: CameraFrame) -> None:
         """Copy a frame into page-locked memory; no upload of an earlier one may be under way."""
@@ -64,8 +68,7 @@ class CameraUpload:
     def enqueue(self) -> None:
         """Upload and prelude, asynchronously."""
         self._memory.upload(self._stream)
-        self._network.bind(self._addresses)
-        self._network.enqueue(self._stream)
+        self._bound.enqueue(self._stream)
 
     def free(self) -> None:
         self._network.close()

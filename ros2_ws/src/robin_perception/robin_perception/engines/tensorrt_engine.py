@@ -1,7 +1,7 @@
 """TensorRT on an NVIDIA GPU: raw bytes in, instance tensors out, head weights as inputs.
 
-One stream, one context of the network, memory allocated once. Each head set has device buffers of its own and a lane
-(a captured CUDA graph) bound to them, so that a swap is the choice of a lane.
+One stream, memory allocated once. Each head set has device buffers, a context of the network and a lane (a captured
+CUDA graph) of its own, whose addresses never change, so that a swap is the choice of a lane.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from robin_perception.engines.tensorrt_buffers import BufferPlan, Specs, graph_s
 from robin_perception.engines.tensorrt_builder import BuildOptions, Progress
 from robin_perception.engines.tensorrt_cache import CachedPlan, bundle_plan
 from robin_perception.engines.tensorrt_camera import CameraUpload
-from robin_perception.engines.tensorrt_cuda import CudaThread, Memory
+from robin_perception.engines.tensorrt_cuda import NON_BLOCKING, CudaThread, Memory
 from robin_perception.engines.tensorrt_graph import Precision
+from robin_perception.engines.tensorrt_library import load_tensorrt
 from robin_perception.engines.tensorrt_probe import hindrance
 from robin_perception.engines.tensorrt_runtime import CompiledNetwork, Lane
 from robin_perception.errors import Code, RobinError
@@ -64,6 +65,11 @@ class TensorRtEngine(Engine):
         self._build = (options, report, rebuild, self._cancelled)
         frame, head, outputs = graph_specs(bundle)
         self._specs: tuple[Specs, Specs, Specs] = (frame, head, outputs)
+        self._memory: list[Memory] = []
+        self._network: CompiledNetwork | None = None
+        self._lanes: list[Lane] = []
+        self._camera: CameraUpload | None = None
+        self._camera_lanes: list[Lane] = []
         self._cuda = CudaThread()
         try:
             self._cuda.call(lambda: self._start(plan_buffers(frame, head, outputs)))
@@ -87,15 +93,13 @@ class TensorRtEngine(Engine):
         return self._plan
 
     def describe(self) -> dict[str, str]:
-        import tensorrt as trt
-
         gpu = self._cuda.gpu
         return {
             "precision": self.precision,
-            "provider": f"TensorRT {trt.__version__}",
+            "provider": f"TensorRT {load_tensorrt().__version__}",
             "gpu": f"{gpu.name}, compute {gpu.compute}, CUDA {gpu.driver}",
             "cuda_graph": "yes" if any(lane.recorded for lane in self._lanes) else "no",
-            "device_mb": f"{(self._device_bytes + self._network.scratch_bytes) / 2**20:.1f}",
+            "device_mb": f"{self._device_bytes / 2**20:.1f}",
         }
 
     def run_camera(self, frame: CameraFrame, outputs: Sequence[str] = INSTANCE_OUTPUTS) -> Tensors:
@@ -145,7 +149,7 @@ class TensorRtEngine(Engine):
         atexit.unregister(self.close)
         free = self._running.acquire(timeout=_CLOSE_PATIENCE_S)
         try:
-            if free and not self._cuda.closed:
+            if free and not self._cuda.closed and not self._cuda.lost:
                 self._cuda.call(self._free, _CLOSE_PATIENCE_S)
         except RobinError as exc:
             _log.warning("%s was not closed in order: %s", self.name, exc.text)
@@ -188,8 +192,7 @@ class TensorRtEngine(Engine):
     def _start(self, plan: BufferPlan) -> None:
         import pycuda.driver as driver
 
-        self._memory: list[Memory] = []
-        self._stream = driver.Stream()
+        self._stream = driver.Stream(NON_BLOCKING)
         self._plan = bundle_plan(self._cache, self.bundle, self._cuda.gpu, self.precision, *self._build)
         frame, head, outputs = self._specs
         source = str(self._plan.path or self.bundle.network_path)
@@ -197,10 +200,9 @@ class TensorRtEngine(Engine):
         self._frame, self._results = self._allocate(plan.frame), self._allocate(plan.results)
         self._features = self._allocate(plan.features)
         self._heads = [self._allocate(plan.head) for _ in range(HEAD_SETS)]
-        self._device_bytes = plan.device_bytes
+        self._bound = [self._network.bind(self._addresses(head)) for head in self._heads]
         self._lanes = [Lane(self._stream, lambda index=index: self._enqueue(index)) for index in range(HEAD_SETS)]  # type: ignore[misc]
-        self._camera: CameraUpload | None = None
-        self._camera_lanes: list[Lane] = []
+        self._device_bytes = plan.device_bytes + self._network.scratch_bytes
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -219,6 +221,10 @@ class TensorRtEngine(Engine):
         self._memory.append(memory)
         return memory
 
+    def _addresses(self, head: Memory) -> dict[str, int]:
+        blocks = (self._frame, head, self._results, self._features)
+        return {name: memory.address(name) for memory in blocks for name in memory.block.slots}
+
     def _enqueue(self, index: int) -> None:
         """Upload, network, download, for head set ``index``: what a lane records."""
         self._frame.upload(self._stream)
@@ -231,9 +237,7 @@ class TensorRtEngine(Engine):
         self._enqueue_network(index)
 
     def _enqueue_network(self, index: int) -> None:
-        blocks = (self._frame, self._heads[index], self._results, self._features)
-        self._network.bind({name: memory.address(name) for memory in blocks for name in memory.block.slots})
-        self._network.enqueue(self._stream)
+        self._bound[index].enqueue(self._stream)
         self._results.download(self._stream)
 
     def _execute(self, lane: Lane, features: bool) -> None:
@@ -251,7 +255,7 @@ class TensorRtEngine(Engine):
             marks[0].record(self._stream)
             self._frame.upload(self._stream)
             marks[1].record(self._stream)
-            self._network.enqueue(self._stream)
+            self._bound[0].enqueue(self._stream)
             marks[2].record(self._stream)
             self._results.download(self._stream)
             marks[3].record(self._stream)
@@ -268,11 +272,7 @@ class TensorRtEngine(Engine):
 
     def _take_camera(self, frame: CameraFrame) -> None:
         if self._camera is None or self._camera.frame_size != frame.size:
-            for lane in self._camera_lanes:
-                lane.free()
-            if self._camera is not None:
-                self._camera.free()
-            self._camera = None
+            self._free_camera()
             target = {name: self._frame.address(name) for name in ("rgb", "depth")}
             network = (self.bundle.manifest.input_width, self.bundle.manifest.input_height)
             self._camera = CameraUpload(self._cache, self._cuda.gpu, self._stream, frame.size, network, target)
@@ -283,16 +283,24 @@ class TensorRtEngine(Engine):
         self._camera.fill(frame)
 
     def _free(self) -> None:
-        for lane in (*getattr(self, "_lanes", ()), *getattr(self, "_camera_lanes", ())):
+        self._free_camera()
+        for lane in self._lanes:
             lane.free()
-        if getattr(self, "_camera", None) is not None:
-            self._camera.free()  # type: ignore[union-attr]
-        if hasattr(self, "_network"):
+        self._lanes = []
+        if self._network is not None:
             self._network.close()
-        for memory in getattr(self, "_memory", ()):
+        for memory in self._memory:
             memory.free()
         self._memory = []
         self._stream = None
+
+    def _free_camera(self) -> None:
+        for lane in self._camera_lanes:
+            lane.free()
+        self._camera_lanes = []
+        if self._camera is not None:
+            self._camera.free()
+        self._camera = None
 
 
 class TensorRtSingleEngine(TensorRtEngine):

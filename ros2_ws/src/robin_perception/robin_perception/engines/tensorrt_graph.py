@@ -52,11 +52,14 @@ def tensorrt_graph(network: bytes, precision: Precision, source: str) -> bytes:
 def bytes_at_the_rim(model: onnx.ModelProto) -> onnx.ModelProto:
     """uint8 inputs pass a Cast to float32 first; casts that come later in the graph find float32 already."""
     graph = model.graph
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
     casts = []
     for value in frame_inputs(graph):
         if value.type.tensor_type.elem_type != TensorProto.UINT8:
             continue
         name = f"{value.name}_float"
+        while name in taken:
+            name += "_"
         for node in graph.node:
             node.input[:] = [name if used == value.name else used for used in node.input]
         casts.append(helper.make_node("Cast", [value.name], [name], f"cast_{value.name}", to=TensorProto.FLOAT))

@@ -30,6 +30,7 @@ _TYPES: Mapping[str, frozenset[int]] = {
     "Constant": _ANY,
     "Cast": _ANY | {TensorProto.UINT8},
 }
+_OF_HEADS = frozenset({"MatMul", "Unsqueeze", "Reshape", "Add", "Mul", "Cast"})
 _LARGEST_K = 3839
 _RESIZE_MODES = frozenset({"nearest", "linear"})
 _RESIZE_PLACES = frozenset({"half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"})
@@ -82,7 +83,14 @@ def unsupported(model: onnx.ModelProto) -> Iterator[str]:
         problem = check(node, attributes, constants) if check else None
         if problem:
             yield f"{where}: {problem}"
-        if heads.intersection(node.input) and node.op_type not in ("MatMul", "Unsqueeze", "Add", "Mul", "Cast"):
+        if heads.intersection(node.input) and node.op_type not in (
+            "MatMul",
+            "Unsqueeze",
+            "Reshape",
+            "Add",
+            "Mul",
+            "Cast",
+        ):
             yield f"{where}: a head's weights may meet matrix products only, to be exchanged at run time"
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from robin_perception.bundle import TensorSpec
 from robin_perception.engines.tensorrt_buffers import Specs, check_tensors
-from robin_perception.engines.tensorrt_builder import BuildLog, make_logger
 from robin_perception.engines.tensorrt_cuda import CapturedGraph
+from robin_perception.engines.tensorrt_library import heard, load_tensorrt, made
 from robin_perception.errors import Code, RobinError
 
 _log = logging.getLogger(__name__)
@@ -27,49 +27,66 @@ _DTYPES = {
 
 
 class CompiledNetwork:
-    """A plan that was deserialised, and the one context that executes it.
+    """A plan that was deserialised. Its weights are on the device once, however often it is ``bound``.
 
-    Raises RobinError ENGINE_FAILED when TensorRT refuses the plan, ENGINE_OUT_OF_MEMORY, ENGINE_BUILD_FAILED when its
-    tensors are not ``wanted``.
+    Raises RobinError ENGINE_FAILED when TensorRT refuses the plan, ENGINE_UNAVAILABLE without a runtime,
+    ENGINE_OUT_OF_MEMORY, ENGINE_BUILD_FAILED when its tensors are not ``wanted``.
     """
 
     def __init__(self, plan: bytes, source: str, wanted: Specs) -> None:
-        import tensorrt as trt
-
         self.source = source
-        self._log = BuildLog()
-        self._logger = make_logger(trt, self._log)
-        self._runtime = trt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
-            raise self._failed("TensorRT does not take the engine")
+        self._trt = load_tensorrt()
+        self._bound: list[BoundNetwork] = []
+        with heard(self._trt) as (logger, log):
+            self._runtime = made(lambda: self._trt.Runtime(logger), log, source, "TensorRT runtime")
+            self._engine = self._runtime.deserialize_cuda_engine(plan)
+            if self._engine is None:
+                raise log.problem(source, "TensorRT does not take the engine", Code.ENGINE_FAILED)
         check_tensors(_tensors(self._engine), wanted, source)
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise self._failed("no memory for the engine's own tensors", Code.ENGINE_OUT_OF_MEMORY)
-        self.scratch_bytes = int(self._engine.device_memory_size_v2)
 
-    def bind(self, addresses: Mapping[str, int]) -> None:
-        """Where each tensor lies on the device; asked for all before ``enqueue``."""
-        for name, address in addresses.items():
-            if not self._context.set_tensor_address(name, address):
-                raise self._failed(f"TensorRT does not take an address for '{name}'")
+    @property
+    def scratch_bytes(self) -> int:
+        """Device memory of the network's own tensors, in all of its contexts."""
+        return int(self._engine.device_memory_size_v2) * len(self._bound)
 
-    def enqueue(self, stream: Any) -> None:
-        """Execute asynchronously on a pycuda stream."""
-        if not self._context.execute_async_v3(stream.handle):
-            raise self._failed("TensorRT could not start the network")
+    def bind(self, addresses: Mapping[str, int]) -> BoundNetwork:
+        """The network with each of its tensors at the device address that it keeps.
+
+        A context of its own, as TensorRT's guide asks for each CUDA graph that is captured from one.
+        """
+        with heard(self._trt) as (_, log):
+            context = self._engine.create_execution_context()
+            if context is None:
+                raise log.problem(self.source, "no memory for the engine's own tensors", Code.ENGINE_OUT_OF_MEMORY)
+            for name, address in addresses.items():
+                if not context.set_tensor_address(name, address):
+                    raise log.problem(self.source, f"TensorRT takes no address for '{name}'", Code.ENGINE_FAILED)
+        bound = BoundNetwork(self._trt, context, self.source)
+        self._bound.append(bound)
+        return bound
 
     def close(self) -> None:
         """TensorRT asks for this order."""
-        self._context = None
+        for bound in self._bound:
+            bound.close()
         self._engine = None
         self._runtime = None
 
-    def _failed(self, otherwise: str, code: Code = Code.ENGINE_FAILED) -> RobinError:
-        text = self._log.failure(otherwise)
-        memory = "out of memory" in text.lower() or "outofmemory" in text.lower()
-        return RobinError(Code.ENGINE_OUT_OF_MEMORY if memory else code, f"{self.source}: {text}")
+
+class BoundNetwork:
+    """One execution context; made by ``CompiledNetwork.bind``."""
+
+    def __init__(self, trt: Any, context: Any, source: str) -> None:
+        self._trt, self._context, self._source = trt, context, source
+
+    def enqueue(self, stream: Any) -> None:
+        """Execute asynchronously on a pycuda stream. Raises RobinError ENGINE_FAILED, ENGINE_OUT_OF_MEMORY."""
+        with heard(self._trt) as (_, log):
+            if not self._context.execute_async_v3(stream.handle):
+                raise log.problem(self._source, "TensorRT could not start the network", Code.ENGINE_FAILED)
+
+    def close(self) -> None:
+        self._context = None
 
 
 class Lane:
@@ -102,9 +119,10 @@ class Lane:
             self._ran = True
 
     def free(self) -> None:
+        """Give the graph and the stream back; the lane is not run afterwards."""
         if self._graph is not None:
             self._graph.free()
-            self._graph = None
+        self._graph = self._stream = None
 
 
 def _tensors(engine: Any) -> Specs:

@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 _JOIN_S = 2.0
 _KEPT_FAULTS = 64
 COUNTS = ("hangs", "crashes", "invalid_outputs", "errors", "restarts")
+# Of a start, what another one may not meet: memory is given back by those who end. All others would say the same again.
+_MAY_PASS = (Code.ENGINE_FAILED, Code.ENGINE_OUT_OF_MEMORY)
 _CAUSES = {Code.ENGINE_HUNG: "hangs", Code.ENGINE_CRASHED: "crashes", Code.ENGINE_OUTPUT_INVALID: "invalid_outputs"}
 
 
@@ -178,7 +180,7 @@ class Keeper:
             start_ms = child.wait_ready(self._config.start_timeout_s)
         except RobinError as exc:
             self.fail(child, exc)
-            if exc.code not in (*_CAUSES, Code.ENGINE_FAILED):  # it would say the same again
+            if exc.code not in (*_CAUSES, *_MAY_PASS):
                 with self._changed:
                     if self._state != "closed":
                         self._give_up(f"{self._spec.engine} stays off: {exc}")

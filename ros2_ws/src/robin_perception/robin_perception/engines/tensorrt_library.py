@@ -1,0 +1,117 @@
+"""TensorRT's Python package, loaded in one place, with the one logger of this process.
+
+TensorRT has one logger for a process: while anything made with it lives, every other one is ignored, with a warning.
+So there is a single one that lives as long as the process, and whoever wants to know what is said listens for a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from robin_perception.engines.tensorrt_probe import INSTALL, OLDEST_TENSORRT
+from robin_perception.errors import Code, RobinError
+
+_log = logging.getLogger(__name__)
+_MEMORY_WORDS = ("out of memory", "outofmemory")
+
+
+def load_tensorrt() -> Any:
+    """The module ``tensorrt``. To be called where a driver was found only: its runtime may end the process without one.
+
+    Raises RobinError ENGINE_UNAVAILABLE where it is there and does not load, or is too old.
+    """
+    try:
+        import tensorrt as trt
+    except Exception as exc:  # ImportError of a library that is missing; wheels without their libraries raise others
+        text = f"TensorRT cannot be loaded: {_line(exc)}; {INSTALL}"
+        raise RobinError(Code.ENGINE_UNAVAILABLE, text) from None
+    numbers = tuple(int(part) for part in re.findall(r"\d+", str(trt.__version__))[:2])
+    if numbers < OLDEST_TENSORRT:
+        oldest = ".".join(map(str, OLDEST_TENSORRT))
+        text = f"TensorRT {trt.__version__} is too old, {oldest} or newer is needed; {INSTALL}"
+        raise RobinError(Code.ENGINE_UNAVAILABLE, text)
+    return trt
+
+
+@dataclass
+class BuildLog:
+    """Lines of TensorRT's logger, from several threads."""
+
+    lines: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"
+
+    def failure(self, otherwise: str) -> str:
+        """The last error in one line."""
+        return " ".join(self.errors[-1].split()) if self.errors else otherwise
+
+    def problem(self, source: str, otherwise: str, code: Code) -> RobinError:
+        """ENGINE_OUT_OF_MEMORY where any error speaks of memory, else ``code``; the text is the last error's."""
+        memory = any(word in line.lower() for line in self.errors for word in _MEMORY_WORDS)
+        return RobinError(Code.ENGINE_OUT_OF_MEMORY if memory else code, f"{source}: {self.failure(otherwise)}")
+
+
+_listeners: list[BuildLog] = []
+_listening = threading.Lock()
+
+
+@contextmanager
+def heard(trt: Any) -> Iterator[tuple[Any, BuildLog]]:
+    """The process's logger, and all that TensorRT says while this lasts."""
+    log = BuildLog()
+    with _listening:
+        _listeners.append(log)
+    try:
+        yield _logger(trt), log
+    finally:
+        with _listening:
+            _listeners[:] = [other for other in _listeners if other is not log]
+
+
+def made(make: Callable[[], Any], log: BuildLog, source: str, what: str) -> Any:
+    """What ``make`` returns. Where CUDA refuses (a driver that is too old, no memory), TensorRT's constructors return
+    nothing, which their bindings turn into a TypeError, or log an error and return what ends the process when used.
+
+    Raises RobinError ENGINE_UNAVAILABLE, ENGINE_OUT_OF_MEMORY.
+    """
+    try:
+        thing = make()
+    except TypeError:
+        thing = None
+    if thing is None or log.errors:
+        raise log.problem(source, f"{what} cannot be made, and it does not say why", Code.ENGINE_UNAVAILABLE)
+    return thing
+
+
+@cache
+def _logger(trt: Any) -> Any:
+    class Collector(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity == trt.ILogger.VERBOSE:
+                return
+            error = severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR)
+            for listener in tuple(_listeners):
+                listener.lines.append(f"{str(severity).rpartition('.')[2]}: {message}")
+                if error:
+                    listener.errors.append(message)
+            if error or severity == trt.ILogger.WARNING:
+                _log.info("TensorRT: %s", message)
+
+    return Collector()
+
+
+def _line(exc: BaseException) -> str:
+    text = str(exc).strip()
+    return text.splitlines()[0] if text else type(exc).__name__
