@@ -20,7 +20,7 @@ from edge_adapt.ranker_training import (
     outcomes_from_rows,
     train_ranker,
 )
-from robin_grasp.learned_ranker import load_ranker, load_ranker_or_none, save_ranker
+from robin_grasp.learned_ranker import LEAF, LearnedRanker, Trees, load_ranker, load_ranker_or_none, save_ranker
 from robin_grasp.planner_config import ClearanceConfig, RankConfig
 from robin_grasp.ranker import FEATURE_NAMES, GeometricRanker, Odds, utility
 from robin_grasp.registry import make_planner
@@ -109,8 +109,10 @@ def test_missing_damaged_and_foreign_files(ranker_file: Path, tmp_path: Path) ->
     assert partial.value.code is Code.MODEL_TENSOR_MISSING
 
 
-def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(ranker_file: Path, tmp_path: Path) -> None:
-    ranker = load_ranker(ranker_file)
+def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    leaf, value = np.full(1, LEAF, np.int32), np.linspace(0.0, 1.0, 2)
+    tree = Trees(leaf, value[:1], leaf, leaf, value[:1], np.zeros(1, np.int32), 0.0, value, value)
+    ranker = LearnedRanker(tree, tree, {})
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RobinError, match="file/out") as unwritable:
         save_ranker(ranker, tmp_path / "file/out.npz")

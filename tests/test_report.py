@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -97,6 +98,20 @@ def test_written_whole(recorded: Path, tmp_path: Path) -> None:
     path = write_report(recorded, tmp_path / "report.html")
     assert path.read_text().rstrip().endswith("</html>")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_report_before(recorded: Path, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # the system refuses, as it does on a full disk
+    try:
+        with pytest.raises(RobinError, match=r"report\.html") as info:
+            write_report(recorded, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert info.value.code is Code.DISK_FULL
+    assert list(tmp_path.iterdir()) == [path] and path.read_text() == "old"
 
 
 def test_missing_images_leave_their_place_empty(tmp_path: Path) -> None:
