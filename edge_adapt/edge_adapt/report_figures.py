@@ -31,7 +31,7 @@ RESULT_COLOURS = {
 
 
 def image_uri(rgb: NDArray[np.uint8]) -> str:
-    """WebP data URI of an RGB image, at most MAX_IMAGE_WIDTH wide."""
+    """WebP data URI of an RGB image, uint8 [H, W, 3], at most MAX_IMAGE_WIDTH wide."""
     width = rgb.shape[1]
     if width > MAX_IMAGE_WIDTH:
         size = (MAX_IMAGE_WIDTH, round(rgb.shape[0] * MAX_IMAGE_WIDTH / width))
@@ -43,23 +43,26 @@ def image_uri(rgb: NDArray[np.uint8]) -> str:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8] | None:
-    """RGB image, or None where it is missing or unreadable: a report is made of what is there."""
+    """RGB image, uint8 [H, W, 3], or None where it is missing or unreadable: a report is made of what is there."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     return None if image is None else np.ascontiguousarray(image[:, :, ::-1], dtype=np.uint8)
 
 
 def read_labels(path: Path) -> NDArray[np.uint16] | None:
+    """Instance ids [H, W], 0 background; None where the file is missing or unreadable."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     return None if image is None else np.asarray(image, dtype=np.uint16)
 
 
 def read_coloured_depth(path: Path, scale_m: float) -> NDArray[np.uint8] | None:
+    """A depth file of ``scale_m`` metres per unit in colours, uint8 [H, W, 3]; None where there is none to read."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     return None if image is None else colour_depth(image.astype(np.float32) * np.float32(scale_m))
 
 
 def mask_paths(labels: NDArray[np.uint16], decision: Decision) -> str:
-    """SVG paths of the predicted masks in frame pixels; each knows its id, class and scores as a tooltip."""
+    """SVG paths of the predicted masks in frame pixels; each knows its id, class and scores as a tooltip. labels:
+    instance ids [H, W]."""
     chosen = decision.chosen.instance if decision.chosen is not None else -1
     paths = []
     for seen in decision.instances:

@@ -29,6 +29,7 @@ class CameraView:
 
     @property
     def position_m(self) -> NDArray[np.float64]:
+        """Optical centre in base_link, float64 [3]."""
         return np.asarray(self.T_base_camera[:3, 3])
 
     def directions(self, u: NDArray[np.float32], v: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -57,7 +58,7 @@ class CameraView:
 
 
 def intrinsics(width: int, height: int, hfov_rad: float) -> NDArray[np.float64]:
-    """Square pixels, principal point in the image's middle."""
+    """float64 [3, 3], pixels: square ones, principal point in the image's middle."""
     f = 0.5 * width / math.tan(0.5 * hfov_rad)
     return np.array([[f, 0.0, (width - 1) / 2], [0.0, f, (height - 1) / 2], [0.0, 0.0, 1.0]])
 
@@ -72,8 +73,9 @@ def hfov_of_aspect(width: int, height: int, hfov_16x9_rad: float = D435_COLOUR_H
 def look_at(
     target_m: NDArray[np.float64], distance_m: float, tilt_rad: float, azimuth_rad: float, roll_rad: float
 ) -> NDArray[np.float64]:
-    """T_base_camera of a camera ``distance_m`` from ``target_m``, tilted from straight down by ``tilt_rad`` towards
-    ``azimuth_rad``, image turned by ``roll_rad`` (at zero the image's right is base +x when looking straight down)."""
+    """T_base_camera, float64 [4, 4], of a camera ``distance_m`` from ``target_m`` (base_link), tilted from straight
+    down by ``tilt_rad`` towards ``azimuth_rad``, image turned by ``roll_rad`` (at zero the image's right is
+    base +x when looking straight down)."""
     offset = np.array(
         [math.sin(tilt_rad) * math.cos(azimuth_rad), math.sin(tilt_rad) * math.sin(azimuth_rad), math.cos(tilt_rad)]
     )

@@ -65,7 +65,7 @@ def _boundary(labels: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 def dominant_parcel(view: RenderedView, mask: NDArray[np.bool_]) -> int:
-    """Index of the parcel that most of the mask's pixels truly show, or -1 when most of them show no parcel."""
+    """Index of the parcel that most pixels of ``mask`` [H, W] truly show, or -1 when most of them show no parcel."""
     seen = view.labels[mask]
     if seen.size == 0:
         return -1

@@ -37,12 +37,13 @@ def random_rotation(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def yaw_rotation(yaw: float) -> NDArray[np.float64]:
+    """Rotation about z by ``yaw`` radians, float64 [3, 3]."""
     c, s = math.cos(yaw), math.sin(yaw)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def axis_up(axis: int) -> NDArray[np.float64]:
-    """Rotation that turns a parcel's ``axis`` to +z by a cyclic change of axes."""
+    """Rotation, float64 [3, 3], that turns a parcel's ``axis`` (0 x, 1 y, 2 z) to +z by a cyclic change of axes."""
     return np.roll(np.eye(3), 2 - axis, axis=0)
 
 

@@ -54,6 +54,7 @@ class Hits:
 
     @property
     def found(self) -> NDArray[np.bool_]:
+        """bool [M]: rays that met something."""
         return np.asarray(self.triangle >= 0)
 
 

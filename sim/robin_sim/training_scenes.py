@@ -221,7 +221,8 @@ def same_design(a: Parcel, b: Parcel) -> bool:
 
 
 def neighbours(labels: NDArray[np.uint16], height_m: NDArray[np.float32]) -> dict[int, dict[int, bool]]:
-    """For each label, the labels that it shares a boundary with, and whether the two are flush there.
+    """For each label of ``labels`` [H, W], those that it shares a boundary with, and whether the two are flush there.
+    height_m [H, W]: above the belt.
 
     Pixels three apart (in a picture 512 columns wide) are compared, so that a gap of a pixel or two still counts as
     touching. Flush: on at least 30 % of the boundary the heights differ by less than 10 mm.

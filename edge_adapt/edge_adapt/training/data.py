@@ -197,6 +197,7 @@ class PackedDataset:
         return self._maps
 
     def scene(self, position: int) -> TrainingScene:
+        """The packed scene at ``position`` (0 .. len - 1), in arrays of its own."""
         rgb, depth, labels = self._mapped()
         entry = self.index[position]
         return TrainingScene(

@@ -76,6 +76,8 @@ class Preprocess(nn.Module):
         return colour, self.geometry(depth.unsqueeze(1), intrinsics, belt_plane)
 
     def geometry(self, depth: Tensor, intrinsics: Tensor, belt_plane: Tensor) -> Tensor:
+        """Geometry channels at half resolution, [B, 9, 192, 256], of depth [B, 1, 384, 512] metres, intrinsics [B, 4]
+        pixels and belt_plane [B, 4] in the camera frame; docs/model.md names the channels and their units."""
         valid_full = ((depth > 0.0) & (depth < _MAX_DEPTH_M)).to(torch.float32)
         z, validity = _masked_mean(depth, valid_full, 2, 2)
         valid = (validity > 0.0).to(torch.float32)

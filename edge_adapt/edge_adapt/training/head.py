@@ -122,6 +122,7 @@ class Head(nn.Module):
         return layer
 
     def forward(self, stride4: Tensor, stride8: Tensor) -> HeadOutputs:
+        """Dense outputs of the trunk's features, stride4 [B, C4, 96, 128] and stride8 [B, C8, 48, 64]."""
         heat = self.layer("heat2").maps(F.relu(self.layer("heat1").maps(stride8)))
         pixel = F.relu(self.layer("pixel1").maps(stride4))
         return HeadOutputs(

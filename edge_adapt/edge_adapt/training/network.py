@@ -114,6 +114,8 @@ class Trunk(nn.Module):
         self.smooth4 = ConvNormRelu(c.pyramid4, c.pyramid4)
 
     def forward(self, colour: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor]:
+        """colour [B, 3, 384, 512], geometry [B, 9, 192, 256] -> features at stride 4 [B, C4, 96, 128] and 8
+        [B, C8, 48, 64]."""
         fused = self.fuse(torch.cat((self.geometry_stem(geometry), self.colour_stem(colour)), dim=1))
         x4 = self.stage4(fused)
         x8 = self.stage8(x4)

@@ -44,7 +44,8 @@ class SceneTargets:
 
 
 def inner_centre(mask: NDArray[np.uint8]) -> tuple[float, float]:
-    """The point nearest to the centroid, and at least half the mask's greatest depth away from its edge."""
+    """(x, y) in pixels of ``mask`` [h, w]: the point nearest to the centroid, and at least half the mask's greatest
+    depth away from its edge."""
     padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
     rows, columns = np.nonzero(mask)
@@ -142,7 +143,8 @@ class Batch:
 
 
 def choose_location(parcel: ParcelTarget, labels: NDArray[np.uint8], rng: np.random.Generator) -> int:
-    """The centre's cell, or now and then a neighbour on the parcel: peaks are not always in the right cell."""
+    """Flat index into the stride-8 grid [48, 64]: the centre's cell, or now and then a neighbour on the parcel: peaks
+    are not always in the right cell. labels: half resolution [192, 256]."""
     row, column = peak_cell(parcel.centre_px)
     if rng.random() < 0.4:
         other_row = int(np.clip(row + rng.integers(-1, 2), 0, _PEAK_GRID[0] - 1))

@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shape:
+    """A parcel's true mesh and the simpler geoms that the physics moves, both in the parcel's frame, metres."""
+
     mesh: Mesh
     collision: tuple[CollisionGeom, ...]
 

@@ -42,6 +42,7 @@ class Overlap:
 
     @property
     def iou(self) -> NDArray[np.float64]:
+        """Intersection over union of every pair, [P, T]."""
         union = self.pred_area[:, None] + self.true_area[None, :] - self.shared
         return np.asarray(self.shared / np.maximum(union, 1))
 
@@ -125,7 +126,7 @@ class Agreement:
 
 
 def agreement(predicted: NDArray[np.uint16], truth: NDArray[np.uint16], table: Overlap | None = None) -> Agreement:
-    """Match masks and measure what the overlap and boundary figures are made of."""
+    """Match masks of two label images [H, W] and measure what the overlap and boundary figures are made of."""
     table = table or overlap(predicted, truth)
     kept = np.flatnonzero(~table.ignored)
     pairs_f = 2 * table.shared[kept] / np.maximum(table.pred_area[kept][:, None] + table.true_area[None, :], 1)

@@ -36,6 +36,7 @@ class Instance:
 
     @property
     def class_name(self) -> str:
+        """The most probable of CLASSES."""
         return CLASSES[int(np.argmax(self.class_probabilities))]
 
 
@@ -61,6 +62,6 @@ class Scene:
         return np.asarray(self.labels == instance.id)
 
     def crop(self, instance: Instance) -> NDArray[np.bool_]:
-        """Boolean mask of the instance inside its bbox."""
+        """Boolean mask of the instance inside its bbox, [y1 - y0, x1 - x0]."""
         x0, y0, x1, y1 = instance.bbox
         return np.asarray(self.labels[y0:y1, x0:x1] == instance.id)

@@ -85,7 +85,11 @@ def pose_from_plane(
     plane: NDArray[np.float64], K: NDArray[np.float64], size: tuple[int, int], anchor_m: tuple[float, float]
 ) -> NDArray[np.float64]:
     """Pose of the camera in a frame with z along ``plane``'s normal, x along the image's x, and the point seen at the
-    image centre at (anchor_m, 0). A line of sight that misses the plane uses the foot of the perpendicular instead."""
+    image centre at (anchor_m, 0). A line of sight that misses the plane uses the foot of the perpendicular instead.
+
+    plane: [4] (n, d) in the camera frame, n·P + d = 0, metres; size: (width, height), pixels. Returns T_base_camera,
+    float64 [4, 4].
+    """
     z = plane[:3] / np.linalg.norm(plane[:3])
     d = plane[3] / np.linalg.norm(plane[:3])
     x = np.array([1.0, 0.0, 0.0]) - z[0] * z
