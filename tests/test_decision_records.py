@@ -11,7 +11,7 @@ import pytest
 from decision_samples import RESULTS, record_samples, sample_decision, sample_frame, sample_plan, sample_scene
 
 from edge_adapt.decision import MAX_REJECTED, Decision, DecisionContext, build_decision, config_digest, frame_digest
-from edge_adapt.decision_store import DecisionStore, find_decision, read_decisions
+from edge_adapt.decision_store import DecisionStore, read_decisions
 from edge_adapt.recording import DEPTH_SCALE_M
 from edge_adapt.trace import cups_text, trace_text
 from robin_grasp.tool import ToolConfig
@@ -54,11 +54,12 @@ def test_recorded_images_are_an_image_folder(tmp_path: Path) -> None:
 
 def test_find_by_whole_id_or_unique_ending(tmp_path: Path) -> None:
     record_samples(tmp_path)
-    assert find_decision(tmp_path, "sample-run-00000-002").result == "infeasible"
-    assert find_decision(tmp_path, "002").context.pick == 2
+    log = read_decisions(tmp_path)
+    assert log.find("sample-run-00000-002").result == "infeasible"
+    assert log.find("002").context.pick == 2
     for unknown in ("nothing", "00"):
         with pytest.raises(RobinError) as info:
-            find_decision(tmp_path, f"{unknown}-")
+            log.find(f"{unknown}-")
         assert info.value.code is Code.RECORD_INVALID
 
 

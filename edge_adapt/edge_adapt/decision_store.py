@@ -155,11 +155,6 @@ def read_decisions(path: Path) -> DecisionLog:
     return DecisionLog(path.parent, decisions, truncated)
 
 
-def find_decision(path: Path, decision_id: str) -> Decision:
-    """The record of that id in a file or folder. Raises as ``read_decisions`` and ``DecisionLog.find`` do."""
-    return read_decisions(path).find(decision_id)
-
-
 def _parse(line: bytes, path: Path, number: int) -> Decision:
     try:
         values = json.loads(line)

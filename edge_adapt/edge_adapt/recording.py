@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.frame import Frame, depth_units
 from robin_perception.image_folder import CameraFile
 from robin_perception.scene import Scene
 
@@ -24,35 +23,14 @@ def pick_images(frame: Frame, scene: Scene, after: Frame | None) -> dict[str, by
     """
     images = {
         "color.png": _png(frame.rgb),
-        "depth.png": _png(depth_units(frame.depth)),
-        "camera.json": _camera(frame),
+        "depth.png": _png(depth_units(frame.depth, DEPTH_SCALE_M)),
+        "camera.json": CameraFile.of(frame, DEPTH_SCALE_M).to_text().encode(),
         "labels.png": _png(scene.labels),
     }
     if after is not None:
         images["after.png"] = _png(after.rgb)
-        images["after_depth.png"] = _png(depth_units(after.depth))
+        images["after_depth.png"] = _png(depth_units(after.depth, DEPTH_SCALE_M))
     return images
-
-
-def depth_units(depth_m: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Depth as uint16 in DEPTH_SCALE_M; what does not fit is invalid (0)."""
-    units = np.rint(depth_m / DEPTH_SCALE_M)
-    return np.where(units <= np.iinfo(np.uint16).max, units, 0).astype(np.uint16)
-
-
-def _camera(frame: Frame) -> bytes:
-    rows: Any = tuple(tuple(float(v) for v in row) for row in frame.T_base_camera)
-    info = CameraFile(
-        fx=float(frame.K[0, 0]),
-        fy=float(frame.K[1, 1]),
-        cx=float(frame.K[0, 2]),
-        cy=float(frame.K[1, 2]),
-        width=frame.width,
-        height=frame.height,
-        depth_scale=DEPTH_SCALE_M,
-        T_base_camera=rows,
-    )
-    return info.model_dump_json(indent=1).encode() + b"\n"
 
 
 def _png(image: NDArray[Any]) -> bytes:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from robin_grasp.outcome import PickOutcome
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import CellConfig
-from robin_perception.bags.frames import depth_metres, depth_units
+from robin_perception.bags.frames import DEPTH_UNIT_M, depth_metres
 from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.frame import Frame, depth_units
 from robin_perception.scene import Scene
 from robin_sim.cell import OpenPile
 from robin_sim.physics import UnstableSimulationError
@@ -104,4 +104,4 @@ class LiveCell:
 
 def as_published(frame: Frame) -> Frame:
     """The frame as it comes out of a driver's topics: depth in whole millimetres (16UC1)."""
-    return frame.with_depth(depth_metres(depth_units(frame.depth)))
+    return frame.with_depth(depth_metres(depth_units(frame.depth, DEPTH_UNIT_M)))

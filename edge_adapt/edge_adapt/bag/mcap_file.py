@@ -27,8 +27,6 @@ from mcap.records import (
     McapRecord,
     Message,
     MessageIndex,
-    Metadata,
-    MetadataIndex,
     Schema,
     Statistics,
     SummaryOffset,
@@ -74,7 +72,6 @@ class McapFile:
         self._topics: dict[str, _Topic] = {}
         self._schemas: dict[str, Schema] = {}
         self._chunks: list[ChunkIndex] = []
-        self._metadata: list[MetadataIndex] = []
         self._failure: RobinError | None = None
         self._closed = False
         self._new_chunk()
@@ -171,14 +168,6 @@ class McapFile:
         self.end_ns = max(self.end_ns, high)
         self._new_chunk()
 
-    def add_metadata(self, name: str, values: dict[str, str]) -> None:
-        """A metadata record. Raises RobinError."""
-        self.finish_chunk()
-        record = _bytes(Metadata(name, values))
-        start = self._end
-        self._append(record)
-        self._metadata.append(MetadataIndex(start, len(record), name))
-
     def close(self) -> None:
         """Write the summary and close. After a failed write only the file is closed. Raises RobinError."""
         if self._closed:
@@ -238,7 +227,6 @@ class McapFile:
             (Opcode.CHANNEL, list(channels)),
             (Opcode.STATISTICS, [self._statistics()]),
             (Opcode.CHUNK_INDEX, list(self._chunks)),
-            (Opcode.METADATA_INDEX, list(self._metadata)),
         ]
         section, offsets = bytearray(), bytearray()
         for opcode, records in groups:
@@ -262,7 +250,7 @@ class McapFile:
             message_count=counts.total(),
             message_end_time=self.end_ns,
             message_start_time=self.start_ns,
-            metadata_count=len(self._metadata),
+            metadata_count=0,
             schema_count=len(self._schemas),
         )
 

@@ -74,7 +74,6 @@ class ReplayedPlan:
     scene: Scene | None
     recorded: Grasp | None
     replayed: Grasp | None
-    times_ms: Mapping[str, float]
 
 
 @dataclass
@@ -269,9 +268,8 @@ class Replay:
         self.report.compared += 1
         if differences:
             self.report.differing.append((name, index, differences))
-        times = {} if seen is None else {**seen.timings_ms, **issued.plan.timings_ms}
         best = recorded_best(plan)
-        return ReplayedPlan(index, name, found.stamp_ns, differences, found.frame, seen, best, issued.plan.best, times)
+        return ReplayedPlan(index, name, found.stamp_ns, differences, found.frame, seen, best, issued.plan.best)
 
     def _segment(self, found: RecordedFrame) -> Scene:
         """A frame is segmented once, however many plans were made on it."""

@@ -27,6 +27,13 @@ def intrinsics_misfit(fx: float, fy: float, cx: float, cy: float, width: int, he
     return None
 
 
+def depth_units(depth_m: NDArray[np.float32], unit_m: float) -> NDArray[np.uint16]:
+    """Depth in whole units of ``unit_m`` metres; what does not fit is invalid (0)."""
+    units = np.rint(depth_m / unit_m)
+    np.copyto(units, 0, where=~(units <= np.iinfo(np.uint16).max))
+    return units.astype(np.uint16)
+
+
 @dataclass(frozen=True)
 class RawDepth:
     """Depth as the camera gave it: units uint16 [H, W], 0 = invalid; unit_m: metres per unit."""

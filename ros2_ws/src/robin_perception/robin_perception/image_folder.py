@@ -16,7 +16,7 @@ from pydantic import Field
 
 from robin_perception.config import StrictConfig, parse_config
 from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame, intrinsics_misfit
+from robin_perception.frame import Frame, depth_units, intrinsics_misfit
 from robin_perception.support_plane import SupportPlaneConfig, pose_from_support_plane
 
 COLOR_FILE = "color.png"
@@ -41,6 +41,23 @@ class CameraFile(StrictConfig):
     height: int = Field(ge=1, le=20_000)
     depth_scale: float = Field(0.001, ge=1e-6, le=0.1)
     T_base_camera: tuple[_Row, _Row, _Row, _Row] | None = None
+
+    @classmethod
+    def of(cls, frame: Frame, depth_scale: float) -> CameraFile:
+        """That of ``frame``, whose depth is written in units of ``depth_scale`` metres."""
+        return cls(
+            fx=float(frame.K[0, 0]),
+            fy=float(frame.K[1, 1]),
+            cx=float(frame.K[0, 2]),
+            cy=float(frame.K[1, 2]),
+            width=frame.width,
+            height=frame.height,
+            depth_scale=depth_scale,
+            T_base_camera=tuple(tuple(float(v) for v in row) for row in frame.T_base_camera),
+        )
+
+    def to_text(self) -> str:
+        return self.model_dump_json(indent=1) + "\n"
 
     @property
     def K(self) -> NDArray[np.float64]:
@@ -137,21 +154,9 @@ def save_frame(
 ) -> None:
     """Write ``frame`` (and labels) as an image folder. Depth is rounded to ``depth_scale`` metres."""
     folder.mkdir(parents=True, exist_ok=True)
-    units = np.rint(frame.depth / depth_scale)
-    depth = np.where(units <= np.iinfo(np.uint16).max, units, 0).astype(np.uint16)
-    info = CameraFile(
-        fx=float(frame.K[0, 0]),
-        fy=float(frame.K[1, 1]),
-        cx=float(frame.K[0, 2]),
-        cy=float(frame.K[1, 2]),
-        width=frame.width,
-        height=frame.height,
-        depth_scale=depth_scale,
-        T_base_camera=tuple(tuple(float(v) for v in row) for row in frame.T_base_camera),
-    )
     write_png(folder / COLOR_FILE, frame.rgb)
-    write_png(folder / DEPTH_FILE, depth)
-    (folder / CAMERA_FILE).write_text(info.model_dump_json(indent=1) + "\n")
+    write_png(folder / DEPTH_FILE, depth_units(frame.depth, depth_scale))
+    (folder / CAMERA_FILE).write_text(CameraFile.of(frame, depth_scale).to_text())
     if labels is not None:
         write_png(folder / LABELS_FILE, labels)
 

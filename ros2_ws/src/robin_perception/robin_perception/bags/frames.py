@@ -21,7 +21,7 @@ from robin_perception.bags.cdr import Message
 from robin_perception.bags.reader import BagMessage, BagReader
 from robin_perception.config import StrictConfig
 from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.frame import Frame, depth_units
 from robin_perception.pose import pose_matrix
 
 BASE_FRAME = "base_link"
@@ -77,13 +77,6 @@ def header_ns(values: Mapping[str, Any]) -> int:
     return int(stamp["sec"]) * 10**9 + int(stamp["nanosec"])
 
 
-def depth_units(depth_m: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Whole millimetres; what does not fit is invalid (0)."""
-    units = np.rint(depth_m / DEPTH_UNIT_M)
-    np.copyto(units, 0, where=~(units <= np.iinfo(np.uint16).max))
-    return units.astype(np.uint16)
-
-
 def depth_metres(units: NDArray[np.uint16]) -> NDArray[np.float32]:
     return units.astype(np.float32) * np.float32(DEPTH_UNIT_M)
 
@@ -105,7 +98,7 @@ def image_message(image: NDArray[Any], encoding: str, head: Message) -> Message:
 def frame_messages(frame: Frame, topics: FrameTopics, coding: ImageCoding) -> dict[str, tuple[str, Message]]:
     """topic -> (type, message) of one frame, without its pose."""
     head = header(stamp_ns(frame), OPTICAL_FRAME)
-    depth = image_message(depth_units(frame.depth), "16UC1", head)
+    depth = image_message(depth_units(frame.depth, DEPTH_UNIT_M), "16UC1", head)
     if coding.jpeg_quality:
         data = _jpeg(frame.rgb, coding.jpeg_quality)
         compressed = {"header": head, "format": "rgb8; jpeg compressed bgr8", "data": data}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_perception.bags.frames import FrameTopics, RecordedFrame, read_frames
-from robin_perception.cameras.source import FrameSource, SourceConfig
+from robin_perception.cameras.source import FrameSource, SourceConfig, wait_until_due
 from robin_perception.errors import Code, RobinError
 from robin_perception.frame import Frame
 
@@ -63,7 +63,8 @@ class BagSource(FrameSource):
         self._waiting = recorded
         if recorded is None:
             raise RobinError(Code.END_OF_SOURCE, f"{self._config.path}: end of the bag")
-        self._wait_until_due(timeout_s)
+        if self._config.speed > 0:
+            wait_until_due(self._due_s, timeout_s, self._config.path)
         self._waiting = None
         self._last_stamp_ns = recorded.stamp_ns
         return replace(recorded.frame, stamp_s=time.time()) if self._config.restamp else recorded.frame
@@ -80,16 +81,6 @@ class BagSource(FrameSource):
             gap_s = max(recorded.stamp_ns - self._last_stamp_ns, 0) * 1e-9 / self._config.speed
             self._due_s = max(self._due_s + gap_s, time.monotonic() - gap_s)
         return recorded
-
-    def _wait_until_due(self, timeout_s: float) -> None:
-        wait_s = self._due_s - time.monotonic() if self._config.speed > 0 else 0.0
-        if wait_s > timeout_s:
-            time.sleep(max(timeout_s, 0.0))
-            raise RobinError(
-                Code.FRAME_TIMEOUT, f"{self._config.path}: next frame is due in {wait_s - timeout_s:.3f} s"
-            )
-        if wait_s > 0:
-            time.sleep(wait_s)
 
     def _close(self) -> None:
         self._frames, self._waiting = iter(()), None

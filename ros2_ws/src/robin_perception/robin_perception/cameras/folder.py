@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robin_perception.cameras.source import FrameSource, SourceConfig
+from robin_perception.cameras.source import FrameSource, SourceConfig, wait_until_due
 from robin_perception.errors import Code, RobinError
 from robin_perception.frame import Frame
 from robin_perception.image_folder import CAMERA_FILE, COLOR_FILE, load_frame
@@ -70,14 +70,7 @@ class FolderSource(FrameSource):
     def _wait_until_due(self, timeout_s: float) -> None:
         if self._config.rate_hz == 0:
             return
-        wait_s = self._due_s - time.monotonic()
-        if wait_s > timeout_s:
-            time.sleep(max(timeout_s, 0.0))
-            raise RobinError(
-                Code.FRAME_TIMEOUT, f"{self._config.path}: next frame is due in {wait_s - timeout_s:.3f} s"
-            )
-        if wait_s > 0:
-            time.sleep(wait_s)
+        wait_until_due(self._due_s, timeout_s, self._config.path)
         period_s = 1.0 / self._config.rate_hz
         self._due_s = max(self._due_s + period_s, time.monotonic() - period_s)
 

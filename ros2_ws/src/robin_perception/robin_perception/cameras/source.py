@@ -5,6 +5,7 @@ A source is opened, read and closed by one thread at a time; ``describe`` and ``
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -220,6 +221,17 @@ def make_source(config: SourceConfig, T_base_camera: NDArray[np.float64] | None 
     Raises RobinError OPTION_INVALID for an unknown kind and POSE_INVALID.
     """
     return _entry(config.kind).source_type()(config, T_base_camera)
+
+
+def wait_until_due(due_s: float, timeout_s: float, what: str) -> None:
+    """Sleep until the monotonic time ``due_s``, for sources that hand out frames at a pace. Raises RobinError
+    FRAME_TIMEOUT, naming ``what``, after ``timeout_s`` where that is sooner."""
+    wait_s = due_s - time.monotonic()
+    if wait_s > timeout_s:
+        time.sleep(max(timeout_s, 0.0))
+        raise RobinError(Code.FRAME_TIMEOUT, f"{what}: next frame is due in {wait_s - timeout_s:.3f} s")
+    if wait_s > 0:
+        time.sleep(wait_s)
 
 
 def _entry(name: str) -> _Entry:

@@ -193,10 +193,6 @@ class Engine(ABC):
         self._load_head(head)
         self._loaded[head.index] = head
 
-    def _forget_loaded(self) -> None:
-        """For engines whose back end was started anew: heads are loaded again before the next frame that needs them."""
-        self._loaded = [None] * HEAD_SETS
-
     def check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Raises RobinError ENGINE_FAILED naming the input that is missing or of another shape or type."""
         for name in FRAME_INPUTS:

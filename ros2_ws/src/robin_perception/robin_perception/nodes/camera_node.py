@@ -11,10 +11,10 @@ from typing import Any
 
 from sensor_msgs.msg import CameraInfo, Image
 
-from robin_perception.bags.frames import DEPTH_UNIT_M, depth_metres, depth_units
+from robin_perception.bags.frames import DEPTH_UNIT_M, depth_metres
 from robin_perception.cameras.source import RECONNECT_CODES, FrameSource, SourceConfig, make_source
 from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame, RawDepth
+from robin_perception.frame import Frame, RawDepth, depth_units
 from robin_perception.node_config import CameraNodeConfig
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.convert import frame_to_msgs
@@ -147,7 +147,7 @@ class CameraNode(RobinNode[CameraNodeConfig]):
                 return
             self._due_s = max(self._due_s + 1.0 / rate, now - 1.0 / rate)
         begin = time.perf_counter()
-        units = depth_units(frame.depth)
+        units = depth_units(frame.depth, DEPTH_UNIT_M)
         frame = replace(frame, depth=depth_metres(units), raw_depth=RawDepth(units, DEPTH_UNIT_M))
         if self.bus is not None:
             self.bus.frames.publish(frame)

@@ -16,9 +16,9 @@ from robin_msgs.msg import SegmentedScene, StageTime
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
-from robin_perception.bags.frames import DEPTH_UNIT_M, OPTICAL_FRAME, depth_metres, depth_units
+from robin_perception.bags.frames import DEPTH_UNIT_M, OPTICAL_FRAME, depth_metres
 from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame, RawDepth
+from robin_perception.frame import Frame, RawDepth, depth_units
 from robin_perception.scene import Instance, Scene
 
 # encoding -> (type of a channel, channels)
@@ -180,7 +180,7 @@ def frame_to_msgs(
     header = frame_header(frame, frame_id)
     return (
         image_to_msg(frame.rgb, "rgb8", header),
-        image_to_msg(depth_units(frame.depth) if units is None else units, "16UC1", header),
+        image_to_msg(depth_units(frame.depth, DEPTH_UNIT_M) if units is None else units, "16UC1", header),
         camera_info_to_msg(frame.K, frame.width, frame.height, header),
     )
 

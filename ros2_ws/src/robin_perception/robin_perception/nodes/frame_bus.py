@@ -46,11 +46,6 @@ class Channel(Generic[T]):
         with self._lock:
             return self._latest
 
-    @property
-    def has_listeners(self) -> bool:
-        with self._lock:
-            return bool(self._listeners)
-
     def publish(self, value: T) -> None:
         with self._lock:
             self._latest = value
