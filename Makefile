@@ -61,11 +61,11 @@ distclean: clean ## as clean, and the virtual environment too
 
 # A stamp is newer than what it was made from, so that a second `make setup` has nothing to do.
 .venv/.stamp-run: $(INPUTS)
-	@PYTHON=$(PYTHON) sh scripts/setup.sh sim,viz
+	@PYTHON=$(PYTHON) sh scripts/setup.sh sim
 	@touch $@
 
 .venv/.stamp-dev: $(INPUTS)
-	@PYTHON=$(PYTHON) sh scripts/setup.sh sim,viz,train,dev,realsense
+	@PYTHON=$(PYTHON) sh scripts/setup.sh sim,train,dev,realsense
 	@touch .venv/.stamp-run $@
 
 .venv/.stamp-ros: constraints-ros.txt scripts/ros.sh | .venv/.stamp-run

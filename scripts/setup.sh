@@ -1,10 +1,10 @@
 #!/bin/sh
 # Creates .venv and installs Robin Edge into it with locked versions. Non-interactive; may be run again at any time.
-# usage: scripts/setup.sh EXTRAS       EXTRAS: comma-separated extras of pyproject.toml, for example sim,viz
+# usage: scripts/setup.sh EXTRAS       EXTRAS: comma-separated extras of pyproject.toml, for example sim,train
 # PYTHON: the interpreter to build the environment from (default python3).
 set -eu
 cd "$(dirname "$0")/.."
-extras=${1:-sim,viz}
+extras=${1:-sim}
 python=${PYTHON:-python3}
 venv=.venv
 

@@ -35,7 +35,6 @@ _LIBRARIES = (
     ("mujoco", "mujoco", True, _SETUP),
     ("open3d", "open3d", True, _SETUP),
     ("jinja2", "jinja2", True, _SETUP),
-    ("matplotlib", "matplotlib", False, "make setup (extra viz)"),
     ("torch", "torch", False, "make setup-dev (training only)"),
     ("pytest", "pytest", False, "make setup-dev (tests only)"),
 )
