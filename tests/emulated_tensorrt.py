@@ -93,6 +93,10 @@ def emulated_tensorrt(gpu: EmulatedGpu) -> Any:
             refuse(logger, "no runtime", "CUDA initialization failure with error: 35")  # and is made all the same
             self._logger = logger
 
+        def __del__(self) -> None:
+            if gpu.trouble == "no runtime":
+                gpu.broken.append("a runtime without CUDA is freed, which ends the process")
+
         def deserialize_cuda_engine(self, plan: bytes) -> Any:
             gpu.ready("a runtime")
             if gpu.trouble == "no runtime":

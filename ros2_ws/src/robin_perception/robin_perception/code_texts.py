@@ -40,7 +40,7 @@ CODE_TEXTS = {
     Code.ENGINE_OUT_OF_MEMORY: "The GPU has too little free memory; end other programs that use it.",
     Code.ENGINE_DISAGREES: "The engine does not compute what ONNX Runtime computes; do not pick with it.",
     Code.ENGINE_HUNG: "The engine's process did not answer before its deadline; it was ended and is started again.",
-    Code.ENGINE_CRASHED: "The engine's process ended by itself; it is started again.",
+    Code.ENGINE_CRASHED: "The engine's process ended by itself, or lost its GPU; it is started again.",
     Code.ENGINE_OUTPUT_INVALID: "The engine answered with something that cannot be true; its process is started again.",
     Code.ENGINE_GIVEN_UP: "The engine's process failed too often and stays off; the fallback answers. See its log.",
     Code.ENGINE_STARTING: "The engine's process is not ready yet; the fallback answers meanwhile.",

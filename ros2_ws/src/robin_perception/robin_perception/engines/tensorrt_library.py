@@ -62,6 +62,7 @@ class BuildLog:
 
 _listeners: list[BuildLog] = []
 _listening = threading.Lock()
+_broken: list[Any] = []
 
 
 @contextmanager
@@ -79,7 +80,8 @@ def heard(trt: Any) -> Iterator[tuple[Any, BuildLog]]:
 
 def made(make: Callable[[], Any], log: BuildLog, source: str, what: str) -> Any:
     """What ``make`` returns. Where CUDA refuses (a driver that is too old, no memory), TensorRT's constructors return
-    nothing, which their bindings turn into a TypeError, or log an error and return what ends the process when used.
+    nothing, which their bindings turn into a TypeError, or log an error and return what ends the process when it is
+    used, or freed (seen with tensorrt_lean 11.4 without a driver). So that one is kept.
 
     Raises RobinError ENGINE_UNAVAILABLE, ENGINE_OUT_OF_MEMORY.
     """
@@ -88,6 +90,7 @@ def made(make: Callable[[], Any], log: BuildLog, source: str, what: str) -> Any:
     except TypeError:
         thing = None
     if thing is None or log.errors:
+        _broken.append(thing)
         raise log.problem(source, f"{what} cannot be made, and it does not say why", Code.ENGINE_UNAVAILABLE)
     return thing
 
