@@ -34,8 +34,8 @@ def set_mood(bundle: Path, mood: str) -> None:
 
 
 class MisbehavingEngine(OnnxRuntimeEngine):
-    """Moods: good, hang, hang_in_driver (never lets go of the interpreter), kill, exit, error, bug, nan, shape,
-    nothing, no_masks, late_head; at the start also slow_start, bad_start, refuse."""
+    """Moods: good, hang, hang_in_driver (never lets go of the interpreter), kill, exit, error, lost, bug, nan, shape,
+    nothing, no_masks, late_head; at the start also slow_start, bad_start, refuse, no_memory."""
 
     name = NAME
 
@@ -51,6 +51,8 @@ class MisbehavingEngine(OnnxRuntimeEngine):
             os._exit(3)
         elif mood == "refuse":
             raise RobinError(Code.ENGINE_UNAVAILABLE, "no driver")
+        elif mood == "no_memory":
+            raise RobinError(Code.ENGINE_OUT_OF_MEMORY, "the GPU is out of memory")
 
     def mood(self) -> str:
         return self.mood_file.read_text() if self.mood_file.exists() else "good"
@@ -72,6 +74,8 @@ class MisbehavingEngine(OnnxRuntimeEngine):
             os._exit(7)
         elif mood == "error":
             raise RobinError(Code.ENGINE_FAILED, "out of device memory")
+        elif mood == "lost":
+            raise RobinError(Code.ENGINE_CRASHED, "the GPU's context is lost")
         elif mood == "bug":
             raise ZeroDivisionError("a bug")
         return self._spoilt(super()._run(feeds, outputs, head), mood)

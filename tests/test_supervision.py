@@ -205,6 +205,17 @@ def test_what_a_restart_cannot_mend_is_not_tried_again(bundle: Bundle) -> None:
         set_mood(bundle.directory, "good")
 
 
+def test_a_lack_of_memory_at_the_start_is_tried_again(bundle: Bundle) -> None:
+    set_mood(bundle.directory, "no_memory")
+    try:
+        with supervised(bundle, wait=False) as engine:
+            wait_until(lambda: engine.status().child.restarts)
+            set_mood(bundle.directory, "good")
+            assert engine.wait_ready(PATIENCE_S) and Code.ENGINE_OUT_OF_MEMORY in codes(engine.take_faults())
+    finally:
+        set_mood(bundle.directory, "good")
+
+
 def test_without_a_fallback_the_caller_gets_the_number(bundle: Bundle) -> None:
     """Never an empty scene: an error while the child hangs, starts, says nothing where something stands, or is off."""
     with supervised(bundle, wait=False, fallback="none", max_restarts=2) as engine:

@@ -123,6 +123,20 @@ def test_a_head_on_trial_is_proven_by_the_child_or_refused(bundle: Bundle, good:
         assert found(engine.run(inputs, head=staged)) == [4]
 
 
+def test_a_gpu_that_is_lost_on_a_trial_costs_the_child_at_once(bundle: Bundle, good: None) -> None:
+    with supervised(bundle) as engine:
+        inputs = inputs_of(engine, pile_frame())
+        answer_of_child(engine, inputs)
+        child, staged = engine.child_pid, engine.stage_head(only(4))
+        set_mood(bundle.directory, "lost")
+        with pytest.raises(RobinError, match="context is lost") as caught:
+            engine.run(inputs, head=staged)
+        set_mood(bundle.directory, "good")
+        assert caught.value.code == Code.ENGINE_CRASHED
+        assert len(found(engine.run(inputs))) == COUNT
+        wait_until(lambda: engine.child_pid not in (0, child))
+
+
 def test_a_blind_head_on_trial_teaches_nothing_about_relief(bundle: Bundle, good: None) -> None:
     with supervised(bundle) as engine:
         inputs = inputs_of(engine, pile_frame())
