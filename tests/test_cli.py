@@ -69,6 +69,16 @@ def test_a_comparison_of_no_planners_is_refused(robin: Robin) -> None:
     assert done.error_line.startswith("error E405 ") and "geometric" in done.error_line
 
 
+def test_a_learned_rank_without_its_file_is_told(robin: Robin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of "learned" that are those of the geometric odds must not pass unnoticed."""
+    monkeypatch.setattr("robin_grasp.learned_ranker.SHIPPED_RANKER", tmp_path / "none.npz")
+    nowhere = ("--scenario", "moonbase", "--masks", "oracle", "--picks", 1)
+    for command in (("sim", "run", "--planner", "learned"), ("eval", "planners", "--planners", "learned")):
+        done = robin(*command, *nowhere)
+        assert done.status == 2 and "ranker_missing, ranks by the geometric odds" in done.err
+    assert "ranks by" not in robin("sim", "run", "--planner", "geometric", *nowhere).err
+
+
 def test_help_is_quick_and_loads_no_library() -> None:
     code = (
         "import sys\nfrom robin_cli.main import main\nmain(['--help'])\n"

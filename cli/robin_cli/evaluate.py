@@ -132,7 +132,7 @@ def planners(
 ) -> None:
     """Run several planners on the same piles (same seed) and set their rates side by side, 95 % Wilson intervals."""
     require_writable(json_file)
-    from robin_cli.simulated import run_simulated
+    from robin_cli.simulated import ranker_note, run_simulated
     from robin_grasp.registry import planner_names
     from robin_grasp.tool import CellConfig
     from robin_perception.config import load_config
@@ -145,6 +145,8 @@ def planners(
         if name not in planner_names():
             known = ", ".join(planner_names())
             raise RobinError(Code.OPTION_INVALID, f"--planners '{name}': known are {known}")
+        if said := ranker_note(name, None):
+            note(said)
     settings = load_config(CellConfig, cell)
     bundle = None if masks == "oracle" else model_path(model)
     count = worker_count(workers)

@@ -56,7 +56,7 @@ def run(
 ) -> None:
     """Pick piles of a scenario, closed loop. The outcome depends on the seed only, not on the number of processes."""
     require_writable(json_file)
-    from robin_cli.simulated import REPORT_FILE, run_simulated, summary_rows
+    from robin_cli.simulated import REPORT_FILE, ranker_note, run_simulated, summary_rows
     from robin_grasp.learned_ranker import load_ranker
     from robin_grasp.planner_config import PlannerConfig
     from robin_grasp.tool import CellConfig
@@ -67,6 +67,8 @@ def run(
     weighing = load_config(PlannerConfig, planner_config)
     if ranker is not None:
         load_ranker(ranker)  # a planner falls back to the geometric ranker; who names a file wants to know
+    if said := ranker_note(planner, ranker):
+        note(said)
     bundle = None if masks == "oracle" else model_path(model)
     count = worker_count(workers)
     with progress_bar(f"{scenario}, {planner}", "picks") as advance:

@@ -13,6 +13,7 @@ from edge_adapt.decision_store import DecisionStore, refuse_foreign_images
 from edge_adapt.files import make_folder, write_atomic
 from edge_adapt.recording import pick_images
 from edge_adapt.report import write_report
+from robin_grasp.learned_ranker import SHIPPED_RANKER, load_ranker_or_none
 from robin_grasp.planner_config import PlannerConfig
 from robin_grasp.tool import CellConfig
 from robin_perception.stats import rate
@@ -115,6 +116,14 @@ def _thresholds(config: PlannerConfig) -> dict[str, float]:
         "multi_veto_sigmas": config.multi.veto_sigmas,
         "max_tilt_rad": config.sampling.max_tilt_rad,
     }
+
+
+def ranker_note(planner: str, ranker: Path | None) -> str | None:
+    """A line for people where ``learned`` would rank by the geometric odds, since its file is missing or damaged."""
+    if planner != "learned":
+        return None
+    _, flags = load_ranker_or_none(ranker)
+    return f"learned: {flags[0]}, ranks by the geometric odds ({ranker or SHIPPED_RANKER})" if flags else None
 
 
 def run_demo(
