@@ -85,6 +85,14 @@ def test_a_window_of_cells_gives_the_same_mask_as_the_whole_grid(size: tuple[int
     assert np.count_nonzero(placed != whole) <= 2
 
 
+@pytest.mark.parametrize(
+    ("size", "cells"),
+    [((1280, 720), (12, 84, 0, 128)), ((848, 480), (11, 85, 0, 128)), ((640, 480), (0, 96, 0, 128))],
+)
+def test_cells_with_picture_in_them(size: tuple[int, int], cells: tuple[int, int, int, int]) -> None:
+    assert Letterbox(size).picture_cells == cells
+
+
 def test_depth_is_never_mixed_and_padding_is_invalid() -> None:
     rng = np.random.default_rng(0)
     depth = rng.choice(np.array([0.0, 0.7, 1.9], dtype=np.float32), (720, 1280))

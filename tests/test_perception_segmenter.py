@@ -209,6 +209,42 @@ def test_edges_are_interpolated_before_they_are_cut() -> None:
     assert labels.sum() == areas[0]
 
 
+def test_a_contested_pixel_goes_to_the_best_product_of_odds_and_rank() -> None:
+    rng = np.random.default_rng(3)
+    masks = np.stack([ramp(*rng.uniform((40, 30), (80, 60)), *rng.uniform(20, 50, 2), slope=0.4) for _ in range(8)])
+    rank = np.sort(rng.uniform(0.3, 1, 8))[::-1].astype(np.float32)
+    labels, _, _ = paint(masks, rank, SQUARE)
+    fine = np.stack([SQUARE.rows @ mask @ SQUARE.columns.T for mask in masks])
+    score = np.where(fine > 0, np.minimum(fine, 8) + np.log(rank)[:, None, None], -100.0)
+    expected = np.where((fine > 0).any(axis=0), score.argmax(axis=0) + 1, 0)
+    best = np.sort(score, axis=0)
+    level = 8 / 127.5
+    clear = ((best[-1] - best[-2] > 2 * level) | (best[-1] < -99)) & (np.abs(fine) > level).all(axis=0)  # no near draw
+    assert clear.mean() > 0.9 and np.array_equal(labels[clear], expected[clear])
+
+
+def test_what_a_mask_alone_claims_it_gets_whatever_its_rank() -> None:
+    masks = np.stack([ramp(30, 48, 20, 20), ramp(90, 48, 20, 20)])
+    _, _, areas = paint(masks, np.array([1.0, 1e-6], np.float32), SQUARE)
+    assert areas[0] == areas[1] > 0
+
+
+def test_more_masks_than_a_byte_counts() -> None:
+    masks = np.full((300, 96, 128), -4, dtype=np.float32)
+    for i in range(300):
+        masks[i, 4 + i // 20 * 6 : 8 + i // 20 * 6, 4 + i % 20 * 6 : 8 + i % 20 * 6] = 4
+    labels, _, areas = paint(masks, np.ones(300, np.float32), SQUARE)
+    assert labels.dtype == np.uint16 and set(np.unique(labels)) == set(range(301)) and min(areas) > 0
+
+
+def test_each_mask_has_the_edge_uncertainty_of_its_own_slope() -> None:
+    """Also with an empty mask among them, and one that the frame cuts off: the frame's rim is no edge."""
+    masks = [ramp(20, 20, 20, 20, 1.0), np.full((96, 128), -5, np.float32), ramp(90, 60, 30, 30, 4.0)]
+    sigma = edge_uncertainty(np.stack([*masks, ramp(128, 48, 60, 50, 4.0)]), SQUARE, 1.0, 0.3)
+    assert sigma[0] == pytest.approx(4 * sigma[2], rel=0.02) and sigma[1] == pytest.approx(0.3)
+    assert sigma[3] == pytest.approx(sigma[2], rel=0.05)
+
+
 @pytest.mark.parametrize("slope", [1.0, 2.0, 4.0])
 def test_edge_uncertainty_follows_the_slope_of_the_logits(slope: float) -> None:
     mask = ramp(64, 48, 60, 50, slope)[None]

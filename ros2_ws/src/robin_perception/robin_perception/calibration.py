@@ -98,7 +98,7 @@ def collect(segmenter: Segmenter, folder: Path, index: int = 0) -> Samples:
     box, inputs = segmenter.prepare(frame)
     raw = segmenter.engine.run(inputs)
     config = segmenter.config.decode.model_copy(update={"detection_threshold": _RAW_THRESHOLD})
-    decoded = segmenter.decode(raw, box, config, CalibrationTables(), segmenter.guide(inputs))
+    decoded = segmenter.decode(raw, box, config, CalibrationTables(), segmenter.guide(inputs, box))
     table = overlap(decoded.labels, truth)
     return _samples(raw, decoded, table, truth, info, box.scale, index)
 

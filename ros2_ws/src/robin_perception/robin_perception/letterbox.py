@@ -52,6 +52,12 @@ class Letterbox:
         """Left and top padding, network pixels."""
         return (self.network_size[0] - self.scaled_size[0]) // 2, (self.network_size[1] - self.scaled_size[1]) // 2
 
+    @cached_property
+    def picture_cells(self) -> Window:
+        """The window of the mask grid that has picture in it, not padding alone."""
+        (w, h), (px, py), s = self.scaled_size, self.pad, self.stride
+        return py // s, -(-(py + h) // s), px // s, -(-(px + w) // s)
+
     def to_network(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points [..., 2] from frame to network pixels."""
         return (xy + 0.5) * self.scale - 0.5 + np.array(self.pad)
@@ -170,9 +176,18 @@ class Letterbox:
 
     def _rims(self, axis: int, start: int, stop: int) -> tuple[float, float]:
         """Where the outer rims of the cells start..stop lie, in frame pixels from the rim of the first."""
-        scale, shift = float(self.scale[axis]), self._frame_shift[axis]
-        low, high = ((cell * self.stride - self.pad[axis]) / scale - shift for cell in (start, stop))
-        return round(low, 6), round(high, 6)
+        rims = self._all_rims[axis]
+        return rims[start], rims[stop]
+
+    @cached_property
+    def _all_rims(self) -> tuple[list[float], list[float]]:
+        """See ``_rims``: of all cells in x and y."""
+        rims = []
+        for axis in (0, 1):
+            cells = np.arange(self.network_size[axis] // self.stride + 1)
+            pixels = (cells * self.stride - self.pad[axis]) / self.scale[axis] - self._frame_shift[axis]
+            rims.append(np.round(pixels, 6).tolist())
+        return rims[0], rims[1]
 
     def _pixels(self, axis: int, start: int, stop: int) -> slice:
         """Frame pixels whose centres lie in the cells start..stop; the grid's rim reaches to the frame's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -20,11 +22,24 @@ from robin_perception.engines import Engine, EngineConfig, make_engine
 from robin_perception.engines.base import HeadSet
 from robin_perception.engines.camera import CameraFrame, TakesCamera
 from robin_perception.engines.head_swap import HeadCheck, HeadSwap, checked_swap
+from robin_perception.errors import Code, RobinError
 from robin_perception.frame import Frame
 from robin_perception.letterbox import Letterbox, letterbox
 from robin_perception.refine import Guide, make_guide
 from robin_perception.scene import Scene
 from robin_perception.supervision import SupervisedEngine, SupervisionConfig, start_engine
+
+_log = logging.getLogger(__name__)
+# What keeps an engine from building its way from a camera's bytes, while it goes on with images.
+_NO_BYTES = frozenset(
+    {
+        Code.ENGINE_BUILD_FAILED,
+        Code.ENGINE_OPERATOR_UNSUPPORTED,
+        Code.ENGINE_OUT_OF_MEMORY,
+        Code.DISK_FULL,
+        Code.INPUT_UNREADABLE,
+    }
+)
 
 
 class SegmenterConfig(StrictConfig):
@@ -62,6 +77,7 @@ class Segmenter:
         self.config = config or SegmenterConfig()
         self._lock = threading.Lock()
         self._model_id = model_id(bundle.manifest, engine.head)
+        self._by_bytes = True  # as long as an engine that takes a camera's bytes can build what it needs for them
 
     @property
     def model_id(self) -> str:
@@ -101,7 +117,7 @@ class Segmenter:
             used = self._model_id
             by_fallback = isinstance(self.engine, SupervisedEngine) and self.engine.by_fallback
         inferred = time.perf_counter()
-        guide = self.guide(inputs)
+        guide = self.guide(inputs, box)
         decoded = self.decode(tensors, box, guide=guide)
         boundary = np.ascontiguousarray(box.unpadded(tensors["boundary"]))
         flags = (*self._flags(frame, decoded), *(("fallback_engine",) if by_fallback else ()))
@@ -131,15 +147,22 @@ class Segmenter:
     def _run(self, frame: Frame, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """By the camera's own bytes where the engine takes them, else by the letterboxed images."""
         raw = frame.raw_depth
-        if raw is None or not isinstance(self.engine, TakesCamera):
+        if raw is None or not self._by_bytes or not isinstance(self.engine, TakesCamera):
             return self.engine.run(inputs, outputs)
         camera = CameraFrame(frame.rgb, raw.units, raw.unit_m, inputs["intrinsics"], inputs["belt_plane"])
-        return self.engine.run_camera(camera, outputs)
+        try:
+            return self.engine.run_camera(camera, outputs)
+        except RobinError as exc:
+            if exc.code not in _NO_BYTES:
+                raise
+            self._by_bytes = False  # it would be tried for seconds with every frame
+            _log.warning("the camera's bytes are scaled on the host: %s", exc)
+            return self.engine.run(inputs, outputs)
 
-    def guide(self, inputs: Mapping[str, NDArray[Any]]) -> Guide | None:
-        """What masks are refined with, of the network's inputs; None where that is switched off."""
+    def guide(self, inputs: Mapping[str, NDArray[Any]], box: Letterbox) -> Guide | None:
+        """What masks are refined with, of the network's inputs, made by ``box``; None where that is switched off."""
         config = self.config.decode.refine
-        return make_guide(inputs["rgb"], inputs["depth"], config) if config.enabled else None
+        return make_guide(inputs["rgb"], inputs["depth"], box, config) if config.enabled else None
 
     def decode(
         self,
@@ -165,7 +188,7 @@ class Segmenter:
             flags.append("no_instances")
         elif decoded.faint:
             flags.append("faint_instances")
-        if np.count_nonzero(frame.depth) < self.config.low_depth_fraction * frame.depth.size:
+        if cv2.countNonZero(frame.depth) < self.config.low_depth_fraction * frame.depth.size:
             flags.append("low_depth")
         return tuple(flags)
 
