@@ -90,6 +90,7 @@ def test_an_engine_that_is_right_is_proven_and_the_report_has_it_all(
     assert {"mask_logits", "boundary", "trunk_stride8"} <= set(found["outputs"])
     assert found["outputs"]["mask_logits"]["reference_max"] > 1 and found["parity"]["candidates"] > 20
     assert found["files"]["network.onnx"] and found["machine"]["cpu"] and found["described"]["precision"] == "float32"
+    assert {"NVIDIA driver", "TensorRT", "pycuda"} <= set(found["machine"]["gpu_libraries"])
 
 
 @pytest.mark.parametrize(

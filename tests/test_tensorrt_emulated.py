@@ -4,6 +4,7 @@ made in an order that CUDA and TensorRT allow, what it gives back, and what it s
 from __future__ import annotations
 
 import gc
+import json
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_helpers import Robin
 from emulated_gpu import EmulatedGpu
 
 from robin_perception.bundle import INSTANCE_OUTPUTS, Bundle
@@ -247,3 +249,17 @@ def test_a_build_that_is_broken_off_leaves_nothing(gpu: EmulatedGpu, bundle: Bun
         TensorRtEngine(bundle, CONFIG, report=stop)
     assert caught.value.code == Code.ENGINE_BUILD_FAILED and settled(gpu)
     assert EngineCache().entries() == []
+
+
+def test_one_command_builds_proves_and_is_in_the_list(
+    gpu: EmulatedGpu, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    robin, report, listed = Robin(capsys), tmp_path / "report.json", tmp_path / "list.json"
+    done = robin("engine", "verify", bundle.directory, "--engine", "tensorrt", "--report", report)
+    assert done.status == 0 and "proven" in done.out, done.err
+    found = json.loads(report.read_text())
+    assert found["passed"] and found["described"]["gpu"].startswith("Emulated GPU") and gpu.builds == 5  # four cameras
+    assert robin("engine", "list", bundle.directory, "--json", listed).status == 0
+    engines = {entry["for"]: entry for entry in json.loads(listed.read_text())["engines"]}
+    assert engines["tiny"]["verified"] == "yes" and all(entry["fits"] == "yes" for entry in engines.values())
+    assert len(engines) == 5 and gpu.broken == []

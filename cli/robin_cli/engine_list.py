@@ -70,19 +70,19 @@ def _tensorrt_keys(bundle: Bundle) -> list[dict[str, str]] | str:
     reason = hindrance()
     if reason is not None:
         return reason
-    import tensorrt
-
     from robin_perception.engines.prelude import prelude_graph
     from robin_perception.engines.tensorrt_cuda import CudaThread
     from robin_perception.engines.tensorrt_key import engine_key, prelude_key
+    from robin_perception.engines.tensorrt_library import load_tensorrt
     from robin_perception.engines.verify import CAMERA_SIZES
     from robin_perception.letterbox import letterbox
 
     try:
+        version = load_tensorrt().__version__
         cuda = CudaThread()
     except RobinError as exc:
         return exc.text
-    gpu, version = cuda.gpu, tensorrt.__version__
+    gpu = cuda.gpu
     cuda.close()
     size = (bundle.manifest.input_width, bundle.manifest.input_height)
     keys = [engine_key(bundle, gpu, version, precision) for precision in ("float16", "float32")]
