@@ -144,6 +144,24 @@ def test_the_segmenter_hands_raw_bytes_to_an_engine_that_takes_them_and_sees_the
     assert np.array_equal(plain.segment(frame).labels, by_images.labels)
 
 
+def test_where_the_way_from_bytes_cannot_be_built_frames_go_on_by_images(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, frame = CameraEngine(bundle, EngineConfig(intra_threads=1)), raw_frame()
+    right = Segmenter(bundle, engine).segment(frame.with_depth(frame.depth))
+
+    def fails(frame: CameraFrame, outputs: Sequence[str]) -> Tensors:
+        engine.frames += 1
+        raise RobinError(Code.ENGINE_OUT_OF_MEMORY, "prelude for 640x480: no memory")
+
+    engine.run_camera = fails  # type: ignore[method-assign]
+    segmenter = Segmenter(bundle, engine)
+    with caplog.at_level("WARNING"):
+        for _ in range(2):
+            assert np.array_equal(segmenter.segment(frame).labels, right.labels)
+    assert engine.frames == 1 and caplog.text.count("scaled on the host: E212") == 1
+
+
 def test_raw_depth_of_another_size_is_refused() -> None:
     frame = replace(raw_frame(), raw_depth=RawDepth(np.zeros((10, 10), np.uint16), 0.001))
     with pytest.raises(RobinError, match="raw depth") as caught:
