@@ -7,11 +7,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from robin_perception.bundle import Bundle, write_bundle
+from robin_perception.engines.tiny_bundle import graph_bytes
 from robin_perception.frame import Frame
 
 HEIGHT, WIDTH, CLASSES, EMBEDDING = 384, 512, 5, 16
@@ -94,16 +94,7 @@ def colour_network(count: int = 20) -> bytes:
         "trunk_stride4": [count, rows * columns],
         "trunk_stride8": [count, rows * columns // 4],
     }
-    graph = helper.make_graph(
-        nodes,
-        "colours",
-        [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return graph_bytes("colours", nodes, inputs, outputs, constants)
 
 
 def colour_bundle(directory: Path, count: int = 20) -> Bundle:

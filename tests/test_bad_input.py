@@ -60,13 +60,19 @@ def image(name: str, values: np.ndarray) -> Harm:
     return lambda folder: _ignore(cv2.imwrite(str(folder / name), values))
 
 
-def camera(**changes: Any) -> Harm:
+def changed(name: str, **changes: Any) -> Harm:
+    """Other values for keys of a JSON file."""
+
     def harm(folder: Path) -> None:
-        values = json.loads((folder / "camera.json").read_text())
+        values = json.loads((folder / name).read_text())
         values.update(changes)
-        (folder / "camera.json").write_text(json.dumps(values))
+        (folder / name).write_text(json.dumps(values))
 
     return harm
+
+
+def camera(**changes: Any) -> Harm:
+    return changed("camera.json", **changes)
 
 
 SKEWED = [[2.0, 0, 0, 0.75], [0, -1, 0, 0], [0, 0, -1, 1.2], [0, 0, 0, 1]]
@@ -156,12 +162,7 @@ def flip(name: str) -> Harm:
 
 
 def manifest_key(**changes: Any) -> Harm:
-    def harm(model: Path) -> None:
-        values = json.loads((model / "manifest.json").read_text())
-        values.update(changes)
-        (model / "manifest.json").write_text(json.dumps(values))
-
-    return harm
+    return changed("manifest.json", **changes)
 
 
 BUNDLES: dict[str, tuple[Harm, str, str]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from robin_perception.disk import FULL
 from robin_perception.errors import Code, RobinError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _BAD_INPUT = frozenset({Code.MODEL_MISSING, Code.MODEL_HASH_MISMATCH, Code.MODEL_TENSOR_MISSING}) | {
     Code.MODEL_MANIFEST_INVALID,
     Code.ENGINE_UNKNOWN,
@@ -48,7 +47,7 @@ def reason_of(exc: BaseException) -> tuple[Code, str] | None:
         return exc.code, exc.text
     if isinstance(exc, typer.TyperException):
         return Code.OPTION_INVALID, _usage_text(exc)
-    if isinstance(exc, OSError) and exc.errno in _NO_SPACE:
+    if isinstance(exc, OSError) and exc.errno in FULL:
         return Code.DISK_FULL, f"{exc.filename or 'a file'}: cannot write: {exc.strerror}"
     if isinstance(exc, PermissionError) and exc.filename:
         return Code.OPTION_INVALID, f"{exc.filename}: {exc.strerror}"

@@ -5,6 +5,7 @@ long: a hundred thousand calls, a start every second. It segments nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,7 @@ def tiny_bundle(directory: Path) -> Bundle:
 
 
 def _network(rng: np.random.Generator) -> bytes:
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
     node, cells = helper.make_node, _ROWS * _COLUMNS
     constants: dict[str, NDArray[Any]] = {
@@ -122,9 +122,23 @@ def _network(rng: np.random.Generator) -> bytes:
     }
     for each in nodes:
         each.name = each.output[0]  # quantisation speaks of nodes by their names
+    return graph_bytes("tiny", nodes, inputs, outputs, constants)
+
+
+def graph_bytes(
+    name: str,
+    nodes: Sequence[Any],
+    inputs: Mapping[str, tuple[int, Sequence[int]]],
+    outputs: Mapping[str, Sequence[int]],
+    constants: Mapping[str, NDArray[Any]],
+) -> bytes:
+    """A checked ONNX file. inputs: name -> element type, shape; outputs: name -> shape of float32."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
     graph = helper.make_graph(
         nodes,
-        "tiny",
+        name,
         [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
