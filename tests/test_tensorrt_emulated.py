@@ -241,6 +241,28 @@ def test_an_engine_is_built_once_and_a_damaged_timing_cache_costs_nothing(
     assert (first.cached.path / "build.log").is_file()
 
 
+def test_an_engine_whose_proof_failed_is_not_picked_with(
+    gpu: EmulatedGpu, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = TensorRtEngine(bundle, CONFIG)
+    first.close()
+    assert first.cached.path is not None
+    with caplog.at_level("WARNING"):
+        make_engine("tensorrt", bundle, CONFIG).close()
+    assert "not proven on this machine yet; robin engine verify" in caplog.text
+    EngineCache().note_verification(first.cached.path, {"passed": False})
+    with pytest.raises(RobinError, match=r"its proof failed; robin engine build .* --rebuild") as caught:
+        make_engine("tensorrt", bundle, CONFIG)
+    assert caught.value.code == Code.ENGINE_DISAGREES and settled(gpu)
+    engine = make_engine("auto", bundle, CONFIG)
+    assert engine.name.startswith("onnxruntime") and "its proof failed" in engine.selection.line()
+    engine.close()
+    EngineCache().note_verification(first.cached.path, {"passed": True})
+    caplog.clear()
+    make_engine("auto", bundle, CONFIG).close()
+    assert "not proven" not in caplog.text
+
+
 def test_a_build_that_is_broken_off_leaves_nothing(gpu: EmulatedGpu, bundle: Bundle) -> None:
     def stop(phase: str, step: int, steps: int) -> None:
         raise KeyboardInterrupt

@@ -140,6 +140,10 @@ class EngineCache:
         finally:
             os.close(handle)
 
+    def verification(self, path: Path) -> dict[str, Any] | None:
+        """The latest report that was laid beside the engine in ``path``, if it is of these very files."""
+        return self._read(path, verify=False).verification
+
     def note_verification(self, path: Path, report: Mapping[str, Any]) -> None:
         """Lay ``report`` beside the engine, bound to the files it was made with. Raises RobinError as ``store``."""
         known = self._read(path, verify=False)

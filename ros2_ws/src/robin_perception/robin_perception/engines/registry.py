@@ -32,6 +32,7 @@ _NEXT_BEST = frozenset(
         Code.ENGINE_BUILD_FAILED,
         Code.ENGINE_OPERATOR_UNSUPPORTED,
         Code.ENGINE_OUT_OF_MEMORY,
+        Code.ENGINE_DISAGREES,
         Code.ENGINE_CRASHED,
         Code.DEPENDENCY_MISSING,
         Code.DISK_FULL,
@@ -56,9 +57,9 @@ class EngineEntry:
         return self.hindrance(bundle, config) or self.reserve(bundle, config)
 
 
-def _lazy(module: str, cls: str) -> Factory:
+def _lazy(module: str, maker: str) -> Factory:
     def make(bundle: Bundle, config: EngineConfig) -> Engine:
-        engine: Engine = getattr(import_module(f"{_PACKAGE}.{module}"), cls)(bundle, config)
+        engine: Engine = getattr(import_module(f"{_PACKAGE}.{module}"), maker)(bundle, config)
         return engine
 
     return make
@@ -81,7 +82,7 @@ def _asked(module: str, function: str) -> Hindrance:
 
 _ENTRIES: dict[str, EngineEntry] = {
     "tensorrt": EngineEntry(
-        _lazy("tensorrt_engine", "TensorRtEngine"), _asked("tensorrt_probe", "hindrance"), on_cpu=False
+        _lazy("tensorrt_engine", "start_proven"), _asked("tensorrt_probe", "hindrance"), on_cpu=False
     ),
     "tensorrt-fp32": EngineEntry(
         _lazy("tensorrt_engine", "TensorRtSingleEngine"), _asked("tensorrt_probe", "hindrance"), on_cpu=False

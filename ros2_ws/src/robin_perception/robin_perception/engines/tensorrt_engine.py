@@ -92,6 +92,11 @@ class TensorRtEngine(Engine):
         """Where the plan came from."""
         return self._plan
 
+    @property
+    def proof(self) -> dict[str, Any] | None:
+        """What ``robin engine verify`` found about these very files, or None."""
+        return None if self._plan.path is None else self._cache.verification(self._plan.path)
+
     def describe(self) -> dict[str, str]:
         gpu = self._cuda.gpu
         return {
@@ -308,3 +313,19 @@ class TensorRtSingleEngine(TensorRtEngine):
 
     name = "tensorrt-fp32"
     precision: Precision = "float32"
+
+
+def start_proven(bundle: Bundle, config: EngineConfig) -> TensorRtEngine:
+    """For those who pick with it: an engine whose proof failed is refused, one that has none yet is told.
+
+    Raises RobinError ENGINE_DISAGREES, and as ``TensorRtEngine``.
+    """
+    engine = TensorRtEngine(bundle, config)
+    proof, command = engine.proof, f"{bundle.directory} --engine {engine.name}"
+    if proof is None:
+        _log.warning("%s: not proven on this machine yet; robin engine verify %s", engine.name, command)
+    elif not proof.get("passed"):
+        engine.close()
+        text = f"{engine.cached.path}: its proof failed; robin engine build {command} --rebuild"
+        raise RobinError(Code.ENGINE_DISAGREES, text)
+    return engine
