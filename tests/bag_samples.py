@@ -81,6 +81,8 @@ def grasp_plan(rng: np.random.Generator) -> dict[str, Any]:
         "term_names": ["push_m", "tool_tilt_rad", "", "ä"],
         "grasps": [{"instance_id": i, "pose": pose(), "cups": 17, "score": 0.1 * i, **terms(i)} for i in (1, 2)],
         "rejected": [{"instance_id": 3, "pose": pose(), "cups": 0, "code": 5, "name": "N", **terms(3)}],
+        "rejected_codes": np.array([5, 12], dtype=np.uint16),
+        "rejected_counts": np.array([3, 70_000], dtype=np.uint32),
         "failed": [{"position": {"x": 0.1, "y": 0.2, "z": 0.3}, "cups": 255, "times": 2}],
         "excluded_instances": np.array([4, 9, 300], dtype=np.uint16),
         "timings": [{"stage": "plan", "ms": 1.5}],

@@ -64,14 +64,15 @@ def sample_plan(feasible: bool = True, rejected: int = 3) -> Plan:
         Rejected(1 + i % 2, tool_pose(0.6 + 0.001 * i, 0.1), 0b110, Reject.NO_CUP_SEALS, {"seal": 0.1})
         for i in range(rejected)
     )
+    counts = {Reject.NO_CUP_SEALS: rejected, Reject.OUTRANKED_ON_INSTANCE: 400}
     if not feasible:
-        return Plan(Code.NO_GRASP, "2 parcels, no grasp", (), ruled_out, "sample")
+        return Plan(Code.NO_GRASP, "2 parcels, no grasp", (), ruled_out, "sample", rejected_counts=counts)
     terms = {"holding_margin": 1.25, "seal_probability": 0.93}
     grasps = (
         Grasp(tool_pose(0.7, 0.1), 0b01100110, 1, 0.91, terms),
         Grasp(tool_pose(0.85, -0.1), 0b00000110, 2, 0.55, terms),
     )
-    return Plan(Code.OK, "2 grasps", grasps, ruled_out, "sample", {"plan": 12.0})
+    return Plan(Code.OK, "2 grasps", grasps, ruled_out, "sample", {"plan": 12.0}, counts)
 
 
 def sample_outcome(result: str) -> PickOutcome:

@@ -59,8 +59,8 @@ def test_standard_message_texts_have_the_fields_of_the_installed_ones() -> None:
 def test_a_message_survives_encoding_and_decoding() -> None:
     values = grasp_plan(np.random.default_rng(1))
     found = cdr.decode(PLAN, cdr.encode(PLAN, values))
-    excluded = found.pop("excluded_instances")
-    assert excluded.tolist() == values.pop("excluded_instances").tolist()
+    for name in ("excluded_instances", "rejected_codes", "rejected_counts"):
+        assert found.pop(name).tolist() == values.pop(name).tolist()
     assert with_named_terms(found) == with_named_terms(values)
 
 
@@ -72,6 +72,7 @@ def test_another_decoder_reads_the_same_values() -> None:
     assert [g.score for g in found.grasps] == [g["score"] for g in values["grasps"]]
     assert found.rejected[0].pose.orientation.w == values["rejected"][0]["pose"]["orientation"]["w"]
     assert list(found.excluded_instances) == [4, 9, 300]
+    assert (list(found.rejected_codes), list(found.rejected_counts)) == ([5, 12], [3, 70_000])
     assert found.timings[0].ms == 1.5
 
 

@@ -33,7 +33,7 @@ def test_a_record_traces_the_choice(tmp_path: Path) -> None:
     assert decision.chosen is not None
     assert decision.chosen.cups == (1, 2, 5, 6)
     assert decision.chosen.terms["holding_margin"] == 1.25
-    assert decision.rejected_counts == {"NO_CUP_SEALS": 3}
+    assert decision.rejected_counts == {"NO_CUP_SEALS": 3, "OUTRANKED_ON_INSTANCE": 400}
     assert decision.outcome is not None
     assert decision.outcome.truth["delivered"] == [0]
     assert decision.timings_ms == {"network": 20.0, "plan": 12.0, "frame_to_plan": 40.0}
@@ -140,6 +140,7 @@ def test_record_of_a_large_pile_stays_small() -> None:
         tuple(type(g)(g.T_base_tool, g.cups, g.instance_id, g.score, terms) for g in plan.grasps * 30),
         tuple(type(r)(r.instance_id, r.T_base_tool, r.cups, r.reason, terms) for r in plan.rejected),
         plan.planner,
+        rejected_counts=plan.rejected_counts,
     )
     context = DecisionContext(run_id="r", pile=0, pick=0)
     large = type(scene)(0.0, "m", scene.labels, many, scene.boundary)
@@ -241,7 +242,10 @@ def test_trace_tells_the_story(tmp_path: Path) -> None:
         "MISS",
         "Best of 2 ranked grasps on 2 parcels with score 0.91",
         "holding_margin",
+        "Ruled out: 400 × another pose of the same parcel promised more; 3 × no cup would seal there.",
+        "Rejected candidates (403 in all)",
         "NO_CUP_SEALS: no cup would seal there",
+        "… and 400 more",
         "failed before at (0.700, 0.100, 0.100) m",
         "<no cup sealed>",
         "1: 55",

@@ -64,6 +64,7 @@ def test_every_pick_is_in_the_report(recorded: Path) -> None:
     assert _checked(html).articles == ids
     for result in RESULTS:
         assert f'data-result="{result}"' in html
+    assert html.count("<summary>Rejected candidates (403)</summary>") == len(ids)
 
 
 def test_the_report_needs_no_other_file(recorded: Path) -> None:

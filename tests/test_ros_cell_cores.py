@@ -116,6 +116,9 @@ def test_desk_leaves_out_what_the_caller_excludes(desk: PlanDesk, clock: Clock) 
     some = desk.plan_requested(1.0, exclude=[1])
     assert some.plan.code == Code.OK and {g.instance_id for g in some.plan.grasps} == {2}
     assert Reject.EXCLUDED_BY_CALLER in {r.reason for r in some.plan.rejected if r.instance_id == 1}
+    free = desk.plan_requested(1.0).plan
+    banned = len(free.grasps) - len(some.plan.grasps)
+    assert some.plan.rejected_counts == {**free.rejected_counts, Reject.EXCLUDED_BY_CALLER: banned}
     none = desk.plan_requested(1.0, exclude=[2, 1])
     assert none.plan.code == Code.NO_GRASP and not none.plan.grasps and "excluded" in none.plan.message
     assert none.excluded == (1, 2)

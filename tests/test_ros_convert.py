@@ -85,7 +85,8 @@ def issued(seed: int = 0, grasps: int = 3) -> IssuedPlan:
     )
     ruled_out = tuple(Rejected(9, pose(), 0, reason, {"edge_max_m": rng.random()}) for reason in Reject)
     code, text = (Code.OK, "3 grasps") if made else (Code.NO_GRASP, "no cup seals")
-    plan = Plan(code, text, made, ruled_out, "geometric", {"sample": 1.5})
+    counts = {reason: 70_000 + int(reason) for reason in Reject}
+    plan = Plan(code, text, made, ruled_out, "geometric", {"sample": 1.5}, counts)
     failed = (FailedPick((0.1, 1 / 3, 0.2), 255, 2),)
     return IssuedPlan("p1-000001", True, plan, frame(), scene(), failed, (2, 5), ("ranker_missing",))
 
@@ -293,12 +294,17 @@ def test_a_plan_comes_back(grasps: int):
 
 
 def test_plans_of_another_frame_or_version_are_refused():
-    for change, code in (("frame", Code.INPUT_UNREADABLE), ("reject", Code.INPUT_UNREADABLE), ("q", Code.POSE_INVALID)):
+    unreadable = ("frame", "reject", "counted", "uncounted")
+    for change, code in (*((change, Code.INPUT_UNREADABLE) for change in unreadable), ("q", Code.POSE_INVALID)):
         message = plan_to_msg(issued())
         if change == "frame":
             message.header.frame_id = "world"
         elif change == "reject":
             message.rejected[0].code = 999
+        elif change == "counted":
+            message.rejected_codes[0] = 999
+        elif change == "uncounted":
+            message.rejected_counts = message.rejected_counts[1:]
         else:
             message.grasps[0].pose.orientation.w = 7.0
         with pytest.raises(RobinError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ class PlanRun:
             "instances": [_instance(instance) for instance in self.scene.instances],
             "grasps": [{"rank": rank, **_grasp(grasp)} for rank, grasp in enumerate(self.plan.grasps)],
             "rejected": [_rejected(rejected) for rejected in self.plan.rejected],
-            "rejected_counts": dict(Counter(rejected.reason.name for rejected in self.plan.rejected)),
+            "rejected_counts": {reason.name: count for reason, count in self.plan.rejected_counts.items()},
             "flags": [*self.scene.flags, *self.planner_flags],
             "frame": {
                 "width": self.frame.width,

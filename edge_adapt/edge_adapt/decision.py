@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -28,7 +27,7 @@ from robin_perception.frame import Frame
 from robin_perception.scene import Instance, Scene
 
 RECORD_VERSION = 1
-MAX_REJECTED = 32  # keeps a record of a 60-parcel pile below 50 kB; the counts are of all that the plan holds
+MAX_REJECTED = 32  # keeps a record of a 60-parcel pile below 50 kB; the counts are of all that were ruled out
 MAX_RANKED = 12
 
 Vector3 = tuple[float, float, float]
@@ -219,7 +218,7 @@ def build_decision(
         message=plan.message,
         candidates=tuple(_ranked_record(rank, grasp) for rank, grasp in enumerate(ranked)),
         rejected=tuple(_rejected_record(rejected) for rejected in _worth_keeping(plan.rejected)),
-        rejected_counts=dict(Counter(rejected.reason.name for rejected in plan.rejected)),
+        rejected_counts={reason.name: count for reason, count in plan.rejected_counts.items()},
         choice=choice,
         failed_before=tuple(
             FailedPickRecord(position_m=_vector(f.position_m), cups=mask_to_cups(f.cups), times=f.times) for f in failed

@@ -22,7 +22,7 @@ REASON_TEXT = {
     "TOOL_HITS_WALL": "the tool would hit the tote's wall",
     "COVERED_BY_OTHER": "another parcel lies on it",
     "TILT_TOO_LARGE": "the face is too steep for the tool",
-    "OUTRANKED_ON_INSTANCE": "a better pick of the same parcel exists",
+    "OUTRANKED_ON_INSTANCE": "another pose of the same parcel promised more",
     "FAILED_BEFORE": "it failed here before",
     "LIKELY_MERGED": "the mask probably covers two parcels",
     "EXCLUDED_BY_CALLER": "the request excluded it",
@@ -156,17 +156,19 @@ def _figure(value: float | None) -> str:
 
 
 def _rejected(decision: Decision) -> str:
-    if not decision.rejected:
+    if not decision.rejected_counts:
         return ""
-    lines = [f"Rejected candidates ({sum(decision.rejected_counts.values())} in all)"]
-    for candidate in decision.rejected[:REJECTED_SHOWN]:
+    shown = decision.rejected[:REJECTED_SHOWN]
+    count = sum(decision.rejected_counts.values())
+    lines = [f"Rejected candidates ({count} in all)"]
+    for candidate in shown:
         reason = REASON_TEXT.get(candidate.reason, candidate.reason.lower())
         lines.append(
             f"  parcel {candidate.instance:3d} {_place(candidate)}  {cups_text(candidate.cups)}  "
             f"R{candidate.reason_code} {candidate.reason}: {reason}"
         )
-    if len(decision.rejected) > REJECTED_SHOWN:
-        lines.append(f"  … and {sum(decision.rejected_counts.values()) - REJECTED_SHOWN} more")
+    if count > len(shown):
+        lines.append(f"  … and {count - len(shown)} more")
     return "\n".join(lines)
 
 

@@ -85,6 +85,7 @@ def plan_message(issued: IssuedPlan) -> Message:
     plan, table = issued.plan, TermTable()
     grasps = [_grasp(grasp, table) for grasp in plan.grasps]
     rejected = [_rejected(candidate, table) for candidate in plan.rejected]
+    counts = sorted(plan.rejected_counts.items())
     return {
         "header": header(stamp_ns(issued.frame), BASE_FRAME),
         "plan_id": issued.plan_id,
@@ -97,6 +98,8 @@ def plan_message(issued: IssuedPlan) -> Message:
         "term_names": table.names,
         "grasps": grasps,
         "rejected": rejected,
+        "rejected_codes": np.array([reason for reason, _ in counts], dtype=np.uint16),
+        "rejected_counts": np.array([count for _, count in counts], dtype=np.uint32),
         "failed": [_failed(failed) for failed in issued.failed],
         "excluded_instances": np.array(issued.excluded, dtype=np.uint16),
         "timings": _timings(plan.timings_ms),

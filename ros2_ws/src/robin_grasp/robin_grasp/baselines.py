@@ -6,7 +6,7 @@ check.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,13 @@ FAILURE_COST = 1.0  # a parcel that failed goes behind all that did not
 
 @dataclass(frozen=True)
 class Proposal:
-    """Candidate poses with their cups [N] and the baseline's own score [N]."""
+    """Candidate poses with their cups [N] and the baseline's own score [N]. passed_over [M]: rows of Parcels of the
+    sampled poses that the baseline itself left out for better ones."""
 
     poses: Poses
     cups: Ints
     score: Floats
+    passed_over: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class BaselinePlanner(ABC):
@@ -67,11 +69,16 @@ class BaselinePlanner(ABC):
         rows = self._executable(proposal, usable, rejects)
         near = failures_near(proposal.poses.position, failed, self.config.rank.failed_reach_m)
         score = proposal.score - FAILURE_COST * near
+        outranked = np.zeros(proposal.poses.count, dtype=bool)
+        outranked[rows] = True
         rows = rows[best_rows(proposal.poses.parcel[rows], score[rows], 1)]
+        outranked[rows] = False
+        rejects.without_example(outranked, Reject.OUTRANKED_ON_INSTANCE)
+        rejects.without_example(usable[proposal.passed_over], Reject.OUTRANKED_ON_INSTANCE)
         rows = rows[np.lexsort((rows, -score[rows]))]
         if len(rows) == 0:
             text = no_grasp_text(rejects.instance_reasons())
-            return Plan(Code.NO_GRASP, text, (), rejects.rows(), self.name)
+            return Plan(Code.NO_GRASP, text, (), rejects.rows(), self.name, rejected_counts=rejects.counts())
         T = proposal.poses.matrices()
         grasps = tuple(
             Grasp(
@@ -83,7 +90,8 @@ class BaselinePlanner(ABC):
             )
             for i in rows
         )
-        return Plan(Code.OK, f"{len(grasps)} grasps", grasps, rejects.rows(), self.name)
+        text = f"{len(grasps)} grasps"
+        return Plan(Code.OK, text, grasps, rejects.rows(), self.name, rejected_counts=rejects.counts())
 
     def _usable(self, parcels: Parcels, rejects: Rejects) -> NDArray[np.bool_]:
         rank = self.config.rank
@@ -159,10 +167,11 @@ class SingleCupPlanner(BaselinePlanner):
         ready = landed.on_target & (landed.edge_m > tool.cup_radius_m)
         promise = np.where(ready, 1.0 / (0.05 + lever), 0.0).max(axis=1)
         rows = best_rows(poses.parcel, promise, self.config.sampling.poses_per_instance)
+        passed_over = np.delete(poses.parcel, rows)
         poses, landed, lever = poses.take(rows), landed.take(rows), lever[rows]
         poses, seals = seat(view, poses, parcels, landed, tool, self.config)
         value = np.where(landed.on_target, seals.probability - 0.5 * lever, -np.inf)
         cup = value.argmax(axis=1)
         n = np.arange(poses.count)
         sealed = seals.probability[n, cup] >= self.config.seal.least_probability
-        return Proposal(poses, np.where(sealed, 1 << cup, 0), value[n, cup])
+        return Proposal(poses, np.where(sealed, 1 << cup, 0), value[n, cup], passed_over)

@@ -170,10 +170,12 @@ def best_rows(group: Ints, value: Floats, keep: int) -> Ints:
 
 def shortlist(
     poses: Poses, parcels: Parcels, landed: Footprints, tool: ToolConfig, config: SamplingConfig, lip_margin_m: float
-) -> Ints:
-    """Rows that go on to the full evaluation: the most promising per contact, then per parcel; none without a cup."""
+) -> tuple[Ints, NDArray[np.bool_]]:
+    """Rows that go on to the full evaluation: the most promising per contact, then per parcel. Also bool [N]: the poses
+    with a cup inside the mask, among which they were chosen."""
     inside = (landed.on_target & (landed.edge_m > lip_margin_m)).astype(np.float64)
     value = promise(poses, parcels, landed, tool, inside)
-    rows = np.flatnonzero(value > 0)
+    promising = value > 0
+    rows = np.flatnonzero(promising)
     rows = rows[best_rows(poses.contact[rows], value[rows], config.poses_per_contact)]
-    return rows[best_rows(parcels.index[poses.parcel[rows]], value[rows], config.poses_per_instance)]
+    return rows[best_rows(parcels.index[poses.parcel[rows]], value[rows], config.poses_per_instance)], promising

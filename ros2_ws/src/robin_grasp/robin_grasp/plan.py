@@ -1,8 +1,10 @@
-"""What the planner answers: ranked grasps, every rejected candidate with a numbered reason, and never a bare empty
-list."""
+"""What the planner answers: ranked grasps, how many candidates were ruled out for which numbered reason, with examples,
+and never a bare empty list."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
@@ -65,7 +67,11 @@ class Rejected:
 @dataclass(frozen=True)
 class Plan:
     """Ranked grasps, best first (at most one or a few per instance). ``code`` is OK, NO_INSTANCE or NO_GRASP, with its
-    text."""
+    text.
+
+    rejected: a few examples per parcel. rejected_counts: every candidate that was ruled out, once, by its reason; a
+    parcel ruled out before poses were sampled is one. Where a planner gives none, its examples are all there were.
+    """
 
     code: Code
     message: str
@@ -73,6 +79,11 @@ class Plan:
     rejected: tuple[Rejected, ...]
     planner: str
     timings_ms: dict[str, float] = field(default_factory=dict)
+    rejected_counts: Mapping[Reject, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.rejected_counts:
+            object.__setattr__(self, "rejected_counts", dict(Counter(example.reason for example in self.rejected)))
 
     @property
     def best(self) -> Grasp | None:

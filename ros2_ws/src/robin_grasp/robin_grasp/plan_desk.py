@@ -169,10 +169,9 @@ def without_instances(plan: Plan, excluded: tuple[int, ...]) -> Plan:
     rejected = plan.rejected + tuple(
         Rejected(g.instance_id, g.T_base_tool, g.cups, Reject.EXCLUDED_BY_CALLER, g.terms) for g in banned
     )
+    counts = {**plan.rejected_counts, Reject.EXCLUDED_BY_CALLER: len(banned)}
+    left = replace(plan, grasps=kept, rejected=rejected, rejected_counts=counts)
     if kept:
-        text = f"{len(kept)} grasps on {len({g.instance_id for g in kept})} parcels"
-        return replace(plan, grasps=kept, rejected=rejected, message=text)
+        return replace(left, message=f"{len(kept)} grasps on {len({g.instance_id for g in kept})} parcels")
     reasons = {r.instance_id: r.reason for r in rejected}
-    return replace(
-        plan, code=Code.NO_GRASP, grasps=(), rejected=rejected, message=no_grasp_text(list(reasons.values()))
-    )
+    return replace(left, code=Code.NO_GRASP, message=no_grasp_text(list(reasons.values())))

@@ -1,11 +1,12 @@
-"""Collects rejected candidates so that a plan stays small: a few per parcel, each reason first once, the best of
-each."""
+"""Counts the candidates that are ruled out, and keeps a few as examples, so that a plan stays small: each parcel's
+every reason first once, the best of each."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robin_grasp.candidates import Poses, tool_rotations
 from robin_grasp.parcels_seen import Parcels
@@ -33,26 +34,31 @@ REASON_TEXT = {
 
 
 class Rejects:
-    """Keeps up to ``per_instance`` rejects of each parcel, at most one per reason unless there is room."""
+    """Counts every reject by its reason, and keeps up to ``per_instance`` of each parcel as examples, at most one per
+    reason unless there is room."""
 
     def __init__(self, scene: Scene, parcels: Parcels, per_instance: int) -> None:
         self._parcels = parcels
         self._per_instance = per_instance
         self._kept: dict[int, list[Rejected]] = {}
+        self._last: dict[int, Reject] = {}
+        self._counts: Counter[Reject] = Counter()
         seen = {int(i) for i in parcels.index}
         for index, instance in enumerate(scene.instances):
             if index not in seen:
-                self._kept[instance.id] = [
-                    Rejected(instance.id, np.eye(4), 0, Reject.TOO_LITTLE_DEPTH, {"area_px": float(instance.area_px)})
-                ]
+                terms = {"area_px": float(instance.area_px)}
+                self._counts[Reject.TOO_LITTLE_DEPTH] += 1
+                self._add(Rejected(instance.id, np.eye(4), 0, Reject.TOO_LITTLE_DEPTH, terms))
 
-    def parcels(self, rows: np.ndarray, reason: Reject) -> None:
-        """Whole parcels (bool [I]) are ruled out."""
+    def parcels(self, rows: NDArray[np.bool_], reason: Reject) -> None:
+        """Faces (bool [I]) are ruled out before poses were sampled there: one reject for each parcel."""
         if not rows.any():
             return
+        _, first = np.unique(self._parcels.index[rows], return_index=True)
+        self._counts[reason] += len(first)
         rotations = tool_rotations(self._parcels.axis, self._parcels.long_axis, np.zeros(self._parcels.count))
         measured = np.linalg.det(rotations) > 0.5
-        for i in np.flatnonzero(rows):
+        for i in np.flatnonzero(rows)[np.sort(first)]:
             T = np.eye(4)
             if measured[i]:  # no depth, no plane: then nobody knows where the parcel is
                 T[:3, :3], T[:3, 3] = rotations[i], self._parcels.centre[i]
@@ -64,18 +70,20 @@ class Rejects:
             self._add(Rejected(int(self._parcels.ids[i]), T, 0, reason, terms))
 
     def poses(
-        self, poses: Poses, rows: np.ndarray, reason: Reject, terms: dict[str, Floats], cups: Ints | None = None
+        self, poses: Poses, rows: NDArray[np.bool_], reason: Reject, terms: dict[str, Floats], cups: Ints | None = None
     ) -> None:
-        """Poses (bool [N]) are ruled out; the first of each parcel is kept, or a few with room left."""
+        """Poses (bool [N]) are ruled out; the first of each parcel is an example where there is room."""
         found = np.flatnonzero(rows)
         if len(found) == 0:
             return
+        self._counts[reason] += len(found)
         parcel = poses.parcel[found]
         _, first = np.unique(parcel, return_index=True)
-        rows = found[np.sort(first)]
-        values = np.stack([value[rows] for value in terms.values()], axis=1).tolist() if terms else [[]] * len(rows)
-        for i, numbers in zip(rows.tolist(), values, strict=True):
+        shown = found[np.sort(first)]
+        values = np.stack([value[shown] for value in terms.values()], axis=1).tolist() if terms else [[]] * len(shown)
+        for i, numbers in zip(shown.tolist(), values, strict=True):
             instance_id = int(self._parcels.ids[poses.parcel[i]])
+            self._last[instance_id] = reason
             if not self._room(instance_id):
                 continue
             T = np.eye(4)
@@ -83,20 +91,30 @@ class Rejects:
             chosen = int(cups[i]) if cups is not None else 0
             self._add(Rejected(instance_id, T, chosen, reason, dict(zip(terms, numbers, strict=True))))
 
+    def without_example(self, rows: NDArray[np.bool_], reason: Reject) -> None:
+        """Poses (bool [N]) are ruled out, and none of them tells more than its number."""
+        if count := int(np.count_nonzero(rows)):
+            self._counts[reason] += count
+
     def _room(self, instance_id: int) -> bool:
         return len(self._kept.get(instance_id, ())) < self._per_instance
 
     def _add(self, rejected: Rejected) -> None:
+        self._last[rejected.instance_id] = rejected.reason
         if self._room(rejected.instance_id):
             self._kept.setdefault(rejected.instance_id, []).append(rejected)
 
     def rows(self) -> tuple[Rejected, ...]:
         return tuple(rejected for kept in self._kept.values() for rejected in kept)
 
+    def counts(self) -> dict[Reject, int]:
+        """How many were ruled out for each reason so far, by code."""
+        return dict(sorted(self._counts.items()))
+
     def instance_reasons(self) -> list[Reject]:
         """Why each parcel was not picked: the reason it met last, as that is the hurdle its best candidate failed
         at."""
-        return [kept[-1].reason for kept in self._kept.values() if kept]
+        return list(self._last.values())
 
 
 def no_grasp_text(reasons: list[Reject]) -> str:

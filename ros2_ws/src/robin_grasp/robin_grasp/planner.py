@@ -107,10 +107,10 @@ class SuctionPlanner:
     def _answer(self, grasps: list[Grasp], rejects: Rejects, clock: _Clock) -> Plan:
         if not grasps:
             text = no_grasp_text(rejects.instance_reasons())
-            return Plan(Code.NO_GRASP, text, (), rejects.rows(), self.name, clock.timings_ms)
+            return Plan(Code.NO_GRASP, text, (), rejects.rows(), self.name, clock.timings_ms, rejects.counts())
         grasps = self._explore(grasps)
         text = f"{len(grasps)} grasps on {len({g.instance_id for g in grasps})} parcels"
-        return Plan(Code.OK, text, tuple(grasps), rejects.rows(), self.name, clock.timings_ms)
+        return Plan(Code.OK, text, tuple(grasps), rejects.rows(), self.name, clock.timings_ms, rejects.counts())
 
     def _explore(self, grasps: list[Grasp]) -> list[Grasp]:
         explore = self.config.explore
@@ -137,7 +137,7 @@ class _Clock:
 
 
 class _Candidates:
-    """The candidates of one plan on their way through the stages; every one that is dropped goes to ``rejects``."""
+    """The candidates of one plan on their way through the stages; each that is dropped goes to ``rejects``, once."""
 
     def __init__(
         self,
@@ -168,10 +168,14 @@ class _Candidates:
         self._rejects.poses(poses, wall, Reject.TOOL_HITS_WALL, {})
         poses = poses.take(np.flatnonzero(~wall))
         landed = land(self._view, self._parcels, poses, self._tool)
-        rows = shortlist(poses, self._parcels, landed, self._tool, self._config.sampling, 0.8 * self._tool.cup_radius_m)
+        margin_m = 0.8 * self._tool.cup_radius_m
+        rows, promising = shortlist(poses, self._parcels, landed, self._tool, self._config.sampling, margin_m)
         parcel = self._parcels.index[poses.parcel]
         none = ~np.isin(parcel, parcel[rows])
         self._rejects.poses(poses, none, Reject.NO_CUP_SEALS, {"edge_max_m": landed.edge_m.max(axis=1, initial=0.0)})
+        self._rejects.without_example(~promising & ~none, Reject.NO_CUP_SEALS)
+        promising[rows] = False
+        self._rejects.without_example(promising, Reject.OUTRANKED_ON_INSTANCE)
         return poses.take(rows), landed.take(rows)
 
     def judge_cups(self, poses: Poses, landed: Footprints, merges: Merges) -> tuple[Poses, Footprints, Seals, Risks]:
@@ -213,6 +217,8 @@ class _Candidates:
         keep = best_rows(
             self._parcels.index[poses.parcel[rows]], value[rows], self._config.sampling.full_poses_per_instance
         )
+        free[rows[keep]] = False
+        self._rejects.without_example(free, Reject.OUTRANKED_ON_INSTANCE)
         return rows[keep]
 
     def rank(
@@ -258,7 +264,8 @@ class _Candidates:
             best_rows(self._parcels.index[poses.parcel[rows]], score[rows], self._config.sampling.grasps_per_instance)
         ]
         outranked = np.zeros(poses.count, dtype=bool)
-        outranked[np.setdiff1d(rows, kept)] = True
+        outranked[rows] = True
+        outranked[kept] = False
         self._rejects.poses(poses, outranked, Reject.OUTRANKED_ON_INSTANCE, terms, chosen.cups)
         order = kept[np.lexsort((kept, -tie(score[kept])))]
         ids = self._parcels.ids[poses.parcel]

@@ -65,6 +65,7 @@ def plan_to_msg(issued: IssuedPlan) -> GraspPlan:
     table = TermTable()
     grasps = [_grasp_to_msg(grasp, pose, table) for grasp, pose in zip(plan.grasps, best, strict=True)]
     rejected = [_rejected_to_msg(r, pose, table) for r, pose in zip(plan.rejected, worst, strict=True)]
+    counts = sorted(plan.rejected_counts.items())
     return GraspPlan(
         header=base_header(issued.frame.stamp_s),
         plan_id=issued.plan_id,
@@ -77,6 +78,8 @@ def plan_to_msg(issued: IssuedPlan) -> GraspPlan:
         term_names=table.names,
         grasps=grasps,
         rejected=rejected,
+        rejected_codes=[int(reason) for reason, _ in counts],
+        rejected_counts=[int(count) for _, count in counts],
         failed=[_failed_to_msg(failed) for failed in issued.failed],
         excluded_instances=[int(i) for i in issued.excluded],
         timings=timings_to_msg(plan.timings_ms),
@@ -86,7 +89,8 @@ def plan_to_msg(issued: IssuedPlan) -> GraspPlan:
 def plan_from_msg(message: GraspPlan) -> PlanNotice:
     """The plan as it was handed out; poses are right to 1e-12.
 
-    Raises RobinError POSE_INVALID, or INPUT_UNREADABLE for a frame other than base_link or codes of another version.
+    Raises RobinError POSE_INVALID, or INPUT_UNREADABLE for a frame other than base_link, codes of another version, or
+    counts that lack their codes.
     """
     if message.header.frame_id != BASE_FRAME:
         text = f"plan '{message.plan_id}' is in '{message.header.frame_id}', not in {BASE_FRAME}"
@@ -96,6 +100,7 @@ def plan_from_msg(message: GraspPlan) -> PlanNotice:
         message=message.text,
         grasps=tuple(_grasp_from_msg(grasp, message) for grasp in message.grasps),
         rejected=tuple(_rejected_from_msg(rejected, message) for rejected in message.rejected),
+        rejected_counts=_counts_from_msg(message),
         planner=message.planner,
         timings_ms=timings_from_msg(message.timings),
     )
@@ -174,6 +179,14 @@ def _grasp_to_msg(grasp: Grasp, pose: Pose, table: TermTable) -> GraspMsg:
 def _grasp_from_msg(message: GraspMsg, plan: GraspPlan) -> Grasp:
     pose = pose_from_msg(message.pose)
     return Grasp(pose, int(message.cups), int(message.instance_id), message.score, _terms_from_msg(message, plan))
+
+
+def _counts_from_msg(plan: GraspPlan) -> dict[Reject, int]:
+    codes, counts = plan.rejected_codes, plan.rejected_counts
+    if len(codes) != len(counts):
+        text = f"plan '{plan.plan_id}': {len(codes)} reject codes, but {len(counts)} counts"
+        raise RobinError(Code.INPUT_UNREADABLE, text)
+    return {_known(Reject, code, plan.plan_id): int(count) for code, count in zip(codes, counts, strict=True)}
 
 
 def _rejected_to_msg(rejected: Rejected, pose: Pose, table: TermTable) -> RejectedCandidate:
