@@ -204,7 +204,7 @@ class RankConfig(StrictConfig):
     standing_aspect: float = Field(
         0.35, ge=0, le=1, description="flat goods that look narrower than this (short over long side) stand on an edge"
     )
-    standing_cost: float = Field(10.0, ge=0, le=100, description="-ln P(clean) per aspect that they look narrower")
+    standing_cost: float = Field(20.0, ge=0, le=100, description="-ln P(clean) per aspect that they look narrower")
     lever_free_m: float = Field(
         0.012, ge=0, le=0.2, description="cups' middle to the centre of mass: no parcel tips yet"
     )
@@ -212,7 +212,8 @@ class RankConfig(StrictConfig):
         25.0, ge=0, le=500, description="-ln P(clean) per lever beyond: drawn up askew, it tips and jams ..."
     )
     lever_cost_most: float = Field(0.7, ge=0, le=10, description="... up to this")
-    cover_cost: float = Field(1.0, ge=0, le=50, description="-ln P(clean) per outline with higher neighbours")
+    cover_cost: float = Field(0.5, ge=0, le=50, description="-ln P(clean) where higher neighbours touch it ...")
+    cover_enough: float = Field(0.05, gt=0, le=1, description="... along this share of its outline; less costs less")
     mask_quality_sure: float = Field(0.95, ge=0, le=1, description="masks of less quality are doubted")
     mask_doubt_cost: float = Field(8.0, ge=0, le=100, description="-ln P(clean) per quality that a mask lacks")
     failed_radius_m: float = Field(0.025, ge=0, le=0.5, description="tool positions this near are the same try")

@@ -100,7 +100,8 @@ class GeometricRanker:
         # The middle of a mask of two parcels is no centre of mass.
         cost = cost + lever_cost(terms["lever_m"], self._config) * (1.0 - terms["merged_probability"])
         doubt = np.maximum(self._config.mask_quality_sure - terms["mask_quality"], 0.0)
-        cost = cost + self._config.mask_doubt_cost * doubt + self._config.cover_cost * terms["cover"]
+        cost = cost + self._config.mask_doubt_cost * doubt
+        cost = cost + self._config.cover_cost * np.minimum(terms["cover"] / self._config.cover_enough, 1.0)
         undisturbed = np.exp(-cost - self._config.tilt_cost_per_rad * steep)
         again = (1.0 - self._config.failed_discount) ** terms["failed_near"]
         clean = terms["hold_probability"] * alone * one_parcel * undisturbed * again
