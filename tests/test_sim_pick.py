@@ -13,7 +13,7 @@ from robin_grasp.outcome import PickResult
 from robin_grasp.tool import CellConfig, MotionConfig, WorkspaceConfig
 from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.model import Pile
-from robin_sim.pick import PickResultSim, execute_pick
+from robin_sim.pick import PickConfig, PickResultSim, execute_pick
 from robin_sim.piles import make_pile, settle_pile
 
 CELL = CellConfig()
@@ -173,6 +173,16 @@ def test_contact_beside_the_box_is_a_miss_and_the_pile_stays() -> None:
     assert result.outcome.result is PickResult.MISS
     assert result.outcome.truth["moved"] == []
     np.testing.assert_allclose(result.pile.poses, pile.poses, atol=0.002)
+
+
+@pytest.mark.parametrize(("gap_m", "reached"), [(0.012, True), (0.03, False)])
+def test_the_tool_follows_a_parcel_that_gave_way_a_little(gap_m: float, reached: bool) -> None:
+    pile = pile_of((box(), (0, 0, 0)))
+    contact = tool_down(0, 0, pile.parcels[0].size_m[2] + gap_m)
+    result = execute_pick(pile, contact, 255, 0, CELL)
+    assert (result.outcome.result is PickResult.CLEAN) == reached
+    stays = execute_pick(pile, contact, 255, 0, CELL, config=PickConfig(search_m=0.0))
+    assert stays.outcome.result is PickResult.MISS
 
 
 def test_wrong_parcel_is_not_clean() -> None:

@@ -53,6 +53,10 @@ class PickConfig(StrictConfig):
     accel_ramp_s: float = Field(
         0.2, ge=0, le=1, description="build-up of the acceleration of lift and transfer; 5 m/s² in 0.2 s is 25 m/s³"
     )
+    search_m: float = Field(
+        0.012, ge=0, le=0.1, description="how far the tool follows a parcel on which no cup holds ..."
+    )
+    search_step_m: float = Field(0.003, gt=0, le=0.05, description="... trying the cups this often")
     dwell_s: float = Field(0.14, ge=0, le=2, description="vacuum on before the lift")
     late_seals: int = Field(
         2, ge=0, le=10, description="times in the dwell at which open cups without a seal try again"
@@ -192,6 +196,7 @@ def _grip(run: _Run, pile: Pile, contact: Array, cups: int, cell: CellConfig, fa
         run.hold(config.dwell_s / (config.late_seals + 1), "vacuum", fine)
         _seal_late(run, pile, cell, faults)
     run.hold(config.dwell_s / (config.late_seals + 1), "vacuum", fine)
+    _search(run, pile, cell, faults)
 
 
 def _seal_late(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
@@ -200,7 +205,7 @@ def _seal_late(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
     held = {hold.cup for hold in run.gripper.holds}
     lost = {release.cup for release in run.gripper.releases}
     waiting = [seal.cup for seal in run.seals if seal.cup not in held | lost]
-    if not held or not waiting:
+    if not waiting:
         return
     again = seal_cups(
         pile.parcels,
@@ -214,6 +219,20 @@ def _seal_late(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
     found = {seal.cup: seal for seal in again if seal.pressure_pa > 0}
     run.seals = tuple(found.get(seal.cup, seal) for seal in run.seals)
     run.gripper.attach(tuple(found.values()), late=True)
+
+
+def _search(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
+    """Where no cup holds and nothing stands in the way, the parcel gave way under the press: the tool follows it, until
+    the first cup holds, or by ``search_m``."""
+    config, fine, followed = run.config, run.config.physics.timestep_s, 0.0
+    axis = run.gripper.pose()[:3, 2].copy()
+    while not run.gripper.holds and not run.blocked and not run.stopped and followed < config.search_m:
+        followed += config.search_step_m
+        move = Move(axis, config.search_step_m, config.approach_speed_mps, config.approach_accel_mps2)
+        run.follow(move, "search", fine, guarded=True)
+        _seal_late(run, pile, cell, faults)
+        run.hold(config.dwell_s / (config.late_seals + 1), "vacuum", fine)
+    run.stopped = False
 
 
 def lift_of(motion: MotionConfig, config: PickConfig) -> Move:
