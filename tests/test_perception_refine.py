@@ -24,12 +24,16 @@ def _frame(
     return rgb, depth
 
 
+def _as_it_is(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return values
+
+
 def _edge_of(rgb: NDArray[np.uint8], depth: NDArray[np.float32], box: Letterbox, off: float) -> float:
     """Where the refined mask's edge lies, frame pixels, if the network puts it ``off`` network pixels to the right."""
     cells = np.broadcast_to(((np.arange(128) * 4 + 1.5) - (EDGE + 0.5 + off)).astype(np.float32)[None] / 4, (96, 128))
     window = 20, 60, 40, 64
     crop = np.ascontiguousarray(cells[20:60, 40:64], dtype=np.float32)
-    logits, (_, columns) = refined(make_guide(rgb, depth, box, RefineConfig()), crop, window, box)
+    logits, (_, columns) = refined(make_guide(rgb, depth, box, RefineConfig()), crop, window, box, _as_it_is)
     middle = logits[logits.shape[0] // 2]
     first = int(np.argmax(middle > 0))
     return columns.start + first - middle[first] / (middle[first] - middle[first - 1])
@@ -76,11 +80,13 @@ def test_a_mask_reaches_the_rim_of_the_frame_and_never_beyond(frame_size: tuple[
     box, (rgb, depth) = letterbox(*frame_size, *SIZE, 4), _frame()
     guide = make_guide(rgb, depth, box, RefineConfig())
     inside = np.ones((60, 40), dtype=np.float32)
-    logits, (rows, columns) = refined(guide, inside, (0, 60, 80, 120), box)  # from the padding above into the picture
+    logits, (rows, columns) = refined(
+        guide, inside, (0, 60, 80, 120), box, _as_it_is
+    )  # from the padding above into the picture
     assert rows.start == 0 and logits.shape == (rows.stop, columns.stop - columns.start)
     assert rows.stop == pytest.approx(box.to_frame(np.array([0.0, 239.5]))[1] + 0.5, abs=1)
     assert (logits > 0).all()
-    assert refined(guide, inside[:8], (0, 8, 80, 120), box)[0].size == 0  # on the padding only
+    assert refined(guide, inside[:8], (0, 8, 80, 120), box, _as_it_is)[0].size == 0  # on the padding only
 
 
 def test_refined_masks_are_as_steep_as_their_logits_and_bounded() -> None:
@@ -88,7 +94,7 @@ def test_refined_masks_are_as_steep_as_their_logits_and_bounded() -> None:
     box, (rgb, depth) = letterbox(*SIZE, *SIZE, 4), _frame(contrast=0)
     slope = (np.arange(128, dtype=np.float32) - 60) * 0.1
     cells = np.ascontiguousarray(np.broadcast_to(slope, (96, 128)))
-    logits, _ = refined(make_guide(rgb, depth, box, RefineConfig()), cells, (0, 96, 0, 128), box)
+    logits, _ = refined(make_guide(rgb, depth, box, RefineConfig()), cells, (0, 96, 0, 128), box, _as_it_is)
     plain, _ = box.enlarge(cells, (0, 96, 0, 128))
     near = np.abs(plain) < 0.5
     assert np.abs(logits - plain)[near].max() < 0.05

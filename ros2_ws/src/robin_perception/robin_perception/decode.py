@@ -210,18 +210,23 @@ def paint(
     # At most so much that what a mask claims alone, 128 or more, stays above 0.
     handicaps = np.minimum(np.rint(-scale * _bias(rank)), 126).tolist()
     areas_of = []
+
+    def levels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        if not values.size:
+            return np.zeros(values.shape, dtype=np.uint8)
+        return np.asarray(cv2.convertScaleAbs(values, alpha=scale, beta=_ZERO), dtype=np.uint8)
+
     for i, (window, handicap) in enumerate(zip(windows(logits > 0).tolist(), handicaps, strict=True)):
         y0, y1, x0, x1 = window
         cells = logits[i, y0:y1, x0:x1]
         if guide is None:
             fine, pixels = box.enlarge(cells, window)
-            fine = np.clip(fine, -limit, limit)
+            level = levels(np.clip(fine, -limit, limit))
         else:
-            fine, pixels = refined(guide, cells, window, box)
+            level, pixels = refined(guide, cells, window, box, levels)
         areas_of.append(pixels)
-        if fine.size == 0:
+        if level.size == 0:
             continue
-        level = cv2.convertScaleAbs(fine, alpha=scale, beta=_ZERO)
         cv2.threshold(level, int(_ZERO), 0, cv2.THRESH_TOZERO, dst=level)
         cv2.subtract(level, handicap, dst=level)
         chosen = cv2.compare(level, best[pixels], cv2.CMP_GT)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Window = tuple[int, int, int, int]  # y0, y1, x0, x1, half open
+Cell = TypeVar("Cell", np.float32, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -119,26 +120,25 @@ class Letterbox:
         columns = _interpolation(self._cells(frame_x, 0), cells.shape[1])
         return np.asarray(rows @ cells @ columns.T, dtype=np.float32)
 
-    def enlarge(self, cells: NDArray[np.float32], window: Window) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
+    def enlarge(self, cells: NDArray[Cell], window: Window) -> tuple[NDArray[Cell], tuple[slice, slice]]:
         """Bilinear interpolation of cells, those at ``window`` of a mask grid, at the frame pixels that they cover.
 
-        Returns float32 [h, w] and where it stands in the frame. Between an outer cell's centre and its rim only the
-        sign of the values holds, so that a window needs a margin of one cell.
+        Returns [h, w], float32 or uint8 as the cells are, and where it stands in the frame. Between an outer cell's
+        centre and its rim only the sign of the values holds, so that a window needs a margin of one cell.
         """
         y0, y1, x0, x1 = window
         rows, columns = self._pixels(1, y0, y1), self._pixels(0, x0, x1)
         size = (columns.stop - columns.start, rows.stop - rows.start)
         if min(size) == 0:  # the window lies on the padding
-            return np.zeros(size[::-1], dtype=np.float32), (rows, columns)
+            return np.zeros(size[::-1], dtype=cells.dtype), (rows, columns)
         if self._rims(1, y0, y1) == (rows.start, rows.stop) and self._rims(0, x0, x1) == (columns.start, columns.stop):
             return np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)), (rows, columns)
         if self._pixels_per_cell is not None:
             return self._resized_cells(cells, y0, x0, rows, columns), (rows, columns)
-        return (self.rows[rows, y0:y1] @ cells) @ self.columns[columns, x0:x1].T, (rows, columns)
+        fine = (self.rows[rows, y0:y1] @ cells) @ self.columns[columns, x0:x1].T
+        return (fine if fine.dtype == cells.dtype else np.rint(fine).astype(cells.dtype)), (rows, columns)
 
-    def _resized_cells(
-        self, cells: NDArray[np.float32], y0: int, x0: int, rows: slice, columns: slice
-    ) -> NDArray[np.float32]:
+    def _resized_cells(self, cells: NDArray[Cell], y0: int, x0: int, rows: slice, columns: slice) -> NDArray[Cell]:
         """``enlarge`` by a plain resize, cut to the frame and, beyond the grid's outer rim, continued as it ends."""
         assert self._pixels_per_cell is not None
         wide, high = self._pixels_per_cell

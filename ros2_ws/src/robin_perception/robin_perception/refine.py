@@ -9,6 +9,7 @@ computed on the mask grid itself and applied at the network's full size (He and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_perception.config import StrictConfig
-from robin_perception.letterbox import Letterbox, Window, letterbox
+from robin_perception.letterbox import Cell, Letterbox, Window, letterbox
 
 Image = NDArray[np.float32]
 REFINED_LIMIT = 2.0  # refined masks lie between this and its negative
@@ -108,20 +109,23 @@ def _inverse_covariance(grid: Image, mean: Image, kernel: tuple[int, int], epsil
     return np.asarray((cofactors / determinant).reshape(3, 3, *determinant.shape))
 
 
-def refined(guide: Guide, cells: Image, window: Window, box: Letterbox) -> tuple[Image, tuple[slice, slice]]:
+def refined(
+    guide: Guide, cells: Image, window: Window, box: Letterbox, levels: Callable[[Image], NDArray[Cell]]
+) -> tuple[NDArray[Cell], tuple[slice, slice]]:
     """``box.enlarge`` by way of the filter: cells at ``window`` of a mask grid, as logits, to frame pixels and where
-    these stand. What comes out is above 0 inside the mask and between -2 and 2, steep as logits at its edge."""
+    these stand. levels: applied to what ``refine`` gives before it is enlarged, for bytes are enlarged sooner."""
     top, bottom, left, right = guide.window
     y0, y1, x0, x1 = max(window[0], top), min(window[1], bottom), max(window[2], left), min(window[3], right)
     if y0 >= y1 or x0 >= x1:  # the window lies on the padding
-        return np.zeros((0, 0), dtype=np.float32), (slice(0, 0), slice(0, 0))
+        return levels(np.zeros((0, 0), dtype=np.float32)), (slice(0, 0), slice(0, 0))
     if box.mask_shift_px != (0.0, 0.0):
         columns, rows = (_shift(pixels / box.stride) for pixels in box.mask_shift_px)
         cells = np.asarray(cv2.sepFilter2D(cells, -1, columns, rows, borderType=cv2.BORDER_REPLICATE))
     cells = cells[y0 - window[0] : y1 - window[0], x0 - window[2] : x1 - window[2]]
     fine = refine(guide, cells, (y0 - top, y1 - top, x0 - left, x1 - left))
     s = box.stride
-    return letterbox(*box.frame_size, *box.network_size, 1).enlarge(fine, (s * y0, s * y1, s * x0, s * x1))
+    fine_box = letterbox(*box.frame_size, *box.network_size, 1)
+    return fine_box.enlarge(levels(fine), (s * y0, s * y1, s * x0, s * x1))
 
 
 @lru_cache(maxsize=32)
@@ -133,7 +137,7 @@ def _shift(cells: float) -> Image:
 
 def refine(guide: Guide, logits: Image, window: Window) -> Image:
     """Logits [h, w] of a mask at ``window`` of the guide's cells to 4 P - 2, P the filtered probability, at the
-    network's pixels there."""
+    network's pixels there: above 0 inside the mask, steep as logits at its edge."""
     y0, y1, x0, x1 = window
     there = (..., slice(y0, y1), slice(x0, x1))
     p = REFINED_LIMIT * np.tanh(0.5 * logits)  # 4 P - 2 of the logits: as steep where they cross 0
