@@ -7,12 +7,12 @@ from typing import Any
 
 from robin_cli.machine import machine_facts
 from robin_perception.bundle import Bundle, load_bundle
-from robin_perception.engines import Engine, EngineConfig, make_engine
+from robin_perception.engines import Engine, EngineConfig, make_engine, tensorrt_probe
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.tensorrt_builder import BuildOptions
 from robin_perception.engines.tensorrt_builder import Progress as BuildProgress
 from robin_perception.engines.tensorrt_engine import TensorRtEngine, TensorRtSingleEngine
-from robin_perception.engines.tensorrt_probe import findings, hindrance
+from robin_perception.engines.tensorrt_probe import hindrance
 from robin_perception.engines.verify import Progress, Verdict, summary, verify_engine
 from robin_perception.errors import Code, RobinError
 from robin_perception.image_folder import load_frame, scene_folders
@@ -55,7 +55,7 @@ def verified(engine: Engine, bundle: Bundle, data: Path | None, progress: Progre
     frames = [segmenter.prepare(load_frame(folder))[1] for folder in scene_folders(data)] if data else []
     verdict = verify_engine(engine, bundle, frames, progress)
     report = verdict.report
-    report["machine"] = {**machine_facts(), "gpu_libraries": {f.name: f.found for f in findings()}}
+    report["machine"] = {**machine_facts(), "gpu_libraries": {f.name: f.found for f in tensorrt_probe.findings()}}
     described = report["described"]
     about = ", ".join(str(described[key]) for key in ("provider", "precision", "gpu") if key in described)
     report["lines"] = [
