@@ -216,6 +216,17 @@ def test_trace_lists_and_explains(robin: Robin, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "one.json").read_text())["decision_id"] == decisions[0].decision_id
 
 
+def test_a_run_that_broke_off_still_has_its_report(robin: Robin, tmp_path: Path) -> None:
+    decisions = record_samples(tmp_path)
+    records = tmp_path / "decisions.jsonl"
+    records.write_bytes(records.read_bytes()[:-20])
+    done = robin("trace", "--run", tmp_path, "--report", tmp_path / "page.html")
+    assert done.status == 0 and "page.html" in done.err and "cut short" in done.err
+    page = (tmp_path / "page.html").read_text()
+    assert decisions[0].decision_id in page and decisions[-1].decision_id not in page
+    assert robin("trace", "--run", tmp_path, "--report", tmp_path / "none" / "page.html").status == 2
+
+
 def test_dataset_make_continues_where_it_stopped(robin: Robin, tmp_path: Path) -> None:
     config = tmp_path / "small.yaml"
     config.write_text("parcels_min: 5\nparcels_max: 6\nviews_per_pile: 1\nimage_sizes: [[256, 192, 1.0]]\n")

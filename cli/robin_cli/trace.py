@@ -20,6 +20,10 @@ def trace(
     run: Annotated[
         Path, typer.Option("--run", metavar="DIR", help="Folder of a run with records, or its decisions.jsonl.")
     ] = Path("out/demo"),
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Write the run's records, as far as they go, as one HTML page."),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Explain one decision of a run: what was seen, what was weighed, what was ruled out, what became of it."""
@@ -31,6 +35,10 @@ def trace(
     log = read_decisions(run)
     if log.truncated:
         note(f"{run}: the last record was cut short and is left out")
+    if report is not None:
+        from edge_adapt.report import write_report
+
+        note(f"report: {write_report(run, report)}")
     if decision is not None:
         found = log.find(decision)
         write_json(json_file, found.model_dump(mode="json"))
