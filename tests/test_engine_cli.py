@@ -93,6 +93,7 @@ def test_an_engine_that_is_right_is_proven_and_the_report_has_it_all(
     assert {"NVIDIA driver", "TensorRT", "pycuda"} <= set(found["machine"]["gpu_libraries"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -129,6 +130,7 @@ def test_the_other_head_has_no_bias_that_is_zero(bundle: Bundle) -> None:
     assert {name: value.shape for name, value in head.items()} == {n: v.shape for n, v in bundle.head.items()}
 
 
+@pytest.mark.slow
 def test_frames_of_ones_own_are_compared_too(robin: Robin, cache: EngineCache, tmp_path: Path) -> None:
     from cli_helpers import pickable_folder
 

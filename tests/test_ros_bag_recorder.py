@@ -23,6 +23,8 @@ from robin_perception.bags.reader import BagReader
 from robin_perception.nodes.convert import frame_to_msgs
 from robin_perception.nodes.qos import SENSOR, SENSOR_OUT
 
+pytestmark = pytest.mark.slow
+
 RECORDER = "edge_adapt.nodes.bag_recorder_node"
 NODE = "/bag_recorder"
 

@@ -109,6 +109,7 @@ def test_images_of_something_else_are_not_replaced(tmp_path: Path) -> None:
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [picture]
 
 
+@pytest.mark.slow
 def test_same_figures_in_one_process_and_in_two() -> None:
     one = run_scenario(RunRequest(small(), 4, 5, "geometric", "oracle", workers=1))
     two = run_scenario(RunRequest(small(), 4, 5, "geometric", "oracle", workers=2))

@@ -43,6 +43,7 @@ def test_scenes_are_whole_consistent_and_read_back(tmp_path: Path) -> None:
         assert {"seed", "arrangement", "strata", "container", "background", "index"} <= info.keys()
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_same_bytes_as_one_and_resume(tmp_path: Path) -> None:
     make_dataset(tmp_path / "one", 4, 3, 1, TINY)
     make_dataset(tmp_path / "two", 1, 3, 1, TINY)

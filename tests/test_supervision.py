@@ -78,6 +78,7 @@ def test_answers_are_the_callers_own(engine: SupervisedEngine) -> None:
         np.testing.assert_array_equal(first[name], value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mood", "code", "text", "counted"),
     [

@@ -36,6 +36,8 @@ from robin_perception.engines.parity import BOUNDS
 from robin_perception.engines.tiny_bundle import tiny_bundle
 from robin_perception.errors import Code, RobinError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:

@@ -38,7 +38,7 @@ from robin_perception.supervision.channel import Channel, ChannelClosed, Channel
 from robin_perception.supervision.process import Child
 from robin_perception.supervision.warm_up import bare_belt
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.slow]
 TESTS = Path(__file__).parent
 SHARED = Path("/dev/shm")
 # A parent that prints its child's number and then lets it work, or hang, until it is killed itself.
