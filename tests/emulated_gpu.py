@@ -46,14 +46,14 @@ class EmulatedGpu:
         self._capture: tuple[int, list[Work]] | None = None
         self._graphs: dict[int, list[Work]] = {}
         self.driver, self.tensorrt = _driver(self), emulated_tensorrt(self)
-        self.library = _library(self)
+        self.driver_calls = _library(self)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         package = ModuleType("pycuda")
         package.driver = self.driver  # type: ignore[attr-defined]
         for name, module in (("pycuda", package), ("pycuda.driver", self.driver), ("tensorrt", self.tensorrt)):
             monkeypatch.setitem(sys.modules, name, module)
-        monkeypatch.setattr(tensorrt_cuda, "_library", lambda: self.library)
+        monkeypatch.setattr(tensorrt_cuda, "_library", lambda: self.driver_calls)
         monkeypatch.setattr(tensorrt_probe, "findings", lambda: [])
 
     # Memory

@@ -172,11 +172,11 @@ def test_an_error_that_leaves_the_context_alone_is_no_end(
 ) -> None:
     engine, frame = opened(), golden_frames(bundle, 1)[0]
     before = engine.run(frame)
-    gpu.library.cuGraphLaunch, launch = (lambda graph, stream: 2), gpu.library.cuGraphLaunch
+    gpu.driver_calls.cuGraphLaunch, launch = (lambda graph, stream: 2), gpu.driver_calls.cuGraphLaunch
     with pytest.raises(RobinError) as caught:
         engine.run(frame)
     assert caught.value.code == Code.ENGINE_OUT_OF_MEMORY
-    gpu.library.cuGraphLaunch = launch
+    gpu.driver_calls.cuGraphLaunch = launch
     assert np.array_equal(engine.run(frame)["detection"], before["detection"])
 
 
@@ -219,7 +219,7 @@ def test_a_tensorrt_that_does_not_load_or_is_too_old_is_one_line(
 
 
 def test_a_device_that_cannot_be_described_is_told_at_once(gpu: EmulatedGpu, bundle: Bundle) -> None:
-    gpu.library.cuDeviceGet = lambda handle, index: 101
+    gpu.driver_calls.cuDeviceGet = lambda handle, index: 101
     gpu.driver.Device.pci_bus_id = lambda self: (_ for _ in ()).throw(gpu.driver.LogicError("no bus"))
     with pytest.raises(RobinError, match="CUDA cannot be used: no bus") as caught:
         TensorRtEngine(bundle, CONFIG)
