@@ -61,9 +61,6 @@ class DatasetConfig(StrictConfig):
         return value
 
 
-FULL_SIZES = ((1280, 720, 0.6), (640, 480, 0.4))
-
-
 @dataclass(frozen=True)
 class LabelledScene:
     """frame: what the camera delivers. labels uint16 [H, W]: 0 background, 65535 ignore, else instance id. info:

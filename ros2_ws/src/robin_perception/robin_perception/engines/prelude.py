@@ -26,7 +26,6 @@ from robin_perception.engines.onnx_graph import inferred
 from robin_perception.letterbox import Letterbox
 
 PRELUDE_INPUTS = ("camera_rgb", "camera_depth", "depth_unit_m")
-PRELUDE_OUTPUTS = ("rgb", "depth")
 _OPSET = 17
 _IR_VERSION = 8
 

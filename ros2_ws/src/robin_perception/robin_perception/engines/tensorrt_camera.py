@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,9 +45,7 @@ class CameraUpload:
         source = f"prelude for {frame_size[0]}x{frame_size[1]}"
         refuse_unsupported(parse(graph, source), source)
         key = prelude_key(frame_size, graph, gpu, load_tensorrt().__version__)
-        started = time.perf_counter()
         plan = cached_plan(cache, key, lambda timing: build_plan(graph, source, BuildOptions(), timing))
-        self.ready_s = time.perf_counter() - started
         inputs, _, outputs = model_specs(graph, source)
         self._network = CompiledNetwork(plan.plan, source, {**inputs, **outputs})
         self._memory = Memory(lay_out(inputs[name] for name in PRELUDE_INPUTS), staged=True)
