@@ -35,7 +35,7 @@ class LossConfig(StrictConfig):
     boundary: float = Field(default=0.5, ge=0)
     offset: float = Field(default=0.6, ge=0)
     quality: float = Field(default=0.3, ge=0)
-    visible: float = Field(default=0.5, ge=0)
+    visible: float = Field(default=1.0, ge=0)
     classes: float = Field(default=0.7, ge=0)
     embedding: float = Field(default=0.2, ge=0)
     far_weight: float = Field(default=0.05, ge=0, le=1)
@@ -155,7 +155,8 @@ class Criterion:
             "mask": c.mask * entropy,
             "dice": c.dice * dice.mean(),
             "quality": c.quality * F.binary_cross_entropy_with_logits(points.quality, overlap),
-            "visible": c.visible * (torch.sigmoid(points.visible) - batch.visible).abs().mean(),
+            # Not |p - v|, whose slope vanishes where a covered parcel is taken for a whole one.
+            "visible": c.visible * F.binary_cross_entropy_with_logits(points.visible, batch.visible),
             "classes": c.classes * F.cross_entropy(points.classes, batch.class_index),
             "embedding": c.embedding * contrastive_loss(points.embedding, batch.variant, c.temperature),
         }
