@@ -185,6 +185,15 @@ def test_the_tool_follows_a_parcel_that_gave_way_a_little(gap_m: float, reached:
     assert stays.outcome.result is PickResult.MISS
 
 
+def test_vacuum_holds_from_the_first_touch_what_would_tip_away() -> None:
+    plank = (box((0.5, 0.3, 0.02), 0.3), (0.045, 0, 0.1))  # 5 mm short of tipping off its plinth by itself
+    pile = pile_of((box((0.1, 0.3, 0.1), 3.0), (0, 0, 0)), plank)
+    contact = tool_down(0.045 + 0.14, 0, 0.12)
+    assert execute_pick(pile, contact, 255, 1, CELL).outcome.result is PickResult.CLEAN
+    pressed_first = PickConfig(touch_steps=100, search_m=0.0)  # no look at the seals before the tool stands
+    assert execute_pick(pile, contact, 255, 1, CELL, config=pressed_first).outcome.result is PickResult.MISS
+
+
 def test_wrong_parcel_is_not_clean() -> None:
     pile = pile_of((box(), (0, 0, 0)), (box(), (-0.6, 0, 0)))
     assert execute_pick(pile, tool_down(0, 0, 0.1), 255, 1, CELL).outcome.result is PickResult.WRONG

@@ -19,6 +19,7 @@ those of Dex-Net 3.0 (Mahler et al. 2018) with the lip's lever r for its materia
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import mujoco
 import numpy as np
@@ -158,6 +159,7 @@ class Gripper:
         self.holds: list[Hold] = []
         self.releases: list[Release] = []
         self._vacuum_on_s = 0.0
+        self._pressing = False
 
     def pose(self) -> Array:
         """T_base_tool, float64 [4, 4]."""
@@ -197,12 +199,19 @@ class Gripper:
         other = next(int(g) for g in data.contact.geom[deepest] if tree[g] != self._body)
         return str(model.geom(other).name or model.body(int(model.geom_bodyid[other])).name)
 
-    def attach(self, seals: tuple[CupSeal, ...], late: bool = False) -> None:
-        """Open the vacuum on sealed cups: one weld per cup and held parcel, at the relative pose of this moment. late:
-        the vacuum is on already."""
+    def attach(self, seals: tuple[CupSeal, ...], when: Literal["early", "pressed", "late"] = "pressed") -> None:
+        """Vacuum on sealed cups: one weld per cup and held parcel, at the relative pose of this moment.
+
+        early: while the tool still presses; the bellows give way further, and are not drawn together yet. pressed: the
+        tool stands; these seals take the place of early ones, and the bellows are drawn together from now on. late:
+        these join the others."""
         model, data = self.world.model, self.world.data
-        if not late:
+        if when == "pressed":
+            for cup in {hold.cup for hold in self.holds}:
+                self._let_go(cup)
+        if when == "pressed" or (when == "early" and not self.holds):
             self._vacuum_on_s = data.time
+        self._pressing = when == "early"
         for seal in seals:
             if seal.pressure_pa <= 0:
                 continue
@@ -217,7 +226,7 @@ class Gripper:
             # The weld carries push as well as pull from here on; the lip's own contact would hide part of the load.
             model.geom_conaffinity[self._lips[seal.cup]] = 0
             here = float(data.qpos[self._strokes[seal.cup]])
-            model.jnt_range[self._slides[seal.cup]] = (here, here + 1e-6)
+            model.jnt_range[self._slides[seal.cup]] = (self._free_range[0] if self._pressing else here, here + 1e-6)
         self.holds.sort(key=lambda hold: hold.equality)
 
     def _weld(self, equality: int, cup: int, parcel: int) -> None:
@@ -268,12 +277,14 @@ class Gripper:
             if not seated:
                 self._settle(hold)
             reason = self._over_limit(hold, hold.limit_n * rise)
-            if reason and seated:
+            if reason and (seated or self._pressing):
                 gone.add(hold.cup)
-                self.releases.append(self._release(hold, phase, reason))
+                if not self._pressing:
+                    self.releases.append(self._release(hold, phase, reason))
         for cup in gone:
             self._let_go(cup)
-        self._move_bellows(rise, step)
+        if not self._pressing:
+            self._move_bellows(rise, step)
 
     def _move_bellows(self, rise: float, step_s: float) -> None:
         """Vacuum draws a bellows together and lifts what follows, up to a pull of ``draw_force`` V: near that it closes

@@ -53,6 +53,9 @@ class PickConfig(StrictConfig):
     accel_ramp_s: float = Field(
         0.2, ge=0, le=1, description="build-up of the acceleration of lift and transfer; 5 m/s² in 0.2 s is 25 m/s³"
     )
+    touch_steps: int = Field(
+        4, ge=1, le=100, description="time steps between looks at which cups seal while the tool presses"
+    )
     search_m: float = Field(
         0.012, ge=0, le=0.1, description="how far the tool follows a parcel on which no cup holds ..."
     )
@@ -102,11 +105,19 @@ class _Run:
         mujoco.mj_step(self.world.model, self.world.data)
         self.gripper.monitor(self.phase)
 
-    def follow(self, move: Move, phase: str, step_s: Callable[[float], float] | float, guarded: bool = False) -> None:
+    def follow(
+        self,
+        move: Move,
+        phase: str,
+        step_s: Callable[[float], float] | float,
+        guarded: bool = False,
+        on_touch: Callable[[], None] | None = None,
+    ) -> None:
         """Run one move.
 
         step_s: time step, or a function of the path length left. guarded: the way in, which stops at the force limit;
-        any other move ends when nothing is held any more, for the tool then leaves on its own.
+        any other move ends when nothing is held any more, for the tool then leaves on its own. on_touch: called every
+        ``touch_steps`` steps while the tool feels something.
         """
         self.phase = phase
         model, origin = self.world.model, self.gripper.pose()[:3, 3].copy()
@@ -116,8 +127,11 @@ class _Run:
             model.opt.timestep = step_s(move.distance_m - path) if callable(step_s) else step_s
             self.step(origin + path * move.direction, speed * move.direction, accel * move.direction)
             time, count = time + model.opt.timestep, count + 1
-            if guarded and -float(self.gripper.reaction_n() @ move.direction) > self.config.stop_force_n:
+            pressed_n = -float(self.gripper.reaction_n() @ move.direction)
+            if guarded and pressed_n > self.config.stop_force_n:
                 self.stopped = True
+            if on_touch and count % self.config.touch_steps == 0 and (pressed_n > 0 or self.gripper.holds):
+                on_touch()
             if count % 50 == 0:
                 self.world.check_stable()
         if not self.stopped:
@@ -185,7 +199,11 @@ def _grip(run: _Run, pile: Pile, contact: Array, cups: int, cell: CellConfig, fa
     move = Move(contact[:3, 2].copy(), way, config.approach_speed_mps, config.approach_accel_mps2)
     coarse = config.coarse_step_s if not run.descent_m else fine
     if not run.stopped:
-        run.follow(move, "approach", lambda left: fine if left < near else coarse, guarded=True)
+
+        def touch() -> None:
+            _seal_early(run, pile, cups, cell, faults)
+
+        run.follow(move, "approach", lambda left: fine if left < near else coarse, guarded=True, on_touch=touch)
     short_m = float((contact[:3, 3] - run.gripper.pose()[:3, 3]) @ contact[:3, 2])
     if run.stopped and short_m > config.blocked_m:
         run.blocked = {"phase": run.phase, "short_m": round(short_m, 4), "by": run.gripper.pressed_by()}
@@ -197,6 +215,20 @@ def _grip(run: _Run, pile: Pile, contact: Array, cups: int, cell: CellConfig, fa
         _seal_late(run, pile, cell, faults)
     run.hold(config.dwell_s / (config.late_seals + 1), "vacuum", fine)
     _search(run, pile, cell, faults)
+
+
+def _seal_early(run: _Run, pile: Pile, cups: int, cell: CellConfig, faults: Faults) -> None:
+    """Vacuum is on before the tool arrives, so a cup takes hold as soon as its lip lies on a face: what would tip or
+    slide away under the press is held. Which cups hold in the end is decided once the tool has pressed."""
+    held = {hold.cup for hold in run.gripper.holds}
+    waiting = cups_to_mask(tuple(cup for cup in mask_to_cups(cups) if cup not in held))
+    if not waiting:
+        return
+    # Faces that the lips do not touch yet are out of reach: the tool is still on its way.
+    pose, reach_m = run.gripper.pose(), run.config.suction.reach_m
+    pose[:3, 3] -= reach_m * pose[:3, 2]
+    seals = seal_cups(pile.parcels, run.world.poses(), pose, waiting, cell.tool, faults, run.config.suction)
+    run.gripper.attach(seals, "early")
 
 
 def _seal_late(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
@@ -218,7 +250,7 @@ def _seal_late(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
     )
     found = {seal.cup: seal for seal in again if seal.pressure_pa > 0}
     run.seals = tuple(found.get(seal.cup, seal) for seal in run.seals)
-    run.gripper.attach(tuple(found.values()), late=True)
+    run.gripper.attach(tuple(found.values()), "late")
 
 
 def _search(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
