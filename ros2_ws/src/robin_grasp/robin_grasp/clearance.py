@@ -14,7 +14,6 @@ from robin_grasp.planner_config import ClearanceConfig
 from robin_grasp.surface import Floats, Ints, View
 from robin_grasp.tool import CellConfig, ToolConfig, WorkspaceConfig
 
-BODY_LEVELS = 4
 OVERLOOK_M = 0.03  # tall neighbours appear beside the footprint seen from an angle: sample this far around it
 HARD_PUSH_M = 0.020  # an idle cup pushed further than this beyond its bellows hits with its rigid part
 
@@ -190,37 +189,67 @@ def _lattice(tool: ToolConfig, spacing_m: float, z_m: float) -> Floats:
 
 
 def hits_wall(poses: Poses, cell: CellConfig, margin_m: float, thorough: bool = True) -> NDArray[np.bool_]:
-    """Whether lips, plate or stem meet a wall at contact or at the start of the approach: bool [N].
+    """Whether lips, plate or stem meet a wall on the straight way in: bool [N].
 
-    Every part of the tool's outline that is below the tote's rim must lie between its walls. Not ``thorough``: judged
-    by the corners of plate and stem only, to sort out most poses early.
+    What each part sweeps is convex. It meets a wall where one of its corners is below the tote's rim and beyond the
+    wall's inner face, or where one of its edges passes that face below the rim. Not ``thorough``: judged by the corners
+    at contact only, to sort out most poses early.
     """
-    tool, workspace = cell.tool, cell.workspace
+    workspace = cell.workspace
     if workspace.wall_height_m <= 0:
         return np.zeros(poses.count, dtype=bool)
-    local = _outline(tool, BODY_LEVELS if thorough else 2, thorough)
-    local = np.concatenate([local, local - (0.0, 0.0, cell.motion.approach_m)]) if thorough else local
-    world = poses.position[:, None, :] + local @ poses.rotation.transpose(0, 2, 1)
-    below_rim = world[..., 2] < workspace.belt_z_m + workspace.wall_height_m + margin_m
-    inner = np.asarray(workspace.size_m) / 2 - margin_m
-    beyond = (np.abs(world[..., :2] - np.asarray(workspace.centre_m)) > inner).any(axis=2)
-    return np.asarray((below_rim & beyond).any(axis=1))
+    corners, edges = _outline(cell.tool, cell.motion.approach_m if thorough else 0.0)
+    world = poses.position[:, None, :] + corners @ poses.rotation.transpose(0, 2, 1)
+    height = world[..., 2] - (workspace.belt_z_m + workspace.wall_height_m + margin_m)
+    beyond = np.abs(world[..., :2] - np.asarray(workspace.centre_m)) - (np.asarray(workspace.size_m) / 2 - margin_m)
+    over = (beyond > 0).any(axis=2)
+    hits = np.asarray((over & (height < 0)).any(axis=1))
+    if thorough:
+        straddles = np.flatnonzero(over.any(axis=1) & ~hits)
+        hits[straddles] = _edges_below_rim(world[straddles], height[straddles], edges, workspace, margin_m)
+    return hits
 
 
-def _outline(tool: ToolConfig, levels: int, lips: bool) -> Floats:
-    """Points on the tool's outline in its frame [K, 3]: the upright edges of plate and stem, and the outermost points
-    of the lips."""
-    points = [
+def _edges_below_rim(
+    world: Floats, height: Floats, edges: Ints, workspace: WorkspaceConfig, margin_m: float
+) -> NDArray[np.bool_]:
+    """bool [N]: does one of ``edges`` [E, 2] between the corners ``world`` [N, K, 3], ``height`` [N, K] above the rim,
+    pass the inner face of a wall below it?"""
+    from_z, to_z = height[:, edges[:, 0]], height[:, edges[:, 1]]
+    hits = np.zeros(len(world), dtype=bool)
+    for axis, side in ((0, -1), (0, 1), (1, -1), (1, 1)):
+        beyond = side * (world[..., axis] - workspace.centre_m[axis]) - (workspace.size_m[axis] / 2 - margin_m)
+        start, end = beyond[:, edges[:, 0]], beyond[:, edges[:, 1]]
+        passes = (start < 0) != (end < 0)
+        share = start / np.where(passes, start - end, 1.0)
+        hits |= (passes & (from_z + share * (to_z - from_z) < 0)).any(axis=1)
+    return hits
+
+
+@lru_cache(maxsize=8)
+def _outline(tool: ToolConfig, approach_m: float) -> tuple[Floats, Ints]:
+    """Corners of plate and stem and, with a way in, points of the lips, at contact and at the start of the approach:
+    [K, 3] in the tool frame. And the edges of what they sweep between the two, pairs of rows [E, 2]."""
+    corners = [
         (sx * half_x, sy * half_y, -height)
         for half_x, half_y, bottom, top in tool.boxes_m
-        for height in np.linspace(bottom, top, levels)
+        for height in (bottom, top)
         for sx in (-1, 1)
         for sy in (-1, 1)
     ]
-    r = tool.cup_radius_m
-    if lips:
-        points += [(x + dx, y + dy, 0.0) for x, y, _ in tool.cups_m for dx, dy in ((r, 0), (-r, 0), (0, r), (0, -r))]
-    return np.array(points)
+    # Corners of a box are numbered in binary, so those one bit apart share an edge.
+    box = [(i, i | bit) for i in range(8) for bit in (1, 2, 4) if not i & bit]
+    edges = [(8 * part + i, 8 * part + j) for part in range(len(tool.boxes_m)) for i, j in box]
+    local = np.array(corners)
+    if approach_m > 0:
+        r = tool.cup_radius_m
+        lips = [(x + dx, y + dy, 0.0) for x, y, _ in tool.cups_m for dx, dy in ((r, 0), (-r, 0), (0, r), (0, -r))]
+        back = np.array([0.0, 0.0, approach_m])
+        local = np.concatenate([local, lips])
+        n = len(local)
+        edges += [(n + i, n + j) for i, j in edges] + [(i, n + i) for i in range(n)]
+        local = np.concatenate([local, local - back])
+    return local, np.array(edges)
 
 
 def _outside(position: Floats, workspace: WorkspaceConfig) -> NDArray[np.bool_]:

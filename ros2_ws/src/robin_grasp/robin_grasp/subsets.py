@@ -22,12 +22,14 @@ from robin_grasp.wrench import MEMBERS, SubsetTable, hold_probability, load_case
 class Chosen:
     """Of M poses, each [M]. cups: 8-bit mask, 0 when no cup is eligible. margin: limit over load times safety factor
     at the expected mass. hold: P(it stays on), over random seals and mass. single: P(the cups touch no other parcel).
-    strong: the margin suffices; where it does not, the other fields are those of the strongest subset."""
+    lever_m: from the cups' middle to the expected centre of mass, in the lip plane. strong: the margin suffices; where
+    it does not, the other fields are those of the strongest subset."""
 
     cups: Ints
     margin: Floats
     hold: Floats
     single: Floats
+    lever_m: Floats
     strong: NDArray[np.bool_]
 
 
@@ -64,7 +66,8 @@ def choose_subsets(
     held[:, 0] = 0.0
     hold = over_random_seals(held, seal)
     single = _single(risks, config)
-    level = np.exp(-lever_cost(_levers(poses, parcels, cell.tool), config.rank))
+    lever_m = _levers(poses, parcels, cell.tool)
+    level = np.exp(-lever_cost(lever_m, config.rank))
     clean = hold * single * free[:, None] * level
     value = (
         clean - config.rank.multi_cost * hold * (1.0 - single * free[:, None]) - config.rank.fail_cost * (1.0 - hold)
@@ -77,7 +80,7 @@ def choose_subsets(
     best = np.where(usable, tie(np.where(strong[:, None], value, margin)), -1e9).argmax(axis=1)
     rows = np.arange(poses.count)
     best = np.where(usable.any(axis=1), best, 0)
-    return Chosen(best, margin[rows, best], hold[rows, best], single[rows, best], strong)
+    return Chosen(best, margin[rows, best], hold[rows, best], single[rows, best], lever_m[rows, best], strong)
 
 
 def _utilisation(table: SubsetTable, poses: Poses, parcels: Parcels, cell: CellConfig, config: PlannerConfig) -> Floats:

@@ -54,8 +54,6 @@ def candidate_terms(
     def least(values: Floats, cap: float) -> Floats:
         return np.asarray(np.where(open_cups, values, cap).min(axis=1, initial=cap))
 
-    middle = (open_cups / n[:, None]) @ tool.cups_m[:, :2]
-    to_centre = poses.to_tool_plane(parcels.centre[parcel])
     sealed = np.where(open_cups, seals.probability, 0.0).sum(axis=1)
     terms = {
         "cup_count": count.astype(np.float64),
@@ -66,7 +64,7 @@ def candidate_terms(
         "single_probability": chosen.single,
         "wrench_margin": np.minimum(chosen.margin, MOST_MARGIN),
         "spread_min_m": np.where(count > 0, spread_min(open_cups, tool.cups_m[:, :2]), 0.0),
-        "lever_m": np.linalg.norm(to_centre - middle, axis=1),
+        "lever_m": chosen.lever_m,
         "edge_min_m": least(landed.edge_m, MOST_DISTANCE_M),
         "other_min_m": least(landed.other_m, MOST_DISTANCE_M),
         "touch_sum": np.where(open_cups, risks.touch, 0.0).sum(axis=1),
