@@ -172,6 +172,17 @@ def test_geometric_odds_fall_with_each_risk() -> None:
         assert ranker.odds(good | {name: np.full(1, value)}).clean[0] < best
 
 
+def test_geometric_odds_are_a_power_of_the_product_and_share_the_rest_as_it_does() -> None:
+    ranker = GeometricRanker(RankConfig(odds_power=0.25), ClearanceConfig())
+    terms = {name: np.ones(3) for name in FEATURE_NAMES} | {"single_probability": np.ones(3), "standing": np.zeros(3)}
+    zero = ("cover", "push_m", "merged_probability", "tool_tilt_rad", "failed_near", "lever_m")
+    terms |= {name: np.zeros(3) for name in zero} | {"free_probability": np.array([0.0625, 0.5, 1.0])}
+    terms["hold_probability"] = np.array([1.0, 0.8, 1.0])
+    odds = ranker.odds(terms)
+    np.testing.assert_allclose(odds.clean, [0.5, 0.4**0.25, 1.0])
+    np.testing.assert_allclose(odds.multi, [0.5, (1 - 0.4**0.25) * 0.4 / 0.6, 0.0])
+
+
 def test_utility_weighs_two_parcels_heavier_than_none() -> None:
     config = RankConfig()
     multi = utility(Odds(np.array([0.8]), np.array([0.2])), config)

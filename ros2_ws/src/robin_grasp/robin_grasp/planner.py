@@ -241,7 +241,7 @@ class _Candidates:
             near,
             rank,
         )
-        terms["p_clean_geometric"] = self._planner._geometric.odds(terms).clean
+        terms["p_clean_geometric"], _ = self._planner._geometric.product(terms)
         odds = self._planner._ranker.odds(terms)
         score = utility(odds, rank)
         terms |= {"p_clean": odds.clean, "p_multi": odds.multi}

@@ -194,8 +194,9 @@ class RankConfig(StrictConfig):
     least_detection: float = Field(0.25, ge=0, le=1)
     least_depth_share: float = Field(0.35, ge=0, le=1)
     least_area_px: int = Field(60, ge=1, description="pixels of the thinned frame")
-    least_clean: float = Field(
-        0.20, ge=0, le=1, description="below: not worth a try; by fail_cost alone, a third would be worth nothing"
+    least_clean: float = Field(0.70, ge=0, le=1, description="P(clean) below: not worth a try")
+    odds_power: float = Field(
+        0.1, gt=0, le=1, description="geometric P(clean) is its product to this power, fitted to outcomes"
     )
     tilt_free_rad: float = Field(0.20, ge=0, le=1.5, description="tool tilt that costs nothing")
     tilt_cost_per_rad: float = Field(
@@ -227,7 +228,7 @@ class ExploreConfig(StrictConfig):
     """For gathering outcomes: now and then a grasp other than the best is put first, drawn by its utility."""
 
     probability: float = Field(0.0, ge=0, le=1)
-    temperature: float = Field(0.15, gt=0, le=10, description="of the softmax over utilities")
+    temperature: float = Field(0.02, gt=0, le=10, description="of the softmax over utilities")
     candidates: int = Field(20, ge=2, le=200)
 
 

@@ -55,7 +55,7 @@ FEATURES: dict[str, str] = {
     "top_m": "height of the mask's middle above the belt",
     "mass_kg": "expected",
     "failed_near": "failures near this contact in this pile",
-    "p_clean_geometric": "P(clean) of the geometric ranker, which the trees correct",
+    "p_clean_geometric": "the geometric ranker's product, which the trees correct",
 }
 """Name -> meaning of every feature, in the order of the feature vector. SI units are in the names."""
 
@@ -79,8 +79,12 @@ class Ranker(Protocol):
 
 
 class GeometricRanker:
-    """P(clean) as a product: hold x single x free x mask is one parcel x nothing pushed x not standing on its edge x
-    drawn up level x no higher neighbour in its way; halved per failure nearby."""
+    """P(clean) from the product hold x single x free x mask is one parcel x nothing pushed x not standing on its edge
+    x drawn up level x no higher neighbour in its way; halved per failure nearby.
+
+    The product orders candidates well and is far too small: its doubts overlap, and the physics forgives much. So
+    P(clean) = product ** ``odds_power``, and what is left is shared between two parcels and none as the product does.
+    """
 
     name = "geometric"
 
@@ -89,6 +93,12 @@ class GeometricRanker:
         self._clearance = clearance
 
     def odds(self, terms: dict[str, Floats]) -> Odds:
+        product, multi = self.product(terms)
+        clean = product**self._config.odds_power
+        return Odds(clean, (1.0 - clean) * multi / np.maximum(1.0 - product, 1e-9))
+
+    def product(self, terms: dict[str, Floats]) -> tuple[Floats, Floats]:
+        """The product [N], and how much of what it lacks is lifting two [N]."""
         one_parcel = (
             terms["detection"] * (0.5 + 0.5 * terms["mask_quality"]) * (1.0 - 0.6 * terms["merged_probability"])
         )
@@ -105,7 +115,7 @@ class GeometricRanker:
         undisturbed = np.exp(-cost - self._config.tilt_cost_per_rad * steep)
         again = (1.0 - self._config.failed_discount) ** terms["failed_near"]
         clean = terms["hold_probability"] * alone * one_parcel * undisturbed * again
-        return Odds(clean, terms["hold_probability"] * (1.0 - alone))
+        return clean, terms["hold_probability"] * (1.0 - alone)
 
 
 def lever_cost(lever_m: Floats, config: RankConfig) -> Floats:
