@@ -168,7 +168,7 @@ def test_geometric_odds_fall_with_each_risk() -> None:
     for name, value in (("hold_probability", 0.5), ("free_probability", 0.5), ("single_probability", 0.5),
                         ("detection", 0.5), ("push_m", 0.02), ("tool_tilt_rad", 0.5), ("failed_near", 1.0),
                         ("merged_probability", 0.5), ("carry_room_m", -0.2), ("standing", 0.2),
-                        ("lever_m", 0.03), ("mask_quality", 0.9), ("cover", 0.3)):  # fmt: skip
+                        ("lever_m", 0.03), ("mask_quality", 0.9), ("cover", 0.3), ("short_side_m", 0.06)):  # fmt: skip
         assert ranker.odds(good | {name: np.full(1, value)}).clean[0] < best
 
 

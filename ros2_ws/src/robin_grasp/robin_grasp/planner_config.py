@@ -213,6 +213,8 @@ class RankConfig(StrictConfig):
         25.0, ge=0, le=500, description="-ln P(clean) per lever beyond: drawn up askew, it tips and jams ..."
     )
     lever_cost_most: float = Field(0.7, ge=0, le=10, description="... up to this")
+    narrow_m: float = Field(0.12, ge=0, le=1, description="a parcel narrower than this hangs from one row of cups ...")
+    narrow_cost_per_m: float = Field(8.0, ge=0, le=500, description="... -ln P(clean) per metre that it is narrower")
     cover_cost: float = Field(0.5, ge=0, le=50, description="-ln P(clean) where higher neighbours touch it ...")
     cover_enough: float = Field(0.05, gt=0, le=1, description="... along this share of its outline; less costs less")
     mask_quality_sure: float = Field(0.95, ge=0, le=1, description="masks of less quality are doubted")

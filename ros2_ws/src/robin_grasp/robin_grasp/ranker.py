@@ -80,7 +80,7 @@ class Ranker(Protocol):
 
 class GeometricRanker:
     """P(clean) from the product hold x single x free x mask is one parcel x nothing pushed x not standing on its edge
-    x drawn up level x no higher neighbour in its way; halved per failure nearby.
+    x drawn up level x wide enough for two rows of cups x no higher neighbour in its way; halved per failure nearby.
 
     The product orders candidates well and is far too small: its doubts overlap, and the physics forgives much. So
     P(clean) = product ** ``odds_power``, and what is left is shared between two parcels and none as the product does.
@@ -112,6 +112,8 @@ class GeometricRanker:
         doubt = np.maximum(self._config.mask_quality_sure - terms["mask_quality"], 0.0)
         cost = cost + self._config.mask_doubt_cost * doubt
         cost = cost + self._config.cover_cost * np.minimum(terms["cover"] / self._config.cover_enough, 1.0)
+        narrow = np.maximum(self._config.narrow_m - terms["short_side_m"], 0.0)
+        cost = cost + self._config.narrow_cost_per_m * narrow
         undisturbed = np.exp(-cost - self._config.tilt_cost_per_rad * steep)
         again = (1.0 - self._config.failed_discount) ** terms["failed_near"]
         clean = terms["hold_probability"] * alone * one_parcel * undisturbed * again
