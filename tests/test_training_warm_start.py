@@ -13,6 +13,8 @@ from edge_adapt.training.export import random_bundle, random_network
 from edge_adapt.training.network import NetworkConfig, SegmentationNetwork
 from edge_adapt.training.trainer import SceneSource, Trainer, train
 from edge_adapt.training.warm_start import start_from_bundle
+from robin_cli.provenance import continued
+from robin_perception.bundle import Provenance
 from robin_perception.errors import Code, RobinError
 
 
@@ -75,3 +77,15 @@ def test_a_bundle_of_another_shape_is_named(dataset: Path, bundle: Path, tmp_pat
     with pytest.raises(RobinError, match="another shape") as caught:
         train(config, lambda line: None)
     assert caught.value.code is Code.MODEL_TENSOR_MISSING
+
+
+def test_scenes_of_a_data_set_that_both_trainings_saw_count_once() -> None:
+    before = Provenance(
+        seed=1, scenes=500, steps=40, data="a (seed 1), b (seed 2)", excluded=("unseen",), notes="first"
+    )
+    own = Provenance(seed=2, scenes=330, steps=9, excluded=("unseen",), notes="second")
+    counts = {"b (seed 2)": 300, "c (seed 3)": 30}
+    both = continued(own, counts, {"model": "base-1", **before.model_dump(mode="json")})
+    assert (both.scenes, both.steps) == (530, 49)
+    assert both.data == "a (seed 1), b (seed 2), c (seed 3)"
+    assert both.notes == "second, from base-1 on, which was first"

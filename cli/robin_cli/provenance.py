@@ -27,29 +27,33 @@ def provenance_of(checkpoint: Path) -> Provenance:
         raise RobinError(Code.INPUT_UNREADABLE, f"{checkpoint}: holds no training configuration")
     folders = [Path(entry) for entry in config["data"]]
     sets = [load_dataset_config(folder) for folder in folders]
-    seeds = ", ".join(f"{folder.name} (seed {seed})" for folder, (seed, _) in zip(folders, sets, strict=True))
+    counts = {
+        f"{folder.name} (seed {seed})": _scene_count(folder) for folder, (seed, _) in zip(folders, sets, strict=True)
+    }
     own = Provenance(
         seed=int(config.get("seed", 0)),
-        scenes=sum(_scene_count(folder) for folder in folders),
+        scenes=sum(counts.values()),
         steps=int(state.get("steps", 0)),
         commit=_commit(),
-        data=seeds,
+        data=", ".join(counts),
         excluded=_excluded([dataset for _, dataset in sets]),
         notes=f"trained for {_minutes(state)} minutes on simulated scenes only",
     )
     started_from = state.get("started_from")
-    return own if started_from is None else _continued(own, dict(started_from))
+    return own if started_from is None else continued(own, counts, dict(started_from))
 
 
-def _continued(own: Provenance, started_from: dict[str, Any]) -> Provenance:
-    """Both trainings together: scenes and steps are sums; only what neither has seen counts as excluded."""
+def continued(own: Provenance, counts: dict[str, int], started_from: dict[str, Any]) -> Provenance:
+    """Both trainings together: steps are summed; only what neither has seen counts as excluded. counts: scenes of each
+    data set of the later one, of which those that the earlier one names are not counted again."""
     model = started_from.pop("model")
     before = Provenance.model_validate(started_from)
+    new = {name: count for name, count in counts.items() if name not in before.data.split(", ")}
     return own.model_copy(
         update={
-            "scenes": before.scenes + own.scenes,
+            "scenes": before.scenes + sum(new.values()),
             "steps": before.steps + own.steps,
-            "data": f"{before.data}, {own.data}",
+            "data": ", ".join((before.data, *new)),
             "excluded": tuple(name for name in own.excluded if name in before.excluded),
             "notes": f"{own.notes}, from {model} on, which was {before.notes}",
         }

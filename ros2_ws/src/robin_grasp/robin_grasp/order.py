@@ -175,10 +175,10 @@ def _inverse_at_tops(view: View) -> Floats:
 
 def _free(visible: Floats, cover: Floats, overlap: Floats, touched: Floats, config: OrderConfig) -> Floats:
     """P(nothing rests on it): high for what is seen as a whole, whatever stands beside it, and for what touches no
-    neighbour; else it falls with the hidden part (as the segmenter or the outline tells it), and with the length of
-    the boundary to higher neighbours, which may be what hides it."""
-    seen = visible >= config.free_visible_fraction
-    hidden = np.maximum(config.free_visible_fraction - visible, overlap)
-    hidden = np.where(seen | (touched < config.alone_touch), 0.0, hidden)
-    logit = config.cover_logit - config.cover_slope * hidden - config.cover_length_logit * np.minimum(cover, 0.4)
-    return np.asarray(np.where(hidden > 0, expit(logit), WHOLE))
+    neighbour; else it falls with the hidden part, as the segmenter tells it and as the outline does, and with the
+    length of the boundary to higher neighbours, which may be what hides it."""
+    whole = (visible >= config.free_visible_fraction) | (touched < config.alone_touch)
+    hidden = np.sqrt(np.maximum(config.free_visible_fraction - visible, 0.0))
+    logit = config.free_logit - config.hidden_logit * hidden - config.overlap_logit * overlap
+    logit = logit - config.cover_length_logit * np.minimum(cover, 0.4)
+    return np.asarray(np.where(whole, WHOLE, expit(logit)))

@@ -164,9 +164,10 @@ class OrderConfig(StrictConfig):
     )
     free_visible_fraction: float = Field(0.992, gt=0, le=1, description="seen as a whole: nothing can lie on it")
     ban_visible_fraction: float = Field(0.45, ge=0, le=1, description="covered and seen less than this: not picked")
-    cover_logit: float = Field(3.2, description="logit of P(free) of a parcel just below free_visible_fraction")
-    cover_length_logit: float = Field(8.0, ge=0, description="logits lost per unit of cover (share of the outline)")
-    cover_slope: float = Field(13.0, ge=0, description="logits lost per unit of hidden fraction")
+    free_logit: float = Field(4.06, description="logit of P(free) of a parcel just below free_visible_fraction")
+    hidden_logit: float = Field(9.9, ge=0, description="logits lost per square root of the hidden fraction")
+    overlap_logit: float = Field(2.9, ge=0, description="logits lost per unit of overlap (share of the rectangle)")
+    cover_length_logit: float = Field(5.2, ge=0, description="logits lost per unit of cover (share of the outline)")
 
 
 class ClearanceConfig(StrictConfig):
