@@ -195,9 +195,9 @@ class RankConfig(StrictConfig):
     least_detection: float = Field(0.25, ge=0, le=1)
     least_depth_share: float = Field(0.35, ge=0, le=1)
     least_area_px: int = Field(60, ge=1, description="pixels of the thinned frame")
-    least_clean: float = Field(0.70, ge=0, le=1, description="P(clean) below: not worth a try")
+    least_clean: float = Field(0.76, ge=0, le=1, description="P(clean) below: not worth a try")
     odds_power: float = Field(
-        0.1, gt=0, le=1, description="geometric P(clean) is its product to this power, fitted to outcomes"
+        0.07, gt=0, le=1, description="geometric P(clean) is its product to this power, fitted to outcomes"
     )
     tilt_free_rad: float = Field(0.20, ge=0, le=1.5, description="tool tilt that costs nothing")
     tilt_cost_per_rad: float = Field(
@@ -216,8 +216,10 @@ class RankConfig(StrictConfig):
     lever_cost_most: float = Field(0.7, ge=0, le=10, description="... up to this")
     narrow_m: float = Field(0.12, ge=0, le=1, description="a parcel narrower than this hangs from one row of cups ...")
     narrow_cost_per_m: float = Field(8.0, ge=0, le=500, description="... -ln P(clean) per metre that it is narrower")
-    cover_cost: float = Field(0.5, ge=0, le=50, description="-ln P(clean) where higher neighbours touch it ...")
-    cover_enough: float = Field(0.05, gt=0, le=1, description="... along this share of its outline; less costs less")
+    cover_cost: float = Field(
+        10.0, ge=0, le=50, description="-ln P(clean) where higher neighbours touch it, per share ..."
+    )
+    cover_most: float = Field(0.3, ge=0, le=1, description="... of its outline, up to this")
     mask_quality_sure: float = Field(0.95, ge=0, le=1, description="masks of less quality are doubted")
     mask_doubt_cost: float = Field(8.0, ge=0, le=100, description="-ln P(clean) per quality that a mask lacks")
     failed_radius_m: float = Field(0.025, ge=0, le=0.5, description="tool positions this near are the same try")

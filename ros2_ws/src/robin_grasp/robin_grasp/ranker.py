@@ -111,7 +111,7 @@ class GeometricRanker:
         cost = cost + lever_cost(terms["lever_m"], self._config) * (1.0 - terms["merged_probability"])
         doubt = np.maximum(self._config.mask_quality_sure - terms["mask_quality"], 0.0)
         cost = cost + self._config.mask_doubt_cost * doubt
-        cost = cost + self._config.cover_cost * np.minimum(terms["cover"] / self._config.cover_enough, 1.0)
+        cost = cost + self._config.cover_cost * np.minimum(terms["cover"], self._config.cover_most)
         narrow = np.maximum(self._config.narrow_m - terms["short_side_m"], 0.0)
         cost = cost + self._config.narrow_cost_per_m * narrow
         undisturbed = np.exp(-cost - self._config.tilt_cost_per_rad * steep)
