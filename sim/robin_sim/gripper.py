@@ -372,18 +372,9 @@ class Gripper:
         return "shear" if hold.slid_m > self.config.slide_limit_m else ""
 
     def _release(self, hold: Hold, phase: str, reason: str) -> Release:
-        load = hold.wrench
-        return Release(
-            cup=hold.cup,
-            parcel=hold.parcel,
-            time_s=float(self.world.data.time),
-            phase=phase,
-            reason=reason,
-            pull_n=float(load[2]),
-            shear_n=float(np.hypot(load[0], load[1])),
-            bending_nm=float(np.hypot(load[3], load[4])),
-            limit_n=hold.limit_n,
-        )
+        load, now = hold.wrench, float(self.world.data.time)
+        shear, bending = float(np.hypot(load[0], load[1])), float(np.hypot(load[3], load[4]))
+        return Release(hold.cup, hold.parcel, now, phase, reason, float(load[2]), shear, bending, hold.limit_n)
 
     def _let_go(self, cup: int) -> None:
         """Open a cup on all it holds: once its lip has lifted anywhere the whole cup is vented."""
