@@ -182,12 +182,13 @@ class ClearanceConfig(StrictConfig):
     )
     hit_share: float = Field(0.009, ge=0, le=1, description="share of samples above the plate that makes a collision")
     carry_margin_m: float = Field(0.02, ge=0, le=0.3, description="free height below a lifted parcel on its way")
-    carry_cost_per_m: float = Field(6.0, ge=0, description="-ln P(clean) per metre that the pile is too high for that")
+    carry_cost_per_m: float = Field(6.0, ge=0, description="-ln product per metre that the pile is too high for that")
     press_logit_per_m: float = Field(60.0, ge=0, description="cost of neighbours pushed by cups beyond the bellows")
 
 
 class RankConfig(StrictConfig):
-    """utility = P(clean) - multi_cost * P(multi) - fail_cost * P(nothing delivered), all for one try."""
+    """utility = P(clean) - multi_cost * P(multi) - fail_cost * P(nothing delivered), all for one try. Costs that say
+    "-ln product" act on the product of the geometric odds (``ranker.GeometricRanker``)."""
 
     multi_cost: float = Field(2.0, ge=0, le=20)
     cup_cost: float = Field(-0.02, ge=-0.1, le=1, description="per open cup; below 0 more cups are wanted")
@@ -201,27 +202,27 @@ class RankConfig(StrictConfig):
     )
     tilt_free_rad: float = Field(0.20, ge=0, le=1.5, description="tool tilt that costs nothing")
     tilt_cost_per_rad: float = Field(
-        0.9, ge=0, le=20, description="-ln P(clean) per tilt beyond: slopes shift when pushed"
+        0.9, ge=0, le=20, description="-ln product per tilt beyond: slopes shift when pushed"
     )
     standing_aspect: float = Field(
         0.35, ge=0, le=1, description="flat goods that look narrower than this (short over long side) stand on an edge"
     )
-    standing_cost: float = Field(20.0, ge=0, le=100, description="-ln P(clean) per aspect that they look narrower")
+    standing_cost: float = Field(20.0, ge=0, le=100, description="-ln product per aspect that they look narrower")
     lever_free_m: float = Field(
         0.012, ge=0, le=0.2, description="cups' middle to the centre of mass: no parcel tips yet"
     )
     lever_cost_per_m: float = Field(
-        25.0, ge=0, le=500, description="-ln P(clean) per lever beyond: drawn up askew, it tips and jams ..."
+        25.0, ge=0, le=500, description="-ln product per lever beyond: drawn up askew, it tips and jams ..."
     )
     lever_cost_most: float = Field(0.7, ge=0, le=10, description="... up to this")
     narrow_m: float = Field(0.12, ge=0, le=1, description="a parcel narrower than this hangs from one row of cups ...")
-    narrow_cost_per_m: float = Field(8.0, ge=0, le=500, description="... -ln P(clean) per metre that it is narrower")
+    narrow_cost_per_m: float = Field(8.0, ge=0, le=500, description="... -ln product per metre that it is narrower")
     cover_cost: float = Field(
-        10.0, ge=0, le=50, description="-ln P(clean) where higher neighbours touch it, per share ..."
+        10.0, ge=0, le=50, description="-ln product where higher neighbours touch it, per share ..."
     )
     cover_most: float = Field(0.3, ge=0, le=1, description="... of its outline, up to this")
     mask_quality_sure: float = Field(0.95, ge=0, le=1, description="masks of less quality are doubted")
-    mask_doubt_cost: float = Field(8.0, ge=0, le=100, description="-ln P(clean) per quality that a mask lacks")
+    mask_doubt_cost: float = Field(8.0, ge=0, le=100, description="-ln product per quality that a mask lacks")
     failed_radius_m: float = Field(0.025, ge=0, le=0.5, description="tool positions this near are the same try")
     failed_most: int = Field(2, ge=1, le=20, description="failures of one try before it is ruled out")
     failed_elsewhere: float = Field(0.6, ge=0, le=1, description="on the promise of poses near a failure: try another")

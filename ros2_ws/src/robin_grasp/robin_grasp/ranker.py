@@ -121,7 +121,7 @@ class GeometricRanker:
 
 
 def lever_cost(lever_m: Floats, config: RankConfig) -> Floats:
-    """-ln P(clean) for the lever between the cups' middle and the centre of mass, any shape. Of 2,500 simulated picks
+    """-ln product for the lever between the cups' middle and the centre of mass, any shape. Of 2,500 simulated picks
     (some piles several times) 1 % below 15 mm failed and a fifth beyond 30 mm."""
     cost = config.lever_cost_per_m * np.maximum(lever_m - config.lever_free_m, 0.0)
     return np.asarray(np.minimum(cost, config.lever_cost_most))
