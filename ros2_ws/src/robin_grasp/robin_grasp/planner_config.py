@@ -226,7 +226,7 @@ class RankConfig(StrictConfig):
     failed_radius_m: float = Field(0.025, ge=0, le=0.5, description="tool positions this near are the same try")
     failed_most: int = Field(2, ge=1, le=20, description="failures of one try before it is ruled out")
     failed_elsewhere: float = Field(0.6, ge=0, le=1, description="on the promise of poses near a failure: try another")
-    failed_discount: float = Field(0.5, ge=0, le=1, description="on P(clean) of the parcel, per failure on it")
+    failed_discount: float = Field(0.5, ge=0, le=1, description="on the product of the parcel, per failure on it")
     failed_reach_m: float = Field(0.08, ge=0, le=0.5, description="a failure this near counts against the parcel")
 
 
