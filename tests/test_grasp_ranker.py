@@ -158,11 +158,16 @@ def test_constraint_names_are_features() -> None:
     assert set(BETTER) | set(WORSE) | set(RISKIER) | set(SAFER) <= set(FEATURE_NAMES)
 
 
+def riskless(count: int) -> dict[str, np.ndarray]:
+    """Terms of ``count`` candidates that nothing speaks against."""
+    zero = ("cover", "push_m", "merged_probability", "tool_tilt_rad", "failed_near", "lever_m", "standing")
+    names = (*FEATURE_NAMES, "single_probability")
+    return {name: np.ones(count) for name in names} | {name: np.zeros(count) for name in zero}
+
+
 def test_geometric_odds_fall_with_each_risk() -> None:
     ranker = GeometricRanker(RankConfig(), ClearanceConfig())
-    good = {name: np.ones(1) for name in FEATURE_NAMES} | {"single_probability": np.ones(1), "standing": np.zeros(1)}
-    zero = ("cover", "push_m", "merged_probability", "tool_tilt_rad", "failed_near", "lever_m")
-    good |= {name: np.zeros(1) for name in zero}
+    good = riskless(1)
     best = ranker.odds(good).clean[0]
     assert best == pytest.approx(1.0)
     for name, value in (("hold_probability", 0.5), ("free_probability", 0.5), ("single_probability", 0.5),
@@ -174,10 +179,8 @@ def test_geometric_odds_fall_with_each_risk() -> None:
 
 def test_geometric_odds_are_a_power_of_the_product_and_share_the_rest_as_it_does() -> None:
     ranker = GeometricRanker(RankConfig(odds_power=0.25), ClearanceConfig())
-    terms = {name: np.ones(3) for name in FEATURE_NAMES} | {"single_probability": np.ones(3), "standing": np.zeros(3)}
-    zero = ("cover", "push_m", "merged_probability", "tool_tilt_rad", "failed_near", "lever_m")
-    terms |= {name: np.zeros(3) for name in zero} | {"free_probability": np.array([0.0625, 0.5, 1.0])}
-    terms["hold_probability"] = np.array([1.0, 0.8, 1.0])
+    terms = riskless(3)
+    terms |= {"free_probability": np.array([0.0625, 0.5, 1.0]), "hold_probability": np.array([1.0, 0.8, 1.0])}
     odds = ranker.odds(terms)
     np.testing.assert_allclose(odds.clean, [0.5, 0.4**0.25, 1.0])
     np.testing.assert_allclose(odds.multi, [0.5, (1 - 0.4**0.25) * 0.4 / 0.6, 0.0])

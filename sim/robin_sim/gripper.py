@@ -11,7 +11,8 @@ vacuum and friction can carry:
     shear           > mu N      the lip slides on the parcel, and is off once it has slid too far
     |torsion|       > r mu N    the lip turns on the parcel
 
-While vacuum draws the bellows up, a lip slides and settles but does not come off. A cup that lets go stays off.
+While vacuum draws the bellows up, a lip slides and settles but does not come off. A cup that lets go stays off, but
+for one that did so while the tool still pressed: it may seal again.
 Bending stiffness is chosen so that a full bending moment r V is reached at the bellows' tilt limit. The limits are
 those of Dex-Net 3.0 (Mahler et al. 2018) with the lip's lever r for its material term.
 """
