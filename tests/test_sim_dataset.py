@@ -112,3 +112,16 @@ def test_only_free_parcels_are_taken_off_a_pile() -> None:
     kept = {id(p) for p in fewer.parcels}
     gone_tops = [pose[2, 3] for p, pose in zip(pile.parcels, pile.poses, strict=True) if id(p) not in kept]
     assert not gone_tops or max(gone_tops) >= np.median(pile.poses[:, 2, 3])
+
+
+def test_an_interruption_while_a_scene_is_written_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(folder: Path, *_: object) -> None:
+        folder.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("robin_sim.dataset.save_frame", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_dataset(tmp_path / "set", 1, seed=1, workers=1)
+    assert [entry.name for entry in (tmp_path / "set").iterdir()] == ["dataset.json"]

@@ -175,9 +175,8 @@ def _write_scene(out: Path, index: int, scene: LabelledScene) -> None:
         save_frame(aside, scene.frame, scene.labels)
         (aside / SCENE_FILE).write_text(json.dumps(scene.info) + "\n")
         aside.rename(final)
-    except OSError:
+    finally:  # an interruption leaves nothing half-written either
         shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 @contextmanager
