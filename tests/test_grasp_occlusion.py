@@ -52,11 +52,14 @@ def test_a_mask_of_two_parcels_is_ragged() -> None:
     assert alone is not None and alone.terms["merged_probability"] == 0.0
 
 
-def test_what_touches_nothing_is_free_however_hidden_it_is_said_to_be() -> None:
-    frame, scene = box_scene([Box(0.75, 0.0, 0.2, 0.15, 0.05, visible=0.6)])
+def test_what_touches_nothing_is_as_hidden_as_it_is_said_to_be_and_comes_last() -> None:
+    half = Box(0.68, -0.2, 0.2, 0.15, 0.05, visible=0.6)
+    frame, scene = box_scene([half])
     order = pick_order(make_view(frame, scene, SurfaceConfig()), scene, OrderConfig())
-    assert order.free[0] > 0.95
-    assert SuctionPlanner(CellConfig()).plan(frame, scene).best is not None
+    assert order.free[0] < 0.3
+    assert SuctionPlanner(CellConfig()).plan(frame, scene).best is not None  # there is no other
+    both = SuctionPlanner(CellConfig()).plan(*box_scene([half, Box(0.72, 0.2, 0.16, 0.12, 0.03)])).best
+    assert both is not None and both.instance_id == 2
 
 
 def carton_with_side(depth_on_side: bool) -> tuple[Frame, Scene]:

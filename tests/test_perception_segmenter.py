@@ -77,19 +77,6 @@ def test_an_empty_belt_is_an_empty_scene_with_a_flag(segmenter: Segmenter) -> No
     assert scene.instances == () and "no_instances" in scene.flags and not scene.labels.any()
 
 
-def test_where_nothing_is_sure_the_faint_ones_are_taken(segmenter: Segmenter) -> None:
-    analysis = segmenter.analyse(colour_frame(blocks(384, 512, 3, 4, 8)))
-    assert "faint_instances" not in analysis.scene.flags
-    best = max(instance.detection for instance in analysis.scene.instances)
-    sure = min(1.0, best + 0.001)
-    config = DecodeConfig(detection_threshold=sure, faint_threshold=0.1)
-    decoded = segmenter.decode(analysis.tensors, analysis.letterbox, config)
-    assert decoded.faint and len(decoded.instances) == COUNT
-    assert all(instance.detection == pytest.approx(sure) for instance in decoded.instances)
-    config = DecodeConfig(detection_threshold=sure, faint_threshold=sure)
-    assert segmenter.decode(analysis.tensors, analysis.letterbox, config).instances == ()
-
-
 def test_more_candidates_than_places_is_flagged(segmenter: Segmenter) -> None:
     config = DecodeConfig(detection_threshold=0.0)
     analysis = segmenter.analyse(colour_frame(blocks(384, 512, 3, 4, 8)))

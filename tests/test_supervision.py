@@ -26,7 +26,7 @@ from supervised_engines import (
     wait_until,
 )
 
-from robin_perception.bundle import FEATURE_OUTPUTS, Bundle
+from robin_perception.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle
 from robin_perception.engines import make_engine
 from robin_perception.errors import Code, RobinError
 from robin_perception.segmenter import Segmenter
@@ -138,6 +138,16 @@ def test_relief_that_is_no_parcel_is_asked_about_once(bundle: Bundle) -> None:
         finally:
             set_mood(bundle.directory, "good")
         assert engine.status().answered_by == FALLBACK and engine.status().child.invalid_outputs == 1
+
+
+def test_an_empty_part_of_a_frame_is_believed(bundle: Bundle) -> None:
+    with supervised(bundle) as engine:
+        rail = inputs_of(engine, pile_frame(0, standing=1))
+        answer_of_child(engine, inputs_of(engine, pile_frame()))
+        assert found(engine.run_part(rail, INSTANCE_OUTPUTS)) == []
+        assert engine.status().empty_confirmed == 0 and engine.status().fallback_answers == 0
+        assert found(engine.run(rail)) == []
+        assert engine.status().empty_confirmed == 1
 
 
 def test_a_child_that_dies_between_two_frames_is_replaced(engine: SupervisedEngine) -> None:

@@ -50,7 +50,7 @@ EMPTY = answer([0.01, 0.02], [True, True])
     [
         (answer([0.9, 0.0], [True, True]), False),
         (answer([0.09, 0.05], [True, True]), True),
-        (answer([0.11, 0.05], [True, True]), False),  # a lone, faint parcel, which decoding takes
+        (answer([0.11, 0.05], [True, True]), False),  # a lone, faint parcel
         (answer([0.9, 0.0], [False, True]), True),  # sure of something that has no mask
         ({"boundary": np.zeros((4, 4), np.float32)}, False),  # instances were not asked for
     ],

@@ -174,11 +174,12 @@ def _inverse_at_tops(view: View) -> Floats:
 
 
 def _free(visible: Floats, cover: Floats, overlap: Floats, touched: Floats, config: OrderConfig) -> Floats:
-    """P(nothing rests on it): high for what is seen as a whole, whatever stands beside it, and for what touches no
-    neighbour; else it falls with the hidden part, as the segmenter tells it and as the outline does, and with the
-    length of the boundary to higher neighbours, which may be what hides it."""
-    whole = (visible >= config.free_visible_fraction) | (touched < config.alone_touch)
+    """P(nothing rests on it): high for what is seen as a whole, whatever stands beside it; else it falls with the
+    hidden part, as the segmenter tells it and as the outline does, and with the length of the boundary to higher
+    neighbours, which may be what hides it. A mask that touches no other is hardly freer: what hides a part of it was
+    not found, or is in the mask. But it may be a tote's wall, so that it is worth a try in the end."""
     hidden = np.sqrt(np.maximum(config.free_visible_fraction - visible, 0.0))
     logit = config.free_logit - config.hidden_logit * hidden - config.overlap_logit * overlap
     logit = logit - config.cover_length_logit * np.minimum(cover, 0.4)
-    return np.asarray(np.where(whole, WHOLE, expit(logit)))
+    least = np.where(touched < config.lone_touch, config.lone_free, 0.0)
+    return np.asarray(np.where(visible >= config.free_visible_fraction, WHOLE, np.maximum(expit(logit), least)))

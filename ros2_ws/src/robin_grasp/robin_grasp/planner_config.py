@@ -152,9 +152,10 @@ class OrderConfig(StrictConfig):
     sigmas: float = Field(3.0, ge=0, le=10)
     reach_m: float = Field(0.012, gt=0, le=0.1, description="pixels this far on either side of a boundary are compared")
     least_boundary_m: float = Field(0.02, ge=0, le=0.5)
-    alone_touch: float = Field(
-        0.02, ge=0, le=1, description="share of the outline with neighbours below which nothing can lie on it"
+    lone_touch: float = Field(
+        0.02, ge=0, le=1, description="share of the outline with neighbours below which a parcel lies alone"
     )
+    lone_free: float = Field(0.2, ge=0, le=1, description="least P(free) of a parcel that lies alone")
     ragged_free: float = Field(
         0.12, ge=0, le=1, description="share of a mask's rectangle that background shows in around one parcel"
     )

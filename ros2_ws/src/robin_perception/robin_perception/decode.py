@@ -8,7 +8,7 @@ surest of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -33,8 +33,6 @@ class DecodeConfig(StrictConfig):
     """What counts as an instance.
 
     detection_threshold: calibrated probability; None takes the bundle's.
-    faint_threshold: where no candidate reaches that, those that reach this are taken as just detected: a lone parcel is
-        found with less certainty than one of many. Of 66 rendered empty belts and totes 4 reach it too.
     duplicate_iou: of two masks that overlap more than this the one with the lower detection x quality goes.
     min_kept_fraction: share of its own mask an instance must keep against better ones.
     min_fragment_fraction: pieces smaller than this share of the largest piece are cut off.
@@ -42,7 +40,6 @@ class DecodeConfig(StrictConfig):
     """
 
     detection_threshold: float | None = Field(None, ge=0, le=1)
-    faint_threshold: float = Field(0.1, ge=0, le=1)
     duplicate_iou: float = Field(0.55, gt=0, le=1)
     min_kept_fraction: float = Field(0.4, ge=0, le=1)
     min_fragment_fraction: float = Field(0.2, ge=0, le=1)
@@ -69,14 +66,13 @@ class Scores:
 @dataclass(frozen=True)
 class Decoded:
     """labels uint16 [H, W]; instances by falling rank; candidates: index of each instance's row in the network's
-    tensors; faint: none reached the detection threshold.
+    tensors; truncated: every candidate is above the threshold.
     """
 
     labels: NDArray[np.uint16]
     instances: tuple[Instance, ...]
     candidates: tuple[int, ...]
     truncated: bool
-    faint: bool
 
 
 def calibrated(raw: dict[str, NDArray[Any]], tables: CalibrationTables) -> Scores:
@@ -106,10 +102,6 @@ def decode(
     scores, box = calibrated(raw, tables), box.shifted(tables.mask_shift_px)
     threshold = threshold if config.detection_threshold is None else config.detection_threshold
     found = np.flatnonzero(scores.detection >= threshold)
-    faint = not len(found)
-    if faint:
-        found = np.flatnonzero(scores.detection >= min(threshold, config.faint_threshold))
-        scores = replace(scores, detection=np.maximum(scores.detection, np.float32(threshold)))
     truncated = len(found) == len(scores.detection)
     order = found[np.argsort(-scores.rank[found], kind="stable")]
     logits = raw["mask_logits"][order]
@@ -127,7 +119,7 @@ def decode(
         _instance(new_id + 1, boxes[i], areas[i], int(order[i]), scores, raw["embedding"], sigma[new_id])
         for new_id, i in enumerate(kept)
     )
-    return Decoded(labels, instances, tuple(int(order[i]) for i in kept), truncated, faint)
+    return Decoded(labels, instances, tuple(int(order[i]) for i in kept), truncated)
 
 
 def windows(masks: NDArray[np.bool_]) -> NDArray[np.int64]:

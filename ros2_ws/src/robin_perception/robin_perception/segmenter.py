@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_perception.bundle import INSTANCE_OUTPUTS, Bundle, CalibrationTables, load_bundle, model_id
+from robin_perception.closer_look import CloserLookConfig, Part, joined, parts
 from robin_perception.config import StrictConfig
 from robin_perception.decode import DecodeConfig, Decoded, decode
 from robin_perception.engines import Engine, EngineConfig, make_engine
@@ -46,6 +47,7 @@ class SegmenterConfig(StrictConfig):
     """belt_z_m: height of the surface parcels lie on, in base_link. low_depth_fraction: below it a frame is flagged."""
 
     decode: DecodeConfig = DecodeConfig()
+    closer_look: CloserLookConfig = CloserLookConfig()
     belt_z_m: float = Field(0.0, ge=-5, le=5)
     low_depth_fraction: float = Field(0.35, ge=0, le=1)
 
@@ -54,7 +56,8 @@ class SegmenterConfig(StrictConfig):
 class Analysis:
     """A scene with what it was made from.
 
-    tensors: the network's raw outputs; candidates[i]: their row of instance i. guide: what its masks were refined with.
+    tensors: the network's raw outputs for the whole frame; candidates[i]: their row of instance i, none where a closer
+    look found the instances. guide: what its masks were refined with.
     """
 
     scene: Scene
@@ -114,35 +117,55 @@ class Segmenter:
         prepared = time.perf_counter()
         with self._lock:
             tensors = self._run(frame, inputs, (*INSTANCE_OUTPUTS, *extra_outputs))
-            used = self._model_id
-            by_fallback = isinstance(self.engine, SupervisedEngine) and self.engine.by_fallback
+            used, by_fallback = self._answered()
         inferred = time.perf_counter()
         guide = self.guide(inputs, box)
         decoded = self.decode(tensors, box, guide=guide)
         boundary = np.ascontiguousarray(box.unpadded(tensors["boundary"]))
-        flags = (*self._flags(frame, decoded), *(("fallback_engine",) if by_fallback else ()))
         done = time.perf_counter()
         timings = {
             "prepare": (prepared - start) * 1e3,
             "network": (inferred - prepared) * 1e3,
             "decode": (done - inferred) * 1e3,
-            "segment": (done - start) * 1e3,
         }
+        if not decoded.instances and self.config.closer_look.enabled:
+            decoded, used, by_fallback = self._look_closer(frame, inputs["belt_plane"])
+            timings["closer_look"] = (time.perf_counter() - done) * 1e3
+        flags = (*self._flags(frame, decoded), *(("fallback_engine",) if by_fallback else ()))
+        timings["segment"] = (time.perf_counter() - start) * 1e3
         scene = Scene(frame.stamp_s, used, decoded.labels, decoded.instances, boundary, flags, timings)
         return Analysis(scene, tensors, decoded.candidates, box, guide)
 
-    def prepare(self, frame: Frame) -> tuple[Letterbox, dict[str, NDArray[Any]]]:
-        """The network's inputs for a frame, and the letterbox that made them."""
+    def prepare(self, frame: Frame, part: Part | None = None) -> tuple[Letterbox, dict[str, NDArray[Any]]]:
+        """The network's inputs for a frame, or for a part of it, and the letterbox that made them."""
         manifest = self.bundle.manifest
         size = (manifest.input_width, manifest.input_height)
         stride = manifest.input_height // self.engine.outputs["mask_logits"].shape[1]
-        box = letterbox(frame.width, frame.height, size[0], size[1], stride)
+        part = part or Part(0, 0, frame.width, frame.height)
+        box = letterbox(part.width, part.height, size[0], size[1], stride)
         return box, {
-            "rgb": box.rgb(frame.rgb),
-            "depth": box.depth(frame.depth),
-            "intrinsics": box.intrinsics(frame.K),
+            "rgb": box.rgb(frame.rgb[part.window]),
+            "depth": box.depth(frame.depth[part.window]),
+            "intrinsics": box.intrinsics(part.intrinsics(frame.K)),
             "belt_plane": frame.belt_plane(self.config.belt_z_m),
         }
+
+    def _answered(self) -> tuple[str, bool]:
+        """Id of the model that answered last, and whether that was the fallback's answer. The lock is held."""
+        return self._model_id, isinstance(self.engine, SupervisedEngine) and self.engine.by_fallback
+
+    def _look_closer(self, frame: Frame, plane: NDArray[np.float32]) -> tuple[Decoded, str, bool]:
+        """What parts of the frame show, each enlarged, and what ``_answered`` says of it."""
+        found, used, by_fallback = [], "", False
+        for part in parts(frame, self.config.closer_look):
+            box, inputs = self.prepare(frame, part)
+            with self._lock:
+                tensors = self.engine.run_part(inputs, INSTANCE_OUTPUTS)
+                used, once = self._answered()
+            by_fallback |= once
+            found.append((part, self.decode(tensors, box, guide=self.guide(inputs, box))))
+        labels, instances = joined(frame, found, plane, self.config.closer_look)
+        return Decoded(labels, instances, (), truncated=False), used, by_fallback
 
     def _run(self, frame: Frame, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """By the camera's own bytes where the engine takes them, else by the letterboxed images."""
@@ -186,8 +209,8 @@ class Segmenter:
             flags.append("instances_truncated")
         if not decoded.instances:
             flags.append("no_instances")
-        elif decoded.faint:
-            flags.append("faint_instances")
+        elif not decoded.candidates:
+            flags.append("closer_look")
         if cv2.countNonZero(frame.depth) < self.config.low_depth_fraction * frame.depth.size:
             flags.append("low_depth")
         return tuple(flags)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,12 @@ class SupervisionStatus:
         }
 
 
+class _Call(threading.local):
+    """What is run in this thread."""
+
+    of_part = False
+
+
 class SupervisedEngine(Engine):
     """Runs ``engine`` in a child process, and ``supervision.fallback`` in this one whenever the child has no answer.
 
@@ -89,6 +96,7 @@ class SupervisedEngine(Engine):
 
         self._inputs, _, self._outputs = graph_specs(bundle)
         self._empty = EmptyCheck(self.supervision, bundle.manifest.calibration)
+        self._call = _Call()
         self._answers: Counter[str] = Counter()
         self._answered_by = ""
         self._by_fallback = self._empty_confirmed = 0
@@ -177,6 +185,14 @@ class SupervisedEngine(Engine):
             if self._fallback is None:
                 raise
 
+    def run_part(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Tensors:
+        """As ``run``. An empty answer is believed: that of the whole frame was looked into."""
+        self._call.of_part = True
+        try:
+            return self.run(inputs, outputs)
+        finally:
+            self._call.of_part = False
+
     def _run(self, feeds: Tensors, outputs: Sequence[str], head: HeadSet) -> Tensors:
         if unknown := [name for name in outputs if name not in self._outputs]:
             raise RobinError(Code.ENGINE_FAILED, f"{self.name}: no output '{unknown[0]}'")
@@ -196,7 +212,7 @@ class SupervisedEngine(Engine):
             if on_trial:
                 raise
             return self._ask_fallback(feeds, outputs, head, exc)
-        if not on_trial and self._empty.suspicious(feeds, answer):
+        if not on_trial and not self._call.of_part and self._empty.suspicious(feeds, answer):
             return self._second_opinion(child, answer, feeds, outputs, head)
         self._count(child.engine_name)
         return answer
