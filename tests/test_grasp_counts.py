@@ -18,7 +18,8 @@ from robin_grasp.parcels_seen import Parcels
 from robin_grasp.plan import FailedPick, Plan, Reject
 from robin_grasp.plan_report import Rejects
 from robin_grasp.planner import SuctionPlanner
-from robin_grasp.planner_config import PlannerConfig, RankConfig, SamplingConfig, WrenchConfig
+from robin_grasp.planner_config import OrderConfig, PlannerConfig, RankConfig, SamplingConfig, WrenchConfig
+from robin_grasp.ranker import GeometricRanker
 from robin_grasp.registry import make_planner
 from robin_grasp.tool import CellConfig, WorkspaceConfig, tote_workspace
 from robin_perception.frame import Frame
@@ -187,9 +188,47 @@ def test_the_cases_reach_every_cut() -> None:
 
 
 def test_a_parcel_of_two_faces_is_ruled_out_once(seen: Seen) -> None:
-    result = SuctionPlanner(CellConfig()).plan(*two_faced(detection=0.1))
+    large = PlannerConfig(rank=RankConfig(least_area_px=100_000))
+    result = SuctionPlanner(CellConfig(), large).plan(*two_faced())
     assert seen.parcels is not None and seen.parcels.count == 2
-    assert result.rejected_counts == {Reject.LOW_DETECTION: 1} and len(result.rejected) == 1
+    assert result.rejected_counts == {Reject.TOO_LITTLE_DEPTH: 1} and len(result.rejected) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"detection": 0.1}, Reject.LOW_DETECTION), ({"visible_fraction": 0.3}, Reject.COVERED_BY_OTHER)],
+)
+def test_what_cannot_be_picked_is_told_and_not_worked_out(seen: Seen, fields: dict[str, float], reason: Reject) -> None:
+    """A parcel under a higher one: ruled out where it is, and the other's grasps are what they were."""
+    under, over = Box(0.68, 0.0, 0.3, 0.3, 0.05), Box(0.84, 0.0, 0.15, 0.2, 0.12)
+    frame, scene = box_scene([under, over])
+    first, second = scene.instances
+    result = SuctionPlanner(CellConfig()).plan(frame, replace(scene, instances=(replace(first, **fields), second)))  # type: ignore[arg-type]
+    assert seen.parcels is not None and seen.parcels.ids.tolist() == [2]
+    (told,) = (example for example in result.rejected if example.instance_id == 1)
+    assert told.reason is reason and result.rejected_counts[reason] == 1
+    assert {"detection", "visible_fraction", "cover", "free_probability"} == set(told.terms)
+    assert told.terms["cover"] > 0.02
+    x, y, z = told.T_base_tool[:3, 3]
+    assert under.x - 0.15 < x < over.x and abs(y) < 0.02 and z == pytest.approx(0.05, abs=0.01)
+    before = SuctionPlanner(CellConfig()).plan(frame, scene)
+    assert [g.T_base_tool.tolist() for g in result.grasps] == [
+        g.T_base_tool.tolist() for g in before.grasps if g.instance_id == 2
+    ]
+
+
+def test_what_is_ruled_out_by_its_odds_at_best_changes_no_grasp(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, scene = noisy()
+    hidden = tuple(replace(instance, visible_fraction=0.25) for instance in scene.instances[1:])
+    scene = replace(scene, instances=(scene.instances[0], *hidden))
+    covering = OrderConfig(ban_visible_fraction=0.0, lone_free=0.0)
+    config = PlannerConfig(order=covering)
+    early = SuctionPlanner(CellConfig(), config).plan(frame, scene)
+    assert seen.parcels is not None and set(seen.parcels.ids.tolist()) == {1}
+    monkeypatch.setattr(GeometricRanker, "at_best", lambda self, free, cover: np.ones_like(free))
+    late = SuctionPlanner(CellConfig(), config).plan(frame, scene)
+    assert set(seen.parcels.ids.tolist()) == {1, 2, 3}
+    assert early.grasps and [g.terms for g in early.grasps] == [g.terms for g in late.grasps]
 
 
 def test_cuts_by_cheap_terms_are_counted_too(seen: Seen) -> None:

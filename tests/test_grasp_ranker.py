@@ -186,6 +186,17 @@ def test_geometric_odds_are_a_power_of_the_product_and_share_the_rest_as_it_does
     np.testing.assert_allclose(odds.multi, [0.5, (1 - 0.4**0.25) * 0.4 / 0.6, 0.0])
 
 
+def test_no_candidate_has_better_odds_than_its_parcel_at_best() -> None:
+    """So that what is ruled out by that bound would have been ruled out in the end."""
+    ranker, rng = GeometricRanker(RankConfig(), ClearanceConfig()), np.random.default_rng(3)
+    good = riskless(500)
+    mixed = good | {name: rng.random(500) for name in (*FEATURE_NAMES, "single_probability")}
+    for terms in (good | {"free_probability": rng.random(500), "cover": rng.random(500)}, mixed):
+        bound = ranker.at_best(terms["free_probability"], terms["cover"])
+        assert (ranker.odds(terms).clean <= bound + 1e-12).all()
+    assert np.allclose(ranker.odds(good).clean, ranker.at_best(good["free_probability"], good["cover"]))
+
+
 def test_utility_weighs_two_parcels_heavier_than_none() -> None:
     config = RankConfig()
     multi = utility(Odds(np.array([0.8]), np.array([0.2])), config)

@@ -61,7 +61,7 @@ class _Samples:
 
 def split_faces(view: View, scene: Scene, surface: SurfaceConfig, config: FacetConfig) -> tuple[View, Facets]:
     """The view with ``labels`` numbering faces instead of instances, edges between faces counted as edges, and the
-    faces."""
+    faces. Parcels of the view that are not in ``scene`` have the number after the last face."""
     samples = _sample(view, scene, surface.plane_samples)
     cartons = np.array([instance.class_probabilities[CARTON] for instance in scene.instances])
     planes, rms, accepted = _find_planes(view, samples, cartons >= config.least_carton_probability, surface, config)
@@ -69,8 +69,9 @@ def split_faces(view: View, scene: Scene, surface: SurfaceConfig, config: FacetC
     row = np.full(accepted.shape, -1)
     row[instance, number] = np.arange(len(instance))
     facets = Facets(instance, planes[instance, number], rms[instance, number])
-    ids = np.array([i.id for i in scene.instances])
-    face_of = np.zeros(int(view.labels.max(initial=0)) + 1, dtype=np.int32)
+    ids = np.array([i.id for i in scene.instances], dtype=np.int64)
+    face_of = np.full(int(view.labels.max(initial=0)) + 1, len(instance) + 1, dtype=np.int32)
+    face_of[0] = 0
     face_of[ids[ids < len(face_of)]] = row[ids < len(face_of), 0] + 1
     labels = face_of.take(view.labels)
     for i in np.flatnonzero(accepted[:, 1:].any(axis=1)):

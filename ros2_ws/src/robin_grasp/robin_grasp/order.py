@@ -18,6 +18,7 @@ STEP = 2
 RECTANGLES = 4  # sides of an outline that are tried for the parcel's direction
 LEAST_OUTLINE_PX = 40
 WHOLE = 0.99  # P(free) of a parcel that is seen as a whole
+COVERED = 0.02  # share of the outline with higher neighbours from which on a parcel lies under them
 MOST_STEP_M = 0.5  # deeper steps are all alike: a hole or the belt's edge
 
 
@@ -26,7 +27,8 @@ class Order:
     """Over the I instances of a scene. above: bool [I, I], above[i, j] when i is higher than j where they touch.
     cover [I]: length of boundary with higher neighbours over the mask's outline. overlap [I]: share of the smallest
     rectangle around the mask that shows other parcels; ragged [I]: that shows background, as around a mask of two
-    parcels. free [I]: P(nothing rests on it).
+    parcels. buried: bool [I], so little is seen of it under others that it is not picked; it has no overlap and no
+    ragged. free [I]: P(nothing rests on it).
     height_rank [I]: share of touching neighbours that are lower (1: the highest around). support_m [I]: how far the
     surface of what it seems to rest on lies below its own, inf where it seems to rest on no other parcel."""
 
@@ -34,6 +36,7 @@ class Order:
     cover: Floats
     overlap: Floats
     ragged: Floats
+    buried: np.ndarray
     free: Floats
     height_rank: Floats
     support_m: Floats
@@ -45,6 +48,7 @@ class Order:
             self.cover[index],
             self.overlap[index],
             self.ragged[index],
+            self.buried[index],
             self.free[index],
             self.height_rank[index],
             self.support_m[index],
@@ -101,14 +105,17 @@ def pick_order(view: View, scene: Scene, config: OrderConfig) -> Order:
     support = np.where(under, step_m, np.inf).min(axis=1, initial=np.inf)
     if not config.enabled:
         nothing, all_free = np.zeros(count), np.ones(count)
-        return Order(np.zeros_like(above), nothing, nothing, nothing, all_free, all_free, support)
-    overlap, ragged = _rectangles(
-        rows, boxes / (view.stride * STEP) - np.array([view.left, view.top] * 2) / STEP, config
-    )
-    return Order(above, cover, overlap, ragged, _free(visible, cover, overlap, touched, config), rank, support)
+        none = np.zeros(count, dtype=bool)
+        return Order(np.zeros_like(above), nothing, nothing, nothing, none, all_free, all_free, support)
+    buried = (visible < config.ban_visible_fraction) & (cover > COVERED)
+    boxes = boxes / (view.stride * STEP) - np.array([view.left, view.top] * 2) / STEP
+    overlap, ragged = _rectangles(rows, boxes, ~buried, config)
+    return Order(above, cover, overlap, ragged, buried, _free(visible, cover, overlap, touched, config), rank, support)
 
 
-def _rectangles(rows: NDArray[np.int32], boxes: Floats, config: OrderConfig) -> tuple[Floats, Floats]:
+def _rectangles(
+    rows: NDArray[np.int32], boxes: Floats, wanted: NDArray[np.bool_], config: OrderConfig
+) -> tuple[Floats, Floats]:
     """Parcels are rectangles, nearly: where another one shows inside the rectangle that a mask is part of, it lies on
     top, however flat it is; and a mask that leaves much of its rectangle to the background may be two parcels. Shares
     of each rectangle, [I] and [I], that show other parcels and background, beyond what rounded corners and side faces
@@ -116,7 +123,7 @@ def _rectangles(rows: NDArray[np.int32], boxes: Floats, config: OrderConfig) -> 
 
     Of the rectangles along the outline's sides that one counts in which least background shows: a corner that another
     parcel hides is explained, one that is simply not there is not. rows: instance of each pixel; boxes [I, 4] of the
-    masks in these pixels.
+    masks in these pixels; wanted [I]: 0 for others.
     """
     h, w = rows.shape
     count = len(boxes)
@@ -124,7 +131,8 @@ def _rectangles(rows: NDArray[np.int32], boxes: Floats, config: OrderConfig) -> 
     # A hidden corner lies outside of the mask's box, by up to a third of its sides.
     rim = 2 + np.ceil((boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True, initial=0.0) / 3)
     corners = np.concatenate([boxes[:, :2] - rim, boxes[:, 2:] + rim], axis=1)
-    for i, (left, top, right, bottom) in enumerate(corners.astype(np.int64)):
+    for i in np.flatnonzero(wanted).tolist():
+        left, top, right, bottom = corners[i].astype(np.int64).tolist()
         x0, y0, x1, y1 = max(0, left), max(0, top), min(w, right), min(h, bottom)
         part = rows[y0:y1, x0:x1]
         mask = (part == i).view(np.uint8)

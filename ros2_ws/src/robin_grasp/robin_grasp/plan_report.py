@@ -4,6 +4,7 @@ every reason first once, the best of each."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from robin_grasp.candidates import Poses, tool_rotations
 from robin_grasp.parcels_seen import Parcels
 from robin_grasp.plan import Reject, Rejected
-from robin_grasp.surface import Floats, Ints
-from robin_perception.scene import Scene
+from robin_grasp.surface import Floats, Ints, View
+from robin_perception.scene import Instance, Scene
 
+EXAMPLE_STEP = 3  # every third pixel tells where a parcel is
 REASON_TEXT = {
     Reject.OUT_OF_REACH: "out of the arm's reach",
     Reject.OUTSIDE_WORKSPACE: "outside the workspace",
@@ -35,14 +37,16 @@ REASON_TEXT = {
 
 class Rejects:
     """Counts every reject by its reason, and keeps up to ``per_instance`` of each parcel as examples, at most one per
-    reason unless there is room."""
+    reason unless there is room. early: of parcels that are not in ``scene`` any more."""
 
-    def __init__(self, scene: Scene, parcels: Parcels, per_instance: int) -> None:
+    def __init__(self, scene: Scene, parcels: Parcels, per_instance: int, early: Sequence[Rejected] = ()) -> None:
         self._parcels = parcels
         self._per_instance = per_instance
         self._kept: dict[int, list[Rejected]] = {}
         self._last: dict[int, Reject] = {}
-        self._counts: Counter[Reject] = Counter()
+        self._counts: Counter[Reject] = Counter(rejected.reason for rejected in early)
+        for rejected in early:
+            self._add(rejected)
         seen = {int(i) for i in parcels.index}
         for index, instance in enumerate(scene.instances):
             if index not in seen:
@@ -115,6 +119,20 @@ class Rejects:
         """Why each parcel was not picked: the reason it met last, as that is the hurdle its best candidate failed
         at."""
         return list(self._last.values())
+
+
+def ruled_out(view: View, instance: Instance, reason: Reject, terms: dict[str, float]) -> Rejected:
+    """A parcel that is not looked at any further, at the middle of what is seen of it, a tool straight above; at
+    base_link's origin where it has no depth."""
+    x0, y0, x1, y1 = view.box(instance.bbox)
+    crop = (slice(y0, y1, EXAMPLE_STEP), slice(x0, x1, EXAMPLE_STEP))
+    q = np.where(view.labels[crop] == instance.id, view.inverse_depth[crop], 0.0)
+    ys, xs = np.nonzero(q)
+    T = np.eye(4)
+    if len(ys):
+        T[:3, :3] = np.diag([1.0, -1.0, -1.0])
+        T[:3, 3] = view.points(EXAMPLE_STEP * xs.mean() + x0, EXAMPLE_STEP * ys.mean() + y0, np.median(q[ys, xs]))
+    return Rejected(instance.id, T, 0, reason, terms)
 
 
 def no_grasp_text(reasons: list[Reject]) -> str:

@@ -14,8 +14,8 @@ from robin_grasp.facets import split_faces
 from robin_grasp.multipick import RIDGE_MERGED, Merges, Risks, cup_risks, find_merges
 from robin_grasp.order import Order, pick_order
 from robin_grasp.parcels_seen import Contacts, Parcels, observe, on_supports, with_upright
-from robin_grasp.plan import FailedPick, Grasp, Plan, Reject
-from robin_grasp.plan_report import Rejects, no_grasp_text
+from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
+from robin_grasp.plan_report import Rejects, no_grasp_text, ruled_out
 from robin_grasp.planner_config import PlannerConfig
 from robin_grasp.ranker import GeometricRanker, Ranker, utility
 from robin_grasp.seal import Seals, seat
@@ -61,19 +61,23 @@ class SuctionPlanner:
         if not scene.instances:
             return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name, clock.timings_ms)
         view = make_view(frame, scene, self.config.surface)
-        instances = view.labels
         clock.lap("plan_view")
+        whole_order = pick_order(view, scene, self.config.order)
+        early = self._rule_out(view, scene, whole_order)
+        left = np.array([i for i, instance in enumerate(scene.instances) if instance.id not in early], dtype=np.int64)
+        scene = replace(scene, instances=tuple(scene.instances[i] for i in left))
+        clock.lap("plan_order")
         faces, facets = split_faces(view, scene, self.config.surface, self.config.facets)
         parcels, contacts = observe(view, faces, facets, scene, self.config, self.cell.workspace.belt_z_m)
         contacts = with_upright(contacts, self.config.sampling, walls=self.cell.workspace.wall_height_m > 0)
-        rejects = Rejects(scene, parcels, self.config.sampling.rejects_per_instance)
+        rejects = Rejects(scene, parcels, self.config.sampling.rejects_per_instance, tuple(early.values()))
         other_px, merges = find_merges(view, parcels, self.config.multi)
         view = replace(faces, other_px=other_px)
-        order = pick_order(replace(view, labels=instances), scene, self.config.order).take(parcels.index)
+        order = whole_order.take(left[parcels.index])
         ragged = np.minimum(self.config.multi.ragged_merged * order.ragged, RIDGE_MERGED)
         merged = np.maximum(merges.probability, ragged)
         parcels = on_supports(parcels, order.support_m, self.config.wrench)
-        usable = self._usable(parcels, order, rejects)
+        usable = self._usable(parcels, rejects)
         clock.lap("plan_parcels")
         work = _Candidates(self, view, parcels, contacts, order, merged, rejects, failed)
         poses, landed = work.propose(usable)
@@ -92,17 +96,32 @@ class SuctionPlanner:
         clock.lap("plan_rank")
         return self._answer(grasps, rejects, clock)
 
-    def _usable(self, parcels: Parcels, order: Order, rejects: Rejects) -> np.ndarray:
-        """bool [I]: parcels whose mask, depth and place in the pile allow a pick at all."""
+    def _rule_out(self, view: View, scene: Scene, order: Order) -> dict[int, Rejected]:
+        """By id: parcels whose detection or place in the pile allows no pick. In a deep pile that is half of them, and
+        nothing more is worked out for these."""
+        rejected = {}
+        low = np.array([instance.detection for instance in scene.instances]) < self.config.rank.least_detection
+        covered = order.buried
+        if self._ranker is self._geometric:  # whose odds have a bound that is known by now
+            covered = covered | (self._geometric.at_best(order.free, order.cover) < self.config.rank.least_clean)
+        for i in np.flatnonzero(low | covered).tolist():
+            instance = scene.instances[i]
+            terms = {
+                "detection": instance.detection,
+                "visible_fraction": instance.visible_fraction,
+                "cover": float(order.cover[i]),
+                "free_probability": float(order.free[i]),
+            }
+            reason = Reject.LOW_DETECTION if low[i] else Reject.COVERED_BY_OTHER
+            rejected[instance.id] = ruled_out(view, instance, reason, terms)
+        return rejected
+
+    def _usable(self, parcels: Parcels, rejects: Rejects) -> np.ndarray:
+        """bool [I]: parcels with enough mask and depth for a pick."""
         rank = self.config.rank
-        low = parcels.detection < rank.least_detection
         blind = (parcels.depth_share < rank.least_depth_share) | (parcels.area_px < rank.least_area_px)
-        ban = self.config.order.ban_visible_fraction
-        buried = (parcels.visible < ban) & (order.cover > 0.02) & self.config.order.enabled
-        rejects.parcels(low, Reject.LOW_DETECTION)
-        rejects.parcels(~low & blind, Reject.TOO_LITTLE_DEPTH)
-        rejects.parcels(~low & ~blind & buried, Reject.COVERED_BY_OTHER)
-        return np.asarray(~low & ~blind & ~buried)
+        rejects.parcels(blind, Reject.TOO_LITTLE_DEPTH)
+        return np.asarray(~blind)
 
     def _answer(self, grasps: list[Grasp], rejects: Rejects, clock: _Clock) -> Plan:
         if not grasps:

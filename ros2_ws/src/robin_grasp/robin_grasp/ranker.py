@@ -97,6 +97,13 @@ class GeometricRanker:
         clean = product**self._config.odds_power
         return Odds(clean, (1.0 - clean) * multi / np.maximum(1.0 - product, 1e-9))
 
+    def at_best(self, free: Floats, cover: Floats) -> Floats:
+        """P(clean) [N] that no pick of a parcel exceeds, given its ``free_probability`` and its ``cover``."""
+        return np.asarray((free * np.exp(-self._cover_cost(cover))) ** self._config.odds_power)
+
+    def _cover_cost(self, cover: Floats) -> Floats:
+        return np.asarray(self._config.cover_cost * np.minimum(cover, self._config.cover_most))
+
     def product(self, terms: dict[str, Floats]) -> tuple[Floats, Floats]:
         """The product [N], and how much of what it lacks is lifting two [N]."""
         one_parcel = (
@@ -110,8 +117,7 @@ class GeometricRanker:
         # The middle of a mask of two parcels is no centre of mass.
         cost = cost + lever_cost(terms["lever_m"], self._config) * (1.0 - terms["merged_probability"])
         doubt = np.maximum(self._config.mask_quality_sure - terms["mask_quality"], 0.0)
-        cost = cost + self._config.mask_doubt_cost * doubt
-        cost = cost + self._config.cover_cost * np.minimum(terms["cover"], self._config.cover_most)
+        cost = cost + self._config.mask_doubt_cost * doubt + self._cover_cost(terms["cover"])
         narrow = np.maximum(self._config.narrow_m - terms["short_side_m"], 0.0)
         cost = cost + self._config.narrow_cost_per_m * narrow
         undisturbed = np.exp(-cost - self._config.tilt_cost_per_rad * steep)

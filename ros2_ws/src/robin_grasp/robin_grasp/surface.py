@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.planner_config import SurfaceConfig
+from robin_perception.beside import beside
 from robin_perception.frame import Frame
 from robin_perception.scene import Scene
 
@@ -135,6 +136,7 @@ def make_view(frame: Frame, scene: Scene, config: SurfaceConfig) -> View:
     valid = depth > 0
     q = np.zeros(depth.shape, dtype=np.float32)
     np.divide(1.0, depth, out=q, where=valid)
+    other, sums = beside(_contact_distance, labels), beside(_moment_integrals, q[::FIT_STEP, ::FIT_STEP])
     fx, fy = float(frame.K[0, 0]) / stride, float(frame.K[1, 1]) / stride
     cx, cy = float(frame.K[0, 2]) / stride - left, float(frame.K[1, 2]) / stride - top
     R, t = frame.T_base_camera[:3, :3].astype(np.float64), frame.T_base_camera[:3, 3].astype(np.float64)
@@ -146,10 +148,10 @@ def make_view(frame: Frame, scene: Scene, config: SurfaceConfig) -> View:
     height *= depth
     height += np.float32(t[2])
     height = np.where(valid, height, np.float32(0.0))
-    edge, other = edge_distance(labels), _contact_distance(labels)
+    edge = edge_distance(labels)
     boundary = np.asarray(cv2.resize(scene.boundary, full, interpolation=cv2.INTER_LINEAR)[window], dtype=np.float32)
-    sums = _moment_integrals(q[::FIT_STEP, ::FIT_STEP])
-    view = View(stride, left, top, fx, fy, cx, cy, R, t, q, labels, height, edge, other, boundary, sums, 0.0)
+    image = q, labels, height, edge, other.result(), boundary, sums.result()
+    view = View(stride, left, top, fx, fy, cx, cy, R, t, *image, 0.0)
     return replace(view, noise_pm=_noise(view, config))
 
 

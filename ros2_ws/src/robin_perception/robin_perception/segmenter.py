@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from robin_perception.beside import beside
 from robin_perception.bundle import INSTANCE_OUTPUTS, Bundle, CalibrationTables, load_bundle, model_id
 from robin_perception.closer_look import CloserLookConfig, Part, joined, parts
 from robin_perception.config import StrictConfig
@@ -115,11 +116,12 @@ class Segmenter:
         frame = frame.validated()
         box, inputs = self.prepare(frame)
         prepared = time.perf_counter()
+        making = beside(self.guide, inputs, box)
         with self._lock:
             tensors = self._run(frame, inputs, (*INSTANCE_OUTPUTS, *extra_outputs))
             used, by_fallback = self._answered()
         inferred = time.perf_counter()
-        guide = self.guide(inputs, box)
+        guide = making.result()
         decoded = self.decode(tensors, box, guide=guide)
         boundary = np.ascontiguousarray(box.unpadded(tensors["boundary"]))
         done = time.perf_counter()
