@@ -122,8 +122,8 @@ class Rejects:
 
 
 def ruled_out(view: View, instance: Instance, reason: Reject, terms: dict[str, float]) -> Rejected:
-    """A parcel that is not looked at any further, at the middle of what is seen of it, a tool straight above; at
-    base_link's origin where it has no depth."""
+    """A parcel that is not looked at any further: a tool straight above the middle of what is seen of it, at the median
+    height; at base_link's origin where it has no depth."""
     x0, y0, x1, y1 = view.box(instance.bbox)
     crop = (slice(y0, y1, EXAMPLE_STEP), slice(x0, x1, EXAMPLE_STEP))
     q = np.where(view.labels[crop] == instance.id, view.inverse_depth[crop], 0.0)

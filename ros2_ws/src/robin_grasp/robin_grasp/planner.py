@@ -21,7 +21,7 @@ from robin_grasp.ranker import GeometricRanker, Ranker, utility
 from robin_grasp.seal import Seals, seat
 from robin_grasp.subsets import Chosen, choose_subsets, eligible_cups
 from robin_grasp.surface import Floats, Ints, View, make_view
-from robin_grasp.terms import candidate_terms, failures_near, repeats_failure
+from robin_grasp.terms import candidate_terms, carry_room, failures_near, repeats_failure
 from robin_grasp.tool import CellConfig
 from robin_grasp.wrench import subset_table
 from robin_perception.errors import Code
@@ -77,9 +77,11 @@ class SuctionPlanner:
         ragged = np.minimum(self.config.multi.ragged_merged * order.ragged, RIDGE_MERGED)
         merged = np.maximum(merges.probability, ragged)
         parcels = on_supports(parcels, order.support_m, self.config.wrench)
+        beside = [ruled.T_base_tool[2, 3] - self.cell.workspace.belt_z_m for ruled in early.values()]
+        room_m = carry_room(parcels, max(beside, default=0.0), self.cell.motion.lift_m)
         usable = self._usable(parcels, rejects)
         clock.lap("plan_parcels")
-        work = _Candidates(self, view, parcels, contacts, order, merged, rejects, failed)
+        work = _Candidates(self, view, parcels, contacts, order, merged, room_m, rejects, failed)
         poses, landed = work.propose(usable)
         clock.lap("plan_poses")
         poses, landed, seals, risks = work.judge_cups(poses, landed, merges)
@@ -166,6 +168,7 @@ class _Candidates:
         contacts: Contacts,
         order: Order,
         merged: Floats,
+        room_m: Floats,
         rejects: Rejects,
         failed: tuple[FailedPick, ...],
     ) -> None:
@@ -173,7 +176,8 @@ class _Candidates:
         self._config = planner.config
         self._tool = planner.cell.tool
         self._view, self._parcels, self._contacts = view, parcels, contacts
-        self._order, self._merged, self._rejects, self._failed = order, merged, rejects, failed
+        self._order, self._merged, self._room_m = order, merged, room_m
+        self._rejects, self._failed = rejects, failed
 
     def propose(self, usable: np.ndarray) -> tuple[Poses, Footprints]:
         """All sampled poses on usable parcels, cut to the most promising with a cup inside the mask."""
@@ -258,6 +262,7 @@ class _Candidates:
             clear,
             chosen,
             near,
+            self._room_m,
             rank,
         )
         terms["p_clean_geometric"], _ = self._planner._geometric.product(terms)

@@ -38,10 +38,11 @@ def candidate_terms(
     clear: Clearance,
     chosen: Chosen,
     failed_near: Floats,
+    room_m: Floats,
     rank: RankConfig,
 ) -> dict[str, Floats]:
     """Every term of M candidates, name -> float64 [M]. Names: ``robin_grasp.ranker.FEATURES``, single_probability and
-    standing."""
+    standing. room_m [I]: ``carry_room`` of each parcel."""
     tool = cell.tool
     open_cups = MEMBERS[chosen.cups]
     count = open_cups.sum(axis=1)
@@ -86,7 +87,7 @@ def candidate_terms(
         "free_probability": order.free[parcel],
         "merged_probability": merged[parcel],
         "push_m": clear.push_m,
-        "carry_room_m": carry_room(parcels, cell.motion.lift_m)[parcel],
+        "carry_room_m": room_m[parcel],
         "headroom_m": clear.headroom_m,
         "long_side_m": parcels.sides_m[parcel, 0],
         "short_side_m": parcels.sides_m[parcel, 1],
@@ -111,13 +112,14 @@ def spread_min(open_cups: NDArray[np.bool_], cups: Floats) -> Floats:
     return np.asarray(np.sqrt(np.maximum(least, 0.0)))
 
 
-def carry_room(parcels: Parcels, lift_m: float) -> Floats:
+def carry_room(parcels: Parcels, beside_m: float, lift_m: float) -> Floats:
     """How far a lifted parcel's underside passes above the highest other parcel, metres [I], at most
-    MOST_CARRY_ROOM_M."""
+    MOST_CARRY_ROOM_M. beside_m: height above the belt of the highest that is not among ``parcels``."""
     if parcels.count == 0:
         return np.zeros(0)
     top = np.sort(parcels.top_m)
     highest_other = np.where(parcels.top_m >= top[-1], top[-2] if len(top) > 1 else 0.0, top[-1])
+    highest_other = np.maximum(highest_other, beside_m)
     underside = parcels.top_m + lift_m - parcels.thickness_m
     return np.minimum(underside - highest_other, MOST_CARRY_ROOM_M)
 
