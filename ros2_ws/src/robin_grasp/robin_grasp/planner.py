@@ -77,8 +77,7 @@ class SuctionPlanner:
         ragged = np.minimum(self.config.multi.ragged_merged * order.ragged, RIDGE_MERGED)
         merged = np.maximum(merges.probability, ragged)
         parcels = on_supports(parcels, order.support_m, self.config.wrench)
-        beside = [ruled.T_base_tool[2, 3] - self.cell.workspace.belt_z_m for ruled in early.values()]
-        room_m = carry_room(parcels, max(beside, default=0.0), self.cell.motion.lift_m)
+        room_m = carry_room(parcels, self._highest(early), self.cell.motion.lift_m)
         usable = self._usable(parcels, rejects)
         clock.lap("plan_parcels")
         work = _Candidates(self, view, parcels, contacts, order, merged, room_m, rejects, failed)
@@ -117,6 +116,11 @@ class SuctionPlanner:
             reason = Reject.LOW_DETECTION if low[i] else Reject.COVERED_BY_OTHER
             rejected[instance.id] = ruled_out(view, instance, reason, terms)
         return rejected
+
+    def _highest(self, early: dict[int, Rejected]) -> float:
+        """Height above the belt of the highest parcel among those that were ruled out and have depth, metres."""
+        tops = [ruled.T_base_tool[2, 3] for ruled in early.values() if ruled.T_base_tool[2, 2] < 0]
+        return float(max(tops) - self.cell.workspace.belt_z_m) if tops else 0.0
 
     def _usable(self, parcels: Parcels, rejects: Rejects) -> np.ndarray:
         """bool [I]: parcels with enough mask and depth for a pick."""

@@ -131,7 +131,8 @@ class Segmenter:
             "decode": (done - inferred) * 1e3,
         }
         if not decoded.instances and self.config.closer_look.enabled:
-            decoded, used, by_fallback = self._look_closer(frame, inputs["belt_plane"])
+            decoded, used, again = self._look_closer(frame, inputs["belt_plane"])
+            by_fallback |= again
             timings["closer_look"] = (time.perf_counter() - done) * 1e3
         flags = (*self._flags(frame, decoded), *(("fallback_engine",) if by_fallback else ()))
         timings["segment"] = (time.perf_counter() - start) * 1e3
