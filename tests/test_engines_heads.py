@@ -192,7 +192,8 @@ def test_parity_tells_a_shifted_score_a_lost_candidate_and_another_mask(bundle: 
         ("boundary", lambda x: x + 0.1, "boundary"),
         ("peak_xy", lambda x: x + 8, "moved"),
         ("peak_xy", lambda x: x + 1000, "lost"),
-        ("class_probabilities", lambda x: x * np.float32(np.nan), "score"),
+        ("class_probabilities", lambda x: x * np.float32(np.nan), "classes"),
+        ("class_probabilities", lambda x: x[:, ::-1].copy(), "classes"),
     ):
         wrong = {**right, name: change(right[name].copy())}
         assert named in str(compare([(right, wrong)]).exceeds(BOUNDS["float32"])), name

@@ -36,7 +36,7 @@ def build(
     ] = 3,
     scenes: Annotated[
         int, typer.Option("--scenes", metavar="N", min=1, help="INT8: simulated scenes to calibrate with.")
-    ] = 32,
+    ] = 96,
     labelled: Annotated[
         int, typer.Option("--labelled", metavar="N", min=1, help="INT8: other scenes to measure accuracy on.")
     ] = 100,

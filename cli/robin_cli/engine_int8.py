@@ -26,7 +26,7 @@ class Int8Scenes:
     """How many simulated scenes to draw: for the ranges, and, others, for the accuracy. data: labelled image folders of
     one's own cell in place of both; the first ``calibration`` of them calibrate, the next ``labelled`` ones measure."""
 
-    calibration: int = 32
+    calibration: int = 96
     labelled: int = 100
     data: Path | None = None
 

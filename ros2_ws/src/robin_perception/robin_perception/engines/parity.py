@@ -25,13 +25,15 @@ _MANY_CELLS = 16  # smaller masks are compared by their logits only: one cell wo
 class ParityBound(StrictConfig):
     """How far the outputs may be from the reference's.
 
-    score: largest difference of detection, mask quality, visible fraction and class probabilities. mask_iou: least
-    overlap of a mask with its reference. boundary: mean difference of the boundary map. lost: share of candidates
-    without a partner; one of them is always allowed where its score is within ``score`` of the least that is compared.
-    moved: share whose partner stands in the next cell, as ties between two cells do.
+    score: largest difference of detection, mask quality and visible fraction. classes: of class probabilities, which
+    move most where the class is in doubt, so that bytes are allowed more there. mask_iou: least overlap of a mask with
+    its reference. boundary: mean difference of the boundary map. lost: share of candidates without a partner; one of
+    them is always allowed where its score is within ``score`` of the least that is compared. moved: share whose partner
+    stands in the next cell, as ties between two cells do.
     """
 
     score: float = Field(gt=0, le=1)
+    classes: float = Field(gt=0, le=1)
     mask_iou: float = Field(ge=0, le=1)
     boundary: float = Field(gt=0, le=1)
     lost: float = Field(ge=0, le=1)
@@ -39,9 +41,9 @@ class ParityBound(StrictConfig):
 
 
 BOUNDS = {
-    "float32": ParityBound(score=2e-3, mask_iou=0.99, boundary=1e-3, lost=0.0, moved=0.02),
-    "float16": ParityBound(score=0.03, mask_iou=0.95, boundary=5e-3, lost=0.02, moved=0.05),
-    "int8": ParityBound(score=0.10, mask_iou=0.90, boundary=5e-3, lost=0.05, moved=0.1),
+    "float32": ParityBound(score=2e-3, classes=2e-3, mask_iou=0.99, boundary=1e-3, lost=0.0, moved=0.02),
+    "float16": ParityBound(score=0.03, classes=0.03, mask_iou=0.95, boundary=5e-3, lost=0.02, moved=0.05),
+    "int8": ParityBound(score=0.10, classes=0.20, mask_iou=0.90, boundary=5e-3, lost=0.05, moved=0.1),
 }
 
 
@@ -52,6 +54,7 @@ class Parity:
     frames: int
     candidates: int
     score: float
+    classes: float
     mask_iou: float
     boundary: float
     lost: float
@@ -62,7 +65,7 @@ class Parity:
         if self.candidates == 0:
             return "the reference sees nothing in the golden frames, so nothing was compared"
         found = []
-        for name in ("score", "boundary", "lost", "moved"):
+        for name in ("score", "classes", "boundary", "lost", "moved"):
             value, limit = getattr(self, name), getattr(bound, name)
             if not value <= limit:  # NaN is outside, too
                 found.append(f"{name} {value:.4g} > {limit:g}")
@@ -77,7 +80,7 @@ class Parity:
 def compare(pairs: Iterable[tuple[Tensors, Tensors]]) -> Parity:
     """(reference's tensors, engine's tensors) of each frame, INSTANCE_OUTPUTS all of them."""
     frames, candidates, lost, moved = 0, 0, 0, 0
-    score, iou, boundary = 0.0, 1.0, 0.0
+    worst, iou, boundary = {"score": 0.0, "classes": 0.0}, 1.0, 0.0
     for reference, found in pairs:
         frames += 1
         rows = np.flatnonzero(reference["detection"] >= COMPARED_FROM)
@@ -92,11 +95,20 @@ def compare(pairs: Iterable[tuple[Tensors, Tensors]]) -> Parity:
             difference = np.abs(reference[name][rows] - found[name][partners])
             if name != "detection":  # the others are said of a cell, and that of a tie's other cell may differ
                 difference = difference[stayed]
-            score = float(np.maximum(score, difference.max(initial=0.0)))  # NaN stays NaN
+            kind = "classes" if name == "class_probabilities" else "score"
+            worst[kind] = float(np.maximum(worst[kind], difference.max(initial=0.0)))  # NaN stays NaN
         iou = min(iou, _least_iou(reference["mask_logits"][rows], found["mask_logits"][partners]))
         boundary += float(np.abs(reference["boundary"] - found["boundary"]).mean())
     each = max(1, candidates)
-    return Parity(frames, candidates, score, iou, boundary / max(1, frames), lost / each, moved / each)
+    return Parity(
+        frames,
+        candidates,
+        **worst,
+        mask_iou=iou,
+        boundary=boundary / max(1, frames),
+        lost=lost / each,
+        moved=moved / each,
+    )
 
 
 def partner_rows(wanted: NDArray[np.float32], found: Tensors) -> NDArray[np.intp]:

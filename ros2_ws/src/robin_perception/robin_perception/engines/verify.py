@@ -204,6 +204,7 @@ def summary(parity: Mapping[str, float]) -> str:
     """Of a parity's JSON, for a line on the terminal."""
     found = Parity(**parity)  # type: ignore[arg-type]
     return (
-        f"{found.candidates} candidates in {found.frames} frames: scores within {found.score:.2g}, least mask IoU "
-        f"{found.mask_iou:.4f}, boundary {found.boundary:.2g}, lost {found.lost:.1%}"
+        f"{found.candidates} candidates in {found.frames} frames: scores within {found.score:.2g}, "
+        f"classes {found.classes:.2g}, least mask IoU {found.mask_iou:.4f}, boundary {found.boundary:.2g}, "
+        f"lost {found.lost:.1%}"
     )
