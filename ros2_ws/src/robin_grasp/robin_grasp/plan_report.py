@@ -131,7 +131,9 @@ def ruled_out(view: View, instance: Instance, reason: Reject, terms: dict[str, f
     T = np.eye(4)
     if len(ys):
         T[:3, :3] = np.diag([1.0, -1.0, -1.0])
-        T[:3, 3] = view.points(EXAMPLE_STEP * xs.mean() + x0, EXAMPLE_STEP * ys.mean() + y0, np.median(q[ys, xs]))
+        T[:3, 3] = view.points(
+            EXAMPLE_STEP * xs.mean() + x0, EXAMPLE_STEP * ys.mean() + y0, np.sort(q[ys, xs])[len(ys) // 2]
+        )
     return Rejected(instance.id, T, 0, reason, terms)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,9 +88,10 @@ class Frame:
             raise RobinError(
                 Code.INPUT_SIZE_MISMATCH, f"raw depth is {self.raw_depth.units.shape}, depth {self.depth.shape}"
             )
-        if not np.isfinite(self.depth).all():
+        nearest, farthest = (float(limit(initial=0.0)) for limit in (self.depth.min, self.depth.max))  # NaN passes
+        if not (math.isfinite(nearest) and math.isfinite(farthest)):
             raise RobinError(Code.DEPTH_NOT_FINITE, "depth holds NaN or infinity; invalid pixels must be 0")
-        if not (self.depth > 0).any():
+        if farthest <= 0:
             raise RobinError(Code.DEPTH_EMPTY, "depth has no valid pixel")
         K = self.K
         misfit = intrinsics_misfit(K[0, 0], K[1, 1], K[0, 2], K[1, 2], self.width, self.height)
