@@ -210,7 +210,6 @@ def test_order_graph() -> None:
     frame, scene = box_scene([Box(0.70, 0.0, 0.15, 0.2, 0.10, visible=0.8), Box(0.80, 0.0, 0.1, 0.2, 0.16)])
     order = pick_order(make_view(frame, scene, SurfaceConfig()), scene, OrderConfig())
     assert order.above.tolist() == [[False, False], [True, False]]
-    assert order.source.tolist() == [False, True]
     assert order.cover[0] > 0.1 and order.cover[1] == 0.0
     assert order.free[1] > order.free[0]
     assert order.support_m[1] == pytest.approx(0.06, abs=0.01)

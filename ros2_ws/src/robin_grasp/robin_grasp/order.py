@@ -54,11 +54,6 @@ class Order:
             self.support_m[index],
         )
 
-    @property
-    def source(self) -> np.ndarray:
-        """bool [I]: no neighbour is higher across a shared boundary."""
-        return np.asarray(~self.above.any(axis=0))
-
 
 def pick_order(view: View, scene: Scene, config: OrderConfig) -> Order:
     """Compare heights on both sides of every shared boundary."""
