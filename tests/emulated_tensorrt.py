@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ _PLAN = b"emulated plan\n"
 def emulated_tensorrt(gpu: EmulatedGpu) -> Any:
     """A plan is the graph itself behind a mark."""
     trt: Any = ModuleType("tensorrt")
-    trt.__version__ = "10.9.0"
+    trt.__version__, trt.__spec__ = "10.9.0", ModuleSpec("tensorrt", None)
 
     class ILogger:
         INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)

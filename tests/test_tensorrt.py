@@ -4,8 +4,8 @@ installed, that the names it calls are those of the real libraries."""
 from __future__ import annotations
 
 import ast
-import importlib
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -137,6 +137,9 @@ def test_no_gpu_is_one_line_with_a_remedy(bundle: Bundle, monkeypatch: pytest.Mo
         (("tensorrt_lean",), "", "tensorrt_lean only, which can run engines but not build them"),
         (("tensorrt", "pycuda"), "8.6.1", r"8\.6\.1 is too old, 10\.3 or newer is needed"),
         (("tensorrt",), "10.3.0", "pycuda: not installed"),
+        (("tensorrt_rtx", "pycuda"), "1.4.0", r"TensorRT: for RTX 1\.4\.0 is too old, 1\.7 or newer is needed"),
+        (("tensorrt_rtx",), "1.7.1.116", "pycuda: not installed"),
+        (("tensorrt", "tensorrt_rtx"), "10.3.0", "pycuda: not installed"),  # TensorRT comes before the one for RTX
     ],
 )
 def test_what_is_missing_or_too_old_is_named(
@@ -145,7 +148,7 @@ def test_what_is_missing_or_too_old_is_named(
     monkeypatch.setattr(tensorrt_probe, "_DEVICES", (str(tmp_path),))
     monkeypatch.setattr(tensorrt_probe, "DRIVER_LIBRARY", "libc.so.6")  # any library that is there
     monkeypatch.setattr(tensorrt_probe, "find_spec", spec_of(*present))
-    monkeypatch.setattr(tensorrt_probe, "tensorrt_version", lambda: version)
+    monkeypatch.setattr(tensorrt_probe, "tensorrt_version", lambda package: version)
     reason = tensorrt_probe.hindrance()
     assert reason is not None
     assert re.search(words, reason) and "pip install" in reason
@@ -170,9 +173,12 @@ def test_an_engine_that_was_never_built_is_not_built_unseen(
 
 
 def test_importing_the_engine_imports_neither_tensorrt_nor_pycuda() -> None:
-    for name in sorted(path.stem for path in ENGINES.glob("tensorrt*.py")):
-        importlib.import_module(f"robin_perception.engines.{name}")
-    assert not {"tensorrt", "tensorrt_lean", "pycuda"} & set(sys.modules)
+    """In an interpreter of its own: other tests load the real ones."""
+    modules = sorted(f"robin_perception.engines.{path.stem}" for path in ENGINES.glob("tensorrt*.py"))
+    told = "print(*sorted({'tensorrt', 'tensorrt_rtx', 'tensorrt_lean', 'pycuda'} & set(sys.modules)))"
+    code = "\n".join(("import sys", *(f"import {name}" for name in modules), told))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert len(modules) > 10 and done.stdout.strip() == ""
 
 
 def test_a_cuda_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +257,7 @@ def test_the_last_error_of_the_build_is_one_line() -> None:
 # The real libraries, where they are installed
 
 TENSORRT_MODULES = ("tensorrt_builder", "tensorrt_library", "tensorrt_runtime")
+RTX_MODULES = (*TENSORRT_MODULES, "tensorrt_rtx")
 RECEIVERS = {
     "trt": "",
     "builder": "Builder",
@@ -306,12 +313,12 @@ def test_the_reader_of_names_finds_what_the_engine_uses() -> None:
     assert not {"FP16", "INT8"} & {name for chain in used for name in chain}  # weak typing is gone in TensorRT 11
 
 
-@pytest.mark.parametrize("library", ["tensorrt", "tensorrt_bindings", "tensorrt_lean"])
+@pytest.mark.parametrize("library", ["tensorrt", "tensorrt_bindings", "tensorrt_lean", "tensorrt_rtx"])
 def test_names_are_those_of_the_real_tensorrt(library: str) -> None:
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed here")
     real = pytest.importorskip(library, reason=f"{library} does not load here", exc_type=ImportError)
-    used = names_used(TENSORRT_MODULES, RECEIVERS)
+    used = names_used(RTX_MODULES if library == "tensorrt_rtx" else TENSORRT_MODULES, RECEIVERS)
     if not hasattr(real, "Builder"):  # the runtime alone
         builder_only = {"OnnxParser", "NetworkDefinitionCreationFlag", "Builder"}
         used = {chain for chain in used if not builder_only & set(chain)}

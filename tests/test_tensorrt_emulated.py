@@ -17,7 +17,7 @@ from cli_helpers import Robin
 from emulated_gpu import EmulatedGpu
 
 from robin_perception.bundle import INSTANCE_OUTPUTS, Bundle
-from robin_perception.engines import EngineConfig, make_engine
+from robin_perception.engines import EngineConfig, make_engine, tensorrt_library
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.golden import golden_frames
 from robin_perception.engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -212,6 +212,7 @@ def test_a_tensorrt_that_does_not_load_or_is_too_old_is_one_line(
         TensorRtEngine(bundle, CONFIG)
     assert caught.value.code == Code.ENGINE_UNAVAILABLE
     monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(tensorrt_library, "tensorrt_package", lambda: "tensorrt")
     with pytest.raises(RobinError, match="TensorRT cannot be loaded") as caught:
         TensorRtEngine(bundle, CONFIG)
     assert caught.value.code == Code.ENGINE_UNAVAILABLE and "pip install" in caught.value.text

@@ -1,4 +1,4 @@
-"""``robin engine``: compiled engines for this machine: build, prove, list."""
+"""``robin engine``: compiled engines for this machine: build, prove, list; and what TensorRT says without a GPU."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
-from robin_cli.options import JsonOption, WorkersOption, model_path
+from robin_cli.options import JsonOption, WorkersOption, model_path, size_px
 from robin_cli.terminal import EXIT_FAILURE, note, print_table, progress_bar, require_writable, write_json
 
-app = typer.Typer(help="Inference engines: build one for this machine, prove it, list them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Inference engines: build one for this machine, prove it, list them, check a bundle without a GPU.",
+    no_args_is_help=True,
+)
 
 BundleArgument = Annotated[
     Path | None,
@@ -100,6 +103,44 @@ def verify(
         from robin_cli.engine_verify import disagreement
 
         raise disagreement(result)
+
+
+@app.command("check")
+def check(
+    model: BundleArgument = None,
+    compute: Annotated[
+        list[str] | None,
+        typer.Option("--compute", metavar="X.Y", help="Compute capability to compile for; may be given again."),
+    ] = None,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option("--camera", metavar="WxH", help="Size of a camera's frames; may be given again."),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Have NVIDIA's parser and compiler take a bundle's graphs, on a machine without a GPU. Nothing is kept.
+
+    Needs TensorRT for RTX, whose builder asks for no GPU: pip install tensorrt-rtx-cu13 (NVIDIA's licence).
+    """
+    require_writable(json_file)
+    from robin_cli.engine_check import check as run
+
+    sizes = [size_px(text, "--camera") for text in camera or ()]
+    with progress_bar("compiling") as advance:
+        result = run(model_path(model), compute or (), sizes, lambda graph, done, total: advance(done, total, graph))
+    write_json(json_file, result)
+    sizes_of = ("plan_bytes", "weight_bytes", "scratch_bytes")
+    rows = [
+        (g["graph"], g["compute"], f"{g['seconds']:.2f}", *(_megabytes(g[name]) for name in sizes_of))
+        for g in result["graphs"]
+    ]
+    header = ("graph", "compute", "seconds", "engine MB", "weights MB", "scratch MB")
+    print_table(f"{result['model']}: compiled by TensorRT {result['tensorrt']}", header, rows)
+    print("TensorRT takes every graph. What it computes is proven on a GPU: robin engine verify --engine tensorrt")
+
+
+def _megabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 2**20:.1f}"
 
 
 @app.command("list")

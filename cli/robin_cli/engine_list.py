@@ -70,15 +70,14 @@ def _tensorrt_keys(bundle: Bundle) -> list[dict[str, str]] | str:
     reason = hindrance()
     if reason is not None:
         return reason
-    from robin_perception.engines.prelude import prelude_graph
+    from robin_perception.engines.prelude import camera_graph
     from robin_perception.engines.tensorrt_cuda import CudaThread
     from robin_perception.engines.tensorrt_key import engine_key, prelude_key
-    from robin_perception.engines.tensorrt_library import load_tensorrt
+    from robin_perception.engines.tensorrt_library import load_tensorrt, release
     from robin_perception.engines.verify import CAMERA_SIZES
-    from robin_perception.letterbox import letterbox
 
     try:
-        version = load_tensorrt().__version__
+        version = release(load_tensorrt())
         cuda = CudaThread()
     except RobinError as exc:
         return exc.text
@@ -86,5 +85,5 @@ def _tensorrt_keys(bundle: Bundle) -> list[dict[str, str]] | str:
     cuda.close()
     size = (bundle.manifest.input_width, bundle.manifest.input_height)
     keys = [engine_key(bundle, gpu, version, precision) for precision in ("float16", "float32")]
-    graphs = {frame: prelude_graph(letterbox(*frame, *size, 4)) for frame in CAMERA_SIZES}
+    graphs = {frame: camera_graph(frame, size) for frame in CAMERA_SIZES}
     return keys + [prelude_key(frame, graph, gpu, version) for frame, graph in graphs.items()]

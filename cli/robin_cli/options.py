@@ -112,6 +112,16 @@ def engine_called(engine: str, supervised: bool | None) -> str:
     return engine if not supervised or engine.startswith(prefix) else f"{prefix}{engine}"
 
 
+def size_px(text: str, option: str) -> tuple[int, int]:
+    """Width and height of "640x480". Raises RobinError OPTION_INVALID naming ``option``."""
+    from robin_perception.errors import Code, RobinError
+
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise RobinError(Code.OPTION_INVALID, f"{option} needs WxH in pixels, such as 640x480, got '{text}'")
+    return int(width), int(height)
+
+
 def worker_count(chosen: int) -> int:
     """``chosen``, or for 0 the cores that this process may use."""
     if chosen > 0:

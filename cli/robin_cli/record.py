@@ -17,9 +17,9 @@ from robin_cli.options import (
     RecordedPicksOption,
     SeedOption,
     model_path,
+    size_px,
 )
 from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
-from robin_perception.errors import Code, RobinError
 
 
 def record(
@@ -71,7 +71,7 @@ def record(
     if live:
         _record_live(out, namespace, camera_prefix, seconds, json_file)
         return
-    image_size = _size(size)
+    image_size = None if size is None else size_px(size, "--size")
     from edge_adapt.bag.mcap_file import StorageConfig
     from robin_cli.recorded_cell import CellRecording, record_cell
     from robin_grasp.learned_ranker import load_ranker
@@ -120,12 +120,3 @@ def _print(what: str, written: dict[str, Any]) -> None:
     print_table(f"{what}, {written['bytes'] / 1e6:.2f} MB", ("topic", "messages"), rows)
     note(f"bag: {Path(written['bag']).resolve()}")
     note(f"again: robin replay {written['bag']}")
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise RobinError(Code.OPTION_INVALID, f"--size needs WxH in pixels, such as 640x480, got '{text}'")
-    return int(width), int(height)

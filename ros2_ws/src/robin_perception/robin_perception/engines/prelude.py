@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from robin_perception.engines.onnx_graph import inferred
-from robin_perception.letterbox import Letterbox
+from robin_perception.letterbox import Letterbox, letterbox
 
+_STRIDE = 4  # of the masks: the letterbox asks for it, the prelude does not use it
 PRELUDE_INPUTS = ("camera_rgb", "camera_depth", "depth_unit_m")
 _OPSET = 17
 _IR_VERSION = 8
@@ -66,6 +67,11 @@ def bilinear_taps(size: int, target: int) -> Taps:
 def nearest_index(size: int, target: int, scale: float) -> NDArray[np.int64]:
     """The pixel of each network pixel, as ``Letterbox.depth`` takes it."""
     return ((np.arange(target) + 0.5) / scale).astype(np.int64).clip(0, size - 1)
+
+
+def camera_graph(frame_size: tuple[int, int], network_size: tuple[int, int]) -> bytes:
+    """``prelude_graph`` for frames and a network of these sizes, width and height in pixels."""
+    return prelude_graph(letterbox(*frame_size, *network_size, _STRIDE))
 
 
 def prelude_graph(box: Letterbox) -> bytes:

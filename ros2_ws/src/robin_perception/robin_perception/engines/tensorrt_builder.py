@@ -1,6 +1,6 @@
-"""From an ONNX graph to a TensorRT plan, the same way with TensorRT 10 and 11: strongly typed, TF32 off.
+"""From an ONNX graph to a TensorRT plan, one way for TensorRT 10, 11 and for RTX: strongly typed, TF32 off.
 
-TensorRT is imported by the caller's wish only. All of it runs in the thread that owns the CUDA context.
+All of it runs in the thread that owns the CUDA context, where there is one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from robin_perception.engines.tensorrt_library import BuildLog, heard, load_tensorrt, made
+from robin_perception.engines.tensorrt_library import BuildLog, heard, is_rtx, made
+from robin_perception.engines.tensorrt_rtx import set_up_rtx
 from robin_perception.errors import Code, RobinError
 
 _log = logging.getLogger(__name__)
@@ -24,10 +25,12 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class BuildOptions:
     """workspace_bytes: most device memory that an operator may take for itself while it runs. level: 0..5, how long to
-    search for quick kernels; 3 is TensorRT's default."""
+    search for quick kernels; 3 is TensorRT's default. compute: of the GPU to build for, such as "8.9"; "" is this
+    machine's with TensorRT, every one from 8.0 with TensorRT for RTX, which alone builds for another."""
 
     workspace_bytes: int = 512 << 20
     level: int = 3
+    compute: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def make_monitor(trt: Any, report: Progress, cancelled: threading.Event) -> Any:
 
 
 def build_plan(
+    trt: Any,
     graph: bytes,
     source: str,
     options: BuildOptions,
@@ -78,12 +82,13 @@ def build_plan(
     report: Progress | None = None,
     cancelled: threading.Event | None = None,
 ) -> BuiltPlan:
-    """Build ``graph`` (serialised ONNX, precision in the graph). timing: the timing cache of an earlier build.
+    """Build ``graph`` (serialised ONNX, precision in the graph) with ``trt`` (``load_tensorrt``). timing: the timing
+    cache of an earlier build.
 
     Raises RobinError ENGINE_OPERATOR_UNSUPPORTED naming what the parser refuses, ENGINE_OUT_OF_MEMORY,
     ENGINE_BUILD_FAILED with TensorRT's own last error.
     """
-    trt, started, stop = load_tensorrt(), time.monotonic(), cancelled or threading.Event()
+    started, stop = time.monotonic(), cancelled or threading.Event()
     with heard(trt) as (logger, log):
         builder = made(lambda: trt.Builder(logger), log, source, "TensorRT builder")
         # Needed by TensorRT 10, ignored by 11, where every network is strongly typed.
@@ -96,7 +101,11 @@ def build_plan(
         config.builder_optimization_level = options.level
         # Single precision is there because half would not do; the ten bits of TF32 would not either.
         config.clear_flag(trt.BuilderFlag.TF32)
-        cache = _timing_cache(config, timing)
+        cache = None
+        if is_rtx(trt):
+            set_up_rtx(trt, config, options.compute, source)
+        else:
+            cache = _timing_cache(config, timing)
         monitor = make_monitor(trt, report or (lambda phase, step, steps: None), stop)
         config.progress_monitor = monitor  # outlives the build: it is held here
         plan = builder.build_serialized_network(network, config)
@@ -104,7 +113,8 @@ def build_plan(
             if stop.is_set():
                 raise RobinError(Code.ENGINE_BUILD_FAILED, f"{source}: the build was broken off")
             raise log.problem(source, "TensorRT gave no reason", Code.ENGINE_BUILD_FAILED)
-        return BuiltPlan(bytes(plan), log.text(), bytes(cache.serialize()), time.monotonic() - started)
+        timings = b"" if cache is None else bytes(cache.serialize())
+        return BuiltPlan(bytes(plan), log.text(), timings, time.monotonic() - started)
 
 
 def _timing_cache(config: Any, timing: bytes) -> Any:

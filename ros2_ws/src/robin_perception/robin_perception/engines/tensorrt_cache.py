@@ -16,7 +16,7 @@ from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.tensorrt_builder import BuildOptions, BuiltPlan, Progress, build_plan
 from robin_perception.engines.tensorrt_graph import Precision, tensorrt_graph
 from robin_perception.engines.tensorrt_key import LOG_FILE, PLAN_FILE, Gpu, engine_key
-from robin_perception.engines.tensorrt_library import load_tensorrt
+from robin_perception.engines.tensorrt_library import load_tensorrt, release
 from robin_perception.errors import Code, RobinError
 
 _log = logging.getLogger(__name__)
@@ -50,12 +50,12 @@ def bundle_plan(
     Raises RobinError ENGINE_UNAVAILABLE where TensorRT does not load, ENGINE_BUILD_FAILED,
     ENGINE_OPERATOR_UNSUPPORTED, ENGINE_OUT_OF_MEMORY, MODEL_*.
     """
-    source = str(bundle.network_path)
-    key = engine_key(bundle, gpu, load_tensorrt().__version__, precision)
+    source, trt = str(bundle.network_path), load_tensorrt()
+    key = engine_key(bundle, gpu, release(trt), precision)
 
     def build(timing: bytes) -> BuiltPlan:
         graph = tensorrt_graph(bundle.network_path.read_bytes(), precision, source)
-        return build_plan(graph, source, options or BuildOptions(), timing, report, cancelled)
+        return build_plan(trt, graph, source, options or BuildOptions(), timing, report, cancelled)
 
     return cached_plan(cache, key, build, rebuild)
 
@@ -101,7 +101,7 @@ def _require_space(root: Path) -> None:
 
 def _timing_name(key: Mapping[str, str]) -> str:
     """One timing cache for each device and version; the files of others are left alone."""
-    return f".timing-{key.get('gpu_uuid', '')[:16].replace(':', '')}-{key.get('tensorrt', '')}"
+    return f".timing-{key.get('gpu_uuid', '')[:16].replace(':', '')}-{key.get('tensorrt', '')}".replace(" ", "-")
 
 
 def _keep_timing(path: Path, timing: bytes) -> None:

@@ -9,19 +9,14 @@ import numpy as np
 
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.camera import CameraFrame
-from robin_perception.engines.onnx_graph import parse
-from robin_perception.engines.prelude import PRELUDE_INPUTS, depth_bytes, prelude_graph
+from robin_perception.engines.prelude import PRELUDE_INPUTS, camera_graph, depth_bytes
 from robin_perception.engines.tensorrt_buffers import lay_out, model_specs
 from robin_perception.engines.tensorrt_builder import BuildOptions, build_plan
 from robin_perception.engines.tensorrt_cache import cached_plan
 from robin_perception.engines.tensorrt_cuda import Memory
 from robin_perception.engines.tensorrt_key import Gpu, prelude_key
-from robin_perception.engines.tensorrt_library import load_tensorrt
-from robin_perception.engines.tensorrt_operators import refuse_unsupported
+from robin_perception.engines.tensorrt_library import load_tensorrt, release
 from robin_perception.engines.tensorrt_runtime import CompiledNetwork
-from robin_perception.letterbox import letterbox
-
-_STRIDE = 4  # of the masks; the letterbox asks for it, the prelude does not use it
 
 
 class CameraUpload:
@@ -41,11 +36,11 @@ class CameraUpload:
     ) -> None:
         self.frame_size = frame_size
         self._stream = stream
-        graph = prelude_graph(letterbox(*frame_size, *network_size, _STRIDE))
+        graph = camera_graph(frame_size, network_size)
         source = f"prelude for {frame_size[0]}x{frame_size[1]}"
-        refuse_unsupported(parse(graph, source), source)
-        key = prelude_key(frame_size, graph, gpu, load_tensorrt().__version__)
-        plan = cached_plan(cache, key, lambda timing: build_plan(graph, source, BuildOptions(), timing))
+        trt = load_tensorrt()
+        key = prelude_key(frame_size, graph, gpu, release(trt))
+        plan = cached_plan(cache, key, lambda timing: build_plan(trt, graph, source, BuildOptions(), timing))
         inputs, _, outputs = model_specs(graph, source)
         self._network = CompiledNetwork(plan.plan, source, {**inputs, **outputs})
         self._memory = Memory(lay_out(inputs[name] for name in PRELUDE_INPUTS), staged=True)

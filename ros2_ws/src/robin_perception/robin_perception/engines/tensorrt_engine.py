@@ -26,7 +26,7 @@ from robin_perception.engines.tensorrt_cache import CachedPlan, bundle_plan
 from robin_perception.engines.tensorrt_camera import CameraUpload
 from robin_perception.engines.tensorrt_cuda import NON_BLOCKING, CudaThread, Memory
 from robin_perception.engines.tensorrt_graph import Precision
-from robin_perception.engines.tensorrt_library import load_tensorrt
+from robin_perception.engines.tensorrt_library import load_tensorrt, release
 from robin_perception.engines.tensorrt_probe import hindrance
 from robin_perception.engines.tensorrt_runtime import CompiledNetwork, Lane
 from robin_perception.errors import Code, RobinError
@@ -101,7 +101,7 @@ class TensorRtEngine(Engine):
         gpu = self._cuda.gpu
         return {
             "precision": self.precision,
-            "provider": f"TensorRT {load_tensorrt().__version__}",
+            "provider": f"TensorRT {release(load_tensorrt())}",
             "gpu": f"{gpu.name}, compute {gpu.compute}, CUDA {gpu.driver}",
             "cuda_graph": "yes" if any(lane.recorded for lane in self._lanes) else "no",
             "device_mb": f"{self._device_bytes / 2**20:.1f}",

@@ -27,7 +27,6 @@ from robin_perception.engines.onnx_graph import (
     inferred,
     parse,
 )
-from robin_perception.engines.tensorrt_operators import refuse_unsupported
 from robin_perception.errors import Code, RobinError
 
 Precision = Literal["float16", "float32"]
@@ -39,13 +38,12 @@ _DATA_INPUTS: Mapping[str, frozenset[int]] = {"Resize": frozenset({0})}
 def tensorrt_graph(network: bytes, precision: Precision, source: str) -> bytes:
     """``network`` (ONNX) for TensorRT, with the same inputs and outputs. source: named in errors.
 
-    Raises RobinError MODEL_TENSOR_MISSING for something that is no model, ENGINE_OPERATOR_UNSUPPORTED naming the first
-    node that TensorRT does not know, ENGINE_BUILD_FAILED when a weight does not fit into half precision.
+    Raises RobinError MODEL_TENSOR_MISSING for something that is no model, ENGINE_BUILD_FAILED when a weight does not
+    fit into half precision.
     """
     model = bytes_at_the_rim(folded(parse(network, source)))
     if precision == "float16":
         model = half_trunk(model, source)
-    refuse_unsupported(model, source)
     return bytes(model.SerializeToString())
 
 

@@ -6,8 +6,8 @@ So there is a single one that lives as long as the process, and whoever wants to
 
 from __future__ import annotations
 
+import importlib
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,29 +15,40 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from robin_perception.engines.tensorrt_probe import INSTALL, OLDEST_TENSORRT
+from robin_perception.engines.tensorrt_probe import INSTALL, INSTALL_RTX, RTX, TENSORRT, tensorrt_package, too_old
 from robin_perception.errors import Code, RobinError
 
 _log = logging.getLogger(__name__)
 _MEMORY_WORDS = ("out of memory", "outofmemory")
 
 
-def load_tensorrt() -> Any:
-    """The module ``tensorrt``. To be called where a driver was found only: its runtime may end the process without one.
+def load_tensorrt(package: str = "") -> Any:
+    """The module ``tensorrt``, or ``tensorrt_rtx`` where TensorRT for RTX alone is installed; package: one of the two.
 
-    Raises RobinError ENGINE_UNAVAILABLE where it is there and does not load, or is too old.
+    Its runtime is to be used where a driver was found only: it may end the process without one.
+    Raises RobinError ENGINE_UNAVAILABLE where it does not load, or is too old.
     """
+    package = package or tensorrt_package() or TENSORRT
+    remedy = INSTALL_RTX if package == RTX else INSTALL
     try:
-        import tensorrt as trt
+        trt = importlib.import_module(package)
     except Exception as exc:  # ImportError of a library that is missing; wheels without their libraries raise others
-        text = f"TensorRT cannot be loaded: {_line(exc)}; {INSTALL}"
+        text = f"TensorRT{' for RTX' if package == RTX else ''} cannot be loaded: {_line(exc)}; {remedy}"
         raise RobinError(Code.ENGINE_UNAVAILABLE, text) from None
-    numbers = tuple(int(part) for part in re.findall(r"\d+", str(trt.__version__))[:2])
-    if numbers < OLDEST_TENSORRT:
-        oldest = ".".join(map(str, OLDEST_TENSORRT))
-        text = f"TensorRT {trt.__version__} is too old, {oldest} or newer is needed; {INSTALL}"
-        raise RobinError(Code.ENGINE_UNAVAILABLE, text)
+    old = too_old(package, str(trt.__version__))
+    if old is not None:
+        raise RobinError(Code.ENGINE_UNAVAILABLE, f"TensorRT {old}; {remedy}")
     return trt
+
+
+def is_rtx(trt: Any) -> bool:
+    """Whether ``trt`` is TensorRT for RTX, which builds without a GPU and compiles kernels where they run."""
+    return str(trt.__name__) == RTX
+
+
+def release(trt: Any) -> str:
+    """Which TensorRT it is, as engines' keys have it: "10.3.0", "RTX 1.7.1"."""
+    return f"{'RTX ' if is_rtx(trt) else ''}{trt.__version__}"
 
 
 @dataclass

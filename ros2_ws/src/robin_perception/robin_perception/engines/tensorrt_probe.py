@@ -17,15 +17,21 @@ from robin_perception.engines.base import EngineConfig
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.tensorrt_key import KIND
 
-OLDEST_TENSORRT = (10, 3)  # JetPack 6.1
+TENSORRT, RTX = "tensorrt", "tensorrt_rtx"  # Python packages: TensorRT, and TensorRT for RTX
+OLDEST = {TENSORRT: (10, 3), RTX: (1, 7)}  # JetPack 6.1; RTX has no older one that was tried
 DRIVER_LIBRARY = "libcuda.so.1"
 _DEVICES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg")  # desktop, Jetson, Jetson, WSL
 _DRIVER_VERSION = Path("/proc/driver/nvidia/version")
 _JETSON_RELEASE = Path("/etc/nv_tegra_release")
-_DISTRIBUTIONS = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11")
+_DISTRIBUTIONS = {
+    TENSORRT: ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"),
+    RTX: ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
+}
+_NAMES = {TENSORRT: "", RTX: "for RTX "}
 _LEAN = ("tensorrt_lean", "tensorrt_dispatch")
 _PIP = "pip install -c constraints-tensorrt.txt -e '.[tensorrt]'"
 INSTALL = f"{_PIP} (on a Jetson TensorRT comes with JetPack: apt install tensorrt)"
+INSTALL_RTX = "pip install -c constraints.txt tensorrt-rtx-cu13"
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,22 @@ def hindrance(bundle: Bundle | None = None, config: EngineConfig | None = None) 
     return f"no engine has been built yet; robin engine build {bundle.directory} --engine tensorrt"
 
 
-def tensorrt_version() -> str:
+def tensorrt_package() -> str:
+    """TENSORRT where it is installed, else RTX where that one is, else "". Nothing is loaded."""
+    return next((name for name in (TENSORRT, RTX) if find_spec(name) is not None), "")
+
+
+def too_old(package: str, version: str) -> str | None:
+    """What to say of a version that is older than what we were tried with, or None."""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if not numbers or numbers >= OLDEST[package]:
+        return None
+    return f"{_NAMES[package]}{version} is too old, {'.'.join(map(str, OLDEST[package]))} or newer is needed"
+
+
+def tensorrt_version(package: str) -> str:
     """Of the installed package, such as "10.3.0"; "" where its metadata says nothing."""
-    for name in _DISTRIBUTIONS:
+    for name in _DISTRIBUTIONS[package]:
         try:
             return metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -94,16 +113,16 @@ def _library() -> Finding:
 
 
 def _tensorrt() -> Finding:
-    if find_spec("tensorrt") is None:
+    package = tensorrt_package()
+    if not package:
         lean = [name for name in _LEAN if find_spec(name) is not None]
         found = f"{lean[0]} only, which can run engines but not build them" if lean else "not installed"
         return Finding("TensorRT", False, found, INSTALL)
-    version = tensorrt_version()
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if numbers and numbers < OLDEST_TENSORRT:
-        oldest = ".".join(map(str, OLDEST_TENSORRT))
-        return Finding("TensorRT", False, f"{version} is too old, {oldest} or newer is needed", INSTALL)
-    return Finding("TensorRT", True, f"{version or 'unknown version'}, builder and runtime")
+    version = tensorrt_version(package)
+    old = too_old(package, version)
+    if old is not None:
+        return Finding("TensorRT", False, old, INSTALL)
+    return Finding("TensorRT", True, f"{_NAMES[package]}{version or 'unknown version'}, builder and runtime")
 
 
 def _pycuda() -> Finding:

@@ -42,7 +42,7 @@ class CompiledNetwork:
             self._engine = self._runtime.deserialize_cuda_engine(plan)
             if self._engine is None:
                 raise log.problem(source, "TensorRT does not take the engine", Code.ENGINE_FAILED)
-        check_tensors(_tensors(self._engine), wanted, source)
+        check_tensors(tensors_of(self._engine), wanted, source)
 
     @property
     def scratch_bytes(self) -> int:
@@ -125,7 +125,8 @@ class Lane:
         self._graph = self._stream = None
 
 
-def _tensors(engine: Any) -> Specs:
+def tensors_of(engine: Any) -> Specs:
+    """Name, shape and type of each input and output of a TensorRT engine."""
     found: Specs = {}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)

@@ -1,0 +1,27 @@
+"""``robin engine check`` without the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from robin_perception.bundle import load_bundle
+from robin_perception.engines.tensorrt_check import CAMERA_SIZES, COMPUTE, Progress, compile_graphs
+from robin_perception.engines.tensorrt_library import load_tensorrt, release
+from robin_perception.engines.tensorrt_probe import RTX, driver_findings
+
+
+def check(
+    model: Path, computes: Sequence[str], cameras: Sequence[tuple[int, int]], progress: Progress
+) -> dict[str, Any]:
+    """What was compiled, JSON-ready. Empty sequences mean all that are usual. Raises RobinError as compile_graphs."""
+    bundle = load_bundle(model)
+    graphs = compile_graphs(bundle, computes or COMPUTE, cameras or CAMERA_SIZES, progress)
+    return {
+        "model": bundle.model_id,
+        "tensorrt": release(load_tensorrt(RTX)),
+        "gpu": all(finding.ok for finding in driver_findings()),
+        "graphs": [asdict(graph) for graph in graphs],
+    }
