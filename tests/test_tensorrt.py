@@ -306,15 +306,41 @@ def missing(library: ModuleType, used: set[tuple[str, ...]]) -> list[str]:
     return lost
 
 
+def calls_made(modules: tuple[str, ...], receivers: dict[str, str]) -> set[tuple[str, str, int]]:
+    """(class, method, arguments) of what these modules call, with arguments by place alone."""
+    made: set[tuple[str, str, int]] = set()
+    for module in modules:
+        for node in ast.walk(ast.parse((ENGINES / f"{module}.py").read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.keywords:
+                continue
+            owner = node.func.value
+            name = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
+            if receivers.get(name):
+                made.add((receivers[name], node.func.attr, len(node.args)))
+    return made
+
+
+def arities(method: Callable[..., Any]) -> set[int]:
+    """How many arguments a method of the bindings takes, self left out, as its docstring's signatures say."""
+    counts: set[int] = set()
+    for inside in re.findall(rf"\b{method.__name__}\(self: [\w.]+(.*?)\) -> ", method.__doc__ or ""):
+        given = re.findall(r", (\w+): [^=]*?( = .*?)?(?=, \w+: |$)", inside)
+        least = sum(1 for _, default in given if not default)
+        counts.update(range(least, len(given) + 1))
+    return counts
+
+
 def test_the_reader_of_names_finds_what_the_engine_uses() -> None:
     used = names_used(TENSORRT_MODULES, RECEIVERS)
     assert ("IExecutionContext", "execute_async_v3") in used and ("Builder", "build_serialized_network") in used
     assert ("", "NetworkDefinitionCreationFlag", "STRONGLY_TYPED") in used and ("", "BuilderFlag", "TF32") in used
+    calls = calls_made(TENSORRT_MODULES, RECEIVERS)
+    assert ("IExecutionContext", "set_tensor_address", 2) in calls and ("Builder", "create_network", 1) in calls
     assert not {"FP16", "INT8"} & {name for chain in used for name in chain}  # weak typing is gone in TensorRT 11
 
 
 @pytest.mark.parametrize("library", ["tensorrt", "tensorrt_bindings", "tensorrt_lean", "tensorrt_rtx"])
-def test_names_are_those_of_the_real_tensorrt(library: str) -> None:
+def test_names_and_arguments_are_those_of_the_real_tensorrt(library: str) -> None:
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed here")
     real = pytest.importorskip(library, reason=f"{library} does not load here", exc_type=ImportError)
@@ -324,6 +350,12 @@ def test_names_are_those_of_the_real_tensorrt(library: str) -> None:
         used = {chain for chain in used if not builder_only & set(chain)}
     assert missing(real, used) == []
     assert missing(real, {("IExecutionContext", "execute_async_v4")}) == ["IExecutionContext.execute_async_v4"]
+    wrong = {
+        (owner, name, count): arities(getattr(getattr(real, owner), name))
+        for owner, name, count in calls_made(TENSORRT_MODULES, RECEIVERS)
+        if hasattr(real, owner) and count not in arities(getattr(getattr(real, owner), name))
+    }
+    assert wrong == {}
     assert {"FLOAT", "HALF", "UINT8", "INT32", "INT64", "BOOL"} <= set(dir(real.DataType))
 
 
