@@ -16,7 +16,7 @@ import pytest
 from cli_helpers import Robin
 from emulated_gpu import EmulatedGpu
 
-from robin_perception.bundle import INSTANCE_OUTPUTS, Bundle
+from robin_perception.bundle import INSTANCE_OUTPUTS, Bundle, load_bundle
 from robin_perception.engines import EngineConfig, make_engine, tensorrt_library
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.golden import golden_frames
@@ -26,6 +26,7 @@ from robin_perception.engines.tiny_bundle import tiny_bundle
 from robin_perception.engines.verify import verify_engine
 from robin_perception.errors import Code, RobinError
 
+BASE = Path(__file__).resolve().parents[1] / "models" / "base"
 CONFIG = EngineConfig(intra_threads=1)
 
 
@@ -77,6 +78,19 @@ def test_it_is_proven_and_gives_everything_back(gpu: EmulatedGpu, bundle: Bundle
     engine.close()
     del engine
     assert gpu.broken == [] and settled(gpu), (gpu.broken, gpu.left)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [TensorRtEngine, TensorRtSingleEngine])
+def test_the_shipped_bundle_is_proven_too(gpu: EmulatedGpu, kind: type[TensorRtEngine]) -> None:
+    """A colour that the prelude rounds otherwise than the host moves its scores by more than float32's bound."""
+    engine = kind(load_bundle(BASE), CONFIG)
+    verdict = verify_engine(engine, engine.bundle)
+    assert verdict.passed, verdict.failures
+    assert verdict.report["parity"]["candidates"] > 30 and gpu.broken == []
+    assert max(found["grey_levels"] for found in verdict.report["camera"].values()) == 1
+    assert all(found["parity"]["candidates"] > 5 for found in verdict.report["camera"].values())
+    engine.close()
 
 
 def test_heads_are_swapped_between_frames_of_many_threads(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,18 +13,21 @@ import pytest
 from numpy.typing import NDArray
 from perception_graphs import blocks, colour_bundle, colour_frame
 
-from robin_perception.bundle import Bundle
+from robin_perception.bundle import INSTANCE_OUTPUTS, Bundle, load_bundle
 from robin_perception.engines import EngineConfig
 from robin_perception.engines.base import Tensors
 from robin_perception.engines.camera import CameraFrame, TakesCamera
 from robin_perception.engines.onnxruntime_engine import OnnxRuntimeEngine
 from robin_perception.engines.prelude import area_taps, bilinear_taps, depth_bytes, prelude_graph
+from robin_perception.engines.reference import OnnxRuntimeReference
 from robin_perception.engines.tensorrt_operators import unsupported
+from robin_perception.engines.verify import verify_engine
 from robin_perception.errors import Code, RobinError
 from robin_perception.frame import Frame, RawDepth
 from robin_perception.letterbox import letterbox
 from robin_perception.segmenter import Segmenter
 
+BASE = Path(__file__).resolve().parents[1] / "models" / "base"
 SIZES = [
     (1280, 720),
     (640, 480),
@@ -103,21 +107,15 @@ def test_depth_bytes_are_a_view() -> None:
     assert seen.tolist() == [[[1, 0], [0, 1]], [[255, 255], [1, 2]]] and np.shares_memory(seen, units)
 
 
-class CameraEngine(OnnxRuntimeEngine):
+class CameraEngine(OnnxRuntimeReference):
     """The prelude in front of the network, both in ONNX Runtime: the way a GPU goes, on the CPU."""
 
     name = "camera"
     frames = 0
 
-    def run_camera(self, frame: CameraFrame, outputs: Sequence[str]) -> Tensors:
+    def run_camera(self, frame: CameraFrame, outputs: Sequence[str] = INSTANCE_OUTPUTS) -> Tensors:
         self.frames += 1
-        box = letterbox(*frame.size, 512, 384, 4)
-        session = onnxruntime.InferenceSession(prelude_graph(box), providers=["CPUExecutionProvider"])
-        unit = np.array([frame.depth_unit_m], dtype=np.float32)
-        feeds = {"camera_rgb": frame.rgb, "camera_depth": depth_bytes(frame.depth_units), "depth_unit_m": unit}
-        colour, depth = session.run(["rgb", "depth"], feeds)
-        geometry = {"intrinsics": frame.intrinsics, "belt_plane": frame.belt_plane}
-        return self.run({"rgb": colour, "depth": depth, **geometry}, outputs)
+        return super().run_camera(frame, outputs)
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +165,20 @@ def test_raw_depth_of_another_size_is_refused() -> None:
     with pytest.raises(RobinError, match="raw depth") as caught:
         frame.validated()
     assert caught.value.code == Code.INPUT_SIZE_MISMATCH
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["", "colours are exchanged", "bytes of depth are exchanged"])
+def test_a_way_from_bytes_that_is_wrong_is_found_out(fault: str) -> None:
+    class Device(CameraEngine):
+        def run_camera(self, frame: CameraFrame, outputs: Sequence[str] = INSTANCE_OUTPUTS) -> Tensors:
+            if fault.startswith("colours"):
+                frame = replace(frame, rgb=np.ascontiguousarray(frame.rgb[:, :, ::-1]))
+            elif fault:
+                frame = replace(frame, depth_units=frame.depth_units.byteswap())
+            return super().run_camera(frame, outputs)
+
+    engine = Device(load_bundle(BASE), EngineConfig(intra_threads=1))
+    verdict = verify_engine(engine, engine.bundle)
+    assert len(verdict.failures) == (4 if fault else 0), verdict.failures  # at each size
+    assert all(failure.startswith("camera ") for failure in verdict.failures)

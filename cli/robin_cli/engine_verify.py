@@ -62,7 +62,7 @@ def verified(engine: Engine, bundle: Bundle, data: Path | None, progress: Progre
         f"{engine.name} ({about}) against {report['reference']['engine']}",
         f"this head: {summary(report['parity'])}",
         f"another head: {summary(report['head']['parity'])}",
-        *(f"camera {size}: {summary(found)}" for size, found in (report["camera"] or {}).items()),
+        *(f"camera {size}: {summary(found['parity'])}" for size, found in (report["camera"] or {}).items()),
         "proven" if verdict.passed else "NOT proven: do not pick with it",
     ]
     path = cached_folder(engine)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import onnxruntime as ort
 
+from robin_perception.bundle import INSTANCE_OUTPUTS
+from robin_perception.engines.base import Tensors
+from robin_perception.engines.camera import CameraFrame
 from robin_perception.engines.onnxruntime_engine import OnnxRuntimeEngine
+from robin_perception.engines.prelude import PRELUDE_INPUTS, camera_graph, depth_bytes
 
 
 class OnnxRuntimeReference(OnnxRuntimeEngine):
@@ -17,3 +24,17 @@ class OnnxRuntimeReference(OnnxRuntimeEngine):
         options = super().options()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         return options
+
+    def run_camera(self, frame: CameraFrame, outputs: Sequence[str] = INSTANCE_OUTPUTS) -> Tensors:
+        """As ``run`` for a camera's own bytes: the prelude's graph, and the network on what that gives."""
+        return self.run(self.prelude(frame), outputs)
+
+    def prelude(self, frame: CameraFrame) -> Tensors:
+        """The network's inputs for ``frame``."""
+        manifest = self.bundle.manifest
+        graph = camera_graph(frame.size, (manifest.input_width, manifest.input_height))
+        session = ort.InferenceSession(graph, self.options(), providers=["CPUExecutionProvider"])
+        unit = np.array([frame.depth_unit_m], dtype=np.float32)
+        feeds = dict(zip(PRELUDE_INPUTS, (frame.rgb, depth_bytes(frame.depth_units), unit), strict=True))
+        rgb, depth = session.run(["rgb", "depth"], feeds)
+        return {"rgb": rgb, "depth": depth, "intrinsics": frame.intrinsics, "belt_plane": frame.belt_plane}

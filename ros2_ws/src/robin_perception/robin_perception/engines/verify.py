@@ -63,7 +63,7 @@ def verify_engine(
         _note(failures, "frames", parity.exceeds(bound))
         heads = _heads(engine, reference, golden, bound, failures)
         progress(2 * len(golden), total)
-        camera = _camera(engine, golden_frames(bundle, 1)[0], bound, failures)
+        camera = _camera(engine, reference, golden[0], bound, failures)
         progress(total - 1, total)
         report = {
             "engine": engine.name,
@@ -130,8 +130,11 @@ def _heads(
     }
 
 
-def _camera(engine: Engine, golden: Tensors, bound: ParityBound, failures: list[str]) -> dict[str, Any] | None:
-    """Frames of a camera's size by the engine's own way from raw bytes, against the host's letterbox."""
+def _camera(
+    engine: Engine, reference: OnnxRuntimeReference, golden: Tensors, bound: ParityBound, failures: list[str]
+) -> dict[str, Any] | None:
+    """Frames of a camera's size by the engine's own way from raw bytes, against the reference's on the same graphs; and
+    the prelude's against the host's letterbox, which rounds colours otherwise, by a grey level (``prelude.py``)."""
     if not isinstance(engine, TakesCamera):
         return None
     height, width = golden["depth"].shape
@@ -143,15 +146,15 @@ def _camera(engine: Engine, golden: Tensors, bound: ParityBound, failures: list[
         rgb = np.ascontiguousarray(golden["rgb"][rows][:, columns])
         units = np.rint(golden["depth"][rows][:, columns] * 1000).astype(np.uint16)
         camera = CameraFrame(rgb, units, 0.001, golden["intrinsics"], golden["belt_plane"])
-        host: Tensors = {
-            "rgb": box.rgb(rgb),
-            "depth": box.depth(units.astype(np.float32) * np.float32(0.001)),
-            "intrinsics": golden["intrinsics"],
-            "belt_plane": golden["belt_plane"],
-        }
-        parity = compare([(engine.run(host), engine.run_camera(camera, INSTANCE_OUTPUTS))])
-        _note(failures, f"camera {size[0]}x{size[1]}", parity.exceeds(bound))
-        found[f"{size[0]}x{size[1]}"] = parity.to_json()
+        name, scaled = f"camera {size[0]}x{size[1]}", reference.prelude(camera)
+        levels = int(np.abs(scaled["rgb"].astype(int) - box.rgb(rgb)).max())
+        if levels > 1:
+            failures.append(f"{name}: colour is {levels} grey levels from the host's letterbox")
+        if not np.array_equal(scaled["depth"], box.depth(units.astype(np.float32) * np.float32(0.001))):
+            failures.append(f"{name}: depth is not the host's letterbox's")
+        parity = compare([(reference.run(scaled), engine.run_camera(camera, INSTANCE_OUTPUTS))])
+        _note(failures, name, parity.exceeds(bound))
+        found[f"{size[0]}x{size[1]}"] = {"parity": parity.to_json(), "grey_levels": levels}
     return found
 
 
