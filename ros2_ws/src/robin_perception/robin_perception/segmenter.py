@@ -32,6 +32,7 @@ from robin_perception.scene import Scene
 from robin_perception.supervision import SupervisedEngine, SupervisionConfig, start_engine
 
 _log = logging.getLogger(__name__)
+Inputs = dict[str, NDArray[Any]]  # of the network, or some of them
 # What keeps an engine from building its way from a camera's bytes, while it goes on with images.
 _NO_BYTES = frozenset(
     {
@@ -113,15 +114,22 @@ class Segmenter:
     def analyse(self, frame: Frame, extra_outputs: Sequence[str] = ()) -> Analysis:
         """As ``segment``, with the raw tensors (and any ``extra_outputs``, such as the trunk's features) beside it."""
         start = time.perf_counter()
-        frame = frame.validated()
-        box, inputs = self.prepare(frame)
+        frame, whole = frame.validated(), Part(0, 0, frame.width, frame.height)
+        box = self._letterbox(whole)
+        geometry = self._geometry(frame, whole, box)
+        camera = self._camera(frame, geometry)
+        images = self._images(frame, whole, box) if camera is None else None
+        seeing = beside(self._see, frame, whole, box, images)
+        counting = beside(cv2.countNonZero, frame.depth)
         prepared = time.perf_counter()
-        making = beside(self.guide, inputs, box)
         with self._lock:
-            tensors = self._run(frame, inputs, (*INSTANCE_OUTPUTS, *extra_outputs))
+            outputs = (*INSTANCE_OUTPUTS, *extra_outputs)
+            tensors = None if camera is None else self._run_camera(camera, outputs)
+            if tensors is None:
+                tensors = self.engine.run({**(images or seeing.result()[0]), **geometry}, outputs)
             used, by_fallback = self._answered()
         inferred = time.perf_counter()
-        guide = making.result()
+        guide = seeing.result()[1]
         decoded = self.decode(tensors, box, guide=guide)
         boundary = np.ascontiguousarray(box.unpadded(tensors["boundary"]))
         done = time.perf_counter()
@@ -131,27 +139,38 @@ class Segmenter:
             "decode": (done - inferred) * 1e3,
         }
         if not decoded.instances and self.config.closer_look.enabled:
-            decoded, used, again = self._look_closer(frame, inputs["belt_plane"])
+            decoded, used, again = self._look_closer(frame, geometry["belt_plane"])
             by_fallback |= again
             timings["closer_look"] = (time.perf_counter() - done) * 1e3
-        flags = (*self._flags(frame, decoded), *(("fallback_engine",) if by_fallback else ()))
+        low_depth = counting.result() < self.config.low_depth_fraction * frame.depth.size
+        flags = (*_flags(decoded, low_depth), *(("fallback_engine",) if by_fallback else ()))
         timings["segment"] = (time.perf_counter() - start) * 1e3
         scene = Scene(frame.stamp_s, used, decoded.labels, decoded.instances, boundary, flags, timings)
         return Analysis(scene, tensors, decoded.candidates, box, guide)
 
     def prepare(self, frame: Frame, part: Part | None = None) -> tuple[Letterbox, dict[str, NDArray[Any]]]:
         """The network's inputs for a frame, or for a part of it, and the letterbox that made them."""
-        manifest = self.bundle.manifest
-        size = (manifest.input_width, manifest.input_height)
-        stride = manifest.input_height // self.engine.outputs["mask_logits"].shape[1]
         part = part or Part(0, 0, frame.width, frame.height)
-        box = letterbox(part.width, part.height, size[0], size[1], stride)
-        return box, {
-            "rgb": box.rgb(frame.rgb[part.window]),
-            "depth": box.depth(frame.depth[part.window]),
-            "intrinsics": box.intrinsics(part.intrinsics(frame.K)),
-            "belt_plane": frame.belt_plane(self.config.belt_z_m),
-        }
+        box = self._letterbox(part)
+        return box, {**self._images(frame, part, box), **self._geometry(frame, part, box)}
+
+    def _letterbox(self, part: Part) -> Letterbox:
+        manifest = self.bundle.manifest
+        stride = manifest.input_height // self.engine.outputs["mask_logits"].shape[1]
+        return letterbox(part.width, part.height, manifest.input_width, manifest.input_height, stride)
+
+    def _images(self, frame: Frame, part: Part, box: Letterbox) -> Inputs:
+        return {"rgb": box.rgb(frame.rgb[part.window]), "depth": box.depth(frame.depth[part.window])}
+
+    def _geometry(self, frame: Frame, part: Part, box: Letterbox) -> Inputs:
+        plane = frame.belt_plane(self.config.belt_z_m)
+        return {"intrinsics": box.intrinsics(part.intrinsics(frame.K)), "belt_plane": plane}
+
+    def _see(self, frame: Frame, part: Part, box: Letterbox, images: Inputs | None) -> tuple[Inputs, Guide | None]:
+        """What masks are refined with, and the images it was made of, which an engine that takes the camera's bytes
+        does without."""
+        images = images or self._images(frame, part, box)
+        return images, self.guide(images, box)
 
     def _answered(self) -> tuple[str, bool]:
         """Id of the model that answered last, and whether that was the fallback's answer. The lock is held."""
@@ -170,12 +189,16 @@ class Segmenter:
         labels, instances = joined(frame, found, plane, self.config.closer_look)
         return Decoded(labels, instances, (), truncated=False), used, by_fallback
 
-    def _run(self, frame: Frame, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """By the camera's own bytes where the engine takes them, else by the letterboxed images."""
+    def _camera(self, frame: Frame, geometry: Inputs) -> CameraFrame | None:
+        """The camera's own bytes where the frame has them and the engine takes them."""
         raw = frame.raw_depth
         if raw is None or not self._by_bytes or not isinstance(self.engine, TakesCamera):
-            return self.engine.run(inputs, outputs)
-        camera = CameraFrame(frame.rgb, raw.units, raw.unit_m, inputs["intrinsics"], inputs["belt_plane"])
+            return None
+        return CameraFrame(frame.rgb, raw.units, raw.unit_m, geometry["intrinsics"], geometry["belt_plane"])
+
+    def _run_camera(self, camera: CameraFrame, outputs: Sequence[str]) -> dict[str, NDArray[Any]] | None:
+        """None where the engine cannot build its way from bytes; the images are what it gets then, from now on."""
+        assert isinstance(self.engine, TakesCamera)
         try:
             return self.engine.run_camera(camera, outputs)
         except RobinError as exc:
@@ -183,7 +206,7 @@ class Segmenter:
                 raise
             self._by_bytes = False  # it would be tried for seconds with every frame
             _log.warning("the camera's bytes are scaled on the host: %s", exc)
-            return self.engine.run(inputs, outputs)
+            return None
 
     def guide(self, inputs: Mapping[str, NDArray[Any]], box: Letterbox) -> Guide | None:
         """What masks are refined with, of the network's inputs, made by ``box``; None where that is switched off."""
@@ -206,17 +229,18 @@ class Segmenter:
     def close(self) -> None:
         self.engine.close()
 
-    def _flags(self, frame: Frame, decoded: Decoded) -> tuple[str, ...]:
-        flags = []
-        if decoded.truncated:
-            flags.append("instances_truncated")
-        if not decoded.instances:
-            flags.append("no_instances")
-        elif not decoded.candidates:
-            flags.append("closer_look")
-        if cv2.countNonZero(frame.depth) < self.config.low_depth_fraction * frame.depth.size:
-            flags.append("low_depth")
-        return tuple(flags)
+
+def _flags(decoded: Decoded, low_depth: bool) -> tuple[str, ...]:
+    flags = []
+    if decoded.truncated:
+        flags.append("instances_truncated")
+    if not decoded.instances:
+        flags.append("no_instances")
+    elif not decoded.candidates:
+        flags.append("closer_look")
+    if low_depth:
+        flags.append("low_depth")
+    return tuple(flags)
 
 
 def load_segmenter(

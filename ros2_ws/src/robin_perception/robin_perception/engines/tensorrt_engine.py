@@ -20,6 +20,7 @@ from robin_perception.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle, T
 from robin_perception.engines.base import HEAD_SETS, Engine, EngineConfig, HeadSet, Tensors
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.camera import CameraFrame
+from robin_perception.engines.output_pool import OutputPool
 from robin_perception.engines.tensorrt_buffers import BufferPlan, Specs, graph_specs, plan_buffers
 from robin_perception.engines.tensorrt_builder import BuildOptions, Progress
 from robin_perception.engines.tensorrt_cache import CachedPlan, bundle_plan
@@ -65,6 +66,7 @@ class TensorRtEngine(Engine):
         self._build = (options, report, rebuild, self._cancelled)
         frame, head, outputs = graph_specs(bundle)
         self._specs: tuple[Specs, Specs, Specs] = (frame, head, outputs)
+        self._pools = {name: OutputPool(spec) for name, spec in outputs.items()}
         self._memory: list[Memory] = []
         self._network: CompiledNetwork | None = None
         self._lanes: list[Lane] = []
@@ -186,9 +188,7 @@ class TensorRtEngine(Engine):
 
     def _copied(self, name: str) -> NDArray[Any]:
         host = (self._features if name in FEATURE_OUTPUTS else self._results).host[name]
-        if self.output_buffers is None:
-            return host.copy()
-        target = self.output_buffers(name)
+        target = self._pools[name].take() if self.output_buffers is None else self.output_buffers(name)
         np.copyto(target, host)
         return target
 
