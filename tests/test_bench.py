@@ -215,6 +215,7 @@ def test_on_a_gpu_the_budgets_of_a_gpu_count() -> None:
         "network_ms": flat,
         "frame_to_instances_ms": {**flat, "p50": 7.0},
         "frame_to_plan_ms": flat,
+        "around_network_ms": flat,
         "around_network_ratio": flat,
         "stages_ms": {},
         "memory": {"last_mb": 1.0},

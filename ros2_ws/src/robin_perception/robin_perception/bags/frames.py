@@ -7,7 +7,7 @@ JPEG). Whoever records therefore decides on ``encode_frame(frame).frame``: exact
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from robin_perception.bags.cdr import Message
 from robin_perception.bags.reader import BagMessage, BagReader
 from robin_perception.config import StrictConfig
 from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame, depth_units
+from robin_perception.frame import Frame, RawDepth, depth_units
 from robin_perception.pose import pose_matrix
 
 BASE_FRAME = "base_link"
@@ -79,6 +79,12 @@ def header_ns(values: Mapping[str, Any]) -> int:
 
 def depth_metres(units: NDArray[np.uint16]) -> NDArray[np.float32]:
     return units.astype(np.float32) * np.float32(DEPTH_UNIT_M)
+
+
+def as_from_camera(frame: Frame) -> Frame:
+    """``frame`` with its depth in whole millimetres, as 16UC1 carries it, and these numbers beside it."""
+    units = depth_units(frame.depth, DEPTH_UNIT_M)
+    return replace(frame, depth=depth_metres(units), raw_depth=RawDepth(units, DEPTH_UNIT_M))
 
 
 def image_message(image: NDArray[Any], encoding: str, head: Message) -> Message:

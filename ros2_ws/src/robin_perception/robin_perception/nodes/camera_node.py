@@ -6,15 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from sensor_msgs.msg import CameraInfo, Image
 
-from robin_perception.bags.frames import DEPTH_UNIT_M, depth_metres
+from robin_perception.bags.frames import as_from_camera
 from robin_perception.cameras.source import RECONNECT_CODES, FrameSource, SourceConfig, make_source
 from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame, RawDepth, depth_units
+from robin_perception.frame import Frame
 from robin_perception.node_config import CameraNodeConfig
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.convert import frame_to_msgs
@@ -147,13 +146,12 @@ class CameraNode(RobinNode[CameraNodeConfig]):
                 return
             self._due_s = max(self._due_s + 1.0 / rate, now - 1.0 / rate)
         begin = time.perf_counter()
-        units = depth_units(frame.depth, DEPTH_UNIT_M)
-        frame = replace(frame, depth=depth_metres(units), raw_depth=RawDepth(units, DEPTH_UNIT_M))
+        frame = as_from_camera(frame)
         if self.bus is not None:
             self.bus.frames.publish(frame)
         if any(publisher.get_subscription_count() for publisher in self._camera_publishers):
             for publisher, message in zip(
-                self._camera_publishers, frame_to_msgs(frame, self.config.frame_id, units), strict=True
+                self._camera_publishers, frame_to_msgs(frame, self.config.frame_id), strict=True
             ):
                 publisher.publish(message)
         self.counters.count("frames")

@@ -170,17 +170,13 @@ def intrinsics_from_msg(info: CameraInfo) -> NDArray[np.float64]:
     return K
 
 
-def frame_to_msgs(
-    frame: Frame, frame_id: str = OPTICAL_FRAME, units: NDArray[np.uint16] | None = None
-) -> tuple[Image, Image, CameraInfo]:
-    """Colour (rgb8), depth (16UC1, whole millimetres) and CameraInfo, all with the frame's stamp.
-
-    units: the frame's ``depth_units`` where they are known already.
-    """
-    header = frame_header(frame, frame_id)
+def frame_to_msgs(frame: Frame, frame_id: str = OPTICAL_FRAME) -> tuple[Image, Image, CameraInfo]:
+    """Colour (rgb8), depth (16UC1, whole millimetres) and CameraInfo, all with the frame's stamp."""
+    header, raw = frame_header(frame, frame_id), frame.raw_depth
+    units = raw.units if raw is not None and raw.unit_m == DEPTH_UNIT_M else depth_units(frame.depth, DEPTH_UNIT_M)
     return (
         image_to_msg(frame.rgb, "rgb8", header),
-        image_to_msg(depth_units(frame.depth, DEPTH_UNIT_M) if units is None else units, "16UC1", header),
+        image_to_msg(units, "16UC1", header),
         camera_info_to_msg(frame.K, frame.width, frame.height, header),
     )
 
