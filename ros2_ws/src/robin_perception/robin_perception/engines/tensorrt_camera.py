@@ -20,7 +20,7 @@ from robin_perception.engines.tensorrt_runtime import CompiledNetwork
 
 
 class CameraUpload:
-    """The prelude for frames of ``frame_size`` (width, height). In the CUDA thread.
+    """The prelude for frames of ``frame_size`` (width, height). In the CUDA thread, but for ``fill``.
 
     target: device addresses of the network's "rgb" and "depth", which the prelude writes.
     """
@@ -52,7 +52,7 @@ class CameraUpload:
             raise
 
     def fill(self, frame: CameraFrame) -> None:
-        """Copy a frame into page-locked memory; no upload of an earlier one may be under way."""
+        """Copy a frame into page-locked memory, in any thread; no upload of an earlier one may be under way."""
         np.copyto(self._memory.host["camera_rgb"], frame.rgb)
         np.copyto(self._memory.host["camera_depth"], depth_bytes(frame.depth_units))
         self._memory.host["depth_unit_m"][0] = frame.depth_unit_m

@@ -120,7 +120,10 @@ class TensorRtEngine(Engine):
             started = time.perf_counter()
             np.copyto(self._frame.host["intrinsics"], frame.intrinsics)
             np.copyto(self._frame.host["belt_plane"], frame.belt_plane)
-            self._cuda.call(lambda: self._take_camera(frame))
+            if self._camera is None or self._camera.frame_size != frame.size:
+                self._cuda.call(lambda: self._open_camera(frame.size))
+            assert self._camera is not None
+            self._camera.fill(frame)
             results = self._finish(self._camera_lanes[chosen.index], outputs, started)
         self.check_outputs(results, outputs)
         return results
@@ -275,17 +278,15 @@ class TensorRtEngine(Engine):
         medians = {part: round(float(np.median(values)), 4) for part, values in times.items()}
         return {**medians, "recorded": float(self._lanes[0].recorded)}
 
-    def _take_camera(self, frame: CameraFrame) -> None:
-        if self._camera is None or self._camera.frame_size != frame.size:
-            self._free_camera()
-            target = {name: self._frame.address(name) for name in ("rgb", "depth")}
-            network = (self.bundle.manifest.input_width, self.bundle.manifest.input_height)
-            self._camera = CameraUpload(self._cache, self._cuda.gpu, self._stream, frame.size, network, target)
-            self._camera_lanes = [
-                Lane(self._stream, lambda index=index: self._enqueue_camera(index))  # type: ignore[misc]
-                for index in range(HEAD_SETS)
-            ]
-        self._camera.fill(frame)
+    def _open_camera(self, size: tuple[int, int]) -> None:
+        self._free_camera()
+        target = {name: self._frame.address(name) for name in ("rgb", "depth")}
+        network = (self.bundle.manifest.input_width, self.bundle.manifest.input_height)
+        self._camera = CameraUpload(self._cache, self._cuda.gpu, self._stream, size, network, target)
+        self._camera_lanes = [
+            Lane(self._stream, lambda index=index: self._enqueue_camera(index))  # type: ignore[misc]
+            for index in range(HEAD_SETS)
+        ]
 
     def _free(self) -> None:
         self._free_camera()
