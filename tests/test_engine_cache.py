@@ -250,3 +250,12 @@ def test_the_place_of_the_cache_can_be_chosen(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("ROBIN_ENGINE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_root() == tmp_path / "robin_edge" / "engines"
+
+
+def test_the_engine_of_another_camera_is_no_misfit(cache: EngineCache) -> None:
+    key = {"kind": "tensorrt-prelude", "camera": "1280x720", "tensorrt": "10.3.0"}
+    cache.store(key, FILES)
+    path, reason = cache.find({**key, "camera": "640x480"})
+    assert path is None and reason.endswith("no tensorrt-prelude engine for 640x480 has been built yet")
+    path, reason = cache.find({**key, "tensorrt": "10.7.0"})
+    assert path is None and "for 1280x720 fits: tensorrt was 10.3.0, is 10.7.0" in reason

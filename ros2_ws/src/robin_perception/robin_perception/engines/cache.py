@@ -245,12 +245,13 @@ class EngineCache:
 
     def _nearest(self, key: dict[str, str]) -> str:
         """Says what changed since the engine that fits best was built."""
-        kind = key.get("kind", "engine")
-        others = [e for e in self.entries(verify=False) if e.problem is None and e.key.get("kind", "engine") == kind]
+        kind, camera = key.get("kind", "engine"), key.get("camera")
+        what = f"{kind} engine for {camera}" if camera else f"{kind} engine"
+        sound = [entry.key for entry in self.entries(verify=False) if entry.problem is None]
+        others = [old for old in sound if (old.get("kind", "engine"), old.get("camera")) == (kind, camera)]
         if not others:
-            return f"{self.root}: no {kind} engine has been built yet"
-        fewest = min((changes(entry.key, key) for entry in others), key=len)
-        return f"no cached {kind} engine fits: " + "; ".join(fewest)
+            return f"{self.root}: no {what} has been built yet"
+        return f"no cached {what} fits: " + "; ".join(min((changes(old, key) for old in others), key=len))
 
 
 def changes(old: Key, new: Key) -> list[str]:
