@@ -251,7 +251,8 @@ class EngineCache:
         others = [old for old in sound if (old.get("kind", "engine"), old.get("camera")) == (kind, camera)]
         if not others:
             return f"{self.root}: no {what} has been built yet"
-        return f"no cached {what} fits: " + "; ".join(min((changes(old, key) for old in others), key=len))
+        fewest = min((changes(old, key) for old in others), key=len)
+        return f"no cached {what} fits: " + "; ".join(fewest)
 
 
 def changes(old: Key, new: Key) -> list[str]:
