@@ -55,6 +55,7 @@ def half(bundle: Bundle) -> bytes:
     return tensorrt_graph(bundle.network_path.read_bytes(), "float16", "base")
 
 
+@pytest.mark.slow
 def test_the_shipped_bundle_is_taken_for_every_gpu_in_half_precision(bundle: Bundle) -> None:
     steps: list[tuple[int, int]] = []
     found = compile_graphs(
