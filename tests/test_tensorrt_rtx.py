@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from robin_perception.engines.tensorrt_rtx import COMPUTE
 from robin_perception.engines.tensorrt_runtime import CompiledNetwork, tensors_of
 from robin_perception.errors import Code, RobinError
 
-pytest.importorskip(RTX, reason="TensorRT for RTX is not installed here", exc_type=ImportError)
+pytestmark = pytest.mark.skipif(find_spec(RTX) is None, reason="TensorRT for RTX is not installed here")
 BASE = Path(__file__).resolve().parents[1] / "models" / "base"
 SMALL = BuildOptions(compute="8.9")
 
