@@ -4,6 +4,8 @@ installed. What runs on a device is not looked at here."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -245,6 +247,27 @@ def test_an_engine_that_finds_no_cuda_is_one_line(trt: Any, half: bytes, monkeyp
     with pytest.raises(RobinError, match=r"engine\.plan: .*CUDA driver version is insufficient") as caught:
         CompiledNetwork(build_plan(trt, half, "base", SMALL).plan, "engine.plan", {})
     assert caught.value.code in (Code.ENGINE_FAILED, Code.ENGINE_UNAVAILABLE) and "\n" not in caught.value.text
+
+
+def test_ctrl_c_ends_a_check_at_once() -> None:
+    """It comes while TensorRT compiles, whose callbacks would swallow it."""
+    code = f"""
+import os, signal, threading
+from pathlib import Path
+from robin_perception.bundle import load_bundle
+from robin_perception.engines.tensorrt_check import compile_graphs
+
+def begun(graph, done, total):
+    if done == 0:
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+try:
+    compile_graphs(load_bundle(Path({str(BASE)!r})), ["8.9"] * 100, progress=begun)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "stopped\n" and "Exception caught" not in done.stdout + done.stderr
 
 
 def test_which_library_it_is(trt: Any) -> None:

@@ -7,7 +7,9 @@ TensorRT 11, and a compiler of its own; what it builds here is measured and thro
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from robin_perception.bundle import Bundle
@@ -55,13 +57,20 @@ def compile_graphs(
     graphs = list(_graphs(bundle, cameras))
     total = len(graphs) * len(computes)
     compiled: list[CompiledGraph] = []
-    for name, graph in graphs:
-        refuse_unsupported(parse(graph, name), name)
-        for compute in computes:
-            progress(f"{name}, {compute}", len(compiled), total)
-            plan = build_plan(trt, graph, f"{name}, compute capability {compute}", BuildOptions(compute=compute))
-            weights, scratch = (_told(plan.log, what) for what in ("Weights", "Activation"))
-            compiled.append(CompiledGraph(name, compute, plan.seconds, len(plan.plan), weights, scratch))
+    stop = threading.Event()
+    # In a thread of its own: Ctrl-C would be raised in TensorRT's callbacks here, where it is lost.
+    with ThreadPoolExecutor(1, "compile") as compiler:
+        try:
+            for name, graph in graphs:
+                refuse_unsupported(parse(graph, name), name)
+                for compute in computes:
+                    progress(f"{name}, {compute}", len(compiled), total)
+                    source, options = f"{name}, compute capability {compute}", BuildOptions(compute=compute)
+                    plan = compiler.submit(build_plan, trt, graph, source, options, cancelled=stop).result()
+                    weights, scratch = (_told(plan.log, what) for what in ("Weights", "Activation"))
+                    compiled.append(CompiledGraph(name, compute, plan.seconds, len(plan.plan), weights, scratch))
+        finally:
+            stop.set()
     progress("", total, total)
     return compiled
 
