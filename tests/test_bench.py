@@ -16,12 +16,17 @@ from robin_cli.bench_budgets import BUDGETS_FILE, Budget, budget, budgets
 from robin_cli.bench_compare import compare_results
 from robin_cli.bench_engine import EngineBench, engine_figures, measure_engines, measure_memory
 from robin_cli.bench_figures import Figure, figure_rows
+from robin_cli.bench_pause import PausingEngine
 from robin_cli.bench_pipeline import PipelineBench, measure_pipeline, pipeline_figures
+from robin_perception.bags.frames import as_from_camera
 from robin_perception.config import parse_config
+from robin_perception.engines import EngineConfig
+from robin_perception.engines.onnxruntime_engine import OnnxRuntimeEngine
 from robin_perception.engines.tiny_bundle import tiny_bundle
 from robin_perception.errors import Code, RobinError
 from robin_perception.frame import Frame
 from robin_perception.image_folder import load_frame
+from robin_perception.segmenter import Segmenter
 
 
 def quiet(done: int, total: int, latest: str = "") -> None:
@@ -200,6 +205,31 @@ def test_stages_add_up_to_the_whole(frames: list[Frame], tmp_path: Path) -> None
     assert result["memory"]["last_mb"] >= result["memory"]["before_mb"] * 0.5
     judged = {f.name for f in pipeline_figures(result) if f.within is not None}
     assert judged == {"frame to instances, p50", "frame to plan, p50", "around the network / network"}
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["images", "bytes"])
+def test_a_pause_in_place_of_a_gpu_leaves_the_answers_and_the_hosts_own_part(
+    frames: list[Frame], tmp_path: Path, raw: bool
+) -> None:
+    from perception_graphs import colour_bundle
+
+    bundle = colour_bundle(tmp_path / "colours", 20)
+    seen = [as_from_camera(frame) if raw else frame for frame in frames]
+    plain = Segmenter(bundle, OnnxRuntimeEngine(bundle, EngineConfig()))
+    engine = PausingEngine(bundle, EngineConfig(), 20.0)
+    paused = Segmenter(bundle, engine)
+    for _ in range(2):  # computed, then remembered
+        for frame in seen:
+            found, right = paused.segment(frame), plain.segment(frame)
+            assert len(found.instances) == len(right.instances) == 12
+            assert np.mean(found.labels != right.labels) < (0.002 if raw else 1e-9)
+    assert engine.stage_ms["network"] >= 20.0 and set(engine.stage_ms) == {"copy_in", "network", "copy_out"}
+    frames[:] = seen
+    result = measure_pipeline(PipelineBench(2, 3, 640, 480, 1, "geometric", 7, bundle.directory, "auto", 20.0), quiet)
+    assert result["engine"] == "pause" and result["engine_details"]["pause_ms"] == "20"
+    assert 20.0 <= result["stages_ms"]["network"]["p50"] < 40.0
+    judged = {f.name for f in pipeline_figures(result) if f.within is not None}
+    assert judged == {"bare network, p50", "frame to instances, p50", "frame to plan, p50"}
 
 
 def test_a_supervised_engine_has_the_budgets_of_its_own() -> None:

@@ -48,13 +48,26 @@ def pipeline(
     seed: SeedOption = 7,
     model: ModelOption = None,
     engine: EngineOption = "auto",
+    pause_ms: Annotated[
+        float,
+        typer.Option(
+            "--pause-ms",
+            metavar="MS",
+            min=0,
+            max=1000,
+            help="In place of an engine: its answers, remembered, after a pause.",
+        ),
+    ] = 0.0,
     json_file: JsonOption = None,
 ) -> None:
-    """Time the way of one pick: the bare network, frame to instances, frame to ranked plan; milliseconds."""
+    """Time the way of one pick: the bare network, frame to instances, frame to ranked plan; milliseconds.
+
+    With --pause-ms what is left is the host's own part, as beside a GPU.
+    """
     require_writable(json_file)
     from robin_cli.bench_pipeline import PipelineBench, measure_pipeline, pipeline_figures
 
-    bench = PipelineBench(frames, repeats, width, height, threads, planner, seed, model_path(model), engine)
+    bench = PipelineBench(frames, repeats, width, height, threads, planner, seed, model_path(model), engine, pause_ms)
     with progress_bar("timing", "frames") as advance:
         result = measure_pipeline(bench, lambda done, total: advance(done, total, ""))
     title = f"{width}x{height}, {frames} frames x {repeats}, engine {result['engine']}"

@@ -15,10 +15,12 @@ import psutil
 from edge_adapt.decision import frame_digest
 from robin_cli.bench_budgets import budget
 from robin_cli.bench_figures import Figure, of_spread, spread
+from robin_cli.bench_pause import PausingEngine
 from robin_cli.machine import machine_facts
 from robin_grasp.registry import make_planner
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import as_from_camera
+from robin_perception.bundle import load_bundle
 from robin_perception.engines import Engine, EngineConfig
 from robin_perception.engines.registry import on_cpu
 from robin_perception.frame import Frame
@@ -31,7 +33,8 @@ _SUMS = ("network", "segment")
 
 @dataclass(frozen=True)
 class PipelineBench:
-    """What to measure. threads 0: one per core. Frames are drawn from ``seed``."""
+    """What to measure. threads 0: one per core. Frames are drawn from ``seed``. pause_ms: where it is not 0, a pause of
+    so long stands for the engine (``bench_pause``)."""
 
     frames: int
     repeats: int
@@ -42,6 +45,7 @@ class PipelineBench:
     seed: int
     model: Path
     engine: str
+    pause_ms: float = 0.0
 
 
 def measure_pipeline(bench: PipelineBench, progress: Callable[[int, int], None]) -> dict[str, Any]:
@@ -49,11 +53,11 @@ def measure_pipeline(bench: PipelineBench, progress: Callable[[int, int], None])
     frame, so that whatever else the machine does meets both. Raises RobinError for the model, engine and planner."""
     process = psutil.Process()
     facts, memory = machine_facts(), {"before_mb": _rss_mb(process)}
-    segmenter = load_segmenter(bench.model, bench.engine, engine_config=EngineConfig(intra_threads=bench.threads))
+    segmenter = _segmenter(bench)
     planner = make_planner(bench.planner, CellConfig())
     memory["loaded_mb"] = _rss_mb(process)
     frames = simulated_frames(bench)
-    for number in range(WARM_UP_FRAMES):
+    for number in range(max(WARM_UP_FRAMES, len(frames) if bench.pause_ms else 0)):
         frame = frames[number % len(frames)]
         planner.plan(frame, segmenter.segment(frame))
         _network_ms(segmenter, frame)
@@ -97,6 +101,7 @@ def measure_pipeline(bench: PipelineBench, progress: Callable[[int, int], None])
         "instances_per_frame": {"mean": float(np.mean(instances)), "max": max(instances)},
         "planner": planner.name,
         **engine_facts(segmenter.engine),
+        "pause_ms": bench.pause_ms,
         "threads": bench.threads,
         "seed": bench.seed,
         "model": segmenter.model_id,
@@ -107,8 +112,9 @@ def measure_pipeline(bench: PipelineBench, progress: Callable[[int, int], None])
 
 
 def pipeline_figures(result: dict[str, Any]) -> list[Figure]:
-    """The lines of the table, against their budgets; those of a GPU where the engine runs on one."""
-    on_gpu = not on_cpu(result["engine"])
+    """The lines of the table, against their budgets; those of a GPU where the engine runs on one, or a pause is its
+    place."""
+    on_gpu = bool(result.get("pause_ms")) or not on_cpu(result["engine"])
     instances, plan, network, beside = (
         result[f"{n}_ms"] for n in ("frame_to_instances", "frame_to_plan", "network", "around_network")
     )
@@ -133,12 +139,20 @@ def pipeline_figures(result: dict[str, Any]) -> list[Figure]:
             "around the network / network",
             ratio["p50"],
             "",
-            budget("pipeline.around_network_ratio"),
+            None if on_gpu else budget("pipeline.around_network_ratio"),
             spread_text,
         ),
         *(Figure("stage", name, t["p50"], "ms", None, of_spread(t)) for name, t in result["stages_ms"].items()),
         Figure("memory", "resident, after the last frame", result["memory"]["last_mb"], "MB"),
     ]
+
+
+def _segmenter(bench: PipelineBench) -> Segmenter:
+    config = EngineConfig(intra_threads=bench.threads)
+    if not bench.pause_ms:
+        return load_segmenter(bench.model, bench.engine, engine_config=config)
+    bundle = load_bundle(bench.model)
+    return Segmenter(bundle, PausingEngine(bundle, config, bench.pause_ms))
 
 
 def engine_facts(engine: Engine) -> dict[str, Any]:
