@@ -29,7 +29,7 @@ class PausingEngine(OnnxRuntimeReference):
         super().__init__(bundle, config)
         self._pause_s = pause_ms / 1e3
         self._known: dict[bytes, Tensors] = {}
-        self._page_locked: dict[str, NDArray[Any]] = {}
+        self._page_locked: dict[tuple[int, ...], NDArray[Any]] = {}
 
     def describe(self) -> dict[str, str]:
         return {**super().describe(), "pause_ms": f"{self._pause_s * 1e3:g}"}
@@ -48,11 +48,10 @@ class PausingEngine(OnnxRuntimeReference):
         if key not in self._known:
             self._known[key] = {name: value.copy() for name, value in compute(outputs).items()}
         known, started = self._known[key], time.perf_counter()
-        for name, value in sent.items():
-            place = self._page_locked.get(name)
-            if place is None or place.shape != value.shape:
-                place = self._page_locked[name] = np.zeros_like(value)
-            np.copyto(place, value)
+        for value in sent.values():
+            if value.shape not in self._page_locked:
+                self._page_locked[value.shape] = np.zeros_like(value)
+            np.copyto(self._page_locked[value.shape], value)
         copied_in = time.perf_counter()
         time.sleep(self._pause_s)
         paused = time.perf_counter()
