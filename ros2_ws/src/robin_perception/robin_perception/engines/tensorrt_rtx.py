@@ -1,8 +1,9 @@
 """What TensorRT for RTX asks for that TensorRT does not.
 
-It builds without a GPU: kernels are compiled when an engine is loaded, on the GPU that is there. It has no timings to
-keep, and asking it for a timing cache would make it look for a GPU. A context can be recorded as a CUDA graph only
-where the engine was built to take its memory from the application. Source: NVIDIA's porting guide, TensorRT-RTX 1.7.
+It builds without a GPU: kernels are compiled when an engine is loaded, on the GPU that is there. It times nothing, so
+that a timing cache has no use, and NVIDIA means to take it away. A context can be recorded as a CUDA graph only where
+the engine was built to take its memory from the application. Sources: TensorRT-RTX's documentation, "Timing Cache
+Migration" and "CPU-Only AOT", and the notes of release 1.2.
 """
 
 from __future__ import annotations
