@@ -34,7 +34,7 @@ test: .venv/.stamp-dev ## the whole test suite, over real ROS 2 too where it can
 	@if sh scripts/ros.sh check; then $(MAKE) --no-print-directory build/ros/.stamp; else echo "tests over ROS 2 are skipped"; fi
 	$(PYTEST) -n $(PROCESSES) --dist loadfile
 
-check: .venv/.stamp-dev ## format, lint, types and the fast tests, in about a minute
+check: .venv/.stamp-dev ## format, lint, types and the fast tests, in a minute or two
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
