@@ -1,4 +1,4 @@
-"""A small ONNX graph that keeps the network's contract and segments colour-coded pictures: red = 10 * (k + 1) is
+"""Small ONNX graphs; one of them keeps the network's contract and segments colour-coded pictures: red = 10 * (k + 1) is
 parcel k.
 """
 
@@ -7,8 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from robin_perception.bundle import Bundle, write_bundle
 from robin_perception.engines.tiny_bundle import graph_bytes
@@ -95,6 +96,18 @@ def colour_network(count: int = 20) -> bytes:
         "trunk_stride8": [count, rows * columns // 4],
     }
     return graph_bytes("colours", nodes, inputs, outputs, constants)
+
+
+def graph_of(nodes: list[onnx.NodeProto], weights: dict[str, NDArray[np.generic]], shape: list[int]) -> onnx.ModelProto:
+    """A graph from ``x``, float32 of ``shape``, to ``y``."""
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.UNDEFINED, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def colour_bundle(directory: Path, count: int = 20) -> Bundle:

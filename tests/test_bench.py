@@ -227,9 +227,10 @@ def test_a_pause_in_place_of_a_gpu_leaves_the_answers_and_the_hosts_own_part(
     frames[:] = seen
     result = measure_pipeline(PipelineBench(2, 3, 640, 480, 1, "geometric", 7, bundle.directory, "auto", 20.0), quiet)
     assert result["engine"] == "pause" and result["engine_details"]["pause_ms"] == "20"
-    assert 20.0 <= result["stages_ms"]["network"]["p50"] < 40.0
+    assert result["stages_ms"]["network"]["min"] >= 20.0
     judged = {f.name for f in pipeline_figures(result) if f.within is not None}
-    assert judged == {"bare network, p50", "frame to instances, p50", "frame to plan, p50"}
+    on_cpu = {"frame to instances, p50", "frame to plan, p50", "around the network / network"}
+    assert judged == {"bare network, p50", *on_cpu}
 
 
 def test_a_supervised_engine_has_the_budgets_of_its_own() -> None:

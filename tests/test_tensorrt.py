@@ -344,7 +344,8 @@ def test_names_and_arguments_are_those_of_the_real_tensorrt(library: str) -> Non
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed here")
     real = pytest.importorskip(library, reason=f"{library} does not load here", exc_type=ImportError)
-    used = names_used(RTX_MODULES if library == "tensorrt_rtx" else TENSORRT_MODULES, RECEIVERS)
+    modules = RTX_MODULES if library == "tensorrt_rtx" else TENSORRT_MODULES
+    used = names_used(modules, RECEIVERS)
     if not hasattr(real, "Builder"):  # the runtime alone
         builder_only = {"OnnxParser", "NetworkDefinitionCreationFlag", "Builder"}
         used = {chain for chain in used if not builder_only & set(chain)}
@@ -352,7 +353,7 @@ def test_names_and_arguments_are_those_of_the_real_tensorrt(library: str) -> Non
     assert missing(real, {("IExecutionContext", "execute_async_v4")}) == ["IExecutionContext.execute_async_v4"]
     wrong = {
         (owner, name, count): arities(getattr(getattr(real, owner), name))
-        for owner, name, count in calls_made(TENSORRT_MODULES, RECEIVERS)
+        for owner, name, count in calls_made(modules, RECEIVERS)
         if hasattr(real, owner) and count not in arities(getattr(getattr(real, owner), name))
     }
     assert wrong == {}

@@ -8,9 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from perception_graphs import colour_network
+from perception_graphs import colour_network, graph_of
 
 from robin_perception.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle, load_bundle
 from robin_perception.engines.base import Tensors
@@ -108,17 +107,6 @@ def test_head_weights_of_the_base_bundle_meet_matrix_products_only(half: onnx.Mo
 def test_a_graph_without_convolutions_is_left_in_single_precision() -> None:
     model = onnx.load_model_from_string(tensorrt_graph(colour_network(8), "float16", "colours"))
     assert TensorProto.FLOAT16 not in element_types(inferred(model)).values()
-
-
-def graph_of(nodes: list[onnx.NodeProto], weights: dict[str, NDArray[np.generic]], shape: list[int]) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", nodes[-1].output and TensorProto.UNDEFINED, None)],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 ONE, TWO = np.array([1], dtype=np.int64), np.array([2], dtype=np.int64)

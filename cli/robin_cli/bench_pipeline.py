@@ -139,7 +139,7 @@ def pipeline_figures(result: dict[str, Any]) -> list[Figure]:
             "around the network / network",
             ratio["p50"],
             "",
-            None if on_gpu else budget("pipeline.around_network_ratio"),
+            budget("pipeline.around_network_ratio"),
             spread_text,
         ),
         *(Figure("stage", name, t["p50"], "ms", None, of_spread(t)) for name, t in result["stages_ms"].items()),

@@ -136,7 +136,7 @@ def check(
     ]
     header = ("graph", "compute", "seconds", "engine MB", "weights MB", "scratch MB")
     print_table(f"{result['model']}: compiled by TensorRT {result['tensorrt']}", header, rows)
-    print("TensorRT takes every graph. What it computes is proven on a GPU: robin engine verify --engine tensorrt")
+    print("It takes every graph. What they compute there is proven on a GPU: robin engine verify --engine tensorrt")
 
 
 def _megabytes(size: int | None) -> str:

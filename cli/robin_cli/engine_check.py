@@ -10,7 +10,7 @@ from typing import Any
 from robin_perception.bundle import load_bundle
 from robin_perception.engines.tensorrt_check import CAMERA_SIZES, COMPUTE, Progress, compile_graphs
 from robin_perception.engines.tensorrt_library import load_tensorrt, release
-from robin_perception.engines.tensorrt_probe import RTX, driver_findings
+from robin_perception.engines.tensorrt_probe import RTX
 
 
 def check(
@@ -22,6 +22,5 @@ def check(
     return {
         "model": bundle.model_id,
         "tensorrt": release(load_tensorrt(RTX)),
-        "gpu": all(finding.ok for finding in driver_findings()),
         "graphs": [asdict(graph) for graph in graphs],
     }

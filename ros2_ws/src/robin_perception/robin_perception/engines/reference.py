@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnxruntime as ort
 
-from robin_perception.bundle import INSTANCE_OUTPUTS
 from robin_perception.engines.base import Tensors
 from robin_perception.engines.camera import CameraFrame
 from robin_perception.engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -25,12 +22,8 @@ class OnnxRuntimeReference(OnnxRuntimeEngine):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         return options
 
-    def run_camera(self, frame: CameraFrame, outputs: Sequence[str] = INSTANCE_OUTPUTS) -> Tensors:
-        """As ``run`` for a camera's own bytes: the prelude's graph, and the network on what that gives."""
-        return self.run(self.prelude(frame), outputs)
-
     def prelude(self, frame: CameraFrame) -> Tensors:
-        """The network's inputs for ``frame``."""
+        """The network's inputs for a camera's own bytes, by the graph that a GPU computes them with."""
         manifest = self.bundle.manifest
         graph = camera_graph(frame.size, (manifest.input_width, manifest.input_height))
         session = ort.InferenceSession(graph, self.options(), providers=["CPUExecutionProvider"])

@@ -1,7 +1,7 @@
 """What NVIDIA's own parser and compiler say of a bundle's graphs, on a machine without a GPU.
 
-TensorRT for RTX is the one TensorRT whose builder needs no GPU. It has the parser, the types and the strong typing of
-TensorRT 11, and a compiler of its own; what it builds here is measured and thrown away.
+TensorRT for RTX is the one TensorRT whose builder needs no GPU. It has NVIDIA's ONNX parser and strong typing, and a
+compiler of its own, so what it takes is no proof of what TensorRT 10 or 11 takes. What it builds here is thrown away.
 """
 
 from __future__ import annotations

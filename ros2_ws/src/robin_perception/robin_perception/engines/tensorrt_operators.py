@@ -1,8 +1,8 @@
 """Whether the TensorRT of a robot takes a graph, asked on machines that lack that TensorRT.
 
 Types and limits are those of onnx-tensorrt's table for TensorRT 10.x (docs/operators.md there), for the operators that
-our networks use; 11.x has taken none away, and TensorRT for RTX takes more. So this warns before a bundle is sent to a
-robot, and refuses nothing when an engine is built: there the parser itself speaks.
+our networks use; 11.x has taken none away, and TensorRT for RTX takes more. So a check asks it before a bundle
+is sent to a robot, and a build does not: there the parser itself speaks.
 """
 
 from __future__ import annotations
