@@ -134,7 +134,7 @@ def small(node: onnx.NodeProto) -> bytes:
     ("node", "code"),
     [
         (helper.make_node("MaxPool", ["x"], ["y", "i"], kernel_shape=[1, 1]), Code.ENGINE_OPERATOR_UNSUPPORTED),
-        (helper.make_node("Unheard", ["x"], ["y"], name="odd", domain="some.where"), Code.ENGINE_OPERATOR_UNSUPPORTED),
+        (helper.make_node("Unheard", ["x"], ["y"], name="odd"), Code.ENGINE_OPERATOR_UNSUPPORTED),
         (helper.make_node("TopK", ["x", "k"], ["y", "i"], axis=-1), Code.ENGINE_BUILD_FAILED),
     ],
 )
