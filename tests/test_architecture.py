@@ -24,18 +24,18 @@ MAY_IMPORT = {
     "robin_perception": set(),
     "robin_grasp": {"robin_perception"},
     "edge_adapt": {"robin_perception", "robin_grasp"},
-    "robin_sim": {"robin_perception", "robin_grasp"},
+    "robin_sim": {"robin_perception", "robin_grasp", "edge_adapt"},
     "robin_cli": {"robin_perception", "robin_grasp", "edge_adapt", "robin_sim", "robin_bringup"},
     "robin_bringup": {"robin_perception", "robin_grasp", "edge_adapt", "robin_sim"},
 }
 LONGEST_FILE = 400
 PICK_PATH = (
-    "robin_perception.segmenter",
-    "robin_perception.engines.onnxruntime_engine",
-    "robin_grasp.registry",
-    "robin_grasp.planner",
-    "robin_grasp.learned_ranker",
-    "robin_cli.plan_run",
+    "robin_perception.segmentation.segmenter",
+    "robin_perception.engines.ort.engine",
+    "robin_grasp.planner.registry",
+    "robin_grasp.planner.planner",
+    "robin_grasp.planner.learned_ranker",
+    "robin_cli.commands.plan_run",
 )
 ROS = re.compile(r"rclpy|tf2_ros|cv_bridge|builtin_interfaces|rcl_interfaces|\w+_(msgs|srvs)")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|home/\w|root|Users|tmp/\w)")

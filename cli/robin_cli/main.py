@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from robin_cli import (
+from robin_cli.commands import (
     bench,
     card,
     dataset,

@@ -46,7 +46,7 @@ RankerOption = Annotated[
     Path | None,
     typer.Option("--ranker", metavar="FILE", help="Learned ranker to use. Default: the one that is shipped."),
 ]
-# As robin_grasp.registry has them; the registry is not asked, so that --help stays quick. A test compares.
+# As robin_grasp.planner.registry has them; the registry is not asked, so that --help stays quick. A test compares.
 PLANNERS = "geometric, learned, no_order, no_wrench, centroid, flattest, single_cup"
 PlannerOption = Annotated[str, typer.Option("--planner", metavar="P", help=f"Planner: {PLANNERS}.")]
 PlannerConfigOption = Annotated[
@@ -114,7 +114,7 @@ def engine_called(engine: str, supervised: bool | None) -> str:
 
 def size_px(text: str, option: str) -> tuple[int, int]:
     """Width and height of "640x480". Raises RobinError OPTION_INVALID naming ``option``."""
-    from robin_perception.errors import Code, RobinError
+    from robin_perception.core.errors import Code, RobinError
 
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):

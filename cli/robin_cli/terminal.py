@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from robin_perception.disk import FULL
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.disk import FULL
+from robin_perception.core.errors import Code, RobinError
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from scipy.spatial.transform import Rotation
 
-from robin_grasp.outcome import PickOutcome
+from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.plan import FailedPick, Grasp, Plan, Rejected
 from robin_grasp.tool import ToolConfig, mask_to_cups
-from robin_perception.config import StrictConfig
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
-from robin_perception.scene import Instance, Scene
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Instance, Scene
 
 RECORD_VERSION = 1
 MAX_REJECTED = 32  # keeps a record of a 60-parcel pile below 50 kB; the counts are of all that were ruled out
@@ -48,7 +48,7 @@ class FrameRecord(StrictConfig):
 
 
 class InstanceRecord(StrictConfig):
-    """One parcel as seen; the scores are those of ``robin_perception.scene.Instance``."""
+    """One parcel as seen; the scores are those of ``robin_perception.core.scene.Instance``."""
 
     id: int
     class_name: str

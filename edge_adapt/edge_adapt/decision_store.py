@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from edge_adapt.decision import Decision
 from edge_adapt.files import make_folder, write_atomic, write_error
-from robin_perception.disk import sync_folder
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.disk import sync_folder
+from robin_perception.core.errors import Code, RobinError
 
 RECORD_FILE = "decisions.jsonl"
 IMAGE_FOLDER = "images"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from robin_perception.disk import FULL, sync_folder, write_synced
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.disk import FULL, sync_folder, write_synced
+from robin_perception.core.errors import Code, RobinError
 
 
 def write_error(path: Path, exc: OSError) -> RobinError:

@@ -12,10 +12,10 @@ from edge_adapt.decision import Decision, DecisionContext, build_decision, with_
 from edge_adapt.decision_store import DecisionStore
 from edge_adapt.files import write_atomic
 from edge_adapt.recording import pick_images
-from robin_grasp.open_picks import OpenPick
-from robin_grasp.outcome import PickOutcome
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_grasp.picks.open_picks import OpenPick
+from robin_grasp.picks.outcome import PickOutcome
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
 
 OPEN_FILE = "open_pick.json"  # the record of the pick under way, so that it survives the recorder
 REMEMBERED = 64

@@ -1,6 +1,6 @@
 """Learns the planner's ranker from outcomes: monotone boosted trees for P(clean) and P(multi), isotonic calibration.
 
-Training needs scikit-learn; what it writes is plain arrays that ``robin_grasp.learned_ranker`` evaluates with numpy.
+It needs scikit-learn and writes plain arrays that ``robin_grasp.planner.learned_ranker`` reads with numpy.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 from edge_adapt.decision import Decision
-from robin_grasp.learned_ranker import LEAF, LearnedRanker, Trees, save_ranker
-from robin_grasp.outcome import PickResult
-from robin_grasp.ranker import FEATURE_NAMES
-from robin_perception.config import StrictConfig
-from robin_perception.errors import Code, RobinError
+from robin_grasp.picks.outcome import PickResult
+from robin_grasp.planner.learned_ranker import LEAF, LearnedRanker, Trees, save_ranker
+from robin_grasp.planner.ranker import FEATURE_NAMES
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
 
 Floats = NDArray[np.float64]
 

@@ -7,10 +7,10 @@ from typing import Any
 import cv2
 from numpy.typing import NDArray
 
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame, depth_units
-from robin_perception.image_folder import CameraFile
-from robin_perception.scene import Scene
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame, depth_units
+from robin_perception.core.image_folder import CameraFile
+from robin_perception.core.scene import Scene
 
 DEPTH_SCALE_M = 0.0001  # 0.1 mm per unit reaches 6.5 m: finer than the sensor, far enough for any cell
 

@@ -31,7 +31,7 @@ from edge_adapt.report_figures import (
     tool_footprint,
 )
 from edge_adapt.trace import REASON_TEXT, RESULT_TEXT, outcome_text, why_chosen
-from robin_perception.stats import percentiles, rate
+from robin_perception.core.stats import percentiles, rate
 
 MAX_FULL_PICKS = 60  # about 150 kB each: the file stays small enough to mail
 RUNNERS_UP = 4

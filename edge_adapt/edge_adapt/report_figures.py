@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from edge_adapt.decision import CandidateRecord, Decision, ToolRecord
-from robin_perception.overlay import colour_depth, instance_colour
+from robin_perception.segmentation.overlay import colour_depth, instance_colour
 
 IMAGE_QUALITY = 78
 MAX_IMAGE_WIDTH = 960

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import Field
 
 from edge_adapt.decision import Decision
-from robin_perception.config import StrictConfig
-from robin_perception.errors import RobinError
-from robin_perception.stats import percentiles, rate
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import RobinError
+from robin_perception.core.stats import percentiles, rate
 
 RESULTS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi", "wrong": "wrong"}
 FRAME_TO_PLAN = "frame_to_plan"

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
-from robin_perception.config import StrictConfig
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
 
 UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED = "unconfigured", "inactive", "active", "finalized"
 CONFIGURE, ACTIVATE, DEACTIVATE, CLEANUP = "configure", "activate", "deactivate", "cleanup"

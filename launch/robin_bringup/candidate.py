@@ -10,15 +10,15 @@ import numpy as np
 from edge_adapt.decision import Decision
 from robin_bringup.acceptance import FrameComparison
 from robin_grasp.plan import FailedPick, Plan, Planner
-from robin_grasp.planner_config import PlannerConfig
-from robin_grasp.registry import make_planner
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig, cups_to_mask
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
-from robin_perception.image_folder import load_frame
-from robin_perception.metrics import agreement, f_score
-from robin_perception.scene import Scene
-from robin_perception.segmenter import Segmenter
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.image_folder import load_frame
+from robin_perception.core.scene import Scene
+from robin_perception.evaluation.metrics import agreement, f_score
+from robin_perception.segmentation.segmenter import Segmenter
 
 SAME_PARCEL_IOU = 0.5
 

@@ -28,7 +28,7 @@ from robin_bringup.stations import (
     station_named,
     station_processes,
 )
-from robin_perception.config import parse_config
+from robin_perception.core.config import parse_config
 
 
 def station_description(name: str) -> LaunchDescription:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from robin_bringup.bring_up import BringUpLimits
 from robin_grasp.node_config import CELL_FILE
-from robin_grasp.registry import DEFAULT_PLANNER
+from robin_grasp.planner.registry import DEFAULT_PLANNER
 from robin_perception.node_config import NodeConfig, register_node
 from robin_perception.node_parameters import FIXED
 

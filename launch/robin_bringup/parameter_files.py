@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.node_config import node_configs
 from robin_perception.node_parameters import config_from_flat, parameter_specs
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from robin_bringup.parameter_files import check_parameter_file
 from robin_bringup.stations import MANAGER, STOP_S, Process, Station, StationOptions, parameter_files, station_processes
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 
 _SIGTERM_S = 2.0
 _POLL_S = 0.1

@@ -16,8 +16,8 @@ import yaml
 from pydantic import Field, field_validator
 
 from robin_bringup.parameter_files import parameters_of
-from robin_perception.config import StrictConfig
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "config"
 MANAGER = "lifecycle_manager"

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from robin_grasp.failure_memory import FailureMemory
-from robin_grasp.outcome import PickOutcome
+from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.plan import FailedPick, Grasp, Plan, Planner
+from robin_grasp.planner.failure_memory import FailureMemory
 from robin_grasp.tool import CellConfig
-from robin_perception.frame import Frame
-from robin_perception.scene import Scene
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 from robin_sim.backgrounds import draw_background
 from robin_sim.cameras import CameraView
 from robin_sim.goods import draw_goods

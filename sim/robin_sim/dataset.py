@@ -22,12 +22,12 @@ from pathlib import Path
 
 import cv2
 
-from robin_perception.config import parse_config
-from robin_perception.disk import FULL
-from robin_perception.errors import Code, RobinError
-from robin_perception.image_folder import SCENE_FILE, read_json, save_frame
+from robin_perception.core.config import parse_config
+from robin_perception.core.disk import FULL
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.image_folder import SCENE_FILE, read_json, save_frame
+from robin_sim.runs.workers import end_with_parent, one_thread_each
 from robin_sim.training_scenes import DatasetConfig, LabelledScene, draw_pile, draw_scene, pile_rng
-from robin_sim.workers import end_with_parent, one_thread_each
 
 DATASET_FILE = "dataset.json"
 _FORMAT = 1

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_grasp.tool import CUP_COUNT, ToolConfig
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 from robin_sim.physics import World
 from robin_sim.suction import CupSeal
 

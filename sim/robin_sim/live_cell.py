@@ -11,13 +11,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.outcome import PickOutcome
+from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import DEPTH_UNIT_M, depth_metres
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame, depth_units
-from robin_perception.scene import Scene
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame, depth_units
+from robin_perception.core.scene import Scene
 from robin_sim.cell import OpenPile
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.scenario import ScenarioConfig, cameras_at

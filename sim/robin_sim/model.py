@@ -12,7 +12,7 @@ from robin_grasp.tool import WorkspaceConfig
 
 
 class ParcelKind(str, Enum):
-    """Order and names are those of robin_perception.scene.CLASSES."""
+    """Order and names are those of robin_perception.core.scene.CLASSES."""
 
     CARTON = "carton"
     FLAT_MAILER = "flat_mailer"

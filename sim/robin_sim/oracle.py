@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_perception.scene import CLASSES, Instance, Scene
+from robin_perception.core.scene import CLASSES, Instance, Scene
 from robin_sim.model import Pile, RenderedView
 
 ORACLE_MODEL_ID = "oracle"

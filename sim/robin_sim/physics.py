@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_grasp.tool import WorkspaceConfig
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 from robin_sim.model import Parcel
 
 WALL_FRICTION = 0.2  # smooth polypropylene against cardboard and film

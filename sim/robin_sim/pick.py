@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robin_grasp.outcome import PickOutcome, PickResult
+from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.tool import CUP_COUNT, CellConfig, MotionConfig, cups_to_mask, mask_to_cups
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.gripper import Gripper, GripperConfig, add_tool
 from robin_sim.model import Pile

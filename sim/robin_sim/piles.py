@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.tool import WorkspaceConfig
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 from robin_sim.model import Parcel, ParcelKind, Pile
 from robin_sim.physics import PhysicsConfig, UnstableSimulationError, build_world, settle
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from robin_grasp.outcome import PickOutcome, PickResult
+from robin_grasp.picks.outcome import PickOutcome, PickResult
 
 
 def failure_reason(outcome: PickOutcome) -> str:

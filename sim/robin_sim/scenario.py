@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from robin_grasp.tool import CellConfig, WorkspaceConfig, tote_workspace
-from robin_perception.config import StrictConfig, load_config
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.config import StrictConfig, load_config
+from robin_perception.core.errors import Code, RobinError
 from robin_sim.cameras import CameraView, hfov_of_aspect, intrinsics, look_at, misplaced, true_camera
 from robin_sim.faults import Faults
 from robin_sim.parcels import BASE_TRAINING_MIX, ParcelMix

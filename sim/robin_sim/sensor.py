@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_perception.config import StrictConfig
-from robin_perception.frame import Frame
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.frame import Frame
 from robin_sim.cameras import CameraView
 from robin_sim.colour_camera import ColourConfig, draw_colour, photograph
 from robin_sim.faults import NO_FAULTS, Faults

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 from robin_sim.cameras import CameraView
 from robin_sim.faults import Faults
 from robin_sim.model import RenderedView

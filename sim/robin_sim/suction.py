@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_grasp.tool import ToolConfig, mask_to_cups
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 from robin_sim.faults import Faults
 from robin_sim.model import Parcel
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from robin_grasp.tool import WorkspaceConfig, tote_workspace
-from robin_perception.config import StrictConfig
-from robin_perception.frame import Frame
-from robin_perception.image_folder import IGNORE_LABEL
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.frame import Frame
+from robin_perception.core.image_folder import IGNORE_LABEL
 from robin_sim.cameras import CameraView, draw_camera, misplaced
 from robin_sim.goods import draw_goods, full_load_l
 from robin_sim.model import Parcel, Pile, RenderedView

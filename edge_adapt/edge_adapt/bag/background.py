@@ -8,7 +8,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 from edge_adapt.bag.writer import BagWriter
-from robin_perception.errors import RobinError
+from robin_perception.core.errors import RobinError
 
 _IDLE_S = 0.2
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from scipy.spatial.transform import Rotation
 
 from robin_grasp.tool import ToolConfig, mask_to_cups
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 
 # Fields that may differ between two runs of the same thing: names, times, and what is only sent for display.
 IGNORED_FIELDS = frozenset(

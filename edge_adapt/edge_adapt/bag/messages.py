@@ -11,15 +11,15 @@ from scipy.spatial.transform import Rotation
 
 from edge_adapt.bag.rosbag2 import Qos
 from edge_adapt.decision import Decision
-from robin_grasp.outcome import PickOutcome
+from robin_grasp.picks.outcome import PickOutcome
+from robin_grasp.picks.plan_desk import IssuedPlan
 from robin_grasp.plan import FailedPick, Grasp, Rejected
-from robin_grasp.plan_desk import IssuedPlan
-from robin_grasp.term_table import TermTable, named_terms
+from robin_grasp.planner.term_table import TermTable, named_terms
 from robin_perception.bags.cdr import Message
 from robin_perception.bags.frames import BASE_FRAME, OPTICAL_FRAME, FrameTopics, header, image_message, stamp_ns
-from robin_perception.config import StrictConfig
-from robin_perception.errors import Code, RobinError
-from robin_perception.scene import Instance, Scene
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.scene import Instance, Scene
 
 SCENE_TYPE = "robin_msgs/msg/SegmentedScene"
 PLAN_TYPE = "robin_msgs/msg/GraspPlan"

@@ -15,12 +15,12 @@ from edge_adapt.bag.messages import (
 from edge_adapt.bag.pipeline import PipelineRecord
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.decision import Decision
-from robin_grasp.outcome import PickOutcome
+from robin_grasp.picks.outcome import PickOutcome
+from robin_grasp.picks.plan_desk import IssuedPlan
 from robin_grasp.plan import FailedPick, Plan, Planner
-from robin_grasp.plan_desk import IssuedPlan
 from robin_perception.bags.frames import EncodedFrame, FrameTopics, ImageCoding, encode_frame, stamp_ns
-from robin_perception.frame import Frame
-from robin_perception.scene import Scene
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 
 
 @dataclass(frozen=True)

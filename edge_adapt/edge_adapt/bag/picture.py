@@ -13,8 +13,8 @@ from edge_adapt.files import make_folder, write_atomic
 from robin_grasp.grasp_overlay import draw_grasp
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import ToolConfig
-from robin_perception.frame import Frame
-from robin_perception.overlay import draw_masks
+from robin_perception.core.frame import Frame
+from robin_perception.segmentation.overlay import draw_masks
 
 _CAPTION_PX = 28
 _LINES = 3

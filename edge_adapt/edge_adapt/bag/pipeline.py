@@ -20,17 +20,17 @@ from pydantic import Field, ValidationError
 import robin_grasp
 import robin_perception
 from edge_adapt.decision import config_digest
-from robin_grasp.learned_ranker import SHIPPED_RANKER
 from robin_grasp.plan import Planner
-from robin_grasp.planner_config import PlannerConfig
-from robin_grasp.registry import DEFAULT_PLANNER, make_planner
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.learned_ranker import SHIPPED_RANKER
+from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import ImageCoding
-from robin_perception.bundle import Bundle
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines import EngineConfig
-from robin_perception.errors import Code, RobinError
-from robin_perception.segmenter import Segmenter, SegmenterConfig, load_segmenter
+from robin_perception.model.bundle import Bundle
+from robin_perception.segmentation.segmenter import Segmenter, SegmenterConfig, load_segmenter
 
 _NUMERIC_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "onnxruntime", "scikit-learn")
 _CPU_FILE = Path("/proc/cpuinfo")

@@ -34,14 +34,14 @@ from edge_adapt.bag.pipeline import (
     start_segmenter,
     this_machine,
 )
+from robin_grasp.picks.plan_desk import IssuedPlan, without_instances
 from robin_grasp.plan import Grasp, Plan, Planner
-from robin_grasp.plan_desk import IssuedPlan, without_instances
 from robin_perception.bags import cdr
 from robin_perception.bags.frames import FrameAssembler, RecordedFrame, header_ns
 from robin_perception.bags.reader import BagReader
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
-from robin_perception.scene import Scene
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 
 TOLERANCES = ("auto", "exact", "machine")
 _KEPT_FRAMES = 64  # frames that wait for the plan made on them

@@ -24,13 +24,13 @@ from edge_adapt.bag.pipeline import PipelineRecord, bundle_calibration, code_dig
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.node_config import BagRecorderNodeConfig
 from robin_grasp.node_config import PlanningNodeConfig
-from robin_grasp.planner_config import PlannerConfig
+from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.tool import CellConfig
 from robin_perception.bags import cdr
 from robin_perception.bags.frames import FrameTopics, pose_message
-from robin_perception.bundle import load_bundle
-from robin_perception.config import StrictConfig, load_config
-from robin_perception.errors import Code
+from robin_perception.core.config import StrictConfig, load_config
+from robin_perception.core.errors import Code
+from robin_perception.model.bundle import load_bundle
 from robin_perception.node_config import SegmentationNodeConfig
 from robin_perception.node_parameters import config_from_flat, parameter_specs
 from robin_perception.nodes.base import RobinNode

@@ -18,11 +18,11 @@ from edge_adapt.nodes.convert import decision_to_msg
 from edge_adapt.pick_recorder import PickRecorder
 from robin_grasp.nodes.convert import outcome_from_msg, plan_from_msg
 from robin_grasp.nodes.scene_input import SceneInput
-from robin_grasp.open_picks import OpenPick, OpenPicks
-from robin_grasp.outcome_report import OutcomeReport
+from robin_grasp.picks.open_picks import OpenPick, OpenPicks
+from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.tool import CellConfig
-from robin_perception.config import load_config
-from robin_perception.errors import Code
+from robin_perception.core.config import load_config
+from robin_perception.core.errors import Code
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.frame_bus import FrameBus
 from robin_perception.nodes.qos import RESULT

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from edge_adapt.training.data import SceneInstance, TrainingScene
 from edge_adapt.training.geometry import NETWORK_HEIGHT, NETWORK_WIDTH
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 
 
 class AugmentConfig(StrictConfig):

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_adapt.training.geometry import NETWORK_HEIGHT, NETWORK_WIDTH
-from robin_perception.errors import Code, RobinError
-from robin_perception.scene import CLASSES
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.scene import CLASSES
 
 IGNORE = 255
 _IGNORE_ON_DISK = 65535

@@ -27,7 +27,7 @@ from edge_adapt.training.head import (
     unit_rows,
 )
 from edge_adapt.training.network import SMALL_NETWORK, NetworkConfig, SegmentationNetwork, parameter_count
-from robin_perception.bundle import (
+from robin_perception.model.bundle import (
     FEATURE_OUTPUTS,
     FRAME_INPUTS,
     INSTANCE_OUTPUTS,

@@ -19,7 +19,7 @@ from edge_adapt.training.head import (
     mask_planes,
 )
 from edge_adapt.training.targets import Batch
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 
 _NEAR_MARGIN = 0.35
 _NEAR_MARGIN_PX = 12.0

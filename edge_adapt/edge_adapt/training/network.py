@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from edge_adapt.training.geometry import GEOMETRY_CHANNELS, Preprocess
 from edge_adapt.training.head import Head, HeadOutputs
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 
 
 class NetworkConfig(StrictConfig):

@@ -30,8 +30,8 @@ from edge_adapt.training.network import NetworkConfig, SegmentationNetwork
 from edge_adapt.training.targets import Batch, collate
 from edge_adapt.training.validate import validate
 from edge_adapt.training.warm_start import start_from_bundle
-from robin_perception.config import StrictConfig
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
 
 
 class TrainConfig(StrictConfig):

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from edge_adapt.training.head import head_layers
 from edge_adapt.training.network import ConvNormRelu, SegmentationNetwork
 from edge_adapt.training.targets import Batch
-from robin_perception.bundle import Bundle, load_bundle
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.model.bundle import Bundle, load_bundle
 
 _TRUNK = "/trunk/"
 

@@ -28,14 +28,14 @@ from robin_bringup.acceptance_report import write_acceptance
 from robin_bringup.candidate import PlannerFiles, SideBySide
 from robin_bringup.node_config import AcceptanceConfig
 from robin_bringup.stations import ACCEPTANCE, CONFIG_FOLDER, MANAGER
-from robin_grasp.planner_config import PlannerConfig
+from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.tool import CellConfig
-from robin_perception.config import load_config
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.config import load_config
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.nodes.parameters import NodeParameters
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.transport import use_large_message_profile
-from robin_perception.segmenter import Segmenter, load_segmenter
+from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
 from robin_perception.topics import DECISION
 
 _ANSWER_S = 5.0

@@ -22,7 +22,7 @@ from robin_msgs.msg import GraspPlan
 from robin_msgs.srv import PlanPick
 from std_srvs.srv import Trigger
 
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.nodes.convert import stamp_to_s
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.transport import use_large_message_profile

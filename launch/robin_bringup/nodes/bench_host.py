@@ -23,21 +23,21 @@ from std_srvs.srv import Trigger
 from robin_bringup.nodes.workcell import make_nodes
 from robin_grasp.nodes.planning_node import PlanningNode
 from robin_grasp.plan import Planner
-from robin_grasp.planner_config import PlannerConfig
-from robin_grasp.registry import make_planner
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig
 from robin_perception.cameras.folder import frame_folders
-from robin_perception.config import load_config
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
-from robin_perception.image_folder import load_frame
+from robin_perception.core.config import load_config
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.image_folder import load_frame
 from robin_perception.node_config import NodeConfig
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.camera_node import CameraNode
 from robin_perception.nodes.frame_bus import SegmentedFrame
 from robin_perception.nodes.run import run_nodes
 from robin_perception.nodes.segmentation_node import SegmentationNode
-from robin_perception.segmenter import Segmenter, load_segmenter
+from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
 
 HOSTED = ("camera", "segmentation", "planning")
 _SCENE_TIMEOUT_S = 10.0

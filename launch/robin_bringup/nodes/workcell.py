@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.frame_bus import FrameBus
 from robin_perception.nodes.run import run_nodes

@@ -15,21 +15,21 @@ from robin_msgs.srv import PlanPick, ReportOutcome
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 
-from robin_grasp.failure_memory import FailureMemory
 from robin_grasp.nodes.convert import outcome_to_msg, plan_from_msg
-from robin_grasp.open_picks import SAME_STAMP_S, PlanNotice, same_stamp
-from robin_grasp.outcome import PickResult
-from robin_grasp.outcome_report import OutcomeReport
+from robin_grasp.picks.open_picks import SAME_STAMP_S, PlanNotice, same_stamp
+from robin_grasp.picks.outcome import PickResult
+from robin_grasp.picks.outcome_report import OutcomeReport
+from robin_grasp.planner.failure_memory import FailureMemory
 from robin_grasp.tool import CellConfig
-from robin_perception.config import load_config
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.core.config import load_config
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.convert import frame_to_msgs, scene_from_msg, stamp_to_s
 from robin_perception.nodes.frame_bus import FrameBus
 from robin_perception.nodes.qos import RESULT, SENSOR_OUT
 from robin_perception.nodes.run import run_nodes
-from robin_perception.scene import Scene
 from robin_perception.topics import SCENE, camera_topics
 from robin_sim.live_cell import LiveCell
 from robin_sim.node_config import SimCellNodeConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field, field_validator
 
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 from robin_sim.model import ParcelKind
 
 

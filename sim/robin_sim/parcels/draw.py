@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 from robin_sim.model import Material, Parcel, ParcelKind
 from robin_sim.parcels import shapes
 from robin_sim.parcels.atlas import Atlas, carton_atlas, sheet_atlas, tube_atlas

@@ -14,7 +14,7 @@ import numpy as np
 import open3d as o3d
 from numpy.typing import NDArray
 
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 from robin_sim.model import Parcel, ParcelKind
 from robin_sim.parcels.draw import draw_parcel, draw_parcels
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import ToolConfig, mask_to_cups
-from robin_perception.frame import Frame
+from robin_perception.core.frame import Frame
 
 OPEN_CUP = (60, 220, 90)
 CLOSED_CUP = (150, 150, 150)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from robin_grasp.pick_check import PickCheckConfig
-from robin_grasp.registry import DEFAULT_PLANNER
+from robin_grasp.picks.pick_check import PickCheckConfig
+from robin_grasp.planner.registry import DEFAULT_PLANNER
 from robin_perception.node_config import FrameInputConfig, NodeConfig, register_node
 from robin_perception.node_parameters import DYNAMIC
 

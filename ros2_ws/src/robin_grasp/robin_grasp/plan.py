@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_perception.errors import Code
-from robin_perception.frame import Frame
-from robin_perception.scene import Scene
+from robin_perception.core.errors import Code
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 
 
 class Reject(IntEnum):

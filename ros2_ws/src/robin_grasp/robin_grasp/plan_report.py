@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.candidates import Poses, tool_rotations
-from robin_grasp.parcels_seen import Parcels
 from robin_grasp.plan import Reject, Rejected
-from robin_grasp.surface import Floats, Ints, View
-from robin_perception.scene import Instance, Scene
+from robin_grasp.planner.candidates import Poses, tool_rotations
+from robin_grasp.planner.parcels_seen import Parcels
+from robin_grasp.planner.surface import Floats, Ints, View
+from robin_perception.core.scene import Instance, Scene
 
 EXAMPLE_STEP = 3  # every third pixel tells where a parcel is
 REASON_TEXT = {

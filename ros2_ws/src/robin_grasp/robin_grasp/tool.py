@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 
 CUP_COUNT = 8
 

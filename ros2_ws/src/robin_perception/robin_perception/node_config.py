@@ -18,12 +18,12 @@ from pydantic import Field
 from robin_perception.cameras.bag import BagConfig
 from robin_perception.cameras.folder import FolderConfig
 from robin_perception.cameras.realsense_config import RealSenseBagConfig, RealSenseConfig
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.pose import pose_matrix
 from robin_perception.engines import EngineConfig
-from robin_perception.errors import Code, RobinError
 from robin_perception.node_parameters import DYNAMIC, FIXED
-from robin_perception.pose import pose_matrix
-from robin_perception.segmenter import SegmenterConfig
+from robin_perception.segmentation.segmenter import SegmenterConfig
 from robin_perception.supervision import SupervisionConfig
 
 ROOMS_WITH_NODES = ("robin_perception", "robin_grasp", "edge_adapt", "robin_sim", "robin_bringup")

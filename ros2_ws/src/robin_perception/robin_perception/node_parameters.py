@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from robin_perception.config import ConfigT, StrictConfig, parse_config
+from robin_perception.core.config import ConfigT, StrictConfig, parse_config
 
 Update = Literal["always", "unconfigured", "start"]
 DYNAMIC: dict[str, Any] = {"update": "always"}

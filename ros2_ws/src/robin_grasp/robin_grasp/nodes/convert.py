@@ -16,16 +16,16 @@ from robin_msgs.msg import PickOutcome as PickOutcomeMsg
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
-from robin_grasp.open_picks import PlanNotice
-from robin_grasp.outcome import PickResult
-from robin_grasp.outcome_report import OutcomeReport
+from robin_grasp.picks.open_picks import PlanNotice
+from robin_grasp.picks.outcome import PickResult
+from robin_grasp.picks.outcome_report import OutcomeReport
+from robin_grasp.picks.plan_desk import IssuedPlan
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
-from robin_grasp.plan_desk import IssuedPlan
-from robin_grasp.term_table import TermTable, named_terms
+from robin_grasp.planner.term_table import TermTable, named_terms
 from robin_perception.bags.frames import BASE_FRAME
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.pose import pose_matrix
 from robin_perception.nodes.convert import stamp_from_s, stamp_to_s, timings_from_msg, timings_to_msg
-from robin_perception.pose import pose_matrix
 
 
 def base_header(stamp_s: float) -> Header:

@@ -14,12 +14,12 @@ from robin_msgs.srv import ReportOutcome
 from robin_grasp.node_config import PickCheckNodeConfig
 from robin_grasp.nodes.convert import outcome_from_msg, outcome_to_msg, plan_from_msg
 from robin_grasp.nodes.scene_input import SceneInput
-from robin_grasp.open_picks import OpenPick, OpenPicks
-from robin_grasp.outcome_report import OutcomeReport
-from robin_grasp.pick_check import judge_pick
+from robin_grasp.picks.open_picks import OpenPick, OpenPicks
+from robin_grasp.picks.outcome_report import OutcomeReport
+from robin_grasp.picks.pick_check import judge_pick
 from robin_grasp.tool import CellConfig
-from robin_perception.config import load_config
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.config import load_config
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.frame_bus import FrameBus
 from robin_perception.nodes.qos import RESULT

@@ -19,19 +19,19 @@ from robin_grasp.node_config import PlanningNodeConfig
 from robin_grasp.nodes.convert import outcome_from_msg, plan_to_msg
 from robin_grasp.nodes.markers import plan_markers
 from robin_grasp.nodes.scene_input import SceneInput
-from robin_grasp.plan_desk import IssuedPlan, PlanDesk
-from robin_grasp.planner_config import PlannerConfig
-from robin_grasp.registry import make_planner
+from robin_grasp.picks.plan_desk import IssuedPlan, PlanDesk
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig
-from robin_perception.config import load_config
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.core.config import load_config
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.frame_bus import FrameBus, Turn
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
 from robin_perception.nodes.worker import LatestWorker
-from robin_perception.scene import Scene
 from robin_perception.topics import GRASPS, OUTCOME, PLAN
 
 

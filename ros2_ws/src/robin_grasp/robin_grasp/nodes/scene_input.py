@@ -9,9 +9,10 @@ from typing import Any
 
 from robin_msgs.msg import SegmentedScene
 
-from robin_grasp.open_picks import same_stamp
-from robin_perception.errors import RobinError
-from robin_perception.frame import Frame
+from robin_grasp.picks.open_picks import same_stamp
+from robin_perception.core.errors import RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 from robin_perception.node_config import FrameInputConfig
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.convert import scene_from_msg, stamp_to_s
@@ -19,7 +20,6 @@ from robin_perception.nodes.frame_bus import FrameBus, SegmentedFrame
 from robin_perception.nodes.frame_topics import FrameTopics
 from robin_perception.nodes.pairing import FrameMessages
 from robin_perception.nodes.qos import RESULT
-from robin_perception.scene import Scene
 from robin_perception.topics import SCENE
 
 KEPT_FRAMES = 16  # a scene comes this many frames after its frame at most

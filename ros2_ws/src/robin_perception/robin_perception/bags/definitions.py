@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 
 MESSAGE_FOLDER = Path(__file__).parent / "msg"
 PRIMITIVES = {

@@ -19,10 +19,10 @@ from scipy.spatial.transform import Rotation
 
 from robin_perception.bags.cdr import Message
 from robin_perception.bags.reader import BagMessage, BagReader
-from robin_perception.config import StrictConfig
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame, RawDepth, depth_units
-from robin_perception.pose import pose_matrix
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame, RawDepth, depth_units
+from robin_perception.core.pose import pose_matrix
 
 BASE_FRAME = "base_link"
 OPTICAL_FRAME = "camera_color_optical_frame"

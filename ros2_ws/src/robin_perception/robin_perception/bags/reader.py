@@ -21,7 +21,7 @@ from mcap.stream_reader import CRCValidationError, StreamReader, breakup_chunk
 
 from robin_perception.bags import cdr
 from robin_perception.bags.definitions import Definitions, parse_full_text
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 
 _MAGIC = b"\x89MCAP0\r\n"
 _SQLITE = b"SQLite format 3\x00"

@@ -14,8 +14,8 @@ from pydantic import Field
 
 from robin_perception.bags.frames import FrameTopics, RecordedFrame, read_frames
 from robin_perception.cameras.source import FrameSource, SourceConfig, wait_until_due
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
 
 
 class BagConfig(SourceConfig):

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_perception.cameras.source import FrameSource, SourceConfig, wait_until_due
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
-from robin_perception.image_folder import CAMERA_FILE, COLOR_FILE, load_frame
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.image_folder import CAMERA_FILE, COLOR_FILE, load_frame
 
 
 class FolderConfig(SourceConfig):

@@ -25,8 +25,8 @@ from robin_perception.cameras.realsense_device import (
 )
 from robin_perception.cameras.realsense_processing import FrameProcessor
 from robin_perception.cameras.source import FrameSource, SourceConfig
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
 
 _SLICE_S = 0.1  # a wait is cut into slices, so that an unplugged camera is noticed within one
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from robin_perception.cameras.source import SourceConfig
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 
 Switch = Literal["leave", "on", "off"]
 

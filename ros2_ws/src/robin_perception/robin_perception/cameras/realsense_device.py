@@ -8,7 +8,7 @@ from importlib import import_module, metadata
 from typing import Any
 
 from robin_perception.cameras.realsense_config import RealSenseConfig, SensorConfig
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 
 
 @dataclass(frozen=True)

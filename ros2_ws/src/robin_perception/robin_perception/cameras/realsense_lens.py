@@ -11,7 +11,7 @@ from scipy.interpolate import RectBivariateSpline
 
 from robin_perception.cameras.realsense_config import LensConfig
 from robin_perception.cameras.realsense_device import sdk
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 
 _GRID_STEP_PX = 16
 _TARGET_UID = 90_001  # the SDK tells streams apart by it; a device counts its own from 0

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from robin_perception.cameras.realsense_config import FilterConfig, ProcessingConfig
 from robin_perception.cameras.realsense_device import sdk
 from robin_perception.cameras.realsense_lens import PinholeTarget, Undistortion, lens_key
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
 
 
 class FrameProcessor:

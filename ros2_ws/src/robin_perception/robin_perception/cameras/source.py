@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robin_perception.config import StrictConfig, parse_config
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.core.config import StrictConfig, parse_config
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
 
 RECONNECT_CODES = frozenset({Code.CAMERA_UNPLUGGED, Code.CAMERA_NOT_FOUND, Code.CAMERA_FAILED})
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robin_perception.bundle import FRAME_INPUTS, INSTANCE_OUTPUTS, Bundle, TensorSpec, check_head
-from robin_perception.config import StrictConfig
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.model.bundle import FRAME_INPUTS, INSTANCE_OUTPUTS, Bundle, TensorSpec, check_head
 
 Tensors = dict[str, NDArray[Any]]
 HEAD_SETS = 2

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robin_perception.disk import disk_error, sync_folder, write_synced
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.disk import disk_error, sync_folder, write_synced
+from robin_perception.core.errors import Code, RobinError
 
 ENTRY_FILE = "entry.json"
 VERIFICATION_FILE = "verification.json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from robin_perception.bundle import Bundle
 from robin_perception.engines.base import Tensors
+from robin_perception.model.bundle import Bundle
 
 GOLDEN_SEED = 20261
 _BELT_DEPTH_M = 1.1

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines.base import Engine, HeadSet, Tensors
 from robin_perception.engines.parity import Parity, ParityBound, compare
-from robin_perception.errors import Code, RobinError
 
 _PROBE_BIAS = 0.1
 _PROBE_SEED = 11

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 
 _LARGEST_FOLDED = 1 << 16  # values; grids that are computed from constants stay as they are beyond it
 

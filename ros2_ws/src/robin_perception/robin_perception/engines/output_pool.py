@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_perception.bundle import TensorSpec
+from robin_perception.model.bundle import TensorSpec
 
 _MOST_SPARE = 3
 _ALIGNMENT = 64

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 from robin_perception.engines.base import Tensors
 
 # Candidates below this raw score decide nothing, and there are as many of them as the graph has rows.

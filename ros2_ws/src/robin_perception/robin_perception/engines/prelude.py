@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from robin_perception.engines.onnx_graph import inferred
-from robin_perception.letterbox import Letterbox, letterbox
+from robin_perception.segmentation.letterbox import Letterbox, letterbox
 
 _STRIDE = 4  # of the masks: the letterbox asks for it, the prelude does not use it
 PRELUDE_INPUTS = ("camera_rgb", "camera_depth", "depth_unit_m")

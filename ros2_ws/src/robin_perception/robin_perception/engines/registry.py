@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
-from robin_perception.bundle import Bundle
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines.base import Engine, EngineConfig, Selection
-from robin_perception.errors import Code, RobinError
+from robin_perception.model.bundle import Bundle
 
 AUTO = "auto"
 SUPERVISED = "supervised:"
@@ -69,7 +69,7 @@ def _asked(module: str, function: str) -> Hindrance:
     """The hindrance that ``module`` itself knows; a module that cannot be imported is one, too."""
 
     def hindrance(bundle: Bundle, config: EngineConfig) -> str | None:
-        if find_spec("onnxruntime") is None and module != "tensorrt_probe":
+        if find_spec("onnxruntime") is None and module != "tensorrt.probe":
             return "onnxruntime is not installed; make setup"
         try:
             found: str | None = getattr(import_module(f"{_PACKAGE}.{module}"), function)(bundle, config)
@@ -82,25 +82,25 @@ def _asked(module: str, function: str) -> Hindrance:
 
 _ENTRIES: dict[str, EngineEntry] = {
     "tensorrt": EngineEntry(
-        _lazy("tensorrt_engine", "start_proven"), _asked("tensorrt_probe", "hindrance"), on_cpu=False
+        _lazy("tensorrt.engine", "start_proven"), _asked("tensorrt.probe", "hindrance"), on_cpu=False
     ),
     "tensorrt-fp32": EngineEntry(
-        _lazy("tensorrt_engine", "TensorRtSingleEngine"), _asked("tensorrt_probe", "hindrance"), on_cpu=False
+        _lazy("tensorrt.engine", "TensorRtSingleEngine"), _asked("tensorrt.probe", "hindrance"), on_cpu=False
     ),
     "onnxruntime-cuda": EngineEntry(
-        _lazy("ort_gpu", "OnnxRuntimeCudaEngine"), _asked("ort_gpu", "cuda_hindrance"), on_cpu=False
+        _lazy("ort.gpu", "OnnxRuntimeCudaEngine"), _asked("ort.gpu", "cuda_hindrance"), on_cpu=False
     ),
     "onnxruntime-tensorrt": EngineEntry(
-        _lazy("ort_gpu", "OnnxRuntimeTensorRtEngine"), _asked("ort_gpu", "tensorrt_hindrance"), on_cpu=False
+        _lazy("ort.gpu", "OnnxRuntimeTensorRtEngine"), _asked("ort.gpu", "tensorrt_hindrance"), on_cpu=False
     ),
     "onnxruntime-int8": EngineEntry(
-        _lazy("ort_int8", "OnnxRuntimeInt8Engine"),
-        _asked("ort_int8", "hindrance"),
+        _lazy("ort.int8", "OnnxRuntimeInt8Engine"),
+        _asked("ort.int8", "hindrance"),
         on_cpu=True,
-        reserve=_asked("ort_int8", "reserve"),
+        reserve=_asked("ort.int8", "reserve"),
     ),
     "onnxruntime": EngineEntry(
-        _lazy("onnxruntime_engine", "OnnxRuntimeEngine"), _asked("ort_session", "hindrance"), on_cpu=True
+        _lazy("ort.engine", "OnnxRuntimeEngine"), _asked("ort.session", "hindrance"), on_cpu=True
     ),
 }
 

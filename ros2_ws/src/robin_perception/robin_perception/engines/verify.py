@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_perception.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle
 from robin_perception.engines.base import Engine, EngineConfig, Tensors
 from robin_perception.engines.camera import CameraFrame, TakesCamera
 from robin_perception.engines.golden import golden_frames
 from robin_perception.engines.parity import BOUNDS, COMPARED_FROM, Parity, ParityBound, compare, partner_rows
-from robin_perception.engines.reference import OnnxRuntimeReference
-from robin_perception.letterbox import letterbox
+from robin_perception.engines.testing.reference import OnnxRuntimeReference
+from robin_perception.model.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle
+from robin_perception.segmentation.letterbox import letterbox
 
 HEAD_SEED = 77
 CAMERA_SIZES = ((1280, 720), (640, 480), (848, 480), (512, 384))

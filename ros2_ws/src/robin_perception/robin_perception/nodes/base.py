@@ -23,8 +23,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 
-from robin_perception.counters import Counters, Fault
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.counters import Counters, Fault
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.node_config import NodeConfigT
 from robin_perception.nodes.diagnostics import Health, log_line, status
 from robin_perception.nodes.frame_bus import FrameBus

@@ -12,8 +12,8 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from robin_perception.bags.frames import as_from_camera
 from robin_perception.cameras.source import RECONNECT_CODES, FrameSource, SourceConfig, make_source
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
 from robin_perception.node_config import CameraNodeConfig
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.convert import frame_to_msgs

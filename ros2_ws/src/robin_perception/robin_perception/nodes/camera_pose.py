@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.time import Time
 
-from robin_perception.errors import Code, RobinError
-from robin_perception.pose import pose_matrix
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.pose import pose_matrix
 
 
 class CameraPose(Protocol):

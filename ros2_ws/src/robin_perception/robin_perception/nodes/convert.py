@@ -17,9 +17,9 @@ from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from robin_perception.bags.frames import DEPTH_UNIT_M, OPTICAL_FRAME, depth_metres
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame, RawDepth, depth_units
-from robin_perception.scene import Instance, Scene
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame, RawDepth, depth_units
+from robin_perception.core.scene import Instance, Scene
 
 # encoding -> (type of a channel, channels)
 ENCODINGS: dict[str, tuple[type[np.generic], int]] = {

@@ -9,7 +9,7 @@ from typing import Any
 from robin_perception.nodes.convert import image_to_msg
 from robin_perception.nodes.frame_bus import SegmentedFrame
 from robin_perception.nodes.worker import LatestWorker
-from robin_perception.overlay import draw_masks
+from robin_perception.segmentation.overlay import draw_masks
 
 
 class OverlayPublisher:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from robin_perception.counters import Counters, Fault
-from robin_perception.errors import Code
+from robin_perception.core.counters import Counters, Fault
+from robin_perception.core.errors import Code
 
 _ERROR, _WARN, _OK = DiagnosticStatus.ERROR, DiagnosticStatus.WARN, DiagnosticStatus.OK
 

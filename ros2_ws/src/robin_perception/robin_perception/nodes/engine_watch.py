@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from robin_perception.errors import Code
-from robin_perception.segmenter import Segmenter
+from robin_perception.core.errors import Code
+from robin_perception.segmentation.segmenter import Segmenter
 from robin_perception.supervision import SupervisedEngine
 
 _START_GRACE_S = 5.0  # a start that is quicker is no fault

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from robin_perception.frame import Frame
-from robin_perception.scene import Scene
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ import numpy as np
 from rclpy.event_handler import SubscriptionEventCallbacks
 from sensor_msgs.msg import CameraInfo, Image
 
-from robin_perception.errors import Code
-from robin_perception.frame import Frame
+from robin_perception.core.errors import Code
+from robin_perception.core.frame import Frame
 from robin_perception.node_config import FrameInputConfig
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.camera_pose import CameraPose, FixedPose, TfPose

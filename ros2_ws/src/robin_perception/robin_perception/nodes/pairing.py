@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from robin_perception.errors import Code
+from robin_perception.core.errors import Code
 
 Report = Callable[[Code, str, str], None]
 """report(code, text, cause): a message or a pair that is not used; ``cause`` is a short word to count it by."""

@@ -10,7 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.node_config import NodeConfigT
 from robin_perception.node_parameters import ParameterSpec, config_from_flat, flatten, parameter_specs
 

@@ -12,7 +12,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from robin_perception.errors import RobinError
+from robin_perception.core.errors import RobinError
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.transport import use_large_message_profile
 

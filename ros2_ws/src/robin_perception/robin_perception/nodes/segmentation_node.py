@@ -15,9 +15,10 @@ from robin_msgs.msg import ErrorCode, SegmentedScene
 from robin_msgs.srv import ListCodes, LoadModel
 from sensor_msgs.msg import Image
 
-from robin_perception.code_texts import code_text
-from robin_perception.errors import Code, RobinError
-from robin_perception.frame import Frame
+from robin_perception.core.code_texts import code_text
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.pace import FramePace
 from robin_perception.node_config import SegmentationNodeConfig
 from robin_perception.nodes.base import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, RobinNode
 from robin_perception.nodes.convert import frame_header, scene_to_msg
@@ -29,8 +30,7 @@ from robin_perception.nodes.pairing import FrameMessages
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
 from robin_perception.nodes.worker import LatestWorker
-from robin_perception.pace import FramePace
-from robin_perception.segmenter import Segmenter, load_segmenter
+from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
 from robin_perception.topics import OVERLAY, SCENE
 
 _WARM_UP_SIZE = (480, 640)

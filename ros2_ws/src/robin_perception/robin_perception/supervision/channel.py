@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_perception.bundle import TensorSpec
+from robin_perception.model.bundle import TensorSpec
 
 _ALIGNMENT = 4096  # pages, so that no two tensors share one
 _LONGEST_LINE = 1 << 20

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from robin_perception.bundle import INSTANCE_OUTPUTS, NETWORK_FILE, Bundle, TensorSpec, load_bundle
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines import Engine, EngineConfig, make_engine
 from robin_perception.engines.base import HEAD_SETS, HeadSet
-from robin_perception.errors import Code, RobinError
+from robin_perception.model.bundle import INSTANCE_OUTPUTS, NETWORK_FILE, Bundle, TensorSpec, load_bundle
 from robin_perception.supervision.channel import Channel, ChannelClosed, Message, TensorBlock
 from robin_perception.supervision.warm_up import bare_belt
 

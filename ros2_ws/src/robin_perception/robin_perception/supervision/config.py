@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from robin_perception.config import StrictConfig
+from robin_perception.core.config import StrictConfig
 
 NO_FALLBACK = "none"
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_perception.bundle import CalibrationTables
 from robin_perception.engines.base import Tensors
+from robin_perception.model.bundle import CalibrationTables
 from robin_perception.supervision.config import SupervisionConfig
 
 STRIDE = 4  # network pixels per cell of the relief

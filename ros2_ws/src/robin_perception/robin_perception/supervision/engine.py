@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_perception.bundle import Bundle, TensorSpec
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines.base import Engine, EngineConfig, HeadSet, Tensors
 from robin_perception.engines.registry import SUPERVISED, hindrances, make_engine, on_cpu, select
-from robin_perception.errors import Code, RobinError
+from robin_perception.model.bundle import Bundle, TensorSpec
 from robin_perception.supervision.config import NO_FALLBACK, SupervisionConfig
 from robin_perception.supervision.empty import EmptyCheck
 from robin_perception.supervision.keeper import COUNTS, Keeper, KeeperStatus
@@ -92,7 +92,7 @@ class SupervisedEngine(Engine):
         self.name = f"{SUPERVISED}{selection.name}"
         super().__init__(bundle, config)
         self.selection = selection
-        from robin_perception.engines.tensorrt_buffers import graph_specs  # onnx, which a plain engine does without
+        from robin_perception.engines.tensorrt.buffers import graph_specs  # onnx, which a plain engine does without
 
         self._inputs, _, self._outputs = graph_specs(bundle)
         self._empty = EmptyCheck(self.supervision, bundle.manifest.calibration)

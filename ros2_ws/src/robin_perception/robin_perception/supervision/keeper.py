@@ -9,7 +9,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Literal
 
-from robin_perception.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.supervision.config import SupervisionConfig
 from robin_perception.supervision.process import Child, ChildSpec
 

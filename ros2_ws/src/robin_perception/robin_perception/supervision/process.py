@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from robin_perception.bundle import NETWORK_FILE, Bundle, TensorSpec
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines.base import HEAD_SETS, EngineConfig, HeadSet, Tensors
 from robin_perception.engines.output_pool import OutputPool
-from robin_perception.errors import Code, RobinError
+from robin_perception.model.bundle import NETWORK_FILE, Bundle, TensorSpec
 from robin_perception.supervision.channel import (
     Channel,
     ChannelClosed,

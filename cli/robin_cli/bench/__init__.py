@@ -1,0 +1,1 @@
+"""`robin bench`: what is measured and how it is told."""

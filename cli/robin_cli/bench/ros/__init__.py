@@ -1,0 +1,1 @@
+"""`robin bench ros`: latency over real ROS 2."""

@@ -1,0 +1,45 @@
+"""``robin card``: the model card of a bundle, with pictures of its failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robin_cli.options import EngineOption, LimitOption, ModelOption, model_path
+from robin_cli.terminal import progress_bar
+from robin_perception.core.errors import Code, RobinError
+
+
+def card(
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Labelled scenes to look for failures in.")],
+    model: ModelOption = None,
+    engine: EngineOption = "auto",
+    weaknesses: Annotated[
+        Path | None,
+        typer.Option(
+            "--weaknesses", metavar="FILE", help="What a person saw in the pictures, Markdown, kept as written."
+        ),
+    ] = None,
+    limit: LimitOption = None,
+) -> None:
+    """Write CARD.md and failures.jpg into a bundle: data, scores, calibration and the scenes in which it is worst."""
+    from edge_adapt.files import write_atomic
+    from robin_perception.model.bundle import CARD_FILE
+    from robin_perception.model.model_card import FAILURES_FILE, card_text, failures_picture, worst_scenes
+    from robin_perception.segmentation.segmenter import load_segmenter
+
+    try:
+        seen = weaknesses.read_text() if weaknesses is not None else ""
+    except OSError as exc:
+        raise RobinError(Code.INPUT_MISSING, f"{weaknesses}: {exc.strerror}") from None
+    bundle = model_path(model)
+    segmenter = load_segmenter(bundle, engine)
+    with progress_bar("looking for failures", "scenes") as advance:
+        worst = worst_scenes(segmenter, data, 6, limit, lambda done, total: advance(done, total, ""))
+    if not worst:
+        raise RobinError(Code.INPUT_MISSING, f"{data}: no scene with three or more parcels")
+    write_atomic(bundle / FAILURES_FILE, failures_picture(worst))
+    write_atomic(bundle / CARD_FILE, card_text(segmenter.bundle.manifest, segmenter.model_id, worst, seen).encode())
+    print(f"{bundle / CARD_FILE} and {FAILURES_FILE}: worst of {data}")

@@ -1,0 +1,100 @@
+"""``robin replay``: a bag through the real pipeline, in lock-step, and where its decisions come out differently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robin_cli.options import CellOption, JsonOption, ModelOption, PlannerConfigOption, RankerOption, model_path
+from robin_cli.terminal import EXIT_FAILURE, note, progress_bar, require_writable, write_json
+
+if TYPE_CHECKING:
+    from edge_adapt.bag.replay import ReplayReport
+
+SHOWN_FIELDS = 5
+
+
+def replay(
+    bag: Annotated[Path, typer.Argument(metavar="BAG", help="Folder of a bag, or an .mcap file.")],
+    model: ModelOption = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", metavar="E", help="Inference engine. Default: the recorded one.")
+    ] = None,
+    planner: Annotated[
+        str | None, typer.Option("--planner", metavar="P", help="Planner by name. Default: the recorded one.")
+    ] = None,
+    planner_config: PlannerConfigOption = None,
+    cell: CellOption = None,
+    ranker: RankerOption = None,
+    tolerance: Annotated[
+        str,
+        typer.Option(
+            "--tolerance",
+            metavar="T",
+            help="exact (to the last bit), machine (what another processor may change), "
+            "or auto: exact where processor and numeric libraries are the recorded ones.",
+        ),
+    ] = "auto",
+    namespace: Annotated[str, typer.Option("--namespace", metavar="NS", help="Of the recorded topics.")] = "",
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for a picture of each decision that differs.")
+    ] = Path("out/replay"),
+    pictures: Annotated[int, typer.Option("--pictures", metavar="N", min=0, help="At most so many pictures.")] = 8,
+    json_file: JsonOption = None,
+) -> None:
+    """Make every recorded plan again and compare it with what was recorded.
+
+    Bundle, planner and configurations are the recorded ones unless given; the bundle is the installed one unless named.
+    Exit status: 0 the same, 1 decisions differ, 2 no usable bag, bundle or option.
+    """
+    require_writable(json_file)
+    from edge_adapt.bag.messages import BagTopics
+    from edge_adapt.bag.picture import save_difference
+    from edge_adapt.bag.pipeline import Choices
+    from edge_adapt.bag.replay import Replay, ReplayOptions
+    from robin_grasp.planner.config import PlannerConfig
+    from robin_grasp.tool import CellConfig
+    from robin_perception.core.config import load_config
+
+    choices = Choices(
+        engine=engine,
+        planner=planner,
+        planner_config=None if planner_config is None else load_config(PlannerConfig, planner_config),
+        cell=None if cell is None else load_config(CellConfig, cell),
+        ranker=ranker,
+    )
+    options = ReplayOptions(choices=choices, tolerance=tolerance, topics=BagTopics.in_namespace(namespace))
+    run = Replay(bag, model_path(model), options)
+    for line in run.report.changes:
+        note(line)
+    drawn = 0
+    with progress_bar(f"replaying {bag.name}", "plans") as advance:
+        for plan in run.run(advance):
+            if not plan.differences:
+                continue
+            print(f"{plan.name} (plan {plan.index}):")
+            for difference in plan.differences[:SHOWN_FIELDS]:
+                print(f"  {difference}")
+            if len(plan.differences) > SHOWN_FIELDS:
+                print(f"  and {len(plan.differences) - SHOWN_FIELDS} more fields")
+            if drawn < pictures:
+                print(f"  picture: {save_difference(out, plan, run.report.used.cell.tool)}")
+                drawn += 1
+    report = run.report
+    for line in report.warnings:
+        note(f"warning: {line}")
+    write_json(json_file, report.to_json())
+    print(_verdict(report))
+    if not report.same:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _verdict(report: ReplayReport) -> str:
+    how = "to the last bit" if report.tolerance == "exact" else "within the tolerances across machines"
+    verdict = "same" if report.same else "differs"
+    text = f"{verdict}: {report.compared - len(report.differing)} of {report.compared} plans agree {how}"
+    if report.without_frame:
+        text += f"; {report.without_frame} more without their frame"
+    return text

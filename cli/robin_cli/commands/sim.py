@@ -1,0 +1,104 @@
+"""``robin sim``: closed-loop runs of one scenario."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robin_cli.options import (
+    CellOption,
+    EngineByNameOption,
+    JsonOption,
+    ModelOption,
+    PicksOption,
+    PlannerConfigOption,
+    PlannerOption,
+    RankerOption,
+    SeedOption,
+    SupervisedOption,
+    WorkersOption,
+    engine_called,
+    model_path,
+    worker_count,
+)
+from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
+
+app = typer.Typer(help="The simulated cell.", no_args_is_help=True)
+
+
+@app.command("run")
+def run(
+    scenario: Annotated[
+        str,
+        typer.Option("--scenario", metavar="S", help="Name of a scenario (robin sim list), or a scenario's YAML file."),
+    ] = "mixed",
+    picks: PicksOption = 100,
+    seed: SeedOption = 1,
+    planner: PlannerOption = "geometric",
+    masks: Annotated[
+        str,
+        typer.Option("--masks", metavar="KIND", help="predicted (by the network) or oracle (the simulator's truth)."),
+    ] = "predicted",
+    engine: EngineByNameOption = "onnxruntime",
+    supervised: SupervisedOption = None,
+    model: ModelOption = None,
+    cell: CellOption = None,
+    ranker: RankerOption = None,
+    planner_config: PlannerConfigOption = None,
+    workers: WorkersOption = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also keep records, images and report.html here.")
+    ] = None,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html beside the records.")] = True,
+    json_file: JsonOption = None,
+) -> None:
+    """Pick piles of a scenario, closed loop. The outcome depends on the seed only, not on the number of processes."""
+    require_writable(json_file)
+    from robin_grasp.planner.config import PlannerConfig
+    from robin_grasp.planner.learned_ranker import load_ranker
+    from robin_grasp.tool import CellConfig
+    from robin_perception.core.config import load_config
+    from robin_sim.runs.run import RunRequest
+    from robin_sim.runs.simulated import REPORT_FILE, ranker_note, run_simulated, summary_rows
+
+    settings = load_config(CellConfig, cell)
+    weighing = load_config(PlannerConfig, planner_config)
+    if ranker is not None:
+        load_ranker(ranker)  # a planner falls back to the geometric ranker; who names a file wants to know
+    if said := ranker_note(planner, ranker):
+        note(said)
+    bundle = None if masks == "oracle" else model_path(model)
+    count = worker_count(workers)
+    with progress_bar(f"{scenario}, {planner}", "picks") as advance:
+        request = RunRequest(
+            scenario,
+            picks,
+            seed,
+            planner,
+            masks,
+            engine_called(engine, supervised),
+            bundle,
+            count,
+            cell=settings,
+            ranker=ranker,
+            planner_config=weighing,
+        )
+        result = run_simulated(request, out, advance, report=report)
+    write_json(json_file, result.to_json())
+    title = f"scenario {result.scenario}, seed {seed}, planner {planner}, {masks} masks"
+    print_table(title, ("", "", "95 % interval"), summary_rows(result))
+    if out is not None and report:
+        note(f"report: {(out / REPORT_FILE).resolve()}")
+
+
+@app.command("list")
+def list_scenarios() -> None:
+    """Name the scenarios with what they hold."""
+    from robin_sim.scenario import load_scenario, scenario_names
+
+    rows = [(name, load_scenario(name).config.description) for name in scenario_names()]
+    width = max(len(name) for name, _ in rows)
+    for name, description in rows:
+        print(f"{name.ljust(width)}  {description}")

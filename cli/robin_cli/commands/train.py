@@ -1,0 +1,132 @@
+"""``robin train``, ``robin export``, and ``robin calibrate``: from data sets to a model bundle."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robin_cli.options import DEFAULT_BUNDLE, EngineOption, JsonOption, LimitOption, ModelOption, SeedOption, model_path
+from robin_cli.terminal import note, progress_bar, require_writable, write_json
+from robin_perception.core.errors import Code, RobinError
+
+
+def train(
+    data: Annotated[list[Path], typer.Option("--data", metavar="DIR", help="Data set; may be given several times.")],
+    validation: Annotated[
+        Path, typer.Option("--validation", metavar="DIR", help="Another data set, looked at now and then.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Checkpoint and log; a stopped run continues.")],
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", min=1, help="End after N steps.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", metavar="T", min=0.01, help="End after T minutes of training.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option("--batch", metavar="N", min=1, help="Images per step.")] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Bundle whose weights a new run starts with. Default: random ones."),
+    ] = None,
+    seed: SeedOption = 0,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="YAML with further settings (network, loss, augment, ...)."),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Train the network from scratch or from a bundle, or go on where the checkpoint in the output folder stands."""
+    if steps is None and minutes is None and config is None:
+        raise RobinError(Code.OPTION_INVALID, "give --steps, --minutes or both, so that the training ends")
+    require_writable(json_file)
+    _require_torch()
+    from edge_adapt.training.trainer import TrainConfig
+    from edge_adapt.training.trainer import train as run_training
+    from robin_perception.core.config import parse_config
+
+    given = {"steps": steps, "max_minutes": minutes, "batch": batch, "start_from": start_from}
+    values = {**_yaml_values(config), "data": data, "validation_data": validation, "out": out, "seed": seed}
+    values.update({key: value for key, value in given.items() if value is not None})
+    result = run_training(parse_config(TrainConfig, values, str(config or "robin train")), note)
+    summary = {"checkpoint": result.checkpoint, "steps": result.steps, "minutes": round(result.minutes, 2)}
+    write_json(json_file, {**summary, "finished": result.finished, "validation": result.validation})
+    state = "finished" if result.finished else "stopped; the same command continues"
+    print(f"{state}: {result.steps} steps, {result.minutes:.1f} min, checkpoint {result.checkpoint}")
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", metavar="DIR", help="Checkpoint of robin train.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the bundle; replaced in one step.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the model.")] = DEFAULT_BUNDLE,
+    card: Annotated[
+        Path | None, typer.Option("--card", metavar="FILE", help="Text for CARD.md. Default: a heading.")
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Write the trained network as a model bundle (ONNX graph, head weights, manifest) and verify it."""
+    require_writable(json_file)
+    _require_torch()
+    from edge_adapt.training.export import export_bundle
+    from edge_adapt.training.trainer import read_network
+    from robin_cli.commands.provenance import provenance_of
+
+    text = _text(card) if card is not None else ""
+    network = read_network(checkpoint)
+    bundle = export_bundle(network, out, name, provenance=provenance_of(checkpoint), card=text)
+    manifest = bundle.manifest
+    write_json(json_file, {"model": bundle.model_id, "out": out, "parameters": manifest.parameters})
+    print(f"{bundle.model_id}: {manifest.parameters:,} parameters, {out}")
+
+
+def calibrate(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="Labelled scenes that the model was not trained on.")
+    ],
+    model: ModelOption = None,
+    engine: EngineOption = "auto",
+    limit: LimitOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Fit the calibration of a bundle's scores on held-out scenes and store it in its manifest."""
+    require_writable(json_file)
+    from robin_perception.model.bundle import update_manifest
+    from robin_perception.model.calibration import fit_calibration
+    from robin_perception.segmentation.segmenter import load_segmenter
+
+    bundle = model_path(model)
+    segmenter = load_segmenter(bundle, engine)
+    with progress_bar("calibrating", "scenes") as advance:
+        tables = fit_calibration(segmenter, data, limit, lambda done, total: advance(done, total, ""))
+    update_manifest(bundle, calibration=tables)
+    write_json(json_file, tables.model_dump(mode="json"))
+    for key, value in sorted(tables.reliability.items()):
+        print(f"{key}: {value:.4f}")
+    note(f"calibration stored in {bundle / 'manifest.json'}")
+
+
+def _require_torch() -> None:
+    if find_spec("torch") is None:
+        raise RobinError(Code.DEPENDENCY_MISSING, "torch is not installed; training needs it: make setup-dev")
+
+
+def _yaml_values(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    import yaml
+
+    try:
+        values = yaml.safe_load(_text(path))
+    except yaml.YAMLError as exc:
+        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
+    if not isinstance(values, dict):
+        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: expected a mapping at the top level")
+    return values
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: {exc}") from None

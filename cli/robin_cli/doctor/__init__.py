@@ -1,0 +1,1 @@
+"""`robin doctor`: what this machine has and lacks."""

@@ -1,0 +1,63 @@
+"""What ``robin doctor`` finds out about inference engines: the GPU's driver, TensorRT, ONNX Runtime, what auto is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from robin_cli.doctor.machine import Check
+from robin_perception.core.errors import RobinError
+
+_TOOLKITS = (Path("/usr/local/cuda"),)
+_GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+
+
+def engine_checks(bundle: Path) -> list[Check]:
+    """Nothing is loaded that could hang on a broken driver; no device is opened."""
+    from robin_perception.engines.tensorrt.probe import findings
+
+    found = [Check(f.name, f.ok, False, f.found if f.ok else f"{f.found} (not needed)", f.remedy) for f in findings()]
+    return [*found, _toolkit(), _providers(), _auto(bundle)]
+
+
+def _toolkit() -> Check:
+    """pycuda is compiled where it is installed, and needs it then."""
+    root = os.environ.get("CUDA_ROOT") or os.environ.get("CUDA_HOME")
+    places = [Path(root)] if root else [path for path in _TOOLKITS if path.is_dir()]
+    nvcc = shutil.which("nvcc") or next((str(p / "bin/nvcc") for p in places if (p / "bin/nvcc").is_file()), "")
+    if nvcc:
+        return Check("CUDA toolkit", True, False, nvcc)
+    remedy = "install NVIDIA's CUDA toolkit of the driver's version, and set CUDA_ROOT to its folder"
+    return Check("CUDA toolkit", False, False, "none (only pycuda's installation needs it)", remedy)
+
+
+def _providers() -> Check:
+    try:
+        import onnxruntime
+    except Exception as exc:
+        text = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        return Check("ONNX Runtime", False, False, text, "make setup")
+    return _providers_check(onnxruntime.__version__, onnxruntime.get_available_providers())
+
+
+def _providers_check(version: str, providers: Iterable[str]) -> Check:
+    names = list(providers)
+    gpu = any(name in names for name in _GPU_PROVIDERS)
+    listed = ", ".join(name.removesuffix("ExecutionProvider") for name in names)
+    remedy = "" if gpu else "for a GPU without TensorRT: pip install onnxruntime-gpu in place of onnxruntime"
+    return Check("ONNX Runtime", True, False, f"{version}; providers {listed}", remedy)
+
+
+def _auto(bundle: Path) -> Check:
+    """Which engine `--engine auto` is here, and what could be built to have a better one."""
+    from robin_perception.engines.registry import select
+    from robin_perception.model.bundle import load_bundle
+
+    try:
+        chosen = select("auto", load_bundle(bundle))
+    except RobinError as exc:
+        return Check("engine auto", False, False, exc.text, "make setup")
+    commands = [reason.rpartition("; ")[2] for _, reason in chosen.rejected if "; robin engine build" in reason]
+    return Check("engine auto", True, False, f"{chosen.name} ({chosen.why})", " or ".join(commands))

@@ -1,0 +1,1 @@
+"""`robin engine`: build, check, list, verify."""

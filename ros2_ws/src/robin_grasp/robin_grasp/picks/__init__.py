@@ -1,0 +1,1 @@
+"""What becomes of a plan: issued plans, outcomes, the pick check."""

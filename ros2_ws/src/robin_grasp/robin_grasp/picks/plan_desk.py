@@ -1,0 +1,177 @@
+"""Answers requests for a pick: the newest segmented frame, how old it may be, what failed before. No ROS in here."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from robin_grasp.picks.open_picks import SAME_STAMP_S
+from robin_grasp.picks.outcome import PickResult
+from robin_grasp.plan import FailedPick, Plan, Planner, Reject, Rejected
+from robin_grasp.plan_report import no_grasp_text
+from robin_grasp.planner.failure_memory import FailureMemory
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
+
+KEPT_PLANS = 16  # handed-out plans whose outcome may still come
+
+
+@dataclass(frozen=True)
+class IssuedPlan:
+    """A plan with its name and all that the planner was given.
+
+    plan_id: unique on this station, fit for a file name. requested: a pick may follow. failed: in order, as the planner
+    was told. excluded: instance ids that the request ruled out, ascending.
+    """
+
+    plan_id: str
+    requested: bool
+    plan: Plan
+    frame: Frame
+    scene: Scene
+    failed: tuple[FailedPick, ...] = ()
+    excluded: tuple[int, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+def new_session() -> str:
+    """A name for this run of a planner: plans made before and after a restart must not share ids."""
+    return f"p{time.time_ns() // 1_000_000:x}"
+
+
+class PlanDesk:
+    """Holds the newest segmented frame and plans on it.
+
+    Thread-safe in that frames and outcomes may come from any thread while another plans; plans are made one at a time.
+    A frame that is older than the limit, or was taken before the last pick ended, is never planned on.
+    """
+
+    def __init__(self, planner: Planner, session: str | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._planner = planner
+        self._clock = clock
+        self._session = session or new_session()
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._planning = threading.Lock()
+        self._newest: tuple[Frame, Scene] | None = None
+        self._memory = FailureMemory()
+        self._issued: OrderedDict[str, IssuedPlan] = OrderedDict()
+        self._last: IssuedPlan | None = None
+        self._pick_ended_s = float("-inf")
+
+    @property
+    def failed(self) -> tuple[FailedPick, ...]:
+        with self._lock:
+            return self._memory.failed
+
+    @property
+    def stuck(self) -> bool:
+        """Too many failures in a row: somebody should look at the pile."""
+        with self._lock:
+            return self._memory.stuck
+
+    @property
+    def planner_flags(self) -> tuple[str, ...]:
+        """What the planner says of itself, e.g. that its learned ranker is missing."""
+        return tuple(getattr(self._planner, "flags", ()))
+
+    def forget_frame(self) -> None:
+        """There is no frame until the next comes."""
+        with self._lock:
+            self._newest = None
+
+    def offer(self, frame: Frame, scene: Scene) -> None:
+        """``scene`` is what the segmenter says of ``frame``. The latest to come counts, whatever its stamp says."""
+        with self._lock:
+            self._newest = frame, scene
+
+    def plan_requested(self, age_limit_s: float, exclude: Sequence[int] = ()) -> IssuedPlan:
+        """Plan on the newest frame for a pick. Raises RobinError FRAME_NONE, FRAME_STALE.
+
+        age_limit_s: oldest frame that may be used, seconds. exclude: instance ids that must not be picked.
+        """
+        with self._planning:
+            frame, scene = self._fresh(age_limit_s)
+            issued = self._plan(frame, scene, tuple(sorted(set(exclude))), requested=True)
+            with self._lock:
+                self._issued[issued.plan_id] = issued
+                while len(self._issued) > KEPT_PLANS:
+                    self._issued.popitem(last=False)
+            return issued
+
+    def plan_scene(self, frame: Frame, scene: Scene) -> IssuedPlan:
+        """Plan on a frame for whoever wants to see it; no pick may follow."""
+        with self._planning:
+            return self._plan(frame, scene, (), requested=False)
+
+    def note_outcome(self, plan_id: str, grasp: int, result: PickResult | None, ended_s: float) -> bool:
+        """A pick has ended at ``ended_s``: earlier frames are stale. result: None when nobody knows it.
+
+        False for a plan that this desk did not hand out (from before a restart): nothing is remembered of it then.
+        """
+        with self._lock:
+            if ended_s <= self._clock() + 1.0:  # a stamp of another clock must not make every frame stale
+                self._pick_ended_s = max(self._pick_ended_s, ended_s)
+            issued = self._issued.pop(plan_id, None)
+            if issued is None or not 0 <= grasp < len(issued.plan.grasps):
+                return False
+            if result is not None:
+                self._memory.note(issued.plan.grasps[grasp], result)
+            return True
+
+    def forget_failures(self) -> None:
+        """The pile is another one."""
+        with self._lock:
+            self._memory = FailureMemory()
+
+    def _fresh(self, age_limit_s: float) -> tuple[Frame, Scene]:
+        with self._lock:
+            newest, ended_s = self._newest, self._pick_ended_s
+        if newest is None:
+            raise RobinError(Code.FRAME_NONE, "no segmented frame has come yet")
+        frame = newest[0]
+        age_s = self._clock() - frame.stamp_s
+        if age_s > age_limit_s:
+            raise RobinError(
+                Code.FRAME_STALE, f"the newest frame is {age_s:.3f} s old, the limit is {age_limit_s:.3f} s"
+            )
+        if age_s < -age_limit_s:
+            raise RobinError(
+                Code.FRAME_STALE, f"the newest frame is stamped {-age_s:.3f} s ahead: the camera's clock is another one"
+            )
+        if frame.stamp_s < ended_s - SAME_STAMP_S:
+            text = f"the newest frame was taken {ended_s - frame.stamp_s:.3f} s before the last pick ended"
+            raise RobinError(Code.FRAME_STALE, text)
+        return newest
+
+    def _plan(self, frame: Frame, scene: Scene, excluded: tuple[int, ...], requested: bool) -> IssuedPlan:
+        failed, last = self.failed, self._last
+        if last is not None and last.scene is scene and last.failed == failed and not last.excluded and not excluded:
+            plan = last.plan  # planned for display already: the same input gives the same plan
+        else:
+            plan = without_instances(self._planner.plan(frame, scene, failed), excluded)
+        plan_id = f"{self._session}-{next(self._numbers):06d}"
+        self._last = IssuedPlan(plan_id, requested, plan, frame, scene, failed, excluded, self.planner_flags)
+        return self._last
+
+
+def without_instances(plan: Plan, excluded: tuple[int, ...]) -> Plan:
+    """The plan without grasps on those instances; they become rejected candidates."""
+    banned = [grasp for grasp in plan.grasps if grasp.instance_id in excluded]
+    if not banned:
+        return plan
+    kept = tuple(grasp for grasp in plan.grasps if grasp.instance_id not in excluded)
+    rejected = plan.rejected + tuple(
+        Rejected(g.instance_id, g.T_base_tool, g.cups, Reject.EXCLUDED_BY_CALLER, g.terms) for g in banned
+    )
+    counts = {**plan.rejected_counts, Reject.EXCLUDED_BY_CALLER: len(banned)}
+    left = replace(plan, grasps=kept, rejected=rejected, rejected_counts=counts)
+    if kept:
+        return replace(left, message=f"{len(kept)} grasps on {len({g.instance_id for g in kept})} parcels")
+    reasons = {r.instance_id: r.reason for r in rejected}
+    return replace(left, code=Code.NO_GRASP, message=no_grasp_text(list(reasons.values())))

@@ -1,0 +1,1 @@
+"""From a scene to a plan: candidates, seal, wrench, order, ranking."""

@@ -1,0 +1,145 @@
+"""From a candidate's terms to P(clean) and P(multi): the geometric product, or boosted trees learned from outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_grasp.planner.config import ClearanceConfig, RankConfig
+
+Floats = NDArray[np.float64]
+
+FEATURES: dict[str, str] = {
+    "cup_count": "open cups",
+    "seal_min": "lowest P(seal) of the open cups",
+    "seal_mean": "mean P(seal) of the open cups",
+    "seal_sum": "expected number of sealed cups",
+    "hold_probability": "P(the parcel stays on), over seals, mass and load cases",
+    "wrench_margin": "limit over load times safety factor, at most 20",
+    "spread_min_m": "radius of gyration of the open cups in the direction in which it is least",
+    "lever_m": "from the open cups' middle to the expected centre of mass, in the lip plane",
+    "edge_min_m": "least distance of an open cup's centre from the mask's edge",
+    "other_min_m": "least distance of an open cup's centre from a contact with another parcel, at most 0.2",
+    "touch_sum": "expected number of open cups that touch a neighbour",
+    "boundary_max": "largest boundary probability under an open cup, away from the mask's edge",
+    "gap_max_m": "largest distance of an open cup's surface from the lip plane",
+    "cup_tilt_max_rad": "largest slope of an open cup's surface against the tool",
+    "rough_max_m": "largest residual under an open cup beyond the depth noise",
+    "holes_max": "largest share of missing depth under an open cup",
+    "tool_tilt_rad": "tool axis against straight down",
+    "plane_rms_m": "residual of the parcel's robust plane",
+    "depth_share": "valid depth in the mask",
+    "visible_fraction": "as the segmenter estimates it",
+    "mask_quality": "as the segmenter estimates it",
+    "detection": "as the segmenter estimates it",
+    "is_carton": "class probability",
+    "is_flat_mailer": "class probability",
+    "is_padded_mailer": "class probability",
+    "is_poly_bag": "class probability",
+    "is_tube": "class probability",
+    "height_rank": "share of touching neighbours that are lower",
+    "cover": "boundary with higher neighbours over the mask's outline",
+    "overlap": "share of the rectangle around the mask that shows other parcels",
+    "ragged": "share of the rectangle around the mask that shows background",
+    "free_probability": "P(nothing rests on it)",
+    "merged_probability": "P(the mask holds two parcels)",
+    "push_m": "how far neighbours press idle cups beyond their bellows",
+    "carry_room_m": "height of the lifted parcel's underside over the highest point of the pile, at most 0.5",
+    "headroom_m": "free height below the tool's plate",
+    "long_side_m": "longer side of the mask",
+    "short_side_m": "shorter side of the mask",
+    "thickness_m": "expected",
+    "top_m": "height of the mask's middle above the belt",
+    "mass_kg": "expected",
+    "failed_near": "failures near this contact in this pile",
+    "p_clean_geometric": "the geometric ranker's product, which the trees correct",
+}
+"""Name -> meaning of every feature, in the order of the feature vector. SI units are in the names."""
+
+FEATURE_NAMES = tuple(FEATURES)
+
+
+@dataclass(frozen=True)
+class Odds:
+    """Of N candidates, each [N]: P(the target alone arrives), P(two or more are lifted)."""
+
+    clean: Floats
+    multi: Floats
+
+
+class Ranker(Protocol):
+    """Turns the terms of N candidates into their odds."""
+
+    name: str
+
+    def odds(self, terms: dict[str, Floats]) -> Odds: ...
+
+
+class GeometricRanker:
+    """P(clean) from the product hold x single x free x mask is one parcel x nothing pushed x not standing on its edge
+    x drawn up level x wide enough for two rows of cups x no higher neighbour in its way; halved per failure nearby.
+
+    The product orders candidates well and is far too small: its doubts overlap, and the physics forgives much. So
+    P(clean) = product ** ``odds_power``, and what is left is shared between two parcels and none as the product does.
+    """
+
+    name = "geometric"
+
+    def __init__(self, config: RankConfig, clearance: ClearanceConfig) -> None:
+        self._config = config
+        self._clearance = clearance
+
+    def odds(self, terms: dict[str, Floats]) -> Odds:
+        product, multi = self.product(terms)
+        clean = product**self._config.odds_power
+        return Odds(clean, (1.0 - clean) * multi / np.maximum(1.0 - product, 1e-9))
+
+    def at_best(self, free: Floats, cover: Floats) -> Floats:
+        """P(clean) [N] that no pick of a parcel exceeds, given its ``free_probability`` and its ``cover``."""
+        return np.asarray((free * np.exp(-self._cover_cost(cover))) ** self._config.odds_power)
+
+    def _cover_cost(self, cover: Floats) -> Floats:
+        return np.asarray(self._config.cover_cost * np.minimum(cover, self._config.cover_most))
+
+    def product(self, terms: dict[str, Floats]) -> tuple[Floats, Floats]:
+        """The product [N], and how much of what it lacks is lifting two [N]."""
+        one_parcel = (
+            terms["detection"] * (0.5 + 0.5 * terms["mask_quality"]) * (1.0 - 0.6 * terms["merged_probability"])
+        )
+        alone = terms["single_probability"] * terms["free_probability"] * (1.0 - 0.4 * terms["merged_probability"])
+        steep = np.maximum(terms["tool_tilt_rad"] - self._config.tilt_free_rad, 0.0)
+        low = np.maximum(self._clearance.carry_margin_m - terms["carry_room_m"], 0.0)
+        cost = self._clearance.press_logit_per_m * terms["push_m"] + self._clearance.carry_cost_per_m * low
+        cost = cost + self._config.standing_cost * terms["standing"]
+        # The middle of a mask of two parcels is no centre of mass.
+        cost = cost + lever_cost(terms["lever_m"], self._config) * (1.0 - terms["merged_probability"])
+        doubt = np.maximum(self._config.mask_quality_sure - terms["mask_quality"], 0.0)
+        cost = cost + self._config.mask_doubt_cost * doubt + self._cover_cost(terms["cover"])
+        narrow = np.maximum(self._config.narrow_m - terms["short_side_m"], 0.0)
+        cost = cost + self._config.narrow_cost_per_m * narrow
+        undisturbed = np.exp(-cost - self._config.tilt_cost_per_rad * steep)
+        again = (1.0 - self._config.failed_discount) ** terms["failed_near"]
+        clean = terms["hold_probability"] * alone * one_parcel * undisturbed * again
+        return clean, terms["hold_probability"] * (1.0 - alone)
+
+
+def lever_cost(lever_m: Floats, config: RankConfig) -> Floats:
+    """-ln product for the lever between the cups' middle and the centre of mass, any shape. Of 2,500 simulated picks
+    (some piles several times) 1 % below 15 mm failed and a fifth beyond 30 mm."""
+    cost = config.lever_cost_per_m * np.maximum(lever_m - config.lever_free_m, 0.0)
+    return np.asarray(np.minimum(cost, config.lever_cost_most))
+
+
+def utility(odds: Odds, config: RankConfig) -> Floats:
+    """P(clean) - c1 P(multi) - c2 P(nothing delivered). All tries take about the same time, so it also orders utility
+    per second."""
+    nothing = np.clip(1.0 - odds.clean - odds.multi, 0.0, 1.0)
+    return np.asarray(odds.clean - config.multi_cost * odds.multi - config.fail_cost * nothing)
+
+
+def feature_matrix(terms: dict[str, Floats]) -> NDArray[np.float64]:
+    """float64 [N, len(FEATURES)] in the order of FEATURE_NAMES."""
+    return np.stack([np.asarray(terms[name], dtype=np.float64) for name in FEATURE_NAMES], axis=1)

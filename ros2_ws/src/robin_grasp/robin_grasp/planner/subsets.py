@@ -1,0 +1,109 @@
+"""For each pose, the cup subset with the best expected utility among all 255."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_grasp.planner.candidates import Poses, tie
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.multipick import Risks
+from robin_grasp.planner.parcels_seen import Parcels
+from robin_grasp.planner.ranker import lever_cost
+from robin_grasp.planner.seal import Seals
+from robin_grasp.planner.surface import Floats, Ints
+from robin_grasp.planner.wrench import MEMBERS, SubsetTable, hold_probability, load_cases, over_random_seals
+from robin_grasp.tool import CellConfig, ToolConfig
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Of M poses, each [M]. cups: 8-bit mask, 0 when no cup is eligible. margin: limit over load times safety factor
+    at the expected mass. hold: P(it stays on), over random seals and mass. single: P(the cups touch no other parcel).
+    lever_m: from the cups' middle to the expected centre of mass, in the lip plane. strong: the margin suffices; where
+    it does not, the other fields are those of the strongest subset."""
+
+    cups: Ints
+    margin: Floats
+    hold: Floats
+    single: Floats
+    lever_m: Floats
+    strong: NDArray[np.bool_]
+
+
+def eligible_cups(seals: Seals, risks: Risks, config: PlannerConfig) -> NDArray[np.bool_]:
+    """bool [N, 8]: cups that are likely to seal and stay clear of neighbours."""
+    return np.asarray((seals.probability >= config.seal.least_probability) & ~risks.vetoed)
+
+
+def choose_subsets(
+    table: SubsetTable,
+    poses: Poses,
+    parcels: Parcels,
+    seals: Seals,
+    risks: Risks,
+    free: Floats,
+    cell: CellConfig,
+    config: PlannerConfig,
+) -> Chosen:
+    """Weigh all 255 subsets of every pose. ``free`` [M]: P(nothing rests on the parcel)."""
+    wrench = config.wrench
+    eligible = eligible_cups(seals, risks, config)
+    closed = np.packbits(~eligible, axis=1, bitorder="little")
+    allowed: NDArray[np.bool_] = np.asarray((np.arange(len(MEMBERS), dtype=np.uint8) & closed) == 0)
+    allowed[:, 0] = False
+    seal = np.where(eligible, seals.probability, 0.0)
+    if wrench.enabled:
+        load = _utilisation(table, poses, parcels, cell, config)
+        sigma = parcels.classes[poses.parcel] @ np.array(wrench.mass_log_sigma)
+        held = hold_probability(load, np.hypot(sigma, wrench.hold_log_sigma)[:, None])
+        margin = 1.0 / (load * wrench.safety_factor)
+    else:
+        held = np.ones((poses.count, len(MEMBERS)))
+        margin = np.full(held.shape, np.inf)
+    held[:, 0] = 0.0
+    hold = over_random_seals(held, seal)
+    single = _single(risks, config)
+    lever_m = _levers(poses, parcels, cell.tool)
+    level = np.exp(-lever_cost(lever_m, config.rank))
+    clean = hold * single * free[:, None] * level
+    value = (
+        clean - config.rank.multi_cost * hold * (1.0 - single * free[:, None]) - config.rank.fail_cost * (1.0 - hold)
+    )
+    value -= config.rank.cup_cost * MEMBERS.sum(axis=1)
+    enough: NDArray[np.bool_] = np.asarray(allowed & (margin >= wrench.least_margin))
+    strong = np.asarray(enough.any(axis=1))
+    usable = np.where(strong[:, None], enough, allowed)
+    # Costs may exceed the gain everywhere, so "not usable" must lie below every value.
+    best = np.where(usable, tie(np.where(strong[:, None], value, margin)), -1e9).argmax(axis=1)
+    rows = np.arange(poses.count)
+    best = np.where(usable.any(axis=1), best, 0)
+    return Chosen(best, margin[rows, best], hold[rows, best], single[rows, best], lever_m[rows, best], strong)
+
+
+def _utilisation(table: SubsetTable, poses: Poses, parcels: Parcels, cell: CellConfig, config: PlannerConfig) -> Floats:
+    """Load over limit of every subset at the expected mass: float64 [M, 256]."""
+    wrench = config.wrench
+    parcel = poses.parcel
+    com = parcels.centre[parcel] + 0.5 * parcels.thickness_m[parcel, None] * parcels.axis[parcel]
+    hidden = 1.0 - parcels.visible[parcel]
+    sigma = (wrench.com_sigma_share + 0.25 * hidden) * np.sqrt(parcels.sides_m[parcel].prod(axis=1))
+    loads = load_cases(poses.rotation, poses.position, com, sigma, parcels.mass_kg[parcel], cell.motion)
+    force = cell.tool.cup_force_n * (parcels.classes[parcel] @ np.array(wrench.vacuum_share))
+    return table.utilisation(loads * (parcels.mass_kg[parcel] / force)[:, None, None])
+
+
+def _levers(poses: Poses, parcels: Parcels, tool: ToolConfig) -> Floats:
+    """From the middle of every subset's cups to the expected centre of mass, in the lip plane: float64 [M, 256]."""
+    middle = MEMBERS @ tool.cups_m[:, :2] / np.maximum(MEMBERS.sum(axis=1), 1)[:, None]
+    centre = poses.to_tool_plane(parcels.centre[poses.parcel])
+    return np.asarray(np.linalg.norm(centre[:, None] - middle, axis=2))
+
+
+def _single(risks: Risks, config: PlannerConfig) -> Floats:
+    """P(no second parcel comes along | the cups of a subset): float64 [M, 256]."""
+    multi = config.multi
+    per_cup = (1.0 - multi.capture_probability * risks.touch) * (1.0 - multi.boundary_weight * risks.boundary)
+    return np.exp(np.log(np.maximum(per_cup, 1e-6)) @ MEMBERS.T.astype(np.float64))

@@ -1,0 +1,51 @@
+"""Strict typed configuration: unknown keys and bad values are refused with the key's path and the allowed range."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from robin_perception.core.errors import Code, RobinError
+
+
+class StrictConfig(BaseModel):
+    """Base of every configuration section: frozen, no unknown keys, no silent coercion of NaN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+ConfigT = TypeVar("ConfigT", bound=StrictConfig)
+
+
+def parse_config(cls: type[ConfigT], values: dict[str, Any], source: str) -> ConfigT:
+    """Validate ``values``; raise RobinError naming ``source``, the key path and what is allowed."""
+    try:
+        return cls.model_validate(values)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(root)"
+        if first["type"] == "extra_forbidden":
+            raise RobinError(Code.CONFIG_UNKNOWN_KEY, f"{source}: unknown key '{key}'") from None
+        raise RobinError(
+            Code.CONFIG_OUT_OF_RANGE, f"{source}: '{key}': {first['msg']} (got {first.get('input')!r})"
+        ) from None
+
+
+def load_config(cls: type[ConfigT], path: Path | None) -> ConfigT:
+    """Read a YAML file into ``cls``; ``None`` gives the defaults. Raises RobinError on any fault."""
+    if path is None:
+        return cls()
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: expected a mapping at the top level")
+    return parse_config(cls, values, str(path))

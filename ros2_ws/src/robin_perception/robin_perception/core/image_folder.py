@@ -1,0 +1,264 @@
+"""RGB-D frames as folders of plain images: color.png, depth.png, camera.json and, where there is truth, labels.png.
+
+Reading is strict: whatever does not fit ends in one RobinError that names the file, never in a half-valid frame.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robin_perception.core.config import StrictConfig, parse_config
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame, depth_units, intrinsics_misfit
+from robin_perception.core.support_plane import SupportPlaneConfig, pose_from_support_plane
+
+COLOR_FILE = "color.png"
+DEPTH_FILE = "depth.png"
+CAMERA_FILE = "camera.json"
+LABELS_FILE = "labels.png"
+SCENE_FILE = "scene.json"
+IGNORE_LABEL = 65535
+
+_Row = tuple[float, float, float, float]
+
+
+class CameraFile(StrictConfig):
+    """camera.json. fx fy cx cy in pixels of the width x height image; depth_scale in metres per depth unit;
+    T_base_camera: row-major 4x4 pose of the optical frame in base_link, metres, optional."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int = Field(ge=1, le=20_000)
+    height: int = Field(ge=1, le=20_000)
+    depth_scale: float = Field(0.001, ge=1e-6, le=0.1)
+    T_base_camera: tuple[_Row, _Row, _Row, _Row] | None = None
+
+    @classmethod
+    def of(cls, frame: Frame, depth_scale: float) -> CameraFile:
+        """That of ``frame``, whose depth is written in units of ``depth_scale`` metres."""
+        return cls(
+            fx=float(frame.K[0, 0]),
+            fy=float(frame.K[1, 1]),
+            cx=float(frame.K[0, 2]),
+            cy=float(frame.K[1, 2]),
+            width=frame.width,
+            height=frame.height,
+            depth_scale=depth_scale,
+            T_base_camera=tuple(tuple(float(v) for v in row) for row in frame.T_base_camera),
+        )
+
+    def to_text(self) -> str:
+        return self.model_dump_json(indent=1) + "\n"
+
+    @property
+    def K(self) -> NDArray[np.float64]:
+        """float64 [3, 3], pixels."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+
+def load_frame(
+    folder: Path, support: SupportPlaneConfig | None = None, T_base_camera: NDArray[np.float64] | None = None
+) -> Frame:
+    """Frame of an image folder; ``camera_id`` is the folder's name.
+
+    T_base_camera: [4, 4], used in place of the file's. Where neither has one, the pose is built from the dominant
+    support plane (see ``support_plane``).
+    Raises RobinError: INPUT_*, DEPTH_*, INTRINSICS_INVALID, POSE_INVALID, CONFIG_*, SUPPORT_PLANE_NOT_FOUND.
+    """
+    if not folder.is_dir():
+        raise RobinError(Code.INPUT_MISSING, f"{folder}: no such folder")
+    return load_frame_files(
+        folder / COLOR_FILE, folder / DEPTH_FILE, folder / CAMERA_FILE, folder.name, support, T_base_camera
+    )
+
+
+def load_frame_files(
+    color: Path,
+    depth: Path,
+    camera: Path,
+    camera_id: str = "camera",
+    support: SupportPlaneConfig | None = None,
+    T_base_camera: NDArray[np.float64] | None = None,
+) -> Frame:
+    """Frame from three files.
+
+    depth: uint16 PNG in ``depth_scale`` units, or a float ``.npy`` in metres; 0 = invalid.
+    """
+    info = load_camera(camera)
+    rgb = _read_color(color)
+    depth_m = _read_depth(depth, info.depth_scale)
+    _check_sizes(rgb, depth_m, info, (color, depth, camera))
+    _check_depth(depth_m, depth)
+    known = info.T_base_camera if T_base_camera is None else T_base_camera
+    pose = np.eye(4) if known is None else _checked_pose(np.array(known), camera)
+    frame = Frame(rgb, depth_m, info.K, pose, camera_id=camera_id).validated()
+    if known is None:
+        pose = pose_from_support_plane(frame, support or SupportPlaneConfig())
+        frame = Frame(rgb, depth_m, info.K, pose, camera_id=camera_id)
+    return frame
+
+
+def load_camera(path: Path) -> CameraFile:
+    """Read and check camera.json. Raises RobinError naming the file and key."""
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: expected a JSON object")
+    info = parse_config(CameraFile, values, str(path))
+    misfit = intrinsics_misfit(info.fx, info.fy, info.cx, info.cy, info.width, info.height)
+    if misfit is not None:
+        raise RobinError(Code.INTRINSICS_INVALID, f"{path}: {misfit}")
+    return info
+
+
+def load_labels(folder: Path) -> NDArray[np.uint16]:
+    """labels.png as uint16 [H, W]: 0 background, 65535 ignore, else an instance id."""
+    path = folder / LABELS_FILE
+    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: labels must be one channel, 8 or 16 bit, got {_kind(image)}")
+    return image.astype(np.uint16)
+
+
+def load_scene_info(folder: Path) -> dict[str, Any]:
+    """scene.json of a rendered scene (strata, kinds, visible fractions); empty where the folder has none."""
+    path = folder / SCENE_FILE
+    if not path.exists():
+        return {}
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: expected a JSON object")
+    return values
+
+
+def scene_folders(data: Path) -> list[Path]:
+    """Folders of ``data`` that hold a labelled scene, sorted by name. Raises RobinError when there is none."""
+    if not data.is_dir():
+        raise RobinError(Code.INPUT_MISSING, f"{data}: no such folder")
+    folders = sorted(p.parent for p in data.glob(f"*/{LABELS_FILE}") if not p.parent.name.startswith("."))
+    if not folders:
+        raise RobinError(Code.INPUT_MISSING, f"{data}: no scene folder with {LABELS_FILE} in it")
+    return folders
+
+
+def save_frame(
+    folder: Path, frame: Frame, labels: NDArray[np.uint16] | None = None, depth_scale: float = 0.001
+) -> None:
+    """Write ``frame`` (and labels) as an image folder. Depth is rounded to ``depth_scale`` metres."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_png(folder / COLOR_FILE, frame.rgb)
+    write_png(folder / DEPTH_FILE, depth_units(frame.depth, depth_scale))
+    (folder / CAMERA_FILE).write_text(CameraFile.of(frame, depth_scale).to_text())
+    if labels is not None:
+        write_png(folder / LABELS_FILE, labels)
+
+
+def write_png(path: Path, image: NDArray[Any]) -> None:
+    """Write an RGB or single-channel PNG; a full disk raises OSError as any other write does."""
+    bgr = image[:, :, ::-1] if image.ndim == 3 else image
+    ok, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    if not ok:
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: cannot encode {_kind(image)} as PNG")
+    path.write_bytes(data.tobytes())
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON, or RobinError INPUT_MISSING / CONFIG_UNREADABLE naming the file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, ValueError) as exc:
+        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
+    except OSError as exc:
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: {exc.strerror or exc}") from None
+
+
+def _decode(path: Path, flags: int) -> NDArray[Any]:
+    data = _read_bytes(path)
+    # A PNG that was cut short decodes to a partly black picture; only its missing end tells.
+    cut_short = data.startswith(b"\x89PNG") and b"IEND" not in data[-16:]
+    image = None if cut_short or not data else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: not a readable image")
+    return np.asarray(image)
+
+
+def _read_color(path: Path) -> NDArray[np.uint8]:
+    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: colour must be 8 bit with three channels, got {_kind(image)}")
+    return np.ascontiguousarray(image[:, :, 2::-1])
+
+
+def _read_depth(path: Path, scale: float) -> NDArray[np.float32]:
+    if path.suffix == ".npy":
+        _read_bytes(path)
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as exc:
+            raise RobinError(Code.INPUT_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
+        if values.ndim != 2 or values.dtype.kind != "f":
+            raise RobinError(Code.INPUT_UNREADABLE, f"{path}: depth must be float [H,W] metres, got {_kind(values)}")
+        return values.astype(np.float32)
+    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    if image.dtype != np.uint16 or image.ndim != 2:
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: depth must be 16 bit with one channel, got {_kind(image)}")
+    return image.astype(np.float32) * np.float32(scale)
+
+
+def _check_sizes(
+    rgb: NDArray[np.uint8], depth: NDArray[np.float32], info: CameraFile, paths: tuple[Path, Path, Path]
+) -> None:
+    color_path, depth_path, camera_path = paths
+    color_size, depth_size = (rgb.shape[1], rgb.shape[0]), (depth.shape[1], depth.shape[0])
+    if color_size != depth_size:
+        raise RobinError(
+            Code.INPUT_SIZE_MISMATCH,
+            f"{color_path} is {color_size[0]}x{color_size[1]}, {depth_path} is {depth_size[0]}x{depth_size[1]}",
+        )
+    if color_size != (info.width, info.height):
+        raise RobinError(
+            Code.INTRINSICS_INVALID,
+            f"{camera_path}: made for {info.width}x{info.height}, {color_path} is {color_size[0]}x{color_size[1]}",
+        )
+
+
+def _check_depth(depth: NDArray[np.float32], path: Path) -> None:
+    if not np.isfinite(depth).all():
+        raise RobinError(Code.DEPTH_NOT_FINITE, f"{path}: holds NaN or infinity; invalid pixels must be 0")
+    if (depth < 0).any():
+        raise RobinError(Code.DEPTH_NOT_FINITE, f"{path}: holds negative depth; invalid pixels must be 0")
+    if not (depth > 0).any():
+        raise RobinError(Code.DEPTH_EMPTY, f"{path}: no valid pixel")
+
+
+def _checked_pose(pose: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
+    rotation = pose[:3, :3]
+    rigid = (
+        np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)
+        and np.linalg.det(rotation) > 0
+        and np.allclose(pose[3], (0, 0, 0, 1), atol=1e-6)
+    )
+    if not rigid:
+        raise RobinError(Code.POSE_INVALID, f"{path}: T_base_camera is not a rigid transform")
+    return pose
+
+
+def _kind(image: NDArray[Any]) -> str:
+    return f"{image.dtype} {'x'.join(str(n) for n in image.shape)}"

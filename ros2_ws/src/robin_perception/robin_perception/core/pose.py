@@ -1,0 +1,25 @@
+"""Position and quaternion to a rigid transform."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from robin_perception.core.errors import Code, RobinError
+
+
+def pose_matrix(xyz_m: Sequence[float], xyzw: Sequence[float]) -> NDArray[np.float64]:
+    """float64 [4, 4] of a position (metres) and a quaternion (x, y, z, w), which is normalised.
+
+    Raises RobinError POSE_INVALID where the quaternion is not near unit length.
+    """
+    length = float(np.linalg.norm(xyzw))
+    if not (np.isfinite(xyz_m).all() and abs(length - 1.0) < 1e-2):
+        raise RobinError(Code.POSE_INVALID, f"quaternion {list(xyzw)} has length {length:g}, not 1")
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_quat(xyzw).as_matrix()
+    pose[:3, 3] = xyz_m
+    return pose

@@ -1,0 +1,1 @@
+"""Small bundles and the reference, for tests and proofs of engines."""

@@ -1,0 +1,1 @@
+"""Masks against labels: metrics and the run over a data set."""

@@ -1,0 +1,1 @@
+"""Model bundles: weights, manifest, calibration, card."""

@@ -1,0 +1,359 @@
+"""Model bundles: network.onnx, head.safetensors, manifest.json, CARD.md. Data only, verified before use.
+
+The manifest holds everything that is needed to use and to judge the network; nothing in a bundle is executed or
+unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.disk import disk_error, sync_folder, write_synced
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.scene import CLASSES
+
+NETWORK_FILE = "network.onnx"
+HEAD_FILE = "head.safetensors"
+MANIFEST_FILE = "manifest.json"
+CARD_FILE = "CARD.md"
+FRAME_INPUTS = ("rgb", "depth", "intrinsics", "belt_plane")
+INSTANCE_OUTPUTS = (
+    "peak_xy",
+    "detection",
+    "class_probabilities",
+    "mask_quality",
+    "visible_fraction",
+    "embedding",
+    "mask_logits",
+    "boundary",
+)
+FEATURE_OUTPUTS = ("trunk_stride4", "trunk_stride8")
+
+
+class TensorSpec(StrictConfig):
+    """One tensor: static shape and numpy dtype name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+class IsotonicTable(StrictConfig):
+    """Monotone map by linear interpolation between knots; constant beyond the ends (pool-adjacent-violators fit)."""
+
+    x: tuple[float, ...] = (0.0, 1.0)
+    y: tuple[float, ...] = (0.0, 1.0)
+
+    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw scores to calibrated ones, float32 of the same shape."""
+        return np.interp(values, self.x, self.y).astype(np.float32)
+
+
+class CalibrationTables(StrictConfig):
+    """Raw network scores to calibrated ones. The defaults change nothing.
+
+    class_temperature: probabilities are raised to 1/T and normalised.
+    boundary_scale: measured over predicted sigma of mask edges.
+    mask_shift_px: how far masks stand to the right of and below the truth, network pixels; taken back in decoding.
+    fitted_on: data set and number of scenes; reliability: expected calibration errors before and after, held out.
+    """
+
+    detection: IsotonicTable = IsotonicTable()
+    mask_quality: IsotonicTable = IsotonicTable()
+    visible_fraction: IsotonicTable = IsotonicTable()
+    class_temperature: float = Field(1.0, gt=0.05, le=20)
+    boundary_scale: float = Field(1.0, gt=0.01, le=100)
+    mask_shift_px: tuple[float, float] = (0.0, 0.0)
+    fitted_on: str = ""
+    reliability: dict[str, float] = Field(default_factory=dict)
+
+
+class Thresholds(StrictConfig):
+    """detection: calibrated probability below which an instance is not reported."""
+
+    detection: float = Field(0.5, ge=0, le=1)
+
+
+class Provenance(StrictConfig):
+    """Where the weights come from. excluded: packaging the training never saw, e.g. "poly_bag:black"."""
+
+    seed: int = 0
+    scenes: int = 0
+    steps: int = 0
+    commit: str = ""
+    data: str = ""
+    excluded: tuple[str, ...] = ()
+    notes: str = ""
+
+
+class Manifest(StrictConfig):
+    """manifest.json.
+
+    files: sha256 of every file that is loaded. scores: evaluation set -> results of `robin eval seg`.
+    """
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    files: dict[str, str]
+    input_height: int = Field(gt=0)
+    input_width: int = Field(gt=0)
+    max_instances: int = Field(gt=0)
+    classes: tuple[str, ...] = CLASSES
+    head: tuple[TensorSpec, ...]
+    parameters: int = Field(0, ge=0, description="trainable values, trunk and head")
+    calibration: CalibrationTables = CalibrationTables()
+    thresholds: Thresholds = Thresholds()
+    provenance: Provenance = Provenance()
+    scores: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle. head: float32 weights by graph input name."""
+
+    directory: Path
+    manifest: Manifest
+    head: dict[str, NDArray[np.float32]]
+
+    @property
+    def network_path(self) -> Path:
+        return self.directory / NETWORK_FILE
+
+    @property
+    def model_id(self) -> str:
+        return model_id(self.manifest, self.head)
+
+
+def model_id(manifest: Manifest, head: Mapping[str, NDArray[np.float32]]) -> str:
+    """name-xxxxxxxx: the bundle's name and a digest of the trunk and of the head that is in use."""
+    digest = hashlib.sha256(manifest.files[NETWORK_FILE].encode())
+    for name in sorted(head):
+        values = np.ascontiguousarray(head[name], dtype="<f4")
+        digest.update(f"{name}{values.shape}".encode())
+        digest.update(values.tobytes())
+    return f"{manifest.name}-{digest.hexdigest()[:8]}"
+
+
+def load_bundle(directory: Path) -> Bundle:
+    """Read and verify a bundle: every hash, every head tensor, the graph's inputs and outputs.
+
+    Raises RobinError MODEL_MISSING, MODEL_MANIFEST_INVALID, MODEL_HASH_MISMATCH or MODEL_TENSOR_MISSING.
+    """
+    if not directory.is_dir():
+        raise RobinError(Code.MODEL_MISSING, f"{directory}: no such model bundle")
+    manifest = read_manifest(directory)
+    contents = {name: _verified_bytes(directory / name, sha) for name, sha in manifest.files.items()}
+    head = _read_head(contents[HEAD_FILE], directory / HEAD_FILE)
+    _check_tensors(manifest.head, head, str(directory / HEAD_FILE))
+    _check_graph(contents[NETWORK_FILE], manifest, directory / NETWORK_FILE)
+    return Bundle(directory, manifest, head)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """manifest.json without verifying the files it names."""
+    path = directory / MANIFEST_FILE
+    try:
+        manifest = Manifest.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        raise RobinError(Code.MODEL_MISSING, f"{path}: no such file") from None
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(root)"
+        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: '{key}': {first['msg']}") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: {exc}") from None
+    for required in (NETWORK_FILE, HEAD_FILE):
+        if required not in manifest.files:
+            raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: 'files' has no hash of {required}")
+    for name in manifest.files:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: 'files' holds the unsafe name {name!r}")
+    if manifest.classes != CLASSES:
+        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: 'classes' must be {', '.join(CLASSES)}")
+    return manifest
+
+
+def write_bundle(
+    directory: Path,
+    network: bytes,
+    head: Mapping[str, NDArray[np.float32]],
+    *,
+    name: str,
+    input_size: tuple[int, int] = (384, 512),
+    max_instances: int = 100,
+    parameters: int = 0,
+    calibration: CalibrationTables | None = None,
+    thresholds: Thresholds | None = None,
+    provenance: Provenance | None = None,
+    scores: dict[str, dict[str, Any]] | None = None,
+    card: str = "",
+) -> Bundle:
+    """Write a bundle atomically (temporary folder, fsync, rename) in place of any older one, and load it back.
+
+    network: the serialised ONNX model. head: float32 weights by graph input name. input_size: (height, width).
+    Raises RobinError OPTION_INVALID for a folder that holds anything but a bundle, DISK_FULL or INPUT_UNREADABLE.
+    """
+    _refuse_foreign(directory)
+    weights = {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in head.items()}
+    files = {NETWORK_FILE: network, HEAD_FILE: save_tensors(weights)}
+    manifest = Manifest(
+        name=name,
+        files={key: hashlib.sha256(data).hexdigest() for key, data in files.items()},
+        input_height=input_size[0],
+        input_width=input_size[1],
+        max_instances=max_instances,
+        head=tuple(TensorSpec(name=key, shape=weights[key].shape) for key in sorted(weights)),
+        parameters=parameters,
+        calibration=calibration or CalibrationTables(),
+        thresholds=thresholds or Thresholds(),
+        provenance=provenance or Provenance(),
+        scores=scores or {},
+    )
+    files[MANIFEST_FILE] = _manifest_bytes(manifest)
+    files[CARD_FILE] = (card or f"# {name}\n").encode()
+    _replace_folder(directory, files)
+    return load_bundle(directory)
+
+
+def update_manifest(directory: Path, **changes: Any) -> Manifest:
+    """Replace fields of the manifest (``calibration=...``, ``thresholds=...``, ``scores=...``) atomically."""
+    current = read_manifest(directory)
+    values = {key: getattr(current, key) for key in Manifest.model_fields} | changes
+    manifest = Manifest.model_validate(values)
+    path = directory / MANIFEST_FILE
+    aside = path.with_suffix(".json.tmp")
+    try:
+        write_synced(aside, _manifest_bytes(manifest))
+        os.replace(aside, path)
+        sync_folder(directory)
+    except OSError as exc:
+        aside.unlink(missing_ok=True)
+        raise disk_error(exc, path) from None
+    return manifest
+
+
+def check_head(manifest: Manifest, head: Mapping[str, NDArray[np.float32]], source: str) -> None:
+    """Raise RobinError MODEL_TENSOR_MISSING unless ``head`` has every tensor, in the right shape, finite."""
+    _check_tensors(manifest.head, head, source)
+
+
+def _manifest_bytes(manifest: Manifest) -> bytes:
+    return (json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n").encode()
+
+
+def _verified_bytes(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise RobinError(Code.MODEL_MISSING, f"{path}: missing or unreadable") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise RobinError(Code.MODEL_HASH_MISMATCH, f"{path}: sha256 differs from {MANIFEST_FILE}")
+    return data
+
+
+def _read_head(data: bytes, path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        tensors: dict[str, NDArray[np.float32]] = load_tensors(data)
+    except (SafetensorError, ValueError, KeyError) as exc:
+        raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: {exc}") from None
+    return tensors
+
+
+def _check_tensors(specs: tuple[TensorSpec, ...], head: Mapping[str, NDArray[np.float32]], source: str) -> None:
+    for spec in specs:
+        values = head.get(spec.name)
+        if values is None:
+            raise RobinError(Code.MODEL_TENSOR_MISSING, f"{source}: no tensor '{spec.name}'")
+        if values.shape != spec.shape or values.dtype != np.float32:
+            got = f"{values.dtype} {list(values.shape)}"
+            raise RobinError(
+                Code.MODEL_TENSOR_MISSING, f"{source}: '{spec.name}' is {got}, needs float32 {list(spec.shape)}"
+            )
+        if not np.isfinite(values).all():
+            raise RobinError(Code.MODEL_TENSOR_MISSING, f"{source}: '{spec.name}' holds NaN or infinity")
+    unknown = sorted(set(head) - {spec.name for spec in specs})
+    if unknown:
+        raise RobinError(Code.MODEL_TENSOR_MISSING, f"{source}: unexpected tensor '{unknown[0]}'")
+
+
+def _check_graph(data: bytes, manifest: Manifest, path: Path) -> None:
+    """The graph's inputs are the frame and exactly the head's tensors; its outputs are those of the contract."""
+    import onnx
+
+    try:
+        graph = onnx.load_model_from_string(data).graph
+    except Exception as exc:  # protobuf raises types of its own
+        raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: not an ONNX model ({type(exc).__name__})") from None
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in graph.initializer):
+        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: weights outside the file are not accepted")
+    weights = {t.name for t in graph.initializer}
+    shapes = {i.name: tuple(d.dim_value for d in i.type.tensor_type.shape.dim) for i in graph.input}
+    shapes = {name: shape for name, shape in shapes.items() if name not in weights}
+    size = (manifest.input_height, manifest.input_width)
+    wanted: dict[str, tuple[int, ...]] = {"rgb": (*size, 3), "depth": size, "intrinsics": (4,), "belt_plane": (4,)}
+    wanted |= {spec.name: spec.shape for spec in manifest.head}
+    for name, shape in wanted.items():
+        if shapes.get(name) != shape:
+            got = "no such input" if name not in shapes else f"input has shape {list(shapes[name])}"
+            raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: '{name}' {list(shape)}: {got}")
+    for name in sorted(set(shapes) - set(wanted)):
+        raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: input '{name}' is fed by no head tensor")
+    outputs = {o.name for o in graph.output}
+    for name in (*INSTANCE_OUTPUTS, *FEATURE_OUTPUTS):
+        if name not in outputs:
+            raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: no output '{name}'")
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """What lies in the folder of a new bundle is deleted, so it must be a bundle or nothing."""
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST_FILE).is_file():
+        text = f"holds other files and no {MANIFEST_FILE}; a bundle would replace them, name another folder"
+        raise RobinError(Code.OPTION_INVALID, f"{directory}: {text}")
+    if directory.exists() and not directory.is_dir():
+        raise RobinError(Code.OPTION_INVALID, f"{directory}: is a file, a bundle is a folder")
+
+
+def _replace_folder(directory: Path, files: dict[str, bytes]) -> None:
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
+    except OSError as exc:
+        raise disk_error(exc, directory) from None
+    try:
+        aside.chmod(0o755)
+        for name, data in files.items():
+            write_synced(aside / name, data)
+        sync_folder(aside)
+        if directory.exists():
+            # A folder cannot be renamed over a full one: the old one steps aside, and comes back if the new one fails.
+            old = aside.with_suffix(".old")
+            os.rename(directory, old)
+            try:
+                os.rename(aside, directory)
+            except OSError:
+                os.rename(old, directory)
+                raise
+            shutil.rmtree(old)
+        else:
+            os.rename(aside, directory)
+        sync_folder(directory.parent)
+    except OSError as exc:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise disk_error(exc, directory) from None

@@ -1,0 +1,1 @@
+"""From a frame to a scene: prepare, run the network, decode, refine."""

@@ -1,0 +1,299 @@
+"""Instance tensors of the network to a label image at frame size and its instances.
+
+Order of work: calibrate scores, threshold, clean masks on the coarse grid, remove duplicates (one matrix product), drop
+what better masks cover, then interpolate each mask's logits to frame pixels inside its box, by way of a filter that
+brings its edges to those of the image (``refine``), threshold there, and give each contested pixel to the mask that is
+surest of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.scene import Instance
+from robin_perception.model.bundle import CalibrationTables
+from robin_perception.segmentation.letterbox import Letterbox
+from robin_perception.segmentation.refine import REFINED_LIMIT, Guide, RefineConfig, refined
+
+# A logit that is linear across an edge with slope g per pixel is a logistic distribution of the edge's place with scale
+# 1/g, whose standard deviation is pi / (sqrt(3) g).
+_LOGISTIC_SIGMA = float(np.pi / np.sqrt(3.0))
+_MOST_LOGIT = 8.0  # surer masks are not told apart
+_ZERO = 127.49  # what logit 0 becomes where logits are written as bytes: rounded, the highest that is not inside
+
+
+class DecodeConfig(StrictConfig):
+    """What counts as an instance.
+
+    detection_threshold: calibrated probability; None takes the bundle's.
+    duplicate_iou: of two masks that overlap more than this the one with the lower detection x quality goes.
+    min_kept_fraction: share of its own mask an instance must keep against better ones.
+    min_fragment_fraction: pieces smaller than this share of the largest piece are cut off.
+    min_area_px: network pixels.
+    """
+
+    detection_threshold: float | None = Field(None, ge=0, le=1)
+    duplicate_iou: float = Field(0.55, gt=0, le=1)
+    min_kept_fraction: float = Field(0.4, ge=0, le=1)
+    min_fragment_fraction: float = Field(0.2, ge=0, le=1)
+    min_area_px: float = Field(60.0, ge=0, le=100_000)
+    refine: RefineConfig = RefineConfig()
+    min_boundary_uncertainty_px: float = Field(0.3, ge=0, le=20, description="network pixels; grid and label noise")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Calibrated scores of all K candidates, float32 [K] and [K, classes]."""
+
+    detection: NDArray[np.float32]
+    mask_quality: NDArray[np.float32]
+    visible_fraction: NDArray[np.float32]
+    class_probabilities: NDArray[np.float32]
+
+    @property
+    def rank(self) -> NDArray[np.float32]:
+        """What candidates are ordered by: P(there is one parcel) x expected IoU of its mask."""
+        return self.detection * self.mask_quality
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """labels uint16 [H, W]; instances by falling rank; candidates: index of each instance's row in the network's
+    tensors; truncated: every candidate is above the threshold.
+    """
+
+    labels: NDArray[np.uint16]
+    instances: tuple[Instance, ...]
+    candidates: tuple[int, ...]
+    truncated: bool
+
+
+def calibrated(raw: dict[str, NDArray[Any]], tables: CalibrationTables) -> Scores:
+    """Apply the manifest's calibration to the network's scores."""
+    classes = np.power(np.maximum(raw["class_probabilities"], 1e-9), 1.0 / tables.class_temperature)
+    return Scores(
+        tables.detection.apply(raw["detection"]),
+        tables.mask_quality.apply(raw["mask_quality"]),
+        tables.visible_fraction.apply(raw["visible_fraction"]),
+        (classes / classes.sum(axis=1, keepdims=True)).astype(np.float32),
+    )
+
+
+def decode(
+    raw: dict[str, NDArray[Any]],
+    box: Letterbox,
+    tables: CalibrationTables,
+    threshold: float,
+    config: DecodeConfig,
+    guide: Guide | None = None,
+) -> Decoded:
+    """Instances of one frame.
+
+    ``raw``: the network's instance tensors. ``threshold`` is used where the config has none. guide: of the frame;
+    without it masks keep the edges of the network's grid.
+    """
+    scores, box = calibrated(raw, tables), box.shifted(tables.mask_shift_px)
+    threshold = threshold if config.detection_threshold is None else config.detection_threshold
+    found = np.flatnonzero(scores.detection >= threshold)
+    truncated = len(found) == len(scores.detection)
+    order = found[np.argsort(-scores.rank[found], kind="stable")]
+    logits = raw["mask_logits"][order]
+    large = clean_fragments(logits, config.min_fragment_fraction) * box.stride**2 >= config.min_area_px
+    order, logits = order[large], logits[large]
+    keep = distinct(logits, scores.rank[order], config)
+    order, logits = order[keep], logits[keep]
+    rank = scores.rank[order]
+    labels, boxes, areas = paint(logits, rank, box, guide)
+    min_area = max(1.0, config.min_area_px / float(box.scale.prod()))
+    kept = [i for i, area in enumerate(areas) if area >= min_area]
+    labels = _renumbered(labels, kept, len(areas))
+    sigma = edge_uncertainty(logits[kept], box, tables.boundary_scale, config.min_boundary_uncertainty_px)
+    instances = tuple(
+        _instance(new_id + 1, boxes[i], areas[i], int(order[i]), scores, raw["embedding"], sigma[new_id])
+        for new_id, i in enumerate(kept)
+    )
+    return Decoded(labels, instances, tuple(int(order[i]) for i in kept), truncated)
+
+
+def windows(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Boxes int64 [n, 4] (y0, y1, x0, x1, half open) of masks [n, h, w] with one cell of margin; empty masks give
+    zeros.
+    """
+    (h, w), box = masks.shape[1:], np.zeros((len(masks), 4), dtype=np.int64)
+    for i, mask in enumerate(masks.view(np.uint8)):
+        x, y, width, height = cv2.boundingRect(mask)
+        if width:
+            box[i] = max(y - 1, 0), min(y + height + 1, h), max(x - 1, 0), min(x + width + 1, w)
+    return box
+
+
+def clean_fragments(logits: NDArray[np.float32], min_fraction: float) -> NDArray[np.int64]:
+    """Turn pieces below ``min_fraction`` of a mask's largest piece to background, in place. Returns areas in cells [n].
+
+    Several pieces may stay: a tube across a carton cuts it in two.
+    """
+    masks = logits > 0
+    areas = np.zeros(len(logits), dtype=np.int64)
+    for i, (y0, y1, x0, x1) in enumerate(windows(masks).tolist()):
+        if y1 == 0:
+            continue
+        mask = masks[i, y0:y1, x0:x1]
+        count, pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
+        areas[i] = np.count_nonzero(mask)
+        if count > 2:
+            sizes = np.bincount(pieces.ravel(), minlength=count)
+            small = sizes < min_fraction * sizes[1:].max()
+            small[0] = False
+            grid = logits[i, y0:y1, x0:x1]
+            np.negative(grid, out=grid, where=small.take(pieces))
+            areas[i] -= sizes[small].sum()
+    return areas
+
+
+def distinct(logits: NDArray[np.float32], rank: NDArray[np.float32], config: DecodeConfig) -> NDArray[np.intp]:
+    """Rows to keep of ``logits`` [n, h, w], ordered by falling ``rank``: no duplicates, nothing that better masks
+    cover.
+
+    Cells of a single mask say nothing about overlaps, so that the matrix product runs over contested cells only.
+    """
+    flat = logits.reshape(len(logits), logits.shape[1] * logits.shape[2])
+    masks = flat > 0
+    area = masks.sum(axis=1).astype(np.float32)
+    contested = np.flatnonzero(np.add.reduce(masks.view(np.uint8), axis=0, dtype=np.uint8) > 1)
+    claims = masks[:, contested]
+    shared = claims.astype(np.float32) @ claims.T.astype(np.float32)
+    iou = shared / np.maximum(area[:, None] + area[None, :] - shared, 1.0)
+    alive = np.ones(len(logits), dtype=bool)
+    for i in range(len(logits)):
+        if alive[i]:
+            alive[i + 1 :] &= iou[i, i + 1 :] <= config.duplicate_iou
+    kept = np.flatnonzero(alive)
+    if not len(kept) or not len(contested):
+        return kept
+    claims = claims[kept]
+    odds = np.where(claims, flat[np.ix_(kept, contested)] + _bias(rank[kept])[:, None], -np.inf)
+    claimed = claims.any(axis=0)
+    won = np.bincount(odds.argmax(axis=0)[claimed], minlength=len(kept))
+    held = area[kept] - claims.sum(axis=1) + won
+    return np.asarray(kept[held >= config.min_kept_fraction * area[kept]])
+
+
+def paint(
+    logits: NDArray[np.float32], rank: NDArray[np.float32], box: Letterbox, guide: Guide | None = None
+) -> tuple[NDArray[np.uint16], list[tuple[int, int, int, int]], list[int]]:
+    """Label image uint16 [H, W] (row i of ``logits`` has label i + 1), tight boxes and areas, in frame pixels.
+
+    Logits are interpolated, and brought to the guide's edges, before they are thresholded; a contested pixel goes to
+    the highest logit + log(rank), that is to the best product of odds and rank. This loop touches every pixel of every
+    mask, so it compares bytes: 255 levels from -limit to limit, of which a mask loses some for its rank.
+    """
+    width, height = box.frame_size
+    labels = np.zeros((height, width), dtype=np.uint8 if len(logits) < 256 else np.uint16)
+    best = np.zeros((height, width), dtype=np.uint8)
+    limit = _MOST_LOGIT if guide is None else REFINED_LIMIT
+    scale = _ZERO / limit
+    # At most so much that what a mask claims alone, 128 or more, stays above 0.
+    handicaps = np.minimum(np.rint(-scale * _bias(rank)), 126).tolist()
+    areas_of = []
+
+    def levels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        if not values.size:
+            return np.zeros(values.shape, dtype=np.uint8)
+        return np.asarray(cv2.convertScaleAbs(values, alpha=scale, beta=_ZERO), dtype=np.uint8)
+
+    for i, (window, handicap) in enumerate(zip(windows(logits > 0).tolist(), handicaps, strict=True)):
+        y0, y1, x0, x1 = window
+        cells = logits[i, y0:y1, x0:x1]
+        if guide is None:
+            fine, pixels = box.enlarge(cells, window)
+            level = levels(np.clip(fine, -limit, limit))
+        else:
+            level, pixels = refined(guide, cells, window, box, levels)
+        areas_of.append(pixels)
+        if level.size == 0:
+            continue
+        cv2.threshold(level, int(_ZERO), 0, cv2.THRESH_TOZERO, dst=level)
+        cv2.subtract(level, handicap, dst=level)
+        chosen = cv2.compare(level, best[pixels], cv2.CMP_GT)
+        cv2.max(level, best[pixels], dst=best[pixels])
+        cv2.copyTo(np.full(level.shape, i + 1, dtype=labels.dtype), chosen, labels[pixels])
+    extents = [_extent(labels[pixels] == i + 1, pixels) for i, pixels in enumerate(areas_of)]
+    return labels.astype(np.uint16, copy=False), [extent[0] for extent in extents], [extent[1] for extent in extents]
+
+
+def edge_uncertainty(
+    logits: NDArray[np.float32], box: Letterbox, boundary_scale: float, floor_px: float
+) -> NDArray[np.float32]:
+    """1-sigma of each mask's edge in frame pixels, float32 [n], from the slope of the logits across it.
+
+    ``boundary_scale`` is the calibration's measured factor; ``floor_px`` is in network pixels.
+    """
+    masks = logits > 0
+    inner = masks.copy()
+    inner[:, 1:] &= masks[:, :-1]
+    inner[:, :-1] &= masks[:, 1:]
+    inner[:, :, 1:] &= masks[:, :, :-1]
+    inner[:, :, :-1] &= masks[:, :, 1:]
+    (n, h, w), at = logits.shape, np.flatnonzero(masks ^ inner)
+    owner, y, x = at // (h * w), at // w % h, at % w
+    # Sobel's slope at edge cells alone; beyond the grid it goes on as its mirror image.
+    left, right = np.where(x > 0, -1, 1), np.where(x < w - 1, 1, -1)
+    above, below = np.where(y > 0, -w, w), np.where(y < h - 1, w, -w)
+    grid = logits.ravel()
+    corners = [[grid[at + rows + columns] for columns in (left, 0, right)] for rows in (above, 0, below)]
+    (a, b, c), (d, _, e), (f, g, k) = corners
+    slope = np.hypot(c + 2 * e + k - a - 2 * d - f, f + 2 * g + k - a - 2 * b - c) / 8
+    count, total = np.bincount(owner, minlength=n), np.bincount(owner, slope, minlength=n)
+    mean = np.maximum(total / np.maximum(count, 1), 1e-3)
+    sigma = np.where(count > 0, _LOGISTIC_SIGMA * box.stride / mean, 0.0).astype(np.float32)
+    network_px = np.maximum(sigma * np.float32(boundary_scale), np.float32(floor_px))
+    return np.asarray(network_px / np.sqrt(box.scale.prod()), dtype=np.float32)
+
+
+def _bias(rank: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.log(np.maximum(rank, 1e-4)).astype(np.float32)
+
+
+def _extent(mask: NDArray[np.bool_], window: tuple[slice, slice]) -> tuple[tuple[int, int, int, int], int]:
+    """Tight box (x0, y0, x1, y1) and area of a mask that stands in ``window`` of the frame."""
+    y, x = window[0].start, window[1].start
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8)) if mask.size else (0, 0, 0, 0)
+    return (x + left, y + top, x + left + width, y + top + height), int(np.count_nonzero(mask))
+
+
+def _renumbered(labels: NDArray[np.uint16], kept: list[int], count: int) -> NDArray[np.uint16]:
+    if len(kept) == count:
+        return labels
+    table = np.zeros(count + 1, dtype=np.uint16)
+    table[np.array(kept, dtype=np.intp) + 1] = np.arange(1, len(kept) + 1)
+    return np.asarray(table[labels])
+
+
+def _instance(
+    instance_id: int,
+    bbox: tuple[int, int, int, int],
+    area: int,
+    row: int,
+    scores: Scores,
+    embeddings: NDArray[np.float32],
+    sigma: float,
+) -> Instance:
+    embedding = embeddings[row]
+    return Instance(
+        id=instance_id,
+        bbox=bbox,
+        area_px=area,
+        class_probabilities=scores.class_probabilities[row],
+        detection=float(scores.detection[row]),
+        mask_quality=float(scores.mask_quality[row]),
+        visible_fraction=float(scores.visible_fraction[row]),
+        boundary_uncertainty_px=float(sigma),
+        embedding=(embedding / max(float(np.linalg.norm(embedding)), 1e-9)).astype(np.float32),
+    )

@@ -1,0 +1,207 @@
+"""The simulated cell, closed loop, into a bag: what ``robin record`` does without a robot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edge_adapt.bag.mcap_file import StorageConfig
+from edge_adapt.bag.messages import BagTopics
+from edge_adapt.bag.pick_writer import FrameInput, PickWriter, RecordedInputPlanner, RecordedPick
+from edge_adapt.bag.pipeline import (
+    PipelineRecord,
+    bundle_calibration,
+    code_digest,
+    ranker_digest,
+    start_segmenter,
+    this_machine,
+)
+from edge_adapt.bag.writer import BagWriter
+from edge_adapt.decision import DecisionContext, ToolRecord, build_decision, config_digest
+from robin_grasp.picks.plan_desk import IssuedPlan
+from robin_grasp.plan import Planner
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner
+from robin_grasp.tool import CellConfig
+from robin_perception.bags.frames import ImageCoding
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
+from robin_perception.engines import EngineConfig
+from robin_sim.cell import PickEvent, SimCell
+from robin_sim.scenario import Scenario
+
+START_S = 1.0  # of the bag's clock: a stamp of zero means "no time" in ROS
+BETWEEN_PILES_S = 2.0
+MOST_PILES_WITHOUT_PICK = 20
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class CellRecording:
+    """What to record. image_size: width, height in pixels; None takes the scenario's."""
+
+    scenario: Scenario
+    picks: int
+    seed: int
+    model: Path
+    engine: str = "onnxruntime"
+    planner: str = DEFAULT_PLANNER
+    ranker: Path | None = None
+    planner_config: PlannerConfig = field(default_factory=PlannerConfig)
+    cell: CellConfig = field(default_factory=CellConfig)
+    picks_per_pile: int | None = None
+    image_size: tuple[int, int] | None = None
+    images: ImageCoding = field(default_factory=ImageCoding)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+
+@dataclass(frozen=True)
+class RecordingResult:
+    """What came of it. results: pick result -> count."""
+
+    bag: Path
+    size_bytes: int
+    messages: dict[str, int]
+    piles: int
+    results: dict[str, int]
+
+
+def record_cell(spec: CellRecording, out: Path, progress: Progress | None = None) -> RecordingResult:
+    """Run ``spec.picks`` attempts, closed loop, and write the bag ``out`` as they happen.
+
+    Raises RobinError: OPTION_INVALID (``out`` exists, a planner that explores), MODEL_*, ENGINE_*, DISK_FULL; what was
+    written by then can be read.
+    """
+    if spec.planner_config.explore.probability > 0:
+        raise RobinError(
+            Code.OPTION_INVALID, "explore.probability: a planner that draws cannot be replayed; set it to 0"
+        )
+    return _Recording(spec, out, progress).run()
+
+
+class _Recording:
+    def __init__(self, spec: CellRecording, out: Path, progress: Progress | None) -> None:
+        self._spec, self._out, self._progress = spec, out, progress
+        self._scenario = _scenario(spec)
+        record = PipelineRecord(
+            source=f"robin sim {spec.scenario.name}, seed {spec.seed}",
+            engine=spec.engine,
+            # One thread, no spinning, as in every closed-loop run: sums in another order would give other figures.
+            engine_config=EngineConfig(intra_threads=1, spin=False),
+            planner=spec.planner,
+            planner_config=spec.planner_config,
+            cell=spec.cell,
+            images=spec.images,
+        )
+        self._segmenter = start_segmenter(record, spec.model)
+        self._record = record.model_copy(
+            update={
+                "model_id": self._segmenter.model_id,
+                "calibration": bundle_calibration(self._segmenter.bundle),
+                "engine": self._segmenter.engine.name,
+                "ranker_sha256": ranker_digest(spec.planner, spec.ranker),
+                "machine": this_machine(),
+                "code": code_digest(),
+            }
+        )
+        self._frames = FrameInput(BagTopics().frames, spec.images)
+        self._results: dict[str, int] = {}
+        self._pile_cell = spec.cell
+
+    def run(self) -> RecordingResult:
+        spec = self._spec
+        simulated = SimCell(self._scenario.config, spec.cell, self._planner, self._see)
+        self._frames.offset_s = START_S
+        left, pile = spec.picks, 0
+        with BagWriter(self._out, spec.storage, {"robin_source": self._record.source}) as writer:
+            picks = PickWriter(writer, spec.images)
+            while left > 0:
+                ended = self._frames.offset_s
+                for index, event in enumerate(simulated.run_pile(spec.seed, pile, left)):
+                    if index == 0:
+                        started_ns = round(self._frames.offset_s * 1e9)
+                        picks.pipeline(self._record.model_copy(update={"cell": self._pile_cell}), started_ns)
+                    picks.pick(self._recorded(event))
+                    left -= event.outcome is not None
+                    duration = event.outcome.duration_s if event.outcome is not None else 0.0
+                    ended = self._frames.of(event.frame).stamp_s + duration
+                    self._note(event.result, spec.picks - left)
+                self._frames.offset_s = round(ended + BETWEEN_PILES_S, 3)
+                pile += 1
+                if left == spec.picks and pile >= MOST_PILES_WITHOUT_PICK:
+                    raise RobinError(Code.NO_GRASP, f"{pile} piles without a single grasp: nothing to record")
+        self._segmenter.close()
+        return RecordingResult(self._out, writer.size_bytes, writer.counts, pile, self._results)
+
+    def _see(self, frame: Frame) -> Scene:
+        return self._segmenter.segment(self._frames.of(frame))
+
+    def _planner(self, cell: CellConfig, rng: np.random.Generator) -> Planner:
+        self._pile_cell = cell
+        planner = make_planner(self._spec.planner, cell, self._spec.ranker, self._spec.planner_config, rng)
+        return RecordedInputPlanner(planner, self._frames)
+
+    def _recorded(self, event: PickEvent) -> RecordedPick:
+        frame = self._frames.of(event.frame)
+        context = self._context().model_copy(update={"pile": event.pile_index, "pick": event.pick_index})
+        decision = build_decision(
+            context,
+            frame,
+            event.scene,
+            event.plan,
+            event.outcome,
+            failed=event.failed,
+            timings_ms={"frame_to_plan": event.latency_ms},
+            flags=event.planner_flags,
+        )
+        issued = IssuedPlan(
+            plan_id=f"{event.pile_index:05d}-{event.pick_index:03d}",
+            requested=True,
+            plan=event.plan,
+            frame=frame,
+            scene=event.scene,
+            failed=event.failed,
+            flags=event.planner_flags,
+        )
+        return RecordedPick(self._frames.encoded(event.frame), issued, decision, event.outcome)
+
+    def _context(self) -> DecisionContext:
+        spec = self._spec
+        return DecisionContext(
+            run_id=f"{spec.scenario.name}-s{spec.seed}-{spec.planner}",
+            pile=0,
+            pick=0,
+            source=spec.scenario.name,
+            seed=spec.seed,
+            engine=self._record.engine,
+            config_digest=config_digest(
+                spec.cell, self._scenario.config, spec.planner_config, {"planner": spec.planner}
+            ),
+            tool=ToolRecord.of(spec.cell.tool),
+        )
+
+    def _note(self, result: str, done: int) -> None:
+        self._results[result] = self._results.get(result, 0) + 1
+        if self._progress is not None:
+            self._progress(done, self._spec.picks, result)
+
+
+def _scenario(spec: CellRecording) -> Scenario:
+    """The scenario with the recording's own image size and picks per pile."""
+    config = spec.scenario.config
+    changes: dict[str, object] = {}
+    if spec.image_size is not None:
+        width, height = spec.image_size
+        changes["camera"] = config.camera.model_copy(update={"width": width, "height": height})
+    if spec.picks_per_pile is not None:
+        changes["picks_per_pile"] = spec.picks_per_pile
+    return Scenario(spec.scenario.name, type(config).model_validate({**config.model_dump(), **_plain(changes)}))
+
+
+def _plain(changes: dict[str, object]) -> dict[str, object]:
+    return {key: value.model_dump() if hasattr(value, "model_dump") else value for key, value in changes.items()}

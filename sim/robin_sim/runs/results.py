@@ -1,0 +1,190 @@
+"""Results of a closed-loop run: counts, rates with Wilson intervals, times, breakdowns and the list of failures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from robin_grasp.tool import mask_to_cups
+from robin_perception.core.stats import percentiles, rate
+from robin_sim.cell import PickEvent
+
+NOT_ATTEMPTED = ("infeasible", "unstable")
+"""Turns that count as no attempt: nothing to grasp, or physics that diverged, which says nothing of the pick."""
+
+RESULT_KEYS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi", "wrong": "wrong"}
+
+
+def is_attempt(result: str) -> bool:
+    return result not in NOT_ATTEMPTED
+
+
+@dataclass(frozen=True)
+class PickSummary:
+    """One turn of the loop, in figures.
+
+    result: a PickResult value, or one of NOT_ATTEMPTED. reason: what the physics saw, or the plan's message; empty for
+    a clean pick. kind: of the target, empty when there is none. duration_s: simulated motion with its overhead;
+    latency_ms: frame to ranked plan. knocked_off: other parcels that were pushed out of the workspace.
+    """
+
+    pile: int
+    pick: int
+    result: str
+    reason: str
+    kind: str
+    arrangement: str
+    container: str
+    parcels_left: int
+    instances: int
+    cups: tuple[int, ...]
+    model_id: str
+    segment_ms: float
+    plan_ms: float
+    duration_s: float
+    knocked_off: int
+
+    @property
+    def attempted(self) -> bool:
+        return is_attempt(self.result)
+
+    @property
+    def latency_ms(self) -> float:
+        return self.segment_ms + self.plan_ms
+
+
+def summarize(event: PickEvent) -> PickSummary:
+    """The figures of one turn, without its images."""
+    best = event.plan.best
+    outcome = event.outcome
+    reason = ""
+    if outcome is None:
+        reason = event.fault or event.plan.message
+    elif event.result != "clean":
+        reason = str(outcome.truth.get("reason", ""))
+    return PickSummary(
+        pile=event.pile_index,
+        pick=event.pick_index,
+        result=event.result,
+        reason=reason,
+        kind=event.target_kind,
+        arrangement=event.arrangement,
+        container=event.container,
+        parcels_left=event.parcels_left,
+        instances=len(event.scene.instances),
+        cups=() if best is None else mask_to_cups(best.cups),
+        model_id=event.scene.model_id,
+        segment_ms=event.timings_ms["segment"],
+        plan_ms=event.timings_ms["plan"],
+        duration_s=0.0 if outcome is None else outcome.duration_s,
+        knocked_off=0 if outcome is None else _knocked_off(outcome.truth),
+    )
+
+
+def _knocked_off(truth: dict[str, Any]) -> int:
+    return len(set(truth.get("fallen", ())) - set(truth.get("lifted", ())))
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run's turns and what they amount to; ``to_json`` gives the documented keys."""
+
+    scenario: str
+    seed: int
+    planner: str
+    masks: str
+    engine: str
+    model: str
+    workers: int
+    turns: tuple[PickSummary, ...]
+    wall_s: float
+
+    @property
+    def attempts(self) -> int:
+        return sum(turn.attempted for turn in self.turns)
+
+    def count(self, result: str) -> int:
+        return sum(turn.result == result for turn in self.turns)
+
+    @property
+    def cell_time_s(self) -> float:
+        """Simulated motion with its overhead, and the measured time to think."""
+        return sum(turn.duration_s + turn.latency_ms / 1e3 for turn in self.turns)
+
+    @property
+    def picks_per_hour(self) -> float:
+        """Parcels cleanly delivered per hour of the cell's own time."""
+        return 3600.0 * self.count("clean") / self.cell_time_s if self.turns else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Rates are fractions with 95 % Wilson intervals: of attempts, the infeasible rate of planned scenes."""
+        attempts = self.attempts
+        infeasible = self.count("infeasible")
+        rates = {key: rate(self.count(result), attempts) for result, key in RESULT_KEYS.items()}
+        rates["infeasible"] = rate(infeasible, len(self.turns))
+        return {
+            "scenario": self.scenario,
+            "seed": self.seed,
+            "planner": self.planner,
+            "model": self.model,
+            "masks": self.masks,
+            "engine": self.engine,
+            "workers": self.workers,
+            "attempts": attempts,
+            **{key: self.count(result) for result, key in RESULT_KEYS.items()},
+            "infeasible": infeasible,
+            "unstable": self.count("unstable"),
+            "picks_per_hour": round(self.picks_per_hour, 1),
+            "latency_ms": self._times(lambda turn: turn.latency_ms),
+            "segment_ms": self._times(lambda turn: turn.segment_ms),
+            "plan_ms": self._times(lambda turn: turn.plan_ms),
+            "rates": rates,
+            "knocked_off": sum(turn.knocked_off for turn in self.turns),
+            "piles": len({turn.pile for turn in self.turns}),
+            "plans": len(self.turns),
+            "by_kind": self._breakdown(lambda turn: turn.kind or "none"),
+            "by_arrangement": self._breakdown(lambda turn: turn.arrangement),
+            "by_container": self._breakdown(lambda turn: turn.container),
+            "by_cup_count": self._breakdown(lambda turn: str(len(turn.cups)) if turn.attempted else "none"),
+            "failures": [_failure(turn) for turn in self.turns if turn.result != "clean"],
+            "wall_s": round(self.wall_s, 2),
+            "wall_picks_per_s": round(attempts / self.wall_s, 3) if self.wall_s > 0 else 0.0,
+        }
+
+    def outcome_key(self) -> tuple[tuple[Any, ...], ...]:
+        """All that must not depend on the number of processes or the machine's speed."""
+        measured = ("segment_ms", "plan_ms")
+        return tuple(tuple(v for k, v in asdict(turn).items() if k not in measured) for turn in self.turns)
+
+    def _times(self, of: Callable[[PickSummary], float]) -> dict[str, float]:
+        return {k: round(v, 2) for k, v in percentiles([of(turn) for turn in self.turns]).items()}
+
+    def _breakdown(self, key: Callable[[PickSummary], str]) -> dict[str, dict[str, Any]]:
+        groups: dict[str, Counter[str]] = {}
+        for turn in self.turns:
+            groups.setdefault(key(turn), Counter())[turn.result] += 1
+        table: dict[str, dict[str, Any]] = {}
+        for name, counts in sorted(groups.items()):
+            attempts = sum(n for result, n in counts.items() if is_attempt(result))
+            row: dict[str, Any] = {"attempts": attempts}
+            row.update({column: counts[result] for result, column in RESULT_KEYS.items()})
+            row["infeasible"] = counts["infeasible"]
+            row["clean_rate"] = rate(counts["clean"], attempts)
+            table[name] = row
+        return table
+
+
+def _failure(turn: PickSummary) -> dict[str, Any]:
+    return {
+        "pile": turn.pile,
+        "pick": turn.pick,
+        "result": turn.result,
+        "reason": turn.reason,
+        "kind": turn.kind,
+        "arrangement": turn.arrangement,
+        "container": turn.container,
+        "cups": list(turn.cups),
+        "parcels_left": turn.parcels_left,
+    }

@@ -1,0 +1,163 @@
+"""Runs of the simulated cell with records and a report: what ``robin sim run`` and ``robin demo`` do."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from edge_adapt.decision import Decision, DecisionContext, ToolRecord, build_decision, config_digest
+from edge_adapt.decision_store import DecisionStore, refuse_foreign_images
+from edge_adapt.files import make_folder, write_atomic
+from edge_adapt.recording import pick_images
+from edge_adapt.report import write_report
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.learned_ranker import SHIPPED_RANKER, load_ranker_or_none
+from robin_grasp.tool import CellConfig
+from robin_perception.core.stats import rate
+from robin_sim.cell import PickEvent
+from robin_sim.runs.results import RESULT_KEYS, RunResult
+from robin_sim.runs.run import Progress, RunRequest, run_scenario
+from robin_sim.scenario import Scenario, load_scenario
+
+REPORT_FILE = "report.html"
+RESULTS_FILE = "results.json"
+DEMO_SEED = 20
+DEMO_PICKS_PER_PILE = 8  # the demo shows several piles, and two processes share them evenly
+
+
+@dataclass(frozen=True)
+class CapturedPick:
+    """A record and its images, not yet on disk: made in a worker process, written by the one that owns the store."""
+
+    decision: Decision
+    images: dict[str, bytes]
+
+
+def capture_pick(context: DecisionContext, event: PickEvent) -> CapturedPick:
+    """Record and images of one turn; ``context`` holds what is the same for the whole run."""
+    context = context.model_copy(update={"pile": event.pile_index, "pick": event.pick_index})
+    decision = build_decision(
+        context,
+        event.frame,
+        event.scene,
+        event.plan,
+        event.outcome,
+        failed=event.failed,
+        timings_ms={"frame_to_plan": event.latency_ms},
+        flags=_flags(event),
+    )
+    return CapturedPick(decision, pick_images(event.frame, event.scene, event.after))
+
+
+def _flags(event: PickEvent) -> tuple[str, ...]:
+    flags = (f"arrangement_{event.arrangement}", f"container_{event.container}", *event.planner_flags)
+    return (*flags, "simulation_unstable") if event.fault else flags
+
+
+def run_simulated(
+    request: RunRequest, out: Path | None = None, progress: Progress | None = None, *, report: bool = True
+) -> RunResult:
+    """``run_scenario``, and with ``out`` the records, images, results.json and report.html of the run in that folder.
+
+    An earlier run's records in ``out`` are replaced. Raises what ``run_scenario`` raises, and DISK_FULL.
+    """
+    if out is None:
+        return run_scenario(request, progress)
+    request = request.checked()
+    scenario, seed, planner, masks = request.loaded, request.seed, request.planner, request.masks
+    cell = request.cell or CellConfig()
+    make_folder(out)  # a folder that cannot be written, or must not be, is told before the first pick
+    refuse_foreign_images(out)
+    weighing = request.planner_config or PlannerConfig()
+    context = DecisionContext(
+        run_id=f"{scenario.name}-s{seed}-{planner}",
+        pile=0,
+        pick=0,
+        source=scenario.name,
+        seed=seed,
+        engine=request.engine if masks == "predicted" else "",
+        config_digest=config_digest(cell, scenario.config, weighing, {"planner": planner, "masks": masks}),
+        thresholds=_thresholds(weighing),
+        tool=ToolRecord.of(cell.tool),
+    )
+    with closing(_Recorder(out)) as recorder:
+        result = run_scenario(request, progress, capture=partial(capture_pick, context), on_captured=recorder.keep)
+    write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
+    if report:
+        write_report(out, out / REPORT_FILE, results=result.to_json())
+    return result
+
+
+class _Recorder:
+    """Writes captured picks. The first opens the store: a run that cannot start leaves an earlier one's alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._store: DecisionStore | None = None
+
+    def keep(self, pick: CapturedPick) -> None:
+        if self._store is None:
+            self._store = DecisionStore(self._folder, fresh=True)
+        self._store.append(pick.decision, pick.images)
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+
+def _thresholds(config: PlannerConfig) -> dict[str, float]:
+    """The planner's figures that rule candidates out."""
+    return {
+        "seal_least_probability": config.seal.least_probability,
+        "wrench_least_margin": config.wrench.least_margin,
+        "multi_veto_sigmas": config.multi.veto_sigmas,
+        "max_tilt_rad": config.sampling.max_tilt_rad,
+    }
+
+
+def ranker_note(planner: str, ranker: Path | None) -> str | None:
+    """A line for people where ``learned`` would rank by the geometric odds, since its file is missing or damaged."""
+    if planner != "learned":
+        return None
+    _, flags = load_ranker_or_none(ranker)
+    return f"learned: {flags[0]}, ranks by the geometric odds ({ranker or SHIPPED_RANKER})" if flags else None
+
+
+def run_demo(
+    picks: int,
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    seed: int = DEMO_SEED,
+    workers: int = 2,
+    model: Path | None = None,
+    masks: str = "predicted",
+) -> RunResult:
+    """The demo: the mixed scenario with predicted masks, few picks per pile, its report in ``out/report.html``."""
+    mixed = load_scenario("mixed")
+    few = Scenario(mixed.name, mixed.config.model_copy(update={"picks_per_pile": DEMO_PICKS_PER_PILE}))
+    return run_simulated(RunRequest(few, picks, seed, masks=masks, model=model, workers=workers), out, progress)
+
+
+def summary_rows(result: RunResult) -> list[tuple[str, str, str]]:
+    """(what, figure, spread) rows for the table at the end of a run."""
+    attempts = result.attempts
+    rows = [("attempts", str(attempts), f"{len({turn.pile for turn in result.turns})} piles")]
+    for name, key in RESULT_KEYS.items():
+        rows.append((key, str(result.count(name)), _spread(result.count(name), attempts)))
+    infeasible = result.count("infeasible")
+    rows.append(("infeasible", str(infeasible), _spread(infeasible, len(result.turns)) + " of planned scenes"))
+    json_form = result.to_json()
+    latency = json_form["latency_ms"]
+    rows.append(("picks per hour", f"{result.picks_per_hour:.0f}", "clean, in the cell's own time"))
+    rows.append(("latency", f"p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms", "frame to ranked plan"))
+    rows.append(("simulation", f"{json_form['wall_picks_per_s']:.2f} picks/s", f"{result.wall_s:.0f} s in all"))
+    return rows
+
+
+def _spread(count: int, of: int) -> str:
+    found = rate(count, of)
+    return f"{found['rate']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"

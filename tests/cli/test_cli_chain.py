@@ -1,0 +1,92 @@
+"""The long ways through the command line: from scenes to a calibrated bundle; a short closed loop with its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.cli_helpers import Robin, colours
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def robin(capsys: pytest.CaptureFixture[str]) -> Robin:
+    return Robin(capsys)
+
+
+@pytest.fixture
+def scenes(robin: Robin, tmp_path: Path) -> Path:
+    config = tmp_path / "scenes.yaml"
+    config.write_text("parcels_min: 5\nparcels_max: 8\n")
+    out = tmp_path / "scenes"
+    done = robin("dataset", "make", "--scenes", 3, "--out", out, "--workers", 1, "--seed", 5, "--config", config)
+    assert done.status == 0, done.err
+    return out
+
+
+def test_from_scenes_to_a_calibrated_bundle(robin: Robin, scenes: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "train.yaml"
+    settings.write_text("validation_scenes: 1\nthreads: 1\n")
+    training = ("--data", scenes, "--validation", scenes, "--out", tmp_path / "run", "--config", settings)
+    done = robin("train", *training, "--steps", 2, "--batch", 1, "--json", tmp_path / "train.json")
+    assert done.status == 0, done.err
+    trained = json.loads((tmp_path / "train.json").read_text())
+    assert trained["steps"] == 2 and trained["finished"]
+
+    bundle = tmp_path / "models/tiny"
+    done = robin("export", "--checkpoint", trained["checkpoint"], "--out", bundle, "--name", "tiny")
+    assert done.status == 0, done.err
+    provenance = json.loads((bundle / "manifest.json").read_text())["provenance"]
+    assert provenance["scenes"] == 3 and provenance["steps"] == 2
+    assert {"poly_bag/black", "poly_bag/clear"} <= set(provenance["excluded"])
+
+    done = robin("calibrate", "--data", scenes, "--model", bundle)
+    assert done.status == 0, done.err
+    assert json.loads((bundle / "manifest.json").read_text())["calibration"]["fitted_on"].startswith("scenes")
+
+    result = tmp_path / "seg.json"
+    done = robin("eval", "seg", "--data", scenes, "--model", bundle, "--record", "here", "--json", result)
+    assert done.status == 0, done.err
+    keys = {"scenes", "ap50", "ap75", "overlap_f", "boundary_f", "merge_rate", "split_rate", "strata"}
+    assert keys <= json.loads(result.read_text()).keys()
+    assert json.loads((bundle / "manifest.json").read_text())["scores"]["here"]["scenes"] == 3
+    assert robin("plan", "--folder", scenes / "000000", "--model", bundle, "--out", tmp_path / "plan").status == 0
+
+
+def test_the_classical_baseline_is_evaluated_the_same_way(robin: Robin, scenes: Path) -> None:
+    done = robin("eval", "seg", "--data", scenes, "--method", "classical", "--limit", 2)
+    assert done.status == 0, done.err
+    assert "ap50" in done.out and "all" in done.out
+
+
+def test_one_short_closed_loop_with_report_and_trace(robin: Robin, tmp_path: Path) -> None:
+    out, result = tmp_path / "run", tmp_path / "result.json"
+    run = ("sim", "run", "--scenario", "mixed", "--picks", 2, "--seed", 3, "--masks", "oracle", "--workers", 1)
+    done = robin(*run, "--out", out, "--json", result)
+    assert done.status == 0, done.err
+    figures = json.loads(result.read_text())
+    wanted = (
+        "scenario seed planner model attempts clean missed dropped multi wrong infeasible picks_per_hour latency_ms"
+    )
+    assert set(wanted.split()) <= figures.keys()
+    assert {"p50", "p95"} <= figures["latency_ms"].keys()
+    outcomes = ("clean", "missed", "dropped", "multi", "wrong")
+    assert figures["attempts"] == 2 == sum(figures[name] for name in outcomes)
+    assert "http" not in (out / "report.html").read_text().split("</head>")[0]  # nothing is fetched
+    listed = robin("trace", "--run", out)
+    assert listed.status == 0
+    assert robin("trace", "00000-000", "--run", out).status == 0
+
+
+def test_latency_of_the_pick_path(robin: Robin, tmp_path: Path) -> None:
+    result = tmp_path / "pipeline.json"
+    common = ("--frames", 1, "--repeats", 2, "--planner", "geometric", "--model", colours(tmp_path / "colours"))
+    done = robin("bench", "pipeline", *common, "--json", result)
+    assert done.status == 0, done.err
+    figures = json.loads(result.read_text())
+    for name in ("network_ms", "frame_to_instances_ms", "frame_to_plan_ms"):
+        assert 0 < figures[name]["p50"] <= figures[name]["p95"] <= figures[name]["p99"]
+    assert (figures["width"], figures["height"]) == (1280, 720)
+    assert len(figures["input_sha256"]) == 64 and figures["machine"]["cores"] >= 1

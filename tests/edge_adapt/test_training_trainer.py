@@ -1,0 +1,141 @@
+"""The training loop: it learns, it resumes, it stops when asked, it names bad data."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.training_scenes import write_toy_dataset
+
+from edge_adapt.training.augment import NO_AUGMENTATION
+from edge_adapt.training.checkpoint import load_module
+from edge_adapt.training.network import SMALL_NETWORK, SegmentationNetwork
+from edge_adapt.training.trainer import TrainConfig, Trainer, learning_rate, read_network, train
+from edge_adapt.training.validate import picture, validate
+from robin_perception.core.errors import Code, RobinError
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_dataset(tmp_path_factory.mktemp("toy") / "data", 2, boxes=5)
+
+
+def _config(dataset: Path, out: Path, **changes: object) -> TrainConfig:
+    values = {
+        "data": (dataset,),
+        "validation_data": dataset,
+        "out": out,
+        "steps": 4,
+        "batch": 2,
+        "learning_rate": 5e-3,
+        "bf16": False,
+        "threads": 1,
+        "log_steps": 2,
+        "average_decay": 0.9,
+        "validation_scenes": 2,
+        "network": SMALL_NETWORK,
+        "augment": NO_AUGMENTATION,
+    }
+    return TrainConfig.model_validate(values | changes)
+
+
+def _weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    network = SegmentationNetwork(SMALL_NETWORK)
+    load_module(checkpoint, network, "network")
+    return network.state_dict()
+
+
+@pytest.mark.slow
+def test_a_small_network_learns_two_scenes_by_heart(dataset: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    result = train(_config(dataset, tmp_path, steps=90, log_steps=15), lines.append)
+    records = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()]
+    losses = [record["loss"] for record in records if "loss" in record]
+    assert losses[-1] < 0.4 * losses[0]
+    assert result.finished and result.steps == 90
+    assert result.validation["mean_iou"] > 0.6
+    assert any("images/s" in line for line in lines)
+    network = read_network(result.checkpoint)
+    from edge_adapt.training.data import read_scene
+
+    scene = read_scene(dataset / "000000")
+    assert validate(network, [scene])["recall50"] > 0.5
+    assert picture(network, scene).shape == (384, 1536, 3)
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(dataset: Path, tmp_path: Path) -> None:
+    train(_config(dataset, tmp_path / "whole"), lambda _: None)
+
+    def stop_at_first_report(line: str) -> None:
+        if line.startswith("step 2 ") and "images/s" in line:
+            signal.raise_signal(signal.SIGTERM)
+
+    half = train(_config(dataset, tmp_path / "parts"), stop_at_first_report)
+    assert not half.finished and half.steps == 2
+    lines: list[str] = []
+    rest = train(_config(dataset, tmp_path / "parts"), lines.append)
+    assert rest.finished and rest.steps == 4
+    assert any(line.startswith("resumed at step 2") for line in lines)
+    whole, parts = _weights(tmp_path / "whole" / "checkpoint"), _weights(tmp_path / "parts" / "checkpoint")
+    for name, value in whole.items():
+        assert torch.allclose(value.float(), parts[name].float(), atol=1e-6), name
+
+
+def test_checkpoints_hold_no_pickle(dataset: Path, tmp_path: Path) -> None:
+    result = train(_config(dataset, tmp_path, steps=1), lambda _: None)
+    assert {path.suffix for path in result.checkpoint.iterdir()} == {".safetensors", ".json"}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_another_network_does_not_resume(dataset: Path, tmp_path: Path) -> None:
+    train(_config(dataset, tmp_path, steps=1), lambda _: None)
+    wider = SMALL_NETWORK.model_copy(update={"stage4": 16})
+    with pytest.raises(RobinError) as caught:
+        train(_config(dataset, tmp_path, steps=2, network=wider), lambda _: None)
+    assert caught.value.code in (Code.MODEL_TENSOR_MISSING, Code.CONFIG_OUT_OF_RANGE)
+
+
+def test_an_empty_or_missing_dataset_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "missing"):
+        with pytest.raises(RobinError, match=name) as caught:
+            train(_config(tmp_path / name, tmp_path / "out"), lambda _: None)
+        assert caught.value.code == Code.INPUT_MISSING
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RobinError, match="file/out") as caught:
+        train(_config(dataset, tmp_path / "file/out"), lambda _: None)
+    assert caught.value.code == Code.OPTION_INVALID
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(dataset: Path, tmp_path: Path) -> None:
+    """The system refuses to let a file grow, as a full disk does; safetensors has an error of its own for that."""
+    before = _weights(train(_config(dataset, tmp_path, steps=1), lambda _: None).checkpoint)
+    trainer = Trainer(_config(dataset, tmp_path, steps=2), lambda _: None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(RobinError, match="checkpoint") as caught:
+            trainer.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.code == Code.DISK_FULL
+    assert not list(tmp_path.glob(".*"))
+    for name, value in _weights(tmp_path / "checkpoint").items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_the_rate_warms_up_and_falls_to_its_share(tmp_path: Path) -> None:
+    config = TrainConfig(data=(tmp_path,), validation_data=tmp_path, out=tmp_path, learning_rate=1.0)
+    rates = [learning_rate(config, share / 100) for share in range(101)]
+    assert rates[0] < 0.05 and max(rates) == pytest.approx(1.0, abs=0.01)
+    assert rates[-1] == pytest.approx(config.final_rate_share)
+    assert all(a >= b for a, b in itertools.pairwise(rates[3:]))

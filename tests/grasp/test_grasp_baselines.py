@@ -1,0 +1,131 @@
+"""Baselines, the registry, the pick check and the overlay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.grasp_scenes import Box, box_scene
+
+from robin_grasp.grasp_overlay import draw_grasp, project_tool
+from robin_grasp.picks.outcome import PickOutcome, PickResult
+from robin_grasp.picks.pick_check import judge_pick
+from robin_grasp.plan import FailedPick, Grasp
+from robin_grasp.planner.registry import make_planner, planner_names, register
+from robin_grasp.tool import CellConfig, mask_to_cups
+from robin_perception.core.errors import Code, RobinError
+
+HIGH, LOW = Box(0.75, 0.0, 0.3, 0.2, 0.20), Box(0.75, 0.30, 0.12, 0.16, 0.1)
+SCENE = box_scene([HIGH, LOW])
+
+
+def test_every_registered_planner_plans() -> None:
+    for name in planner_names():
+        result = make_planner(name, CellConfig()).plan(*SCENE)
+        assert result.code is Code.OK, name
+        assert result.planner == name
+
+
+def test_unknown_and_double_names() -> None:
+    with pytest.raises(RobinError) as unknown:
+        make_planner("best", CellConfig())
+    assert unknown.value.code is Code.OPTION_INVALID
+    assert "geometric" in unknown.value.text
+    with pytest.raises(ValueError, match="twice"):
+        register("geometric", "again")(lambda *_: None)  # type: ignore[arg-type, return-value]
+
+
+def test_centroid_opens_all_cups_on_the_highest_parcel() -> None:
+    best = make_planner("centroid", CellConfig()).plan(*SCENE).best
+    assert best is not None and best.cups == 255 and best.instance_id == 1
+    assert np.allclose(best.T_base_tool[:2, 3], (0.75, 0.0), atol=0.01)
+
+
+def test_flattest_opens_the_cups_on_the_mask() -> None:
+    result = make_planner("flattest", CellConfig()).plan(*SCENE)
+    small = next(g for g in result.grasps if g.instance_id == 2)
+    assert 0 < len(mask_to_cups(small.cups)) < 8
+
+
+def test_single_cup_opens_one() -> None:
+    for grasp in make_planner("single_cup", CellConfig()).plan(*SCENE).grasps:
+        assert len(mask_to_cups(grasp.cups)) == 1
+
+
+def test_baselines_turn_to_another_parcel_after_a_failure() -> None:
+    planner = make_planner("centroid", CellConfig())
+    best = planner.plan(*SCENE).best
+    assert best is not None
+    x, y, z = (float(v) for v in best.T_base_tool[:3, 3])
+    after = planner.plan(*SCENE, (FailedPick((x, y, z), 255),)).best
+    assert after is not None and after.instance_id != best.instance_id
+
+
+def outcome(weight_n: float, cups: tuple[int, ...] = (0, 1, 2)) -> PickOutcome:
+    vacuum = tuple(30_000.0 if i in cups else 0.0 for i in range(8))
+    return PickOutcome(PickResult.CLEAN, vacuum, weight_n, 3.0)
+
+
+def judged(after_boxes: list[Box], weight_n: float, cups: tuple[int, ...] = (0, 1, 2)) -> PickResult:
+    grasp = Grasp(np.eye(4), 0b111, 1, 0.5, {"mass_kg": 1.0})
+    frame, scene = SCENE
+    after, _ = box_scene(after_boxes, noise=0.08, rng=np.random.default_rng(0))
+    return judge_pick(grasp, scene, frame, after, outcome(weight_n, cups), CellConfig()).result
+
+
+def test_pick_check() -> None:
+    assert judged([LOW], 10.0) is PickResult.CLEAN
+    assert judged([HIGH, LOW], 0.0, ()) is PickResult.MISS
+    assert judged([LOW], 0.0, ()) is PickResult.DROP
+    assert judged([], 20.0) is PickResult.MULTI
+    assert judged([HIGH], 5.0) is PickResult.MULTI or judged([HIGH], 5.0) is PickResult.WRONG
+
+
+def test_pick_check_without_a_second_frame() -> None:
+    grasp = Grasp(np.eye(4), 0b111, 1, 0.5, {"mass_kg": 1.0})
+    frame, scene = SCENE
+    assert judge_pick(grasp, scene, frame, None, outcome(9.0), CellConfig()).result is PickResult.CLEAN
+    assert judge_pick(grasp, scene, frame, None, outcome(60.0), CellConfig()).result is PickResult.MULTI
+    nothing = judge_pick(grasp, scene, frame, None, outcome(0.0, ()), CellConfig())
+    assert nothing.result is PickResult.MISS
+    assert nothing.reasons
+
+
+def test_pick_check_tells_a_flat_mailer_by_its_colour() -> None:
+    """8 mm of height are less than what depth can tell."""
+    grasp = Grasp(np.eye(4), 0b111, 1, 0.5, {"mass_kg": 0.1})
+    bare, _ = box_scene([])
+    frame, scene = box_scene([Box(0.75, 0.0, 0.25, 0.2, 0.008)])
+    white = frame.rgb.copy()
+    white[scene.labels == 1] = 230
+    before = replace(frame, rgb=white)
+    gone = judge_pick(grasp, scene, before, bare, outcome(0.9), CellConfig())
+    assert gone.target_gone < 0.1 and gone.target_changed > 0.9 and gone.result is PickResult.CLEAN
+    assert judge_pick(grasp, scene, before, before, outcome(0.9), CellConfig()).result is PickResult.WRONG
+
+
+def test_pick_check_knows_what_settles_from_what_is_lifted() -> None:
+    """A neighbour that sank: lifted too if the load says so, else it leaned on the target."""
+    assert judged([], 12.0) is PickResult.CLEAN
+    assert judged([], 25.0) is PickResult.MULTI
+
+
+def test_overlay_draws_where_the_tool_stands() -> None:
+    frame, scene = SCENE
+    best = make_planner("geometric", CellConfig()).plan(frame, scene).best
+    assert best is not None
+    before = frame.rgb.copy()
+    image = draw_grasp(frame, best, CellConfig().tool)
+    assert np.array_equal(frame.rgb, before)
+    ys, xs = np.nonzero((image != frame.rgb).any(axis=2))
+    centre = project_tool(frame, best, np.zeros((1, 3)))
+    assert centre is not None
+    assert abs(xs.mean() - centre[0, 0]) < 8 and abs(ys.mean() - centre[0, 1]) < 8
+
+
+def test_overlay_behind_the_camera_is_nothing() -> None:
+    frame, _ = SCENE
+    above = np.diag([1.0, -1.0, -1.0, 1.0])
+    above[2, 3] = 3.0
+    assert project_tool(frame, Grasp(above, 1, 1, 0.0), np.zeros((1, 3))) is None

@@ -1,0 +1,161 @@
+"""The whole workcell over real DDS: closed loops of the simulated cell, in one process and in several."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.ros_client import NodeProcess, RosClient
+from helpers.ros_environment import LONG_S, MODULES, WORKCELL, cell_parameters
+from robin_msgs.msg import Decision, GraspPlan, PickOutcome
+
+from edge_adapt.decision_store import read_decisions
+from edge_adapt.pick_recorder import OPEN_FILE
+from robin_grasp.nodes.convert import outcome_from_msg
+from robin_perception.core.errors import Code
+from robin_perception.nodes.convert import stamp_to_s
+
+
+@pytest.fixture
+def client() -> Iterator[RosClient]:
+    with RosClient() as found:
+        yield found
+
+
+def written_ids(tmp_path: Path) -> set[str]:
+    return {decision.decision_id for decision in read_decisions(tmp_path / "decisions").decisions}
+
+
+def parameters(tmp_path: Path) -> dict[str, Any]:
+    return {**cell_parameters(tmp_path), "segmentation:publish_boundary": True}
+
+
+class Loop:
+    """What is said while the cell picks."""
+
+    def __init__(self, client: RosClient) -> None:
+        self.client = client
+        self.plans: list[GraspPlan] = client.listen(GraspPlan, "plan")
+        self.outcomes: list[PickOutcome] = client.listen(PickOutcome, "outcome")
+        self.decisions: list[Decision] = client.listen(Decision, "decision")
+
+    def finished(self) -> list[Decision]:
+        return [d for d in self.decisions if d.result not in ("infeasible", "unfinished")]
+
+    def wait_finished(self, count: int) -> None:
+        self.client.wait(lambda: len(self.finished()) >= count, f"{count} decisions", LONG_S)
+
+    def wait_requested_plan(self) -> str:
+        """A grasp has been handed out from now on: the arm is under way. Its plan_id."""
+        seen = len(self.plans)
+        found = self.client.wait(
+            lambda: next((p for p in self.plans[seen:] if p.requested and p.grasps), None), "plan", LONG_S
+        )
+        return str(found.plan_id)
+
+    def killed_before_the_outcome(self, pick_check: NodeProcess) -> str:
+        """Kill the pick check while the arm is under way with a grasp; its plan_id."""
+
+        def killed() -> str:
+            plan_id = self.wait_requested_plan()
+            pick_check.process.send_signal(signal.SIGSTOP)
+            self.client.spin(1.0)
+            if any(o.plan_id == plan_id for o in self.outcomes):  # the pick had ended by then
+                pick_check.process.send_signal(signal.SIGCONT)
+                return ""
+            pick_check.kill()
+            return plan_id
+
+        return str(self.client.wait(killed, "pick without its outcome", LONG_S))
+
+    def check_no_grasp_on_an_old_frame(self) -> None:
+        """Each executed plan was made on a frame taken after the pick before it had ended."""
+        stamps = {p.plan_id: stamp_to_s(p.header.stamp) for p in self.plans if p.requested}
+        executed = [outcome_from_msg(o) for o in self.outcomes]
+        assert len(executed) >= 2  # the first may have been published before this client was known
+        for before, after in itertools.pairwise(executed):
+            assert stamps[after.plan_id] >= before.ended_s - 1e-3
+
+
+def killed_with_an_open_pick(recorder: NodeProcess, tmp_path: Path) -> str:
+    """Kill the recorder between plan and outcome, and return the pick's id; empty where it is between two picks."""
+    if not open_pick(tmp_path):
+        return ""
+    recorder.process.send_signal(signal.SIGSTOP)
+    time.sleep(0.2)
+    if not (found := open_pick(tmp_path)):  # closed just now
+        recorder.process.send_signal(signal.SIGCONT)
+        return ""
+    recorder.kill()
+    return found
+
+
+def open_pick(tmp_path: Path) -> str:
+    """Id of the pick under way as the recorder has put it down; empty between picks."""
+    path = tmp_path / "decisions" / OPEN_FILE
+    return str(json.loads(path.read_bytes())["decision_id"]) if path.exists() else ""
+
+
+@pytest.mark.slow
+def test_one_process_picks_and_records(client: RosClient, tmp_path: Path) -> None:
+    loop = Loop(client)
+    chosen = ("--nodes", ",".join(MODULES))
+    process = NodeProcess(WORKCELL, tmp_path / "log", parameters(tmp_path), arguments=chosen)
+    try:
+        loop.wait_finished(3)
+    finally:
+        status = process.stop()
+    assert status == 0, process.log
+    log = read_decisions(tmp_path / "decisions")
+    written = {d.decision_id: d for d in log.decisions}
+    for message in loop.finished():
+        record = written[message.decision_id]
+        assert record.outcome is not None and record.outcome.probability is not None
+        assert record.outcome.truth["result"] in ("clean", "miss", "drop", "multi", "wrong")
+        assert record.frame.width == 320 and record.timings_ms["frame_to_plan"] > 0
+        assert (log.folder / record.images["color"]).is_file() and (log.folder / record.images["after"]).is_file()
+    loop.check_no_grasp_on_an_old_frame()
+
+
+@pytest.mark.slow
+def test_separate_processes_go_on_after_a_kill_in_the_middle_of_a_pick(client: RosClient, tmp_path: Path) -> None:
+    loop = Loop(client)
+    values = parameters(tmp_path)
+
+    def start(node: str) -> NodeProcess:
+        return NodeProcess(MODULES[node], tmp_path / f"{node}-{time.monotonic_ns()}.log", values)
+
+    with ExitStack() as stack:
+        processes = {node: start(node) for node in MODULES}
+        stack.callback(lambda: [process.stop() for process in processes.values()])
+        loop.wait_finished(1)
+
+        lost = loop.killed_before_the_outcome(processes["pick_check"])
+        processes["pick_check"] = start("pick_check")
+        client.wait(lambda: any(o.plan_id == lost for o in loop.outcomes), "end of the pick", LONG_S)
+        assert next(o.code for o in loop.outcomes if o.plan_id == lost) == Code.PLAN_UNKNOWN
+        client.wait(lambda: any(d.decision_id == lost for d in loop.decisions), "record of the lost pick", LONG_S)
+        unfinished = next(d for d in loop.decisions if d.decision_id == lost)
+        assert unfinished.result == "unfinished" and "PLAN_UNKNOWN" in unfinished.text
+
+        loop.wait_requested_plan()
+        processes["planning"].kill()
+        processes["planning"] = start("planning")
+        done = len(loop.finished())
+        loop.wait_finished(done + 2)
+
+        open_id = client.wait(lambda: killed_with_an_open_pick(processes["recorder"], tmp_path), "open pick", LONG_S)
+        processes["recorder"] = start("recorder")
+        # On disk: what a node says in the first moments after its start may be said before others know of it.
+        client.wait(lambda: open_id in written_ids(tmp_path), "record after restart", LONG_S)
+    loop.check_no_grasp_on_an_old_frame()
+    flags = {d.decision_id: d.flags for d in read_decisions(tmp_path / "decisions").decisions}
+    assert "outcome_missing" in flags[lost]
+    assert "recorder_restarted" in flags[open_id]

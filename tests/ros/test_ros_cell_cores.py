@@ -1,0 +1,225 @@
+"""What the workcell's nodes do, without ROS: plan desk, open picks, pick recorder, live cell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.grasp_scenes import Box, box_scene
+
+from edge_adapt.decision import Decision, DecisionContext
+from edge_adapt.decision_store import read_decisions
+from edge_adapt.pick_recorder import OPEN_FILE, PickRecorder
+from robin_grasp.picks.open_picks import OpenPick, OpenPicks, PlanNotice
+from robin_grasp.picks.outcome import PickOutcome, PickResult
+from robin_grasp.picks.plan_desk import IssuedPlan, PlanDesk
+from robin_grasp.plan import Plan, Reject
+from robin_grasp.planner.registry import make_planner
+from robin_grasp.tool import CellConfig
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
+from robin_sim.cameras import look_at
+from robin_sim.live_cell import LiveCell
+from robin_sim.parcels import BASE_TRAINING_MIX
+from robin_sim.scenario import CountRange, ScenarioConfig
+
+BOXES = [Box(0.65, 0.0, 0.25, 0.2, 0.1), Box(0.95, 0.0, 0.25, 0.2, 0.12)]
+CONTEXT = DecisionContext(run_id="test", pile=0, pick=0)
+
+
+def seen(stamp_s: float) -> tuple[Frame, Scene]:
+    frame, scene = box_scene(BOXES)
+    return replace(frame, stamp_s=stamp_s), replace(scene, stamp_s=stamp_s)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def desk(clock: Clock) -> PlanDesk:
+    return PlanDesk(make_planner("geometric", CellConfig()), "p1", clock)
+
+
+def refused(desk: PlanDesk, age_limit_s: float = 1.0) -> Code:
+    with pytest.raises(RobinError) as error:
+        desk.plan_requested(age_limit_s)
+    return error.value.code
+
+
+def outcome(result: PickResult = PickResult.CLEAN, **truth: object) -> PickOutcome:
+    return PickOutcome(result, (55_000.0,) * 8, 12.0, 2.0, truth)
+
+
+def opened(issued: IssuedPlan) -> OpenPick:
+    return OpenPick(notice(issued), issued.frame, issued.scene)
+
+
+def notice(issued: IssuedPlan) -> PlanNotice:
+    return PlanNotice(issued.plan_id, issued.frame.stamp_s, issued.plan, issued.failed, issued.excluded, issued.flags)
+
+
+def test_desk_refuses_without_a_fresh_frame(desk: PlanDesk, clock: Clock) -> None:
+    assert refused(desk) == Code.FRAME_NONE
+    desk.offer(*seen(clock.now_s - 1.2))
+    assert refused(desk) == Code.FRAME_STALE
+    assert desk.plan_requested(2.0).plan.code == Code.OK
+    desk.offer(*seen(clock.now_s + 5.0))
+    assert refused(desk) == Code.FRAME_STALE  # a clock that is ahead
+
+
+def test_desk_never_plans_on_the_pile_before_a_pick(desk: PlanDesk, clock: Clock) -> None:
+    desk.offer(*seen(clock.now_s))
+    first = desk.plan_requested(1.0)
+    clock.now_s += 0.5
+    assert desk.note_outcome(first.plan_id, 0, PickResult.CLEAN, clock.now_s)
+    assert refused(desk) == Code.FRAME_STALE
+    desk.offer(*seen(clock.now_s))
+    assert desk.plan_requested(1.0).plan_id != first.plan_id
+    assert not desk.note_outcome("p0-000001", 0, None, clock.now_s + 0.1)  # from before a restart: still a pick's end
+    assert refused(desk) == Code.FRAME_STALE
+
+
+def test_desk_remembers_failures_and_forgets_them_with_the_pile(desk: PlanDesk, clock: Clock) -> None:
+    desk.offer(*seen(clock.now_s))
+    first = desk.plan_requested(1.0)
+    best = first.plan.best
+    assert best is not None
+    desk.note_outcome(first.plan_id, 0, PickResult.MISS, clock.now_s)
+    second = desk.plan_requested(1.0)
+    assert [f.position_m for f in second.failed] == [tuple(best.T_base_tool[:3, 3])]
+    again = second.plan.best
+    assert (
+        again is None
+        or np.linalg.norm(again.T_base_tool[:3, 3] - best.T_base_tool[:3, 3]) > 0.01
+        or (again.cups != best.cups)
+    )
+    desk.forget_failures()
+    third = desk.plan_requested(1.0).plan.best
+    assert third is not None and third.cups == best.cups and np.allclose(third.T_base_tool, best.T_base_tool)
+
+
+def test_desk_leaves_out_what_the_caller_excludes(desk: PlanDesk, clock: Clock) -> None:
+    desk.offer(*seen(clock.now_s))
+    some = desk.plan_requested(1.0, exclude=[1])
+    assert some.plan.code == Code.OK and {g.instance_id for g in some.plan.grasps} == {2}
+    assert Reject.EXCLUDED_BY_CALLER in {r.reason for r in some.plan.rejected if r.instance_id == 1}
+    free = desk.plan_requested(1.0).plan
+    banned = len(free.grasps) - len(some.plan.grasps)
+    assert some.plan.rejected_counts == {**free.rejected_counts, Reject.EXCLUDED_BY_CALLER: banned}
+    none = desk.plan_requested(1.0, exclude=[2, 1])
+    assert none.plan.code == Code.NO_GRASP and not none.plan.grasps and "excluded" in none.plan.message
+    assert none.excluded == (1, 2)
+
+
+def test_desk_does_not_plan_twice_on_the_same(desk: PlanDesk, clock: Clock) -> None:
+    frame, scene = seen(clock.now_s)
+    desk.offer(frame, scene)
+    shown = desk.plan_scene(frame, scene)
+    asked = desk.plan_requested(1.0)
+    assert asked.plan is shown.plan and asked.plan_id != shown.plan_id
+    assert asked.requested and not shown.requested
+
+
+@pytest.mark.parametrize("plan_first", [True, False])
+def test_open_picks_join_in_any_order(desk: PlanDesk, clock: Clock, plan_first: bool) -> None:
+    told: list[OpenPick] = []
+    picks = OpenPicks(told.append)
+    desk.offer(*seen(clock.now_s))
+    issued = desk.plan_requested(1.0)
+    steps = [lambda: picks.note_plan(notice(issued)), lambda: picks.offer(issued.frame, issued.scene)]
+    for step in steps if plan_first else reversed(steps):
+        assert told == []
+        step()
+    assert [pick.notice.plan_id for pick in told] == [issued.plan_id]
+    assert picks.wait(issued.plan_id, 0.0) is told[0]
+    assert picks.after(clock.now_s + 1.0, 0.0) is None
+    after = replace(issued.frame, stamp_s=clock.now_s + 1.0)
+    picks.see(after.stamp_s, lambda: after)
+    assert picks.after(clock.now_s + 1.0, 0.0) is after
+    picks.close(issued.plan_id)
+    assert not picks.knows(issued.plan_id)
+
+
+@pytest.fixture
+def issued(desk: PlanDesk, clock: Clock) -> IssuedPlan:
+    desk.offer(*seen(clock.now_s))
+    return desk.plan_requested(1.0)
+
+
+def records(folder: Path) -> list[Decision]:
+    return list(read_decisions(folder).decisions)
+
+
+def test_recorder_writes_a_pick_with_its_outcome(issued: IssuedPlan, tmp_path: Path) -> None:
+    recorder = PickRecorder(tmp_path, CONTEXT)
+    assert recorder.open(opened(issued)) == [] and recorder.open_id == issued.plan_id
+    assert recorder.open(opened(issued)) == []  # told twice
+    recorder.close(issued.plan_id, 0, outcome(pile=7), issued.frame, 0.9, ("8 of 8 cups hold",))
+    (record,) = records(tmp_path)
+    assert (record.decision_id, record.result, record.context.pile) == (issued.plan_id, "clean", 7)
+    assert record.outcome is not None and record.outcome.probability == 0.9
+    assert (tmp_path / record.images["after"]).is_file() and not (tmp_path / OPEN_FILE).exists()
+    with pytest.raises(RobinError) as error:
+        recorder.close(issued.plan_id, 0, outcome(), None)
+    assert error.value.code == Code.PLAN_UNKNOWN
+
+
+def test_recorder_closes_what_nobody_closed(issued: IssuedPlan, desk: PlanDesk, tmp_path: Path) -> None:
+    recorder = PickRecorder(tmp_path, CONTEXT)
+    recorder.open(opened(issued))
+    (closed,) = recorder.open(opened(desk.plan_requested(1.0)))
+    assert closed.decision_id == issued.plan_id and closed.result == "unfinished"
+    assert "E615 PICK_UNFINISHED" in closed.message and "outcome_missing" in closed.flags
+
+
+def test_recorder_that_was_killed_closes_its_pick_after_the_restart(issued: IssuedPlan, tmp_path: Path) -> None:
+    PickRecorder(tmp_path, CONTEXT).open(opened(issued))  # and is never shut
+    again = PickRecorder(tmp_path, CONTEXT)
+    assert again.open_id == issued.plan_id
+    again.close(issued.plan_id, 0, outcome(PickResult.DROP), None)
+    (record,) = records(tmp_path)
+    assert record.result == "drop" and {"recorder_restarted", "no_frame_after"} <= set(record.flags)
+
+
+def test_recorder_keeps_a_frame_without_a_grasp(issued: IssuedPlan, tmp_path: Path) -> None:
+    empty = replace(issued, plan=Plan(Code.NO_GRASP, "nothing", (), (), "geometric"))
+    (record,) = PickRecorder(tmp_path, CONTEXT, keep_images=False).open(opened(empty))
+    assert record.result == "infeasible" and record.images == {} and record.code == Code.NO_GRASP
+
+
+def test_live_cell_stays_in_one_mount_and_goes_on(issued: IssuedPlan) -> None:
+    config = ScenarioConfig(
+        description="a few",
+        belt_parcels=CountRange(least=3, most=4),
+        arrangements={"single_layer": 1.0},
+        mix=BASE_TRAINING_MIX,
+    )
+    config = config.model_copy(update={"camera": config.camera.model_copy(update={"width": 320, "height": 240})})
+    mount = look_at(np.array([0.75, 0.0, 0.0]), 1.3, 0.0, 0.0, 0.0)
+    cell = LiveCell(config, CellConfig(), 3, mount)
+    frame = cell.next_pile(10.0)
+    assert frame.stamp_s == 10.0 and np.array_equal(frame.T_base_camera, mount)
+    millimetres = frame.depth.astype(np.float64) * 1000
+    assert np.abs(millimetres - np.rint(millimetres)).max() < 1e-3
+    scene = cell._pile.oracle_scene()
+    best = make_planner("geometric", CellConfig()).plan(frame, scene).best
+    assert best is not None
+    left = cell.parcels_left
+    result = cell.execute(best, scene)
+    assert result.truth["result"] == result.result.value and result.truth["pile"] == 0
+    assert cell.parcels_left == left - (result.result is PickResult.CLEAN)
+    again = LiveCell(config, CellConfig(), 3, mount).next_pile(10.0)
+    assert np.array_equal(again.rgb, frame.rgb) and np.array_equal(again.depth, frame.depth)
