@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,19 @@ class RawDepth:
 
 
 @dataclass(frozen=True)
+class GateReport:
+    """What is to be said of a frame that was let through.
+
+    depth_removed: cause -> pixels whose depth became 0 ("no depth"); causes without a pixel are left out.
+    flags: short words that go where the scene's flags go. warnings: one line each, with number and name, for people.
+    """
+
+    depth_removed: Mapping[str, int] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Frame:
     """A registered RGB-D frame.
 
@@ -53,6 +67,7 @@ class Frame:
     T_base_camera: float64 [4, 4], pose of ``camera_color_optical_frame`` (x right, y down, z forward) in ``base_link``.
     stamp_s: seconds; camera_id: which camera.
     raw_depth: the same depth as the camera's own numbers, where they are known: a GPU is sent half the bytes.
+    gate: what was found when the frame was checked.
     """
 
     rgb: NDArray[np.uint8]
@@ -62,6 +77,7 @@ class Frame:
     stamp_s: float = 0.0
     camera_id: str = "camera"
     raw_depth: RawDepth | None = None
+    gate: GateReport = GateReport()
 
     @property
     def height(self) -> int:
