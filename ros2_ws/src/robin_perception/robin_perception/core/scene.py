@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CLASSES = ("carton", "flat_mailer", "padded_mailer", "poly_bag", "tube")
+"""The classes of the shipped bundle. A scene names its own: ``Scene.class_names``."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Instance:
 
     id: 1-based value of this instance in ``Scene.labels``.
     bbox: (x0, y0, x1, y1) in frame pixels, half open.
-    class_probabilities: float32 [5], order of CLASSES.
+    class_probabilities: float32 [C], in the order of ``Scene.class_names``.
     detection: P(this is one parcel whose mask has IoU >= .5 with it).
     mask_quality: expected IoU of the mask with the parcel's visible part.
     visible_fraction: visible share of the parcel's silhouette.
@@ -46,7 +47,7 @@ class Scene:
 
     boundary: float32 [h, w] in [0, 1], probability of a parcel edge at the network's mask grid, covering the whole
     frame. flags: short lower-case words, e.g. "instances_truncated".
-    timings_ms: stage -> milliseconds.
+    timings_ms: stage -> milliseconds. class_names: of the bundle that made it, the order of class probabilities.
     """
 
     stamp_s: float
@@ -56,6 +57,7 @@ class Scene:
     boundary: NDArray[np.float32]
     flags: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
+    class_names: tuple[str, ...] = CLASSES
 
     def mask(self, instance: Instance) -> NDArray[np.bool_]:
         """Full-size boolean mask [H, W]; prefer ``crop`` on the hot path."""
