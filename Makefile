@@ -14,7 +14,7 @@ ROS_INPUTS := colcon.meta colcon_defaults.yaml scripts/ros.sh $(wildcard $(addsu
   ros2_ws/src/robin_msgs/*/*.srv launch/robin_bringup/launch/*.py launch/robin_bringup/config/*.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo ros test check bench regression-bag clean distclean
+.PHONY: help setup setup-dev demo ros test check docs bench regression-bag clean distclean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -34,7 +34,12 @@ test: .venv/.stamp-dev ## the whole test suite, over real ROS 2 too where it can
 	@if sh scripts/ros.sh check; then $(MAKE) --no-print-directory build/ros/.stamp; else echo "tests over ROS 2 are skipped"; fi
 	$(PYTEST) -n $(PROCESSES) --dist loadfile
 
-check: .venv/.stamp-dev ## format, lint, types and the fast tests, in a minute or two
+docs: .venv/.stamp-dev ## the pages of docs/ with the API reference as a site in out/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
+check: .venv/.stamp-dev ## format, lint, types, spelling, docs and the fast tests, in a minute or two
+	.venv/bin/codespell
+	@$(MAKE) --no-print-directory docs
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
