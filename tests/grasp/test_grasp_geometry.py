@@ -14,6 +14,7 @@ from robin_grasp.planner.planner import SuctionPlanner
 from robin_grasp.planner.seal import seat
 from robin_grasp.planner.surface import make_view
 from robin_grasp.tool import CellConfig, ToolConfig
+from robin_perception.core.helper_thread import HelperThread
 
 TILTED = Box(0.6, -0.1, 0.25, 0.2, 0.15, slope_x=0.3, slope_y=-0.2, yaw=0.4)
 
@@ -31,7 +32,7 @@ def angle_between(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_window_fit_on_a_tilted_plane_is_exact() -> None:
     frame, scene = box_scene([TILTED])
-    view = make_view(frame, scene, SurfaceConfig())
+    view = make_view(frame, scene, SurfaceConfig(), HelperThread())
     ys, xs = np.nonzero((view.labels == 1) & (view.edge_px > 12))
     planes = view.fit(xs[::50].astype(float), ys[::50].astype(float), np.full(len(xs[::50]), 8.0))
     for axis in view.axes(planes):
@@ -54,7 +55,7 @@ def test_the_chosen_pose_stands_on_the_tilted_face(noise: float) -> None:
 
 def test_projection_and_points_are_inverse() -> None:
     frame, scene = box_scene([Box(0.75, 0.0, 0.3, 0.2, 0.1)], 1280, 720)
-    view = make_view(frame, scene, SurfaceConfig())
+    view = make_view(frame, scene, SurfaceConfig(), HelperThread())
     assert view.stride == 2
     rng = np.random.default_rng(0)
     u, v, q = rng.uniform(0, 300, 50), rng.uniform(0, 200, 50), rng.uniform(0.7, 2.0, 50)
@@ -67,7 +68,7 @@ def test_noise_estimate_follows_the_noise() -> None:
     levels = []
     for noise in (0.05, 0.10, 0.20):
         frame, scene = box_scene([box], noise=noise, rng=np.random.default_rng(2))
-        levels.append(make_view(frame, scene, SurfaceConfig()).noise_pm)
+        levels.append(make_view(frame, scene, SurfaceConfig(), HelperThread()).noise_pm)
     assert levels[0] < levels[1] < levels[2]
     assert levels[2] / levels[1] == pytest.approx(2.0, rel=0.25)
 
@@ -83,7 +84,7 @@ def test_a_box_seen_from_an_angle_has_two_faces_and_the_tool_stays_on_one() -> N
     from helpers.grasp_scenes import instance
 
     scene = type(scene)(0.0, "x", scene.labels, (instance(scene.labels, 1, two_faced()[0]),), scene.boundary)
-    view = make_view(frame, scene, SurfaceConfig())
+    view = make_view(frame, scene, SurfaceConfig(), HelperThread())
     _, facets = split_faces(view, scene, SurfaceConfig(), FacetConfig())
     assert len(facets.instance) == 2
     tilts = sorted(np.arccos(-view.plane_axes(facets.plane)[:, 2]))
@@ -97,7 +98,7 @@ def test_a_box_seen_from_an_angle_has_two_faces_and_the_tool_stays_on_one() -> N
 
 def test_a_flat_box_is_one_face() -> None:
     frame, scene = box_scene([TILTED], noise=0.08)
-    view = make_view(frame, scene, SurfaceConfig())
+    view = make_view(frame, scene, SurfaceConfig(), HelperThread())
     _, facets = split_faces(view, scene, SurfaceConfig(), FacetConfig())
     assert len(facets.instance) == 1
 
@@ -106,7 +107,7 @@ def seal_at(box: Box, x: float, y: float, lift_m: float = 0.0, tilt_rad: float =
     """P(seal) of one cup whose centre is at (x, y) over the box's top."""
     frame, scene = box_scene([box], noise=0.0)
     config, tool = PlannerConfig(), ToolConfig()
-    view = make_view(frame, scene, config.surface)
+    view = make_view(frame, scene, config.surface, HelperThread())
     faces, facets = split_faces(view, scene, config.surface, config.facets)
     parcels, _ = observe(view, faces, facets, scene, config, 0.0)
     axis = np.array([[np.sin(tilt_rad), 0.0, -np.cos(tilt_rad)]])

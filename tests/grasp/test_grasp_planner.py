@@ -25,6 +25,7 @@ from robin_grasp.tool import CellConfig, WorkspaceConfig, mask_to_cups, tote_wor
 from robin_perception.core.config import parse_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
 
 BIG = Box(0.75, 0.0, 0.30, 0.20, 0.15)
@@ -208,13 +209,13 @@ def test_what_lies_under_another_comes_later_or_never() -> None:
 
 def test_order_graph() -> None:
     frame, scene = box_scene([Box(0.70, 0.0, 0.15, 0.2, 0.10, visible=0.8), Box(0.80, 0.0, 0.1, 0.2, 0.16)])
-    order = pick_order(make_view(frame, scene, SurfaceConfig()), scene, OrderConfig())
+    order = pick_order(make_view(frame, scene, SurfaceConfig(), HelperThread()), scene, OrderConfig())
     assert order.above.tolist() == [[False, False], [True, False]]
     assert order.cover[0] > 0.1 and order.cover[1] == 0.0
     assert order.free[1] > order.free[0]
     assert order.support_m[1] == pytest.approx(0.06, abs=0.01)
     flat = box_scene([Box(0.70, 0.0, 0.15, 0.2, 0.10), Box(0.80, 0.0, 0.05, 0.2, 0.104)])
-    assert not pick_order(make_view(*flat, SurfaceConfig()), flat[1], OrderConfig()).above.any()
+    assert not pick_order(make_view(*flat, SurfaceConfig(), HelperThread()), flat[1], OrderConfig()).above.any()
 
 
 def with_ridge(frame: Frame, scene: Scene) -> Scene:

@@ -21,6 +21,7 @@ from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import as_from_camera
 from robin_perception.core.frame import Frame
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.engines import Engine, EngineConfig
 from robin_perception.engines.registry import on_cpu
 from robin_perception.model.bundle import load_bundle
@@ -53,8 +54,9 @@ def measure_pipeline(bench: PipelineBench, progress: Callable[[int, int], None])
     frame, so that whatever else the machine does meets both. Raises RobinError for the model, engine and planner."""
     process = psutil.Process()
     facts, memory = machine_facts(), {"before_mb": _rss_mb(process)}
-    segmenter = _segmenter(bench)
-    planner = make_planner(bench.planner, CellConfig())
+    helper = HelperThread()
+    segmenter = _segmenter(bench, helper)
+    planner = make_planner(bench.planner, CellConfig(), helper=helper)
     memory["loaded_mb"] = _rss_mb(process)
     frames = simulated_frames(bench)
     for number in range(max(WARM_UP_FRAMES, len(frames) if bench.pause_ms else 0)):
@@ -147,12 +149,12 @@ def pipeline_figures(result: dict[str, Any]) -> list[Figure]:
     ]
 
 
-def _segmenter(bench: PipelineBench) -> Segmenter:
+def _segmenter(bench: PipelineBench, helper: HelperThread) -> Segmenter:
     config = EngineConfig(intra_threads=bench.threads)
     if not bench.pause_ms:
-        return load_segmenter(bench.model, bench.engine, engine_config=config)
+        return load_segmenter(bench.model, bench.engine, engine_config=config, helper=helper)
     bundle = load_bundle(bench.model)
-    return Segmenter(bundle, PausingEngine(bundle, config, bench.pause_ms))
+    return Segmenter(bundle, PausingEngine(bundle, config, bench.pause_ms), helper=helper)
 
 
 def engine_facts(engine: Engine) -> dict[str, Any]:

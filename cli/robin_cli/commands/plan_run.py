@@ -15,6 +15,7 @@ from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig, WorkspaceConfig, mask_to_cups
 from robin_perception.core.config import load_config
 from robin_perception.core.frame import Frame
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.image_folder import load_camera, load_frame_files
 from robin_perception.core.scene import CLASSES, Instance, Scene
 from robin_perception.segmentation.segmenter import SegmenterConfig, load_segmenter
@@ -76,8 +77,9 @@ def run_plan(
     frame = load_frame_files(*paths, camera_id=camera_id)
     if not pose_given:
         cell = cell.model_copy(update={"workspace": workspace_of(frame)})
-    chosen = make_planner(planner, cell)
-    segmenter = load_segmenter(model, engine, SegmenterConfig(belt_z_m=cell.workspace.belt_z_m))
+    helper = HelperThread()
+    chosen = make_planner(planner, cell, helper=helper)
+    segmenter = load_segmenter(model, engine, SegmenterConfig(belt_z_m=cell.workspace.belt_z_m), helper=helper)
     started = time.perf_counter()
     scene = segmenter.segment(frame)
     plan = chosen.plan(frame, scene)

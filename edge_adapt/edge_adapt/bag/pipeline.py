@@ -28,6 +28,7 @@ from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import ImageCoding
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.engines import EngineConfig
 from robin_perception.model.bundle import Bundle
 from robin_perception.segmentation.segmenter import Segmenter, SegmenterConfig, load_segmenter
@@ -131,14 +132,14 @@ def chosen_pipeline(recorded: PipelineRecord, choices: Choices) -> PipelineRecor
     return recorded.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
 
-def start_segmenter(record: PipelineRecord, model: Path) -> Segmenter:
-    """Raises RobinError MODEL_*, ENGINE_*."""
-    return load_segmenter(model, record.engine, record.segmenter, record.engine_config)
+def start_segmenter(record: PipelineRecord, model: Path, helper: HelperThread | None = None) -> Segmenter:
+    """helper: the one that the planner gets, too. Raises RobinError MODEL_*, ENGINE_*."""
+    return load_segmenter(model, record.engine, record.segmenter, record.engine_config, helper=helper)
 
 
-def start_planner(record: PipelineRecord, ranker: Path | None = None) -> Planner:
-    """Raises RobinError OPTION_INVALID."""
-    return make_planner(record.planner, record.cell, ranker, record.planner_config, np.random.default_rng(0))
+def start_planner(record: PipelineRecord, ranker: Path | None = None, helper: HelperThread | None = None) -> Planner:
+    """helper: the segmenter's. Raises RobinError OPTION_INVALID."""
+    return make_planner(record.planner, record.cell, ranker, record.planner_config, np.random.default_rng(0), helper)
 
 
 def changes_from(recorded: PipelineRecord, used: PipelineRecord) -> list[str]:

@@ -41,6 +41,7 @@ from robin_perception.bags.frames import FrameAssembler, RecordedFrame, header_n
 from robin_perception.bags.reader import BagReader
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
 
 TOLERANCES = ("auto", "exact", "machine")
@@ -141,7 +142,8 @@ class Replay:
         self._recorded: PipelineRecord | None = None
         self._first_pose: cdr.Message | None = None
         self._scan(bag)
-        self._segmenter = start_segmenter(self._pipeline(self._recorded), model)
+        self._helper = HelperThread()
+        self._segmenter = start_segmenter(self._pipeline(self._recorded), model, self._helper)
         self._scenes: OrderedDict[int, Scene] = OrderedDict()
         used = self._pipeline(self._recorded)
         self.report = ReplayReport(bag, self._tolerance(used), self.options.limits, self._recorded, used)
@@ -214,14 +216,13 @@ class Replay:
         for message in self._reader.messages((*topics.frames.all, topics.scene, topics.plan, topics.pipeline)):
             values = message.values()
             if message.topic == topics.pipeline:
-                planner = start_planner(
-                    self._pipeline(parse_pipeline(values["data"], self.report.bag)), self.options.choices.ranker
-                )
+                made_by = self._pipeline(parse_pipeline(values["data"], self.report.bag))
+                planner = start_planner(made_by, self.options.choices.ranker, self._helper)
             elif message.topic == topics.scene:
                 _keep(scenes, header_ns(values), values)
             elif message.topic == topics.plan:
                 done += 1
-                planner = planner or start_planner(self.report.used, self.options.choices.ranker)
+                planner = planner or start_planner(self.report.used, self.options.choices.ranker, self._helper)
                 found = _near(frames, header_ns(values))
                 if found is None or not found.pose_known:
                     self.report.without_frame += 1

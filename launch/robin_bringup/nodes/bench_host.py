@@ -30,6 +30,7 @@ from robin_perception.cameras.folder import frame_folders
 from robin_perception.core.config import load_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.image_folder import load_frame
 from robin_perception.node_config import NodeConfig
 from robin_perception.nodes.base import RobinNode
@@ -74,12 +75,14 @@ class BenchNode(RobinNode[NodeConfig]):
     def _direct(self) -> Direct:
         """Made when first asked for, so that a run that only counts memory does not hold two models."""
         seeing, planning = self._segmentation.config, self._planning.config
-        segmenter = load_segmenter(seeing.model, seeing.engine, seeing.segmenter, seeing.engine_options)
+        helper = HelperThread()
+        segmenter = load_segmenter(seeing.model, seeing.engine, seeing.segmenter, seeing.engine_options, helper=helper)
         planner = make_planner(
             planning.planner,
             load_config(CellConfig, planning.cell_file),
             planning.ranker_file,
             load_config(PlannerConfig, planning.planner_file),
+            helper=helper,
         )
         frames = [load_frame(folder) for folder in frame_folders(Path(self._camera.config.path))]
         return Direct(segmenter, planner, frames)

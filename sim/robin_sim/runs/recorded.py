@@ -29,6 +29,7 @@ from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import ImageCoding
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
 from robin_perception.engines import EngineConfig
 from robin_sim.cell import PickEvent, SimCell
@@ -98,7 +99,8 @@ class _Recording:
             cell=spec.cell,
             images=spec.images,
         )
-        self._segmenter = start_segmenter(record, spec.model)
+        self._helper = HelperThread()
+        self._segmenter = start_segmenter(record, spec.model, self._helper)
         self._record = record.model_copy(
             update={
                 "model_id": self._segmenter.model_id,
@@ -143,7 +145,9 @@ class _Recording:
 
     def _planner(self, cell: CellConfig, rng: np.random.Generator) -> Planner:
         self._pile_cell = cell
-        planner = make_planner(self._spec.planner, cell, self._spec.ranker, self._spec.planner_config, rng)
+        planner = make_planner(
+            self._spec.planner, cell, self._spec.ranker, self._spec.planner_config, rng, self._helper
+        )
         return RecordedInputPlanner(planner, self._frames)
 
     def _recorded(self, event: PickEvent) -> RecordedPick:

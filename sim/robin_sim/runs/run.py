@@ -22,6 +22,7 @@ from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.engines.base import EngineConfig
 from robin_perception.segmentation.segmenter import load_segmenter
 from robin_sim.cell import PickEvent, SeeFrame, SimCell
@@ -257,20 +258,20 @@ def _pile_in_worker(pile_index: int, max_attempts: int) -> PileRun:
 
 def build_cell(request: RunRequest) -> SimCell:
     """The cell of one process: model and planner are loaded here, once."""
-    config = request.loaded.config
-    return SimCell(config, request.cell or CellConfig(), partial(_planner, request), _seer(request))
+    config, helper = request.loaded.config, HelperThread()
+    return SimCell(config, request.cell or CellConfig(), partial(_planner, request, helper), _seer(request, helper))
 
 
-def _planner(request: RunRequest, cell: CellConfig, rng: np.random.Generator) -> Planner:
-    return make_planner(request.planner, cell, request.ranker, request.planner_config, rng)
+def _planner(request: RunRequest, helper: HelperThread, cell: CellConfig, rng: np.random.Generator) -> Planner:
+    return make_planner(request.planner, cell, request.ranker, request.planner_config, rng, helper)
 
 
-def _seer(request: RunRequest) -> SeeFrame | None:
+def _seer(request: RunRequest, helper: HelperThread) -> SeeFrame | None:
     if request.masks == "oracle":
         return None
     if request.model is None:
         raise RobinError(Code.MODEL_MISSING, "predicted masks need a model bundle; name one, or use oracle masks")
     # One thread, no spinning: workers share the cores, and sums in another order would give other figures.
     return load_segmenter(
-        request.model, request.engine, engine_config=EngineConfig(intra_threads=1, spin=False)
+        request.model, request.engine, engine_config=EngineConfig(intra_threads=1, spin=False), helper=helper
     ).segment

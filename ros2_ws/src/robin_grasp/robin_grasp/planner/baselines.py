@@ -24,6 +24,7 @@ from robin_grasp.planner.terms import failures_near
 from robin_grasp.tool import CUP_COUNT, CellConfig
 from robin_perception.core.errors import Code
 from robin_perception.core.frame import Frame
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
 
 ALL_CUPS = (1 << CUP_COUNT) - 1
@@ -47,9 +48,12 @@ class BaselinePlanner(ABC):
 
     name = "baseline"
 
-    def __init__(self, cell: CellConfig, config: PlannerConfig | None = None) -> None:
+    def __init__(
+        self, cell: CellConfig, config: PlannerConfig | None = None, helper: HelperThread | None = None
+    ) -> None:
         self.cell = cell
         self.config = config or PlannerConfig()
+        self._helper = helper or HelperThread()
 
     @abstractmethod
     def propose(self, view: View, parcels: Parcels, contacts: Contacts) -> Proposal:
@@ -59,7 +63,7 @@ class BaselinePlanner(ABC):
         """As ``robin_grasp.plan.Planner``. A parcel that failed before is tried after all others."""
         if not scene.instances:
             return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name)
-        view = make_view(frame, scene, self.config.surface)
+        view = make_view(frame, scene, self.config.surface, self._helper)
         faces, facets = split_faces(view, scene, self.config.surface, WHOLE_MASKS)
         parcels, contacts = observe(view, faces, facets, scene, self.config, self.cell.workspace.belt_z_m)
         view = faces

@@ -26,6 +26,7 @@ from robin_grasp.planner.wrench import subset_table
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code
 from robin_perception.core.frame import Frame
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
 
 
@@ -44,6 +45,7 @@ class SuctionPlanner:
         name: str = "geometric",
         rng: np.random.Generator | None = None,
         flags: tuple[str, ...] = (),
+        helper: HelperThread | None = None,
     ) -> None:
         self.name = name
         self.flags = flags
@@ -52,6 +54,7 @@ class SuctionPlanner:
         self._geometric = GeometricRanker(self.config.rank, self.config.clearance)
         self._ranker: Ranker = ranker or self._geometric
         self._rng = rng or np.random.default_rng(0)
+        self._helper = helper or HelperThread()
         self._table = subset_table(cell.tool, self.config.wrench)
 
     def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan:
@@ -60,7 +63,7 @@ class SuctionPlanner:
         clock = _Clock()
         if not scene.instances:
             return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name, clock.timings_ms)
-        view = make_view(frame, scene, self.config.surface)
+        view = make_view(frame, scene, self.config.surface, self._helper)
         clock.lap("plan_view")
         whole_order = pick_order(view, scene, self.config.order)
         early = self._rule_out(view, scene, whole_order)

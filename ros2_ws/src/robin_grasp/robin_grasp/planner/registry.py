@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,23 @@ from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.helper_thread import HelperThread
 
 DEFAULT_PLANNER = "geometric"
 
-Factory = Callable[[CellConfig, PlannerConfig, Path | None, np.random.Generator | None], Planner]
+
+@dataclass(frozen=True)
+class PlannerParts:
+    """What a planner is made of; see ``make_planner``."""
+
+    cell: CellConfig
+    config: PlannerConfig
+    ranker_path: Path | None
+    rng: np.random.Generator | None
+    helper: HelperThread
+
+
+Factory = Callable[[PlannerParts], Planner]
 
 _FACTORIES: dict[str, tuple[str, Factory]] = {}
 
@@ -42,79 +56,68 @@ def make_planner(
     ranker_path: Path | None = None,
     config: PlannerConfig | None = None,
     rng: np.random.Generator | None = None,
+    helper: HelperThread | None = None,
 ) -> Planner:
     """Build a planner. ranker_path: the learned ranker's file (None: the one that is shipped). rng: for exploring only.
+    helper: the segmenter's (None: one of its own).
 
     Raises RobinError OPTION_INVALID for an unknown name. A missing or damaged ranker file is not fatal: the planner
     ranks geometrically and says so in its ``flags``.
     """
     if name not in _FACTORIES:
         raise RobinError(Code.OPTION_INVALID, f"unknown planner '{name}'; known: {', '.join(_FACTORIES)}")
-    return _FACTORIES[name][1](cell, config or PlannerConfig(), ranker_path, rng)
+    parts = PlannerParts(cell, config or PlannerConfig(), ranker_path, rng, helper or HelperThread())
+    return _FACTORIES[name][1](parts)
 
 
 @register("learned", "ours: geometry, wrench, order, and a ranker learned from outcomes")
-def _learned(
-    cell: CellConfig, config: PlannerConfig, ranker_path: Path | None, rng: np.random.Generator | None
-) -> Planner:
+def _learned(parts: PlannerParts) -> Planner:
     from robin_grasp.planner.learned_ranker import load_ranker_or_none
     from robin_grasp.planner.planner import SuctionPlanner
 
-    ranker, flags = load_ranker_or_none(ranker_path)
-    return SuctionPlanner(cell, config, ranker, "learned", rng, flags)
+    ranker, flags = load_ranker_or_none(parts.ranker_path)
+    return SuctionPlanner(parts.cell, parts.config, ranker, "learned", parts.rng, flags, parts.helper)
 
 
 @register("geometric", "ours without the learned ranker")
-def _geometric(
-    cell: CellConfig, config: PlannerConfig, ranker_path: Path | None, rng: np.random.Generator | None
-) -> Planner:
-    from robin_grasp.planner.planner import SuctionPlanner
-
-    return SuctionPlanner(cell, config, None, "geometric", rng)
+def _geometric(parts: PlannerParts) -> Planner:
+    return _suction(parts, parts.config, "geometric")
 
 
 @register("no_order", "geometric, blind to who rests on whom")
-def _no_order(
-    cell: CellConfig, config: PlannerConfig, ranker_path: Path | None, rng: np.random.Generator | None
-) -> Planner:
-    from robin_grasp.planner.planner import SuctionPlanner
-
-    order = config.order.model_copy(update={"enabled": False})
-    return SuctionPlanner(cell, config.model_copy(update={"order": order}), None, "no_order", rng)
+def _no_order(parts: PlannerParts) -> Planner:
+    order = parts.config.order.model_copy(update={"enabled": False})
+    return _suction(parts, parts.config.model_copy(update={"order": order}), "no_order")
 
 
 @register("no_wrench", "geometric, any sealed cup counts as holding")
-def _no_wrench(
-    cell: CellConfig, config: PlannerConfig, ranker_path: Path | None, rng: np.random.Generator | None
-) -> Planner:
-    from robin_grasp.planner.planner import SuctionPlanner
-
-    wrench = config.wrench.model_copy(update={"enabled": False})
-    return SuctionPlanner(cell, config.model_copy(update={"wrench": wrench}), None, "no_wrench", rng)
+def _no_wrench(parts: PlannerParts) -> Planner:
+    wrench = parts.config.wrench.model_copy(update={"enabled": False})
+    return _suction(parts, parts.config.model_copy(update={"wrench": wrench}), "no_wrench")
 
 
 @register("centroid", "baseline: mask centroid, all eight cups")
-def _centroid(
-    cell: CellConfig, config: PlannerConfig, ranker_path: Path | None, rng: np.random.Generator | None
-) -> Planner:
+def _centroid(parts: PlannerParts) -> Planner:
     from robin_grasp.planner.baselines import CentroidPlanner
 
-    return CentroidPlanner(cell, config)
+    return CentroidPlanner(parts.cell, parts.config, parts.helper)
 
 
 @register("flattest", "baseline: flattest point by the spread of surface normals, all cups on the mask")
-def _flattest(
-    cell: CellConfig, config: PlannerConfig, ranker_path: Path | None, rng: np.random.Generator | None
-) -> Planner:
+def _flattest(parts: PlannerParts) -> Planner:
     from robin_grasp.planner.baselines import FlattestPlanner
 
-    return FlattestPlanner(cell, config)
+    return FlattestPlanner(parts.cell, parts.config, parts.helper)
 
 
 @register("single_cup", "baseline: the single cup with the best seal")
-def _single_cup(
-    cell: CellConfig, config: PlannerConfig, ranker_path: Path | None, rng: np.random.Generator | None
-) -> Planner:
+def _single_cup(parts: PlannerParts) -> Planner:
     from robin_grasp.planner.baselines import SingleCupPlanner
 
-    return SingleCupPlanner(cell, config)
+    return SingleCupPlanner(parts.cell, parts.config, parts.helper)
+
+
+def _suction(parts: PlannerParts, config: PlannerConfig, name: str) -> Planner:
+    from robin_grasp.planner.planner import SuctionPlanner
+
+    return SuctionPlanner(parts.cell, config, None, name, parts.rng, helper=parts.helper)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.planner.config import SurfaceConfig
-from robin_perception.core.beside import beside
 from robin_perception.core.frame import Frame
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
 
 Floats = NDArray[np.float64]
@@ -127,7 +127,7 @@ class View:
         )
 
 
-def make_view(frame: Frame, scene: Scene, config: SurfaceConfig) -> View:
+def make_view(frame: Frame, scene: Scene, config: SurfaceConfig, helper: HelperThread) -> View:
     """Thin the frame, measure distances to edges, build the integral images and estimate the depth noise."""
     stride = max(1, round(frame.width / config.working_width_px))
     window, left, top = _where_parcels_are(scene, stride)
@@ -136,7 +136,8 @@ def make_view(frame: Frame, scene: Scene, config: SurfaceConfig) -> View:
     valid = depth > 0
     q = np.zeros(depth.shape, dtype=np.float32)
     np.divide(1.0, depth, out=q, where=valid)
-    other, sums = beside(_contact_distance, labels), beside(_moment_integrals, q[::FIT_STEP, ::FIT_STEP])
+    other = helper.submit(_contact_distance, labels)
+    sums = helper.submit(_moment_integrals, q[::FIT_STEP, ::FIT_STEP])
     fx, fy = float(frame.K[0, 0]) / stride, float(frame.K[1, 1]) / stride
     cx, cy = float(frame.K[0, 2]) / stride - left, float(frame.K[1, 2]) / stride - top
     R, t = frame.T_base_camera[:3, :3].astype(np.float64), frame.T_base_camera[:3, 3].astype(np.float64)

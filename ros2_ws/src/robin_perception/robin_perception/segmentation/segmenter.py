@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robin_perception.core.beside import beside
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
 from robin_perception.engines import Engine, EngineConfig, make_engine
 from robin_perception.engines.base import HeadSet
@@ -76,10 +76,17 @@ class Segmenter:
     that could not be segmented is an error, never an empty scene.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, config: SegmenterConfig | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        config: SegmenterConfig | None = None,
+        helper: HelperThread | None = None,
+    ) -> None:
         self.bundle = bundle
         self.engine = engine
         self.config = config or SegmenterConfig()
+        self._helper = helper or HelperThread()
         self._lock = threading.Lock()
         self._model_id = model_id(bundle.manifest, engine.head)
         self._by_bytes = True  # as long as an engine that takes a camera's bytes can build what it needs for them
@@ -119,8 +126,8 @@ class Segmenter:
         geometry = self._geometry(frame, whole, box)
         camera = self._camera(frame, geometry)
         images = self._images(frame, whole, box) if camera is None else None
-        seeing = beside(self._see, frame, whole, box, images)
-        counting = beside(cv2.countNonZero, frame.depth)
+        seeing = self._helper.submit(self._see, frame, whole, box, images)
+        counting = self._helper.submit(cv2.countNonZero, frame.depth)
         prepared = time.perf_counter()
         with self._lock:
             outputs = (*INSTANCE_OUTPUTS, *extra_outputs)
@@ -249,10 +256,11 @@ def load_segmenter(
     config: SegmenterConfig | None = None,
     engine_config: EngineConfig | None = None,
     supervision: SupervisionConfig | None = None,
+    helper: HelperThread | None = None,
 ) -> Segmenter:
     """Verify the bundle at ``model`` and start ``engine`` on it, in this process unless ``supervision`` or the engine's
-    name says otherwise. Raises RobinError MODEL_*, ENGINE_*."""
+    name says otherwise. helper: the one that the planner gets, too. Raises RobinError MODEL_*, ENGINE_*."""
     bundle = load_bundle(model)
     if supervision is None:
-        return Segmenter(bundle, make_engine(engine, bundle, engine_config), config)
-    return Segmenter(bundle, start_engine(engine, bundle, engine_config, supervision), config)
+        return Segmenter(bundle, make_engine(engine, bundle, engine_config), config, helper)
+    return Segmenter(bundle, start_engine(engine, bundle, engine_config, supervision), config, helper)
