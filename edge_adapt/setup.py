@@ -7,7 +7,7 @@ NAME = "edge_adapt"
 setup(
     name=NAME,
     version="0.1.0",
-    description="Decision records, reports, training and adaptation of the picking network.",
+    description="Decision records, reports, bags and training of the picking network.",
     license="Apache-2.0",
     maintainer="The Robin Edge authors",
     maintainer_email="robin-edge@users.noreply.github.com",
