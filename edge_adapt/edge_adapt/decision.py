@@ -24,6 +24,7 @@ from robin_grasp.tool import ToolConfig, mask_to_cups
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.ids import PlainId
 from robin_perception.core.scene import Instance, Scene
 
 RECORD_VERSION = 1
@@ -119,7 +120,7 @@ class ToolRecord(StrictConfig):
 class DecisionContext(StrictConfig):
     """Where a decision belongs. config_digest: sha256 of the cell's and the planner's configuration."""
 
-    run_id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.\-]+$")
+    run_id: PlainId
     pile: int = Field(ge=0)
     pick: int = Field(ge=0)
     source: str = Field("robot", description="'robot', or the simulated scenario's name")
@@ -139,7 +140,7 @@ class Decision(StrictConfig):
     an outcome is a pick that nobody told the end of, see ``flags``."""
 
     version: int = Field(RECORD_VERSION, ge=1, le=RECORD_VERSION)
-    decision_id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.\-]+$")
+    decision_id: PlainId
     context: DecisionContext
     stamp_s: float
     recorded_at: str

@@ -16,6 +16,7 @@ from edge_adapt.decision import Decision
 from edge_adapt.files import make_folder, write_atomic, write_error
 from robin_perception.core.disk import sync_folder
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.ids import plain_id
 
 RECORD_FILE = "decisions.jsonl"
 IMAGE_FOLDER = "images"
@@ -86,11 +87,12 @@ class DecisionStore:
     def append(self, decision: Decision, images: Mapping[str, bytes] | None = None) -> Decision:
         """Write the images (file name -> bytes), then the record that names them. Returns the record as written.
 
-        Raises RobinError (DISK_FULL when there is no room), on this call and on every later one.
+        Raises RobinError ID_INVALID; or DISK_FULL when there is no room, on this call and on every later one.
         """
         if self._failure is not None:
             raise self._failure
-        image_folder = self.folder / IMAGE_FOLDER / decision.decision_id
+        image_folder = self.folder / IMAGE_FOLDER / plain_id(decision.decision_id, "decision_id")
+        others = image_folder.exists()  # not made by this call, so not its to delete
         try:
             if images:
                 make_folder(image_folder)
@@ -100,7 +102,8 @@ class DecisionStore:
                 decision = decision.model_copy(update={"images": paths})
             self._append_line(decision.model_dump_json(exclude_defaults=False).encode() + b"\n")
         except RobinError as failure:
-            shutil.rmtree(image_folder, ignore_errors=True)
+            if not others:
+                shutil.rmtree(image_folder, ignore_errors=True)
             self._failure = failure
             raise
         return decision

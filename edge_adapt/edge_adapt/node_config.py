@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from robin_grasp.node_config import CELL_FILE
+from robin_perception.core.ids import ID_PATTERN
 from robin_perception.node_config import FrameInputConfig, NodeConfig, register_node
 from robin_perception.node_parameters import DYNAMIC
 
@@ -19,7 +20,7 @@ class RecorderNodeConfig(NodeConfig, FrameInputConfig):
     cell_file: Path | None = Field(None, description=CELL_FILE)
     run_id: str = Field(
         "",
-        pattern=r"^[A-Za-z0-9_.\-]*$",
+        pattern=f"^$|{ID_PATTERN}",
         description="Name of the run in the records' context; empty: made from the time at configure.",
     )
     source: str = Field("robot", min_length=1, description="Where the picks come from: 'robot', or a scenario's name.")

@@ -16,6 +16,7 @@ from robin_grasp.picks.open_picks import OpenPick
 from robin_grasp.picks.outcome import PickOutcome
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.ids import plain_id
 
 OPEN_FILE = "open_pick.json"  # the record of the pick under way, so that it survives the recorder
 REMEMBERED = 64
@@ -53,9 +54,10 @@ class PickRecorder:
 
     def open(self, pick: OpenPick) -> list[Decision]:
         """A grasp was handed out, or none was found. Returns the records written: of an earlier pick that nobody
-        closed, and of this one when there is nothing to execute. Known picks are ignored. Raises RobinError DISK_FULL.
+        closed, and of this one when there is nothing to execute. Known picks are ignored. Raises RobinError ID_INVALID,
+        DISK_FULL.
         """
-        plan_id = pick.notice.plan_id
+        plan_id = plain_id(pick.notice.plan_id, "plan_id")
         if plan_id == self.open_id or plan_id in self._done:
             return []
         written = self.abandon("another plan was handed out before its outcome came")

@@ -145,6 +145,7 @@ def test_refusals_and_a_pick_by_hand(cell: Cell, process: NodeProcess, tmp_path:
     client.wait(lambda: any(m.type == Marker.CYLINDER for a in markers for m in a.markers), "markers of cups")
 
     assert cell.report("p0-000009").code == Code.PLAN_UNKNOWN
+    assert cell.report("../../victim").code == Code.ID_INVALID
     handed_out = cell.show_and_plan(Code.OK)  # a pick has ended, even if nobody knows which: the frame had to be new
     assert cell.report(handed_out.plan.plan_id, grasp=200).code == Code.OUTCOME_INVALID
     done = cell.report(handed_out.plan.plan_id)

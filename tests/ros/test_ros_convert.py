@@ -355,6 +355,15 @@ def test_outcomes_that_cannot_be_are_refused(name: str, value: object):
     assert error.value.code == Code.OUTCOME_INVALID
 
 
+@pytest.mark.parametrize("name", ["", "..", "../../victim", "a/b", "p1\n"])
+def test_ids_that_are_no_file_names_are_refused_at_the_door(name: str):
+    for message, read in ((plan_to_msg(issued()), plan_from_msg), (outcome_to_msg(REPORT), outcome_from_msg)):
+        message.plan_id = name
+        with pytest.raises(RobinError) as error:
+            read(over_the_wire(message))
+        assert error.value.code == Code.ID_INVALID
+
+
 @pytest.mark.parametrize("result", ["clean", "multi", "infeasible"])
 def test_a_decision_is_summed_up_and_whole(result: str):
     taken = sample_frame(np.random.default_rng(0))

@@ -42,6 +42,7 @@ from robin_perception.bags.reader import BagReader
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
+from robin_perception.core.ids import plain_id
 from robin_perception.core.scene import Scene
 
 TOLERANCES = ("auto", "exact", "machine")
@@ -176,7 +177,7 @@ class Replay:
                 ns = header_ns(values)
                 self._wanted[ns] = self._wanted.get(ns, 0) + 1
             elif message.topic == topics.decision:
-                self._names[values["plan_id"]] = values["decision_id"]
+                self._names[values["plan_id"]] = plain_id(values["decision_id"], "decision_id")
             elif message.topic == topics.frames.tf_static:
                 self._first_pose = self._first_pose or values
             elif self._recorded is None:
@@ -265,7 +266,7 @@ class Replay:
             if self.report.tolerance == "exact"
             else machine_differences(recorded, replayed, self.options.limits, self.report.used.cell.tool)
         )
-        name = self._names.get(plan["plan_id"], plan["plan_id"])
+        name = self._names.get(plan["plan_id"]) or plain_id(plan["plan_id"], "plan_id")
         self.report.compared += 1
         if differences:
             self.report.differing.append((name, index, differences))

@@ -24,6 +24,7 @@ from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.planner.term_table import TermTable, named_terms
 from robin_perception.bags.frames import BASE_FRAME
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.ids import plain_id
 from robin_perception.core.pose import pose_matrix
 from robin_perception.nodes.convert import stamp_from_s, stamp_to_s, timings_from_msg, timings_to_msg
 
@@ -89,9 +90,10 @@ def plan_to_msg(issued: IssuedPlan) -> GraspPlan:
 def plan_from_msg(message: GraspPlan) -> PlanNotice:
     """The plan as it was handed out; poses are right to 1e-12.
 
-    Raises RobinError POSE_INVALID, or INPUT_UNREADABLE for a frame other than base_link, codes of another version, or
-    counts that lack their codes.
+    Raises RobinError ID_INVALID, POSE_INVALID, or INPUT_UNREADABLE for a frame other than base_link, codes of another
+    version, or counts that lack their codes.
     """
+    plain_id(message.plan_id, "plan_id")
     if message.header.frame_id != BASE_FRAME:
         text = f"plan '{message.plan_id}' is in '{message.header.frame_id}', not in {BASE_FRAME}"
         raise RobinError(Code.INPUT_UNREADABLE, text)
@@ -139,7 +141,8 @@ def outcome_to_msg(report: OutcomeReport) -> PickOutcomeMsg:
 
 
 def outcome_from_msg(message: PickOutcomeMsg) -> OutcomeReport:
-    """Raises RobinError OUTCOME_INVALID for a result, figures or truth that cannot be."""
+    """Raises RobinError ID_INVALID, or OUTCOME_INVALID for a result, figures or truth that cannot be."""
+    plain_id(message.plan_id, "plan_id")
     name = f"outcome of '{message.plan_id}'"
     try:
         result = PickResult(message.result) if message.result else None

@@ -72,6 +72,7 @@ CODE_TEXTS = {
     Code.OUTCOME_INVALID: "The outcome names a grasp that the plan does not have, or holds impossible figures.",
     Code.PICK_UNFINISHED: "A grasp was handed out, and nobody told what became of it.",
     Code.SERVICE_UNAVAILABLE: "A service did not answer in time; is its node running?",
+    Code.ID_INVALID: "An id from outside is not fit for a file name; look at who sends it.",
     Code.RECORD_DROPPED: "The recorder's disk is too slow; a pick was not recorded.",
 }
 

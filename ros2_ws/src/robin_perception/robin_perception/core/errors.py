@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+_LONGEST_TEXT = 1200
+
 
 class Code(IntEnum):
     """Numbers a caller can act on. 1xx input, 2xx model and engine, 3xx planning, 4xx configuration, 5xx cell and
@@ -73,16 +75,24 @@ class Code(IntEnum):
     PICK_UNFINISHED = 615
     SERVICE_UNAVAILABLE = 616
     RECORD_DROPPED = 617
+    ID_INVALID = 618
     NODE_UNREACHABLE = 621
     TRANSITION_FAILED = 622
     TRANSITION_TIMEOUT = 623
     PROCESS_ENDED = 624
 
 
+def one_line(text: str) -> str:
+    """``text`` as one printable line of bounded length: what a file or a peer sent may stand in it."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LONGEST_TEXT])
+    return plain if max(len(plain), len(text)) <= _LONGEST_TEXT else f"{plain[: _LONGEST_TEXT - 4]} ..."
+
+
 class RobinError(Exception):
     """An expected failure. ``code`` is for programs, ``text`` is one line that names the file or key at fault."""
 
     def __init__(self, code: Code, text: str) -> None:
+        text = one_line(text)
         super().__init__(f"E{int(code)} {code.name}: {text}")
         self.code = code
         self.text = text

@@ -1,0 +1,23 @@
+"""Ids that become file names: of runs, plans and decisions. What comes from outside is matched before it is used."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field
+
+from robin_perception.core.errors import Code, RobinError
+
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$"
+"""A plain file name on every system: no separator, no leading dot, no blank, at most 128 characters."""
+PlainId = Annotated[str, Field(pattern=ID_PATTERN)]
+_PLAIN = re.compile(ID_PATTERN.removesuffix("$"))
+
+
+def plain_id(text: str, what: str) -> str:
+    """``text`` itself, where it is fit for a file name. what: its name in the line. Raises RobinError ID_INVALID."""
+    if _PLAIN.fullmatch(text) is None:
+        allowed = "1 to 128 letters, digits, '_', '.', '-', the first a letter or digit"
+        raise RobinError(Code.ID_INVALID, f"{what} '{text[:60]}': an id has {allowed}")
+    return text
