@@ -155,7 +155,7 @@ def write_json(path: Path | None, values: Any) -> None:
     """Write ``values`` to ``path`` in one atomic step; nothing for None. NaN and infinity become null."""
     if path is None:
         return
-    from edge_adapt.files import make_folder, write_atomic
+    from robin_perception.core.disk import make_folder, write_atomic
 
     make_folder(path.parent)
     write_atomic(path, json_bytes(values))
@@ -184,7 +184,7 @@ def require_writable(path: Path | None) -> None:
     """Refuse a result file that cannot be written before hours of work go into it. Raises RobinError OPTION_INVALID."""
     if path is None:
         return
-    from edge_adapt.files import make_folder
+    from robin_perception.core.disk import make_folder
 
     if path.is_dir():
         raise RobinError(Code.OPTION_INVALID, f"{path}: is a folder, a file is needed")

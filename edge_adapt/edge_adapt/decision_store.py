@@ -13,8 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edge_adapt.decision import Decision
-from edge_adapt.files import make_folder, write_atomic, write_error
-from robin_perception.core.disk import sync_folder
+from robin_perception.core.disk import make_folder, sync_folder, write_atomic, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.ids import plain_id
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from edge_adapt.decision import Decision, DecisionContext, build_decision, with_outcome
 from edge_adapt.decision_store import DecisionStore
-from edge_adapt.files import write_atomic
 from edge_adapt.recording import pick_images
 from robin_grasp.picks.open_picks import OpenPick
 from robin_grasp.picks.outcome import PickOutcome
+from robin_perception.core.disk import write_atomic
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.ids import plain_id

@@ -15,7 +15,6 @@ from markupsafe import Markup
 
 from edge_adapt.decision import CandidateRecord, Decision
 from edge_adapt.decision_store import DecisionLog, read_decisions
-from edge_adapt.files import write_atomic
 from edge_adapt.report_figures import (
     RESULT_COLOURS,
     candidate_marks,
@@ -31,6 +30,7 @@ from edge_adapt.report_figures import (
     tool_footprint,
 )
 from edge_adapt.trace import REASON_TEXT, RESULT_TEXT, outcome_text, why_chosen
+from robin_perception.core.disk import write_atomic
 from robin_perception.core.stats import percentiles, rate
 
 MAX_FULL_PICKS = 60  # about 150 kB each: the file stays small enough to mail

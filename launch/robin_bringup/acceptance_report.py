@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from edge_adapt.decision import Decision
-from edge_adapt.files import make_folder, write_atomic
 from robin_bringup.acceptance import Verdict
+from robin_perception.core.disk import make_folder, write_atomic
 
 JSON_FILE = "acceptance.json"
 HTML_FILE = "acceptance.html"

@@ -71,7 +71,7 @@ def make_dataset(
         raise RobinError(
             Code.OPTION_INVALID, f"scenes {scenes} and workers {workers} must be >= 1, seed {seed} must be >= 0"
         )
-    with _disk_errors(out):
+    with _write_errors(out):
         _open(out, seed, config)
     missing = _missing_groups(out, scenes, config.views_per_pile)
     todo = sum(len(indices) for _, indices in missing)
@@ -160,7 +160,7 @@ def _make_group(out: Path, seed: int, config: DatasetConfig, group: int, indices
         pile = draw_pile(pile_rng(seed, group), config)
         for index in indices:
             scene = draw_scene(pile, seed, index, config)
-            with _disk_errors(out):
+            with _write_errors(out):
                 _write_scene(out, index, scene)
     except RobinError as error:
         return _Done(0, int(error.code), error.text)
@@ -180,7 +180,7 @@ def _write_scene(out: Path, index: int, scene: LabelledScene) -> None:
 
 
 @contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
+def _write_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -231,7 +231,7 @@ def test_a_full_disk_is_one_line_and_the_cache_stays_as_it_was(cache: EngineCach
     worker.start()
     worker.join(PATIENCE_S)
     text = answer.read_text()
-    assert text.startswith("DISK_FULL") and "nothing was written" in text and "\n" not in text
+    assert text.startswith("DISK_FULL") and "cannot write" in text and "\n" not in text
     assert cache.entry(KEY) == kept and not list(cache.root.glob(".*.tmp"))
 
 

@@ -114,9 +114,9 @@ def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Pa
     tree = Trees(leaf, value[:1], leaf, leaf, value[:1], np.zeros(1, np.int32), 0.0, value, value)
     ranker = LearnedRanker(tree, tree, {})
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RobinError, match="file/out") as unwritable:
+    with pytest.raises(RobinError, match="/file: cannot write") as unwritable:
         save_ranker(ranker, tmp_path / "file/out.npz")
-    assert unwritable.value.code is Code.INPUT_UNREADABLE
+    assert unwritable.value.code is Code.OPTION_INVALID
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the system refuses, as it does on a full disk
     try:

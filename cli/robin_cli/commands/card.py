@@ -25,7 +25,7 @@ def card(
     limit: LimitOption = None,
 ) -> None:
     """Write CARD.md and failures.jpg into a bundle: data, scores, calibration and the scenes in which it is worst."""
-    from edge_adapt.files import write_atomic
+    from robin_perception.core.disk import write_atomic
     from robin_perception.model.bundle import CARD_FILE
     from robin_perception.model.model_card import FAILURES_FILE, card_text, failures_picture, worst_scenes
     from robin_perception.segmentation.segmenter import load_segmenter

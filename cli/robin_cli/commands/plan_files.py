@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_adapt.files import make_folder, write_atomic, write_error
 from robin_cli.commands.plan_run import PlanRun
 from robin_cli.terminal import json_bytes
 from robin_grasp.grasp_overlay import draw_grasp, project_tool
-from robin_perception.core.disk import sync_folder
+from robin_perception.core.disk import make_folder, sync_folder, write_atomic, write_error
 from robin_perception.segmentation.overlay import colour_depth, draw_masks
 
 OTHER_GRASPS = 5

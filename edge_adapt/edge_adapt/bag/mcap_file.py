@@ -33,9 +33,9 @@ from mcap.records import (
 )
 from pydantic import Field
 
-from edge_adapt.files import write_error
 from robin_perception.bags.definitions import full_text
 from robin_perception.core.config import StrictConfig
+from robin_perception.core.disk import write_error
 from robin_perception.core.errors import RobinError
 
 MAGIC = b"\x89MCAP0\r\n"

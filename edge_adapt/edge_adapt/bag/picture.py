@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_adapt.bag.replay import ReplayedPlan
-from edge_adapt.files import make_folder, write_atomic
 from robin_grasp.grasp_overlay import draw_grasp
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import ToolConfig
+from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.frame import Frame
 from robin_perception.segmentation.overlay import draw_masks
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from edge_adapt.bag.mcap_file import McapFile, StorageConfig
 from edge_adapt.bag.rosbag2 import METADATA_FILE, Qos, TopicInfo, metadata_text
-from edge_adapt.files import make_folder, write_atomic
 from robin_perception.bags import cdr
+from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.errors import Code, RobinError
 
 LIBRARY = "robin-edge"

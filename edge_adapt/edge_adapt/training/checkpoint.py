@@ -14,8 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edge_adapt.files import write_error
-from robin_perception.core.disk import sync_folder
+from robin_perception.core.disk import sync_folder, write_error
 from robin_perception.core.errors import Code, RobinError
 
 _TENSORS = "state.safetensors"

@@ -21,7 +21,6 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from edge_adapt.files import make_folder, write_atomic
 from edge_adapt.training.augment import AugmentConfig, augment
 from edge_adapt.training.checkpoint import find_checkpoint, load_checkpoint, load_module, read_state, save_checkpoint
 from edge_adapt.training.data import PackedDataset, TrainingScene, read_scene, scene_folders
@@ -31,6 +30,7 @@ from edge_adapt.training.targets import Batch, collate
 from edge_adapt.training.validate import validate
 from edge_adapt.training.warm_start import start_from_bundle
 from robin_perception.core.config import StrictConfig
+from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.errors import Code, RobinError
 
 

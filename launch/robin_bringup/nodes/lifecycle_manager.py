@@ -23,10 +23,10 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
-from edge_adapt.files import make_folder, write_atomic
 from robin_bringup.bring_up import BringUp
 from robin_bringup.node_config import LifecycleManagerConfig
 from robin_bringup.nodes.lifecycle_link import RosLink
+from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.errors import RobinError
 from robin_perception.nodes.parameters import NodeParameters
 from robin_perception.nodes.transport import use_large_message_profile

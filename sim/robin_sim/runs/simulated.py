@@ -10,12 +10,12 @@ from pathlib import Path
 
 from edge_adapt.decision import Decision, DecisionContext, ToolRecord, build_decision, config_digest
 from edge_adapt.decision_store import DecisionStore, refuse_foreign_images
-from edge_adapt.files import make_folder, write_atomic
 from edge_adapt.recording import pick_images
 from edge_adapt.report import write_report
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.learned_ranker import SHIPPED_RANKER, load_ranker_or_none
 from robin_grasp.tool import CellConfig
+from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.stats import rate
 from robin_sim.cell import PickEvent
 from robin_sim.runs.results import RESULT_KEYS, RunResult

@@ -8,7 +8,6 @@ provenance.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.planner.ranker import FEATURE_NAMES, Odds, feature_matrix
-from robin_perception.core.disk import disk_error, sync_folder, write_synced
+from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.errors import Code, RobinError
 
 Floats = NDArray[np.float64]
@@ -85,7 +84,7 @@ class LearnedRanker:
 
 
 def save_ranker(ranker: LearnedRanker, path: Path) -> None:
-    """Write atomically. Raises RobinError DISK_FULL or INPUT_UNREADABLE naming the file."""
+    """Write atomically. Raises RobinError DISK_FULL or OPTION_INVALID naming the file."""
     arrays = {
         f"{model}.{name}": np.atleast_1d(np.asarray(getattr(trees, name)))
         for model, trees in (("clean", ranker.clean), ("multi", ranker.multi))
@@ -94,16 +93,8 @@ def save_ranker(ranker: LearnedRanker, path: Path) -> None:
     header = {"format": FORMAT, "features": FEATURE_NAMES, "sha256": _digest(arrays), "provenance": ranker.provenance}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-    aside = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_synced(aside, buffer.getvalue())
-        aside.replace(path)
-        sync_folder(path.parent)
-    except OSError as exc:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        raise disk_error(exc, path) from None
+    make_folder(path.parent)
+    write_atomic(path, buffer.getvalue())
 
 
 def load_ranker(path: Path) -> LearnedRanker:

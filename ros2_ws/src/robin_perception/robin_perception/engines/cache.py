@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robin_perception.core.disk import disk_error, sync_folder, write_synced
+from robin_perception.core.disk import sync_folder, write_atomic, write_error, write_synced
 from robin_perception.core.errors import Code, RobinError
 
 ENTRY_FILE = "entry.json"
@@ -104,7 +104,7 @@ class EngineCache:
     def store(self, key: Key, files: Mapping[str, bytes]) -> Path:
         """Put ``files`` into the folder of ``key`` in one step, in place of what was there.
 
-        Raises RobinError DISK_FULL or INPUT_UNREADABLE; then the cache is as it was.
+        Raises RobinError DISK_FULL or OPTION_INVALID; then the cache is as it was.
         """
         with self.building(key):
             return self._store(key, files)
@@ -130,7 +130,7 @@ class EngineCache:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(self.root / f".{digest}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise disk_error(exc, self.root) from None
+            raise write_error(self.root, exc) from None
         try:
             _wait_for(handle, digest)
             for left in self.root.glob(f".{digest}.*.tmp"):
@@ -148,14 +148,7 @@ class EngineCache:
         """Lay ``report`` beside the engine, bound to the files it was made with. Raises RobinError as ``store``."""
         known = self._read(path, verify=False)
         data = (json.dumps({"files": known.files, "report": report}, indent=1) + "\n").encode()
-        aside = path / f".{VERIFICATION_FILE}.{os.getpid()}.tmp"
-        try:
-            write_synced(aside, data)
-            os.replace(aside, path / VERIFICATION_FILE)
-            sync_folder(path)
-        except OSError as exc:
-            aside.unlink(missing_ok=True)
-            raise disk_error(exc, path / VERIFICATION_FILE) from None
+        write_atomic(path / VERIFICATION_FILE, data)
 
     def _folder(self, key: Key) -> Path:
         return self.root / f"{key.get('kind', 'engine')}-{key_digest(key)}"
@@ -183,7 +176,7 @@ class EngineCache:
         except OSError as exc:
             if aside is not None:
                 shutil.rmtree(aside, ignore_errors=True)
-            raise disk_error(exc, folder) from None
+            raise write_error(folder, exc) from None
         return folder
 
     def _read(self, path: Path, verify: bool) -> CacheEntry:
@@ -228,7 +221,7 @@ class EngineCache:
         except FileNotFoundError:
             pass
         except OSError as exc:
-            raise disk_error(exc, path) from None
+            raise write_error(path, exc) from None
         aside = self.root / f".secret.{os.getpid()}.{secrets.token_hex(4)}"
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -238,7 +231,7 @@ class EngineCache:
         except FileExistsError:
             pass
         except OSError as exc:
-            raise disk_error(exc, path) from None
+            raise write_error(path, exc) from None
         finally:
             aside.unlink(missing_ok=True)
         return path.read_bytes()
@@ -292,7 +285,7 @@ def _wait_for(handle: int, digest: str) -> None:
                 told = True
             time.sleep(_WAIT_STEP_S)
         except OSError as exc:
-            raise RobinError(Code.INPUT_UNREADABLE, f"engine cache cannot be locked: {exc.strerror}") from None
+            raise RobinError(Code.OPTION_INVALID, f"engine cache cannot be locked: {exc.strerror}") from None
 
 
 def _now() -> str:

@@ -36,7 +36,7 @@ _NEXT_BEST = frozenset(
         Code.ENGINE_CRASHED,
         Code.DEPENDENCY_MISSING,
         Code.DISK_FULL,
-        Code.INPUT_UNREADABLE,
+        Code.OPTION_INVALID,
     }
 )
 

@@ -25,7 +25,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from robin_perception.core.config import StrictConfig
-from robin_perception.core.disk import disk_error, sync_folder, write_synced
+from robin_perception.core.disk import sync_folder, write_atomic, write_error, write_synced
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.scene import CLASSES
 
@@ -208,7 +208,7 @@ def write_bundle(
     """Write a bundle atomically (temporary folder, fsync, rename) in place of any older one, and load it back.
 
     network: the serialised ONNX model. head: float32 weights by graph input name. input_size: (height, width).
-    Raises RobinError OPTION_INVALID for a folder that holds anything but a bundle, DISK_FULL or INPUT_UNREADABLE.
+    Raises RobinError OPTION_INVALID for a folder that holds anything but a bundle, DISK_FULL.
     """
     _refuse_foreign(directory)
     weights = {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in head.items()}
@@ -237,15 +237,7 @@ def update_manifest(directory: Path, **changes: Any) -> Manifest:
     current = read_manifest(directory)
     values = {key: getattr(current, key) for key in Manifest.model_fields} | changes
     manifest = Manifest.model_validate(values)
-    path = directory / MANIFEST_FILE
-    aside = path.with_suffix(".json.tmp")
-    try:
-        write_synced(aside, _manifest_bytes(manifest))
-        os.replace(aside, path)
-        sync_folder(directory)
-    except OSError as exc:
-        aside.unlink(missing_ok=True)
-        raise disk_error(exc, path) from None
+    write_atomic(directory / MANIFEST_FILE, _manifest_bytes(manifest))
     return manifest
 
 
@@ -331,11 +323,12 @@ def _refuse_foreign(directory: Path) -> None:
 
 
 def _replace_folder(directory: Path, files: dict[str, bytes]) -> None:
+    directory = Path(os.path.realpath(directory))  # a link to a bundle stays one
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
     except OSError as exc:
-        raise disk_error(exc, directory) from None
+        raise write_error(directory, exc) from None
     try:
         aside.chmod(0o755)
         for name, data in files.items():
@@ -356,4 +349,4 @@ def _replace_folder(directory: Path, files: dict[str, bytes]) -> None:
         sync_folder(directory.parent)
     except OSError as exc:
         shutil.rmtree(aside, ignore_errors=True)
-        raise disk_error(exc, directory) from None
+        raise write_error(directory, exc) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robin_perception.core.disk import disk_error, write_synced
+from robin_perception.core.disk import write_error, write_synced
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import load_frame
 from robin_perception.engines.base import Engine, EngineConfig, Tensors
@@ -59,7 +59,7 @@ def build_int8(
             finally:
                 small.close()
     except OSError as exc:
-        raise disk_error(exc, Path(exc.filename or tempfile.gettempdir())) from None
+        raise write_error(Path(exc.filename or tempfile.gettempdir()), exc) from None
     finally:
         plain.close()
     EngineCache().store(cache_key(bundle), {GRAPH_FILE: graph, MEASURED_FILE: found.model_dump_json(indent=1).encode()})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from robin_perception.core.disk import disk_error, write_synced
+from robin_perception.core.disk import write_atomic, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.tensorrt.builder import BuildOptions, BuiltPlan, Progress, build_plan
@@ -93,7 +92,7 @@ def _require_space(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         free = shutil.disk_usage(root).free
     except OSError as exc:
-        raise disk_error(exc, root) from None
+        raise write_error(root, exc) from None
     if free < _LEAST_FREE_BYTES:
         text = f"{root}: {free >> 20} MB free, an engine needs up to {_LEAST_FREE_BYTES >> 20} MB; nothing was built"
         raise RobinError(Code.DISK_FULL, text)
@@ -106,11 +105,9 @@ def _timing_name(key: Mapping[str, str]) -> str:
 
 def _keep_timing(path: Path, timing: bytes) -> None:
     """Timings make the next build quicker and are worth nothing else, so that a failure is no failure."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    if not timing:
+        return
     try:
-        if timing:
-            write_synced(aside, timing)
-            os.replace(aside, path)
-    except OSError as exc:
-        _log.info("timing cache was not kept: %s", exc)
-        aside.unlink(missing_ok=True)
+        write_atomic(path, timing)
+    except RobinError as exc:
+        _log.info("timing cache was not kept: %s", exc.text)

@@ -22,7 +22,7 @@ _SEED = 7
 
 
 def tiny_bundle(directory: Path) -> Bundle:
-    """Write it to ``directory`` and load it back, verified. Raises RobinError DISK_FULL, INPUT_UNREADABLE."""
+    """Write it to ``directory`` and load it back, verified. Raises RobinError DISK_FULL, OPTION_INVALID."""
     rng = np.random.default_rng(_SEED)
     head = {
         "head.mask.weight": rng.normal(0, 0.5, (INSTANCES, CHANNELS)).astype(np.float32),
