@@ -77,7 +77,7 @@ class AcceptanceThresholds(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Check:
+class AcceptanceCheck:
     """One line of the verdict. value: None where it was not measured. limit: with its comparison, such as ">= 0.8"."""
 
     name: str
@@ -117,7 +117,7 @@ class Candidate:
 class Verdict:
     """Pass only if every check passed. figures: what was measured, as JSON values."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[AcceptanceCheck, ...]
     figures: dict[str, Any]
     ended: str = ""
     frames: tuple[FrameComparison, ...] = field(default=())
@@ -164,7 +164,7 @@ def judge(
     current = pick_figures(decisions)
     wanted = thresholds.picks if picks is None else picks
     if candidate is not None and candidate.failure:  # nothing was picked: it was looked at first
-        only = Check("loading the candidate", None, "no failure", False, candidate.failure)
+        only = AcceptanceCheck("loading the candidate", None, "no failure", False, candidate.failure)
         return Verdict((only,), {"picks_wanted": wanted, "current": current, "candidate": {**_who(candidate)}}, ended)
     checks = [_check("picks made", current["attempts"], wanted, least=True, detail=ended)]
     checks += _pick_checks(current, thresholds.current)
@@ -220,7 +220,7 @@ def candidate_figures(frames: Sequence[FrameComparison]) -> dict[str, Any]:
     }
 
 
-def _pick_checks(figures: dict[str, Any], limits: PickThresholds) -> list[Check]:
+def _pick_checks(figures: dict[str, Any], limits: PickThresholds) -> list[AcceptanceCheck]:
     times = figures["frame_to_plan_ms"]
     found = [
         _rate_check("clean rate", figures["clean_rate"], limits.min_clean_rate, least=True),
@@ -236,7 +236,9 @@ def _pick_checks(figures: dict[str, Any], limits: PickThresholds) -> list[Check]
     return [check for check in found if check is not None]
 
 
-def _candidate_checks(candidate: Candidate, figures: dict[str, Any], limits: CandidateThresholds) -> list[Check]:
+def _candidate_checks(
+    candidate: Candidate, figures: dict[str, Any], limits: CandidateThresholds
+) -> list[AcceptanceCheck]:
     first = next((frame.failure for frame in candidate.frames if frame.failure), "")
     found = [
         _check("candidate: frames compared", figures["frames_compared"], limits.min_frames, least=True),
@@ -249,7 +251,7 @@ def _candidate_checks(candidate: Candidate, figures: dict[str, Any], limits: Can
     return [check for check in found if check is not None]
 
 
-def _rate_check(name: str, found: Any, limit: float | None, least: bool = False) -> Check | None:
+def _rate_check(name: str, found: Any, limit: float | None, least: bool = False) -> AcceptanceCheck | None:
     if limit is None:
         return None
     if found is None:
@@ -258,18 +260,18 @@ def _rate_check(name: str, found: Any, limit: float | None, least: bool = False)
     return _check(name, found["rate"], limit, least, interval)
 
 
-def _maybe(name: str, value: float | None, limit: float | None, least: bool = False) -> Check | None:
+def _maybe(name: str, value: float | None, limit: float | None, least: bool = False) -> AcceptanceCheck | None:
     return None if limit is None else _check(name, value, limit, least)
 
 
-def _check(name: str, value: float | None, limit: float, least: bool = False, detail: str = "") -> Check:
+def _check(name: str, value: float | None, limit: float, least: bool = False, detail: str = "") -> AcceptanceCheck:
     words = f"{'>=' if least else '<='} {limit:g}"
     if value is None:
-        return Check(name, None, words, False, detail or "not measured")
-    return Check(name, float(value), words, value >= limit if least else value <= limit, detail)
+        return AcceptanceCheck(name, None, words, False, detail or "not measured")
+    return AcceptanceCheck(name, float(value), words, value >= limit if least else value <= limit, detail)
 
 
-def _in_words(check: Check) -> str:
+def _in_words(check: AcceptanceCheck) -> str:
     if check.value is None:
         return f"{check.name}: {check.detail}, needs {check.limit}"
     detail = f" ({check.detail})" if check.detail else ""

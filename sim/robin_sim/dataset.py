@@ -26,7 +26,8 @@ from robin_perception.core.config import parse_config
 from robin_perception.core.disk import FULL
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import SCENE_FILE, read_json, save_frame
-from robin_sim.runs.workers import end_with_parent, one_thread_each
+from robin_perception.core.parent_death import end_with_parent
+from robin_sim.runs.workers import one_thread_each
 from robin_sim.training_scenes import DatasetConfig, LabelledScene, draw_pile, draw_scene, pile_rng
 
 DATASET_FILE = "dataset.json"
@@ -133,7 +134,7 @@ def _run(
             yield _make_group(out, seed, config, group, indices)
         return
     with one_thread_each():
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker, (os.getpid(),))
         try:
             waiting = iter(groups)
             running: set[Future[_Done]] = set()
@@ -149,8 +150,8 @@ def _run(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker() -> None:
-    end_with_parent()
+def _start_worker(parent: int) -> None:
+    end_with_parent(parent)
     cv2.setNumThreads(1)
 
 

@@ -5,7 +5,6 @@ Every test process has a domain of its own, so that runs side by side do not mee
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import signal
@@ -14,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -31,6 +31,7 @@ try:
 except ImportError as exc:  # said plainly instead of failing: ROS is an optional part
     pytest.skip(f"ROS 2 is not installed here: {exc} (`make ros`)", allow_module_level=True)
 
+from robin_perception.core.parent_death import end_with_parent
 from robin_perception.nodes.transport import use_large_message_profile
 
 assert robin_msgs.msg
@@ -58,15 +59,6 @@ def _claimed_domain() -> tuple[int, IO[str]]:
 DOMAIN, _DOMAIN_LOCK = _claimed_domain()
 
 
-PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
-
-
-def _end_with_the_test() -> None:
-    """In the child: a test that is killed or aborts leaves no node behind. It stays in force over an exec."""
-    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class NodeProcess:
     """One process with nodes. ``module``: run with ``python -m``, or a script. arguments: its own, before ROS's."""
 
@@ -89,7 +81,7 @@ class NodeProcess:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env=environment,
-            preexec_fn=_end_with_the_test,
+            preexec_fn=partial(end_with_parent, os.getpid()),  # a test that is killed leaves no node behind
         )
 
     @property

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from robin_perception.core.pace import FramePace
-from robin_perception.nodes.frame_bus import Turn
+from robin_perception.nodes.frame_bus import PriorityWork
 from robin_perception.nodes.worker import LatestWorker
 
 PATIENCE_S = 30.0
@@ -75,19 +75,19 @@ def test_a_worker_that_is_put_off_takes_the_newest_when_it_may() -> None:
     assert not worker.offer(4) and len(dropped) == 2
 
 
-def test_a_turn_lasts_until_its_last_piece_of_work_has_ended_or_its_limit() -> None:
-    turn, told = Turn(), []
-    assert turn.left_s(PATIENCE_S) == 0.0
-    forget = turn.when_ended(lambda: told.append(1))
-    turn.begin()
-    turn.begin()
-    assert 0 < turn.left_s(PATIENCE_S) <= PATIENCE_S
-    assert turn.left_s(0.0) == 0.0, "what takes too long holds nobody up"
-    turn.end()
-    assert turn.left_s(PATIENCE_S) > 0 and told == []
-    turn.end()
-    assert turn.left_s(PATIENCE_S) == 0.0 and told == [1]
+def test_priority_lasts_until_its_last_piece_of_work_has_ended_or_its_limit() -> None:
+    priority, told = PriorityWork(), []
+    assert priority.left_s(PATIENCE_S) == 0.0
+    forget = priority.when_ended(lambda: told.append(1))
+    priority.begin()
+    priority.begin()
+    assert 0 < priority.left_s(PATIENCE_S) <= PATIENCE_S
+    assert priority.left_s(0.0) == 0.0, "what takes too long holds nobody up"
+    priority.end()
+    assert priority.left_s(PATIENCE_S) > 0 and told == []
+    priority.end()
+    assert priority.left_s(PATIENCE_S) == 0.0 and told == [1]
     forget()
-    turn.begin()
-    turn.end()
+    priority.begin()
+    priority.end()
     assert told == [1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
 import time
@@ -23,11 +24,12 @@ from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.helper_thread import HelperThread
+from robin_perception.core.parent_death import end_with_parent
 from robin_perception.engines.base import EngineConfig
 from robin_perception.segmentation.segmenter import load_segmenter
 from robin_sim.cell import PickEvent, SeeFrame, SimCell
 from robin_sim.runs.results import PickSummary, RunResult, is_attempt, summarize
-from robin_sim.runs.workers import end_with_parent, one_thread_each
+from robin_sim.runs.workers import one_thread_each
 from robin_sim.scenario import Scenario, load_scenario
 
 DEFAULT_ENGINE = "auto"
@@ -180,7 +182,7 @@ def _in_processes(spec: RunSpec, picks: int, workers: int, counter: _Counter) ->
     ticks, stop = context.Queue(), context.Event()
     pending: deque[Future[PileRun]] = deque()
     with one_thread_each():
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(spec, ticks, stop))
+        pool = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(), spec, ticks, stop))
         try:
             left, started = picks, 0
             while left > 0:
@@ -242,9 +244,9 @@ class _WorkerState:
 _state: _WorkerState | None = None
 
 
-def _start_worker(spec: RunSpec, ticks: Any, stop: Any) -> None:
+def _start_worker(parent: int, spec: RunSpec, ticks: Any, stop: Any) -> None:
     global _state
-    end_with_parent()
+    end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     _state = _WorkerState(spec, ticks, stop)
 

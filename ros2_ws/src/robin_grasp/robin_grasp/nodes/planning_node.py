@@ -28,7 +28,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.nodes.base import RobinNode
-from robin_perception.nodes.frame_bus import FrameBus, Turn
+from robin_perception.nodes.frame_bus import FrameBus, PriorityWork
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
 from robin_perception.nodes.worker import LatestWorker
@@ -44,7 +44,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
     def __init__(self, bus: FrameBus | None = None, **ros: Any) -> None:
         super().__init__("planning", PlanningNodeConfig, bus=bus, **ros)
         self._requests = ThreadPoolExecutor(1, "plan_pick")
-        self._turn = Turn() if bus is None else bus.planning
+        self._priority = PriorityWork() if bus is None else bus.planning
         self._desk: PlanDesk | None = None
         self._cell = CellConfig()
         self._input: SceneInput | None = None
@@ -104,9 +104,9 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         self.counters.count("scenes")
         desk.offer(frame, scene)
         if self.config.plan_every_scene and worker is not None:
-            self._turn.begin()  # here, before the segmentation looks for its next frame
+            self._priority.begin()  # here, before the segmentation looks for its next frame
             if not worker.offer((frame, scene)):
-                self._turn.end()
+                self._priority.end()
 
     def _plan_pick(self, request: Any, response: Any) -> Any:
         wanted_s, limit_s = float(request.max_frame_age_s), self.config.frame_age_limit_s
@@ -124,21 +124,21 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         desk = self._desk
         if desk is None:
             raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} is {self.phase}")
-        self._turn.begin()
+        self._priority.begin()
         try:
             return self._publish(desk.plan_requested(age_limit_s, excluded))
         finally:
-            self._turn.end()
+            self._priority.end()
 
     def _plan_scene(self, segmented: tuple[Frame, Scene]) -> None:
         try:
             if (desk := self._desk) is not None:
                 self._publish(desk.plan_scene(*segmented))
         finally:
-            self._turn.end()
+            self._priority.end()
 
     def _dropped(self) -> None:
-        self._turn.end()
+        self._priority.end()
         self.counters.drop("busy")
 
     def _publish(self, issued: IssuedPlan) -> Any:

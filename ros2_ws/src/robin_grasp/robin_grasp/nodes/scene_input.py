@@ -17,7 +17,7 @@ from robin_perception.node_config import FrameInputConfig
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.convert import scene_from_msg, stamp_to_s
 from robin_perception.nodes.frame_bus import FrameBus, SegmentedFrame
-from robin_perception.nodes.frame_topics import FrameTopics
+from robin_perception.nodes.frame_subscriber import FrameSubscriber
 from robin_perception.nodes.pairing import FrameMessages
 from robin_perception.nodes.qos import RESULT
 from robin_perception.topics import SCENE
@@ -48,7 +48,7 @@ class SceneInput:
         self._frames: deque[tuple[float, LoadFrame]] = deque(maxlen=KEPT_FRAMES)
         self._scenes: deque[tuple[float, Any]] = deque(maxlen=KEPT_SCENES)
         self._ends: list[Callable[[], None]] = []
-        self._topics: FrameTopics | None = None
+        self._topics: FrameSubscriber | None = None
         bus = node.bus if config.input != "topics" else None
         self.source = "process" if bus is not None and bus.scenes.has_source else "topics"
         if bus is not None and bus.scenes.has_source:
@@ -75,7 +75,7 @@ class SceneInput:
         if bus is not None and bus.frames.has_source:
             self._ends.append(bus.frames.subscribe(lambda frame: self._frame(frame.stamp_s, lambda: frame)))
             return
-        topics = self._topics = FrameTopics(self._node, config, self._paired)
+        topics = self._topics = FrameSubscriber(self._node, config, self._paired)
         self._ends.append(topics.close)
 
     def _paired(self, messages: FrameMessages) -> None:

@@ -22,7 +22,7 @@ class SegmentedFrame:
     scene: Scene
 
 
-class Channel(Generic[T]):
+class InProcessTopic(Generic[T]):
     """Newest value and its listeners. ``publish`` calls the listeners in the publisher's own thread: they must only
     take the value over (``LatestWorker.offer``) and return.
 
@@ -66,7 +66,7 @@ class Channel(Generic[T]):
         return unsubscribe
 
 
-class Turn:
+class PriorityWork:
     """Work that goes first: while some is under way or about to begin, others of the process put theirs off, since two
     at once on the same cores, and on Python's one interpreter, would both be late.
 
@@ -114,6 +114,6 @@ class FrameBus:
     by who receives them. planning: plans under way, which go before the next frame."""
 
     def __init__(self) -> None:
-        self.planning = Turn()
-        self.frames: Channel[Frame] = Channel()
-        self.scenes: Channel[SegmentedFrame] = Channel()
+        self.planning = PriorityWork()
+        self.frames: InProcessTopic[Frame] = InProcessTopic()
+        self.scenes: InProcessTopic[SegmentedFrame] = InProcessTopic()

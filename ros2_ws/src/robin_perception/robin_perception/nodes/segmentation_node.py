@@ -25,7 +25,7 @@ from robin_perception.nodes.convert import frame_header, scene_to_msg
 from robin_perception.nodes.debug import OverlayPublisher
 from robin_perception.nodes.engine_watch import EngineWatch
 from robin_perception.nodes.frame_bus import FrameBus, SegmentedFrame
-from robin_perception.nodes.frame_topics import FrameTopics
+from robin_perception.nodes.frame_subscriber import FrameSubscriber
 from robin_perception.nodes.pairing import FrameMessages
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
@@ -50,7 +50,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
             bus.scenes.announce()
         self._model_lock = threading.Lock()  # held for one frame, or for one exchange of the model
         self._segmenter: Segmenter | None = None
-        self._topics: FrameTopics | None = None
+        self._topics: FrameSubscriber | None = None
         self._worker: LatestWorker[Frame | FrameMessages] | None = None
         self._overlay: OverlayPublisher | None = None
         self._unsubscribe: list[Callable[[], None]] = []
@@ -67,7 +67,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._scenes = self.add_publisher(SegmentedScene, SCENE, RESULT)
         self._overlays = self.add_publisher(Image, OVERLAY, 1)
         if not self._from_process():
-            self._topics = FrameTopics(self, config, self._offer)
+            self._topics = FrameSubscriber(self, config, self._offer)
 
     def start(self) -> None:
         if self._topics is not None:

@@ -6,7 +6,6 @@ its parent: by the end of the stream, and inside a call that never returns by th
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import signal
@@ -18,19 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.parent_death import end_with_parent
 from robin_perception.engines import Engine, EngineConfig, make_engine
 from robin_perception.engines.base import HEAD_SETS, HeadSet
 from robin_perception.model.bundle import INSTANCE_OUTPUTS, NETWORK_FILE, Bundle, TensorSpec, load_bundle
 from robin_perception.supervision.channel import Channel, ChannelClosed, Message, TensorBlock
 from robin_perception.supervision.warm_up import bare_belt
 
-_PR_SET_PDEATHSIG = 1
-
 
 def main(arguments: list[str]) -> int:
     """Serve until the parent closes its end; the exit status."""
     descriptor, memory, parent = map(int, arguments)
-    _end_with(parent)
+    end_with_parent(parent)
     for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and a service's stop are the parent's to act on
         signal.signal(number, signal.SIG_IGN)
     os.set_inheritable(descriptor, False)
@@ -128,14 +126,6 @@ def _failure(exc: Exception) -> Message:
     if isinstance(exc, RobinError):
         return {"code": int(exc.code), "text": exc.text}
     return {"code": int(Code.ENGINE_FAILED), "text": f"{type(exc).__name__}: {exc}".splitlines()[0]}
-
-
-def _end_with(parent: int) -> None:
-    """SIGKILL from the kernel when the thread that started this process ends, also inside a call that never returns."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was quicker
-        os._exit(1)
 
 
 if __name__ == "__main__":

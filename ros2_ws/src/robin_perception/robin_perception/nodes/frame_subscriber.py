@@ -20,7 +20,7 @@ from robin_perception.nodes.qos import SENSOR, SENSOR_RELIABLE
 from robin_perception.topics import camera_topics
 
 
-class FrameTopics:
+class FrameSubscriber:
     """Made in a node's ``setup``. ``on_messages`` is called in the executor's thread with every pair, in order of
     stamps and only while the node is active; ``to_frame`` may be called in any thread.
 
