@@ -26,6 +26,7 @@ CODE_TEXTS = {
     Code.CAMERA_INFO_MISSING: "Images come, but no camera_info.",
     Code.INPUT_ENCODING_MISMATCH: "An image has an encoding that is not understood.",
     Code.FRAME_ID_MISMATCH: "Colour, depth and camera_info name different frames; depth must be aligned to colour.",
+    Code.INPUT_TOO_LARGE: "A file is larger than such a file may be, or claims to unpack to more.",
     Code.MODEL_MISSING: "There is no model bundle in that folder.",
     Code.MODEL_HASH_MISMATCH: "A file of the bundle is not the one its manifest was written for; copy it again.",
     Code.MODEL_TENSOR_MISSING: "The bundle's head does not fit its network.",

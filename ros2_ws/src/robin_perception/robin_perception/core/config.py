@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from robin_perception.core.bounded import parse_yaml, read_plain_text, shown
 from robin_perception.core.errors import Code, RobinError
 
 
@@ -30,7 +30,7 @@ def parse_config(cls: type[ConfigT], values: dict[str, Any], source: str) -> Con
         if first["type"] == "extra_forbidden":
             raise RobinError(Code.CONFIG_UNKNOWN_KEY, f"{source}: unknown key '{key}'") from None
         raise RobinError(
-            Code.CONFIG_OUT_OF_RANGE, f"{source}: '{key}': {first['msg']} (got {first.get('input')!r})"
+            Code.CONFIG_OUT_OF_RANGE, f"{source}: '{key}': {first['msg']} (got {shown(first.get('input'))})"
         ) from None
 
 
@@ -38,12 +38,7 @@ def load_config(cls: type[ConfigT], path: Path | None) -> ConfigT:
     """Read a YAML file into ``cls``; ``None`` gives the defaults. Raises RobinError on any fault."""
     if path is None:
         return cls()
-    try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
+    values = parse_yaml(read_plain_text(path), str(path))
     if values is None:
         values = {}
     if not isinstance(values, dict):

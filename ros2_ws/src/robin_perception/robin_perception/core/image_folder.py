@@ -5,7 +5,6 @@ Reading is strict: whatever does not fit ends in one RobinError that names the f
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from robin_perception.core.bounded import CONFIG_BYTES, parse_json, read_plain_bytes
+from robin_perception.core.bounded_arrays import IMAGE_BYTES, MOST_PIXELS, decode_image, parse_npy
 from robin_perception.core.config import StrictConfig, parse_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, depth_units, intrinsics_misfit
@@ -25,6 +26,7 @@ CAMERA_FILE = "camera.json"
 LABELS_FILE = "labels.png"
 SCENE_FILE = "scene.json"
 IGNORE_LABEL = 65535
+NPY_BYTES = 8 * MOST_PIXELS + 65536
 
 _Row = tuple[float, float, float, float]
 
@@ -122,7 +124,7 @@ def load_camera(path: Path) -> CameraFile:
 def load_labels(folder: Path) -> NDArray[np.uint16]:
     """labels.png as uint16 [H, W]: 0 background, 65535 ignore, else an instance id."""
     path = folder / LABELS_FILE
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    image = _decode(path)
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
         raise RobinError(Code.INPUT_UNREADABLE, f"{path}: labels must be one channel, 8 or 16 bit, got {_kind(image)}")
     return image.astype(np.uint16)
@@ -171,36 +173,16 @@ def write_png(path: Path, image: NDArray[Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Parsed JSON, or RobinError INPUT_MISSING / CONFIG_UNREADABLE naming the file."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, ValueError) as exc:
-        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
+    """Parsed JSON. Raises RobinError INPUT_MISSING, INPUT_UNREADABLE, INPUT_TOO_LARGE or CONFIG_UNREADABLE."""
+    return parse_json(read_plain_bytes(path, CONFIG_BYTES), str(path))
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
-    except OSError as exc:
-        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: {exc.strerror or exc}") from None
-
-
-def _decode(path: Path, flags: int) -> NDArray[Any]:
-    data = _read_bytes(path)
-    # A PNG that was cut short decodes to a partly black picture; only its missing end tells.
-    cut_short = data.startswith(b"\x89PNG") and b"IEND" not in data[-16:]
-    image = None if cut_short or not data else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if image is None:
-        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: not a readable image")
-    return np.asarray(image)
+def _decode(path: Path) -> NDArray[Any]:
+    return decode_image(read_plain_bytes(path, IMAGE_BYTES), str(path))
 
 
 def _read_color(path: Path) -> NDArray[np.uint8]:
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    image = _decode(path)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
         raise RobinError(Code.INPUT_UNREADABLE, f"{path}: colour must be 8 bit with three channels, got {_kind(image)}")
     return np.ascontiguousarray(image[:, :, 2::-1])
@@ -208,15 +190,11 @@ def _read_color(path: Path) -> NDArray[np.uint8]:
 
 def _read_depth(path: Path, scale: float) -> NDArray[np.float32]:
     if path.suffix == ".npy":
-        _read_bytes(path)
-        try:
-            values = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as exc:
-            raise RobinError(Code.INPUT_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
-        if values.ndim != 2 or values.dtype.kind != "f":
+        values = parse_npy(read_plain_bytes(path, NPY_BYTES), str(path))
+        if values.ndim != 2 or values.dtype.kind != "f" or values.size > MOST_PIXELS:
             raise RobinError(Code.INPUT_UNREADABLE, f"{path}: depth must be float [H,W] metres, got {_kind(values)}")
         return values.astype(np.float32)
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    image = _decode(path)
     if image.dtype != np.uint16 or image.ndim != 2:
         raise RobinError(Code.INPUT_UNREADABLE, f"{path}: depth must be 16 bit with one channel, got {_kind(image)}")
     return image.astype(np.float32) * np.float32(scale)
