@@ -102,16 +102,21 @@ class _StrictLoader(yaml.CSafeLoader):
                 )
         return super().construct_mapping(node, deep)
 
-    def construct_number(self, node: yaml.ScalarNode, whole: bool) -> int | float:
-        if len(node.value) > LONGEST_NUMBER:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"a number of {len(node.value)} digits", node.start_mark
-            )
-        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        return super().construct_yaml_int(_short(node))
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        return super().construct_yaml_float(_short(node))
 
 
-_StrictLoader.add_constructor(_INT, lambda loader, node: loader.construct_number(node, True))
-_StrictLoader.add_constructor(_FLOAT, lambda loader, node: loader.construct_number(node, False))
+def _short(node: yaml.ScalarNode) -> yaml.ScalarNode:
+    if len(node.value) > LONGEST_NUMBER:
+        raise yaml.constructor.ConstructorError(None, None, f"a number of {len(node.value)} digits", node.start_mark)
+    return node
+
+
+_StrictLoader.add_constructor(_INT, _StrictLoader.construct_yaml_int)
+_StrictLoader.add_constructor(_FLOAT, _StrictLoader.construct_yaml_float)
 
 
 def parse_yaml(text: str, source: str, code: Code = Code.CONFIG_UNREADABLE) -> Any:
@@ -129,7 +134,7 @@ def parse_yaml(text: str, source: str, code: Code = Code.CONFIG_UNREADABLE) -> A
 
 def _bound_yaml(text: str) -> None:
     """Walk the events, which cost no memory, before any value is made. Raises ValueError."""
-    total, open_nodes, sizes = 0, list[tuple[str | None, int]](), dict[str, int]()
+    total, open_nodes, sizes = 0, list[tuple[str | None, int]](), dict[str | None, int]()
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.AliasEvent):
             if any(anchor == event.anchor for anchor, _ in open_nodes):
@@ -157,7 +162,7 @@ def _bound_yaml(text: str) -> None:
 def shown(value: Any, length: int = 80) -> str:
     """``repr`` of a value that a file brought, cut short; never fails and never takes long."""
     if isinstance(value, (str, bytes)):
-        return repr(value if len(value) <= length else value[:length] + type(value)())
+        return repr(value[:length])
     if isinstance(value, (dict, list, tuple, set)):
         return f"{type(value).__name__} of {len(value)}"
     try:
