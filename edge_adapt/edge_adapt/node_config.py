@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from edge_adapt.picture_keeper import PictureRules
 from robin_grasp.node_config import CELL_FILE
 from robin_perception.core.ids import ID_PATTERN
 from robin_perception.node_config import FrameInputConfig, NodeConfig, register_node
@@ -25,6 +26,7 @@ class RecorderNodeConfig(NodeConfig, FrameInputConfig):
     )
     source: str = Field("robot", min_length=1, description="Where the picks come from: 'robot', or a scenario's name.")
     keep_images: bool = Field(True, description="Keep frame, labels and the frame after each pick beside its record.")
+    pictures: PictureRules = PictureRules()
     after_wait_s: float = Field(
         1.0,
         ge=0,

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from edge_adapt.decision import Decision, DecisionContext, build_decision, with_outcome
 from edge_adapt.decision_store import DecisionStore
+from edge_adapt.picture_keeper import PictureKeeper, PictureRules
 from edge_adapt.recording import pick_images
 from robin_grasp.picks.open_picks import OpenPick
 from robin_grasp.picks.outcome import PickOutcome
@@ -20,6 +21,7 @@ from robin_perception.core.ids import plain_id
 
 OPEN_FILE = "open_pick.json"  # the record of the pick under way, so that it survives the recorder
 REMEMBERED = 64
+MOST_REMOVED = 16  # picks whose pictures go before one record: the writer is not held up by a large clean-up
 
 
 class PickRecorder:
@@ -27,14 +29,18 @@ class PickRecorder:
 
     A pick whose outcome never comes is closed as unfinished by the next one, also after the recorder itself was killed:
     then without images. context: what is the same for every pick. keep_images: frame, labels and frame after each pick.
+    rules: which pictures stay; None: the defaults.
     """
 
-    def __init__(self, folder: Path, context: DecisionContext, keep_images: bool = True) -> None:
+    def __init__(
+        self, folder: Path, context: DecisionContext, keep_images: bool = True, rules: PictureRules | None = None
+    ) -> None:
         self._context = context
         self._keep_images = keep_images
         self._numbers = itertools.count()
         self._done: deque[str] = deque(maxlen=REMEMBERED)
         self._store = DecisionStore(folder)
+        self.pictures = PictureKeeper(folder, rules or PictureRules())
         self._pick: OpenPick | None = None
         self._record = self._left_open()
 
@@ -142,4 +148,13 @@ class PickRecorder:
         self._done.append(record.decision_id)
         keep = self._keep_images and pick is not None
         images = pick_images(pick.frame, pick.scene, after) if keep and pick is not None else None
-        return self._store.append(record, images)
+        self._make_room()
+        written = self._store.append(record, images)
+        self.pictures.add(written)
+        return written
+
+    def _make_room(self) -> None:
+        """Before a record is written, so that the disk does not fill while old pictures lie on it."""
+        for _ in range(MOST_REMOVED):
+            if self.pictures.step() is None:
+                return

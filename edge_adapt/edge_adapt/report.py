@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from edge_adapt.decision import CandidateRecord, Decision
 from edge_adapt.decision_store import DecisionLog, read_decisions
+from edge_adapt.picture_keeper import removed_pictures
 from edge_adapt.report_figures import (
     RESULT_COLOURS,
     candidate_marks,
@@ -60,6 +61,7 @@ class PickCard:
     terms: tuple[tuple[str, tuple[str, ...]], ...]
     rejected: tuple[tuple[str, str, int, tuple[CandidateRecord, ...]], ...]
     truth: tuple[tuple[str, str], ...]
+    removed: str
 
 
 def write_report(folder: Path, path: Path, results: Mapping[str, Any] | None = None, title: str = "") -> Path:
@@ -85,7 +87,8 @@ def render_report(log: DecisionLog, results: Mapping[str, Any] | None = None, ti
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    cards = [_card(log.folder, i, d, i in full) for i, d in enumerate(decisions)]
+    gone = removed_pictures(log.folder)
+    cards = [_card(log.folder, i, d, i in full, gone.get(d.decision_id, "")) for i, d in enumerate(decisions)]
     first = decisions[0] if decisions else None
     return environment.get_template("report.html.j2").render(
         title=title or (f"Picks: {first.context.source}" if first else "No picks"),
@@ -167,7 +170,7 @@ def _flag(decision: Decision, prefix: str) -> str:
     return next((flag[len(prefix) :] for flag in decision.flags if flag.startswith(prefix)), "")
 
 
-def _card(folder: Path, number: int, decision: Decision, full: bool) -> PickCard:
+def _card(folder: Path, number: int, decision: Decision, full: bool, removed: str) -> PickCard:
     images = _images(folder, decision) if full else {}
     columns = _columns(decision) if full else ()
     chosen = decision.chosen
@@ -189,6 +192,7 @@ def _card(folder: Path, number: int, decision: Decision, full: bool) -> PickCard
         terms=_terms(columns),
         rejected=_rejected(decision),
         truth=_truth(decision),
+        removed=removed,
     )
 
 

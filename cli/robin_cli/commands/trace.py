@@ -28,6 +28,7 @@ def trace(
 ) -> None:
     """Explain one decision of a run: what was seen, what was weighed, what was ruled out, what became of it."""
     from edge_adapt.decision_store import read_decisions
+    from edge_adapt.picture_keeper import removed_pictures
     from edge_adapt.trace import cups_text, trace_text
 
     if not run.exists():
@@ -43,6 +44,8 @@ def trace(
         found = log.find(decision)
         write_json(json_file, found.model_dump(mode="json"))
         print(trace_text(found), end="")
+        if (reason := removed_pictures(log.folder).get(found.decision_id)) is not None:
+            print(f"\nPictures\n  removed by rule: {reason}")
         return
     write_json(json_file, [d.model_dump(mode="json") for d in log.decisions])
     rows = [

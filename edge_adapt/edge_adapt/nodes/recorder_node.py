@@ -58,7 +58,7 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
             config_digest=config_digest(cell),
             tool=ToolRecord.of(cell.tool),
         )
-        self._recorder = PickRecorder(config.folder, context, config.keep_images)
+        self._recorder = PickRecorder(config.folder, context, config.keep_images, config.pictures)
         self._decisions = self.add_publisher(DecisionMessage, DECISION, RESULT)
         self.add_subscription(GraspPlan, PLAN, self._plan, RESULT)
         self.add_subscription(PickOutcome, OUTCOME, self._outcome, RESULT)
@@ -90,6 +90,8 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
             "recording": str(recorder.recording).lower(),
             "open_pick": recorder.open_id or "",
             "waiting": str(self._waiting),
+            "pictures_mb": f"{recorder.pictures.kept_bytes / 1e6:.0f}",
+            "pictures_removed": str(recorder.pictures.removed),
         }
 
     def _plan(self, message: Any) -> None:
