@@ -1,6 +1,7 @@
-"""Entry point of ``robin``. Every expected failure ends in one line on stderr and an exit status, never in a traceback.
+"""Entry point of ``robin``. Every failure ends in one line on stderr and an exit status, never in a traceback.
 
-Exit status: 0 done (also when "no grasp" is the answer), 1 failure, 2 bad input, option or configuration, 130 Ctrl-C.
+Exit status: 0 done (also when "no grasp" is the answer), 1 failure, 2 bad input, option or configuration, 70 a bug,
+130 Ctrl-C.
 Only what the command line itself needs is imported here; a command imports its rooms when it runs.
 """
 
@@ -29,7 +30,15 @@ from robin_cli.commands import (
     trace,
     train,
 )
-from robin_cli.terminal import EXIT_INTERRUPTED, exit_status, note, print_error, reason_of
+from robin_cli.failures import (
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    drop_stdout,
+    exit_status,
+    reason_of,
+)
+from robin_cli.terminal import note, prepare_streams, print_error
+from robin_perception.core.errors import RobinError
 
 VERSION = "0.1.0"
 
@@ -79,21 +88,31 @@ app.command("doctor")(doctor.doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status. Unexpected exceptions (bugs) are not caught."""
+    """Run one command and return its exit status. Whatever ends it is one numbered line."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    prepare_streams()
     try:
-        status = app(args=None if arguments is None else list(arguments), prog_name="robin", standalone_mode=False)
+        status = app(args=given, prog_name="robin", standalone_mode=False)
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         status = EXIT_INTERRUPTED
+    except BrokenPipeError:  # of a short answer, met by the flush; typer ends a longer one with the same status
+        drop_stdout()
+        return EXIT_FAILURE
     except Exception as exc:
-        found = reason_of(exc)
-        if found is None:
-            raise
-        code, text = found
-        print_error(code, text)
-        return exit_status(code)
+        return _told(reason_of(exc, ("robin", *given)))
     if status == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this status
         note("interrupted")
     return status if isinstance(status, int) else 0
+
+
+def _told(reason: RobinError) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_stdout()
+    print_error(reason)
+    return exit_status(reason.code)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""What all commands share on the terminal: the error line, exit status, progress bars, tables, JSON files."""
+"""What all commands share on the terminal: streams, the error line, progress bars, tables, JSON files."""
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,24 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from robin_perception.core.disk import FULL
 from robin_perception.core.errors import Code, RobinError
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-EXIT_FAILURE = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
-_BAD_INPUT = frozenset({Code.MODEL_MISSING, Code.MODEL_HASH_MISMATCH, Code.MODEL_TENSOR_MISSING}) | {
-    Code.MODEL_MANIFEST_INVALID,
-    Code.ENGINE_UNKNOWN,
-    Code.RECORD_INVALID,
-    Code.BAG_INVALID,
-    Code.BAG_TOPIC_MISSING,
-}
 
 LEAST_PAUSE_S = 10.0
 PAUSE_SHARE = 0.05
@@ -36,34 +24,30 @@ PAUSE_SHARE = 0.05
 Advance = Callable[[int, int, str], None]
 
 
-def exit_status(code: Code) -> int:
-    """2 for what the caller gave (files, options, configuration, bundles, records), 1 for what failed."""
-    return EXIT_BAD_INPUT if int(code) // 100 in (1, 4) or code in _BAD_INPUT else EXIT_FAILURE
+def prepare_streams() -> None:
+    """Have standard streams that can be printed to: one that was closed leads nowhere, and a character that the
+    terminal's encoding lacks is escaped."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # else the next file that is opened would be what libraries print into
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def reason_of(exc: BaseException) -> tuple[Code, str] | None:
-    """Code and one line for an expected exception; None for a bug, whose traceback is wanted."""
-    if isinstance(exc, RobinError):
-        return exc.code, exc.text
-    if isinstance(exc, typer.TyperException):
-        return Code.OPTION_INVALID, _usage_text(exc)
-    if isinstance(exc, OSError) and exc.errno in FULL:
-        return Code.DISK_FULL, f"{exc.filename or 'a file'}: cannot write: {exc.strerror}"
-    if isinstance(exc, PermissionError) and exc.filename:
-        return Code.OPTION_INVALID, f"{exc.filename}: {exc.strerror}"
-    return None
+def _is_dumb() -> bool:
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
-def _usage_text(exc: typer.TyperException) -> str:
-    context = getattr(exc, "ctx", None)
-    path = getattr(context, "command_path", "robin")
-    return f"{exc.format_message().rstrip('.')} (see {path} --help)"
-
-
-def print_error(code: Code, text: str) -> None:
+def print_error(reason: RobinError) -> None:
     """One line on stderr, red on a terminal."""
-    line = f"error E{int(code)} {code.name}: {' '.join(text.split())}"
-    print(f"\033[31m{line}\033[0m" if sys.stderr.isatty() else line, file=sys.stderr)
+    line = f"error {reason}"
+    plain = not sys.stderr.isatty() or bool(os.environ.get("NO_COLOR")) or _is_dumb()
+    print(line if plain else f"\033[31m{line}\033[0m", file=sys.stderr)
 
 
 def note(text: str) -> None:
@@ -98,7 +82,7 @@ def _duration(seconds: float) -> str:
 @contextmanager
 def progress_bar(title: str, unit: str = "") -> Iterator[Advance]:
     """Yields ``advance(done, total, latest)``. A bar on a terminal's stderr; elsewhere a line now and then."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or _is_dumb():
         yield ProgressLines(title, unit).advance
         return
     from rich.console import Console

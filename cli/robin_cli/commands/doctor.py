@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from robin_cli.failures import EXIT_FAILURE
 from robin_cli.options import JsonOption, ModelOption, model_path
-from robin_cli.terminal import EXIT_FAILURE, print_table, write_json
+from robin_cli.terminal import print_table, write_json
 
 
 def doctor(model: ModelOption = None, json_file: JsonOption = None) -> None:

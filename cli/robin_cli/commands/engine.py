@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from robin_cli.failures import EXIT_FAILURE
 from robin_cli.options import JsonOption, WorkersOption, model_path, size_px
-from robin_cli.terminal import EXIT_FAILURE, note, print_table, progress_bar, require_writable, write_json
+from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
 
 app = typer.Typer(
     help="Inference engines: build one for this machine, prove it, list them, check a bundle without a GPU.",

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robin_cli.failures import EXIT_FAILURE
 from robin_cli.options import CellOption, JsonOption, ModelOption, PlannerConfigOption, RankerOption, model_path
-from robin_cli.terminal import EXIT_FAILURE, note, progress_bar, require_writable, write_json
+from robin_cli.terminal import note, progress_bar, require_writable, write_json
 
 if TYPE_CHECKING:
     from edge_adapt.bag.replay import ReplayReport

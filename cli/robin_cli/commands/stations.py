@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from robin_cli.failures import EXIT_FAILURE, EXIT_INTERRUPTED
 from robin_cli.options import EngineOption, ModelOption, SupervisedOption, with_groups
-from robin_cli.terminal import EXIT_FAILURE, EXIT_INTERRUPTED, note
+from robin_cli.terminal import note
 from robin_perception.core.errors import Code, RobinError
 
 

@@ -57,7 +57,7 @@ CODE_TEXTS = {
     Code.DEPENDENCY_MISSING: "A library that this needs is not installed.",
     Code.SIMULATION_DIVERGED: "The simulated physics diverged in a pick; the pile is replaced.",
     Code.NODE_NOT_ACTIVE: "The node is not in the state that this needs; configure and activate it.",
-    Code.INTERNAL_ERROR: "A bug: the node's log has the traceback. The node goes on.",
+    Code.INTERNAL_ERROR: "A bug: the traceback is in the node's log, or in the file that the line names.",
     Code.PARAMETER_LOCKED: "This parameter cannot change in the node's present state.",
     Code.TRANSITION_INVALID: "The node has no such transition in its present state.",
     Code.BAG_INVALID: "The recording is damaged or of another kind.",
