@@ -21,16 +21,12 @@ REFERENCE = Path(__file__).resolve().parents[2] / "docs/ros-parameters.md"
 
 
 class Section(StrictConfig):
-    """share: of what is there."""
-
-    share: float | None = Field(None, ge=0, le=1)
+    share: float | None = Field(None, ge=0, le=1, description="Of what is there.")
     names: tuple[str, ...] = ("a",)
 
 
 class Example(NodeConfig):
-    """model: where it is."""
-
-    model: Path | None = None
+    model: Path | None = Field(None, description="Where it is.")
     rate_hz: float = Field(5.0, gt=0, le=60, description="How often.", json_schema_extra=DYNAMIC)
     mode: Literal["fast", "slow"] = "fast"
     cups: int = Field(8, ge=1, le=8)
@@ -43,10 +39,10 @@ def test_fields_become_flat_parameters_with_ranges_and_texts() -> None:
     rate, share = specs["rate_hz"], specs["section.share"]
     assert (rate.kind, rate.low, rate.high, rate.update) == ("double", 0, 60, "always")
     assert rate.constraints == "above 0"
-    assert (share.description, share.update, share.optional) == ("of what is there.", "always", True)
+    assert (share.description, share.update, share.optional) == ("Of what is there.", "always", True)
     assert specs["mode"].choices == ("fast", "slow")
     assert specs["xyz_m"].length == 3
-    assert specs["model"].description == "where it is."
+    assert specs["model"].description == "Where it is."
     assert specs["autostart"].update == "start"
     assert specs["cups"].update == "unconfigured"
 
@@ -90,6 +86,11 @@ def test_every_parameter_is_in_the_reference_under_its_node() -> None:
     text = parameter_reference({"camera": CameraNodeConfig})
     for name in parameter_specs(CameraNodeConfig):
         assert f"| `{name}` |" in text
+
+
+@pytest.mark.parametrize(("node", "cls"), node_configs().items())
+def test_no_parameter_lacks_its_help(node: str, cls: type[NodeConfig]) -> None:
+    assert [name for name, spec in parameter_specs(cls).items() if not spec.description] == []
 
 
 def test_every_code_has_a_text() -> None:

@@ -8,7 +8,6 @@ itself would refuse), an optional text or path is the empty string.
 from __future__ import annotations
 
 import math
-import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,15 +98,13 @@ def _specs(
     cls: type[StrictConfig], defaults: StrictConfig, prefix: str, inherited: Update | None
 ) -> dict[str, ParameterSpec]:
     found: dict[str, ParameterSpec] = {}
-    texts = _docstring_texts(cls)
     for name, field in cls.model_fields.items():
         update = _update(field) or inherited
         value = getattr(defaults, name)
         if isinstance(value, StrictConfig):
             found |= _specs(type(value), value, f"{prefix}{name}.", update)
         else:
-            text = field.description or texts.get(name, "")
-            spec = _spec(f"{prefix}{name}", field, value, " ".join(text.split()), update or "unconfigured")
+            spec = _spec(f"{prefix}{name}", field, value, update or "unconfigured")
             found[spec.name] = spec
     return found
 
@@ -118,17 +115,7 @@ def _update(field: FieldInfo) -> Update | None:
     return None if value is None else value  # type: ignore[return-value]
 
 
-def _docstring_texts(cls: type[StrictConfig]) -> dict[str, str]:
-    """What the docstrings of ``cls`` and its bases say as "field: text", by field; the house's way to document one."""
-    names = "|".join(map(re.escape, cls.model_fields))
-    texts: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        pieces = re.split(rf"(?<![\w.])({names}): ", base.__doc__ or "") if names else []
-        texts |= dict(zip(pieces[1::2], pieces[2::2], strict=False))
-    return texts
-
-
-def _spec(name: str, field: FieldInfo, default: Any, text: str, update: Update) -> ParameterSpec:
+def _spec(name: str, field: FieldInfo, default: Any, update: Update) -> ParameterSpec:
     annotation, optional = _without_none(field.annotation)
     kind, length, choices = _kind(name, annotation)
     low = high = None
@@ -140,7 +127,7 @@ def _spec(name: str, field: FieldInfo, default: Any, text: str, update: Update) 
             high = float(rule.le if isinstance(rule, Le) else rule.lt)  # type: ignore[arg-type]
         if isinstance(rule, (Gt, Lt)):
             exclusive.append(f"above {rule.gt}" if isinstance(rule, Gt) else f"below {rule.lt}")
-    value = _to_ros(default, kind)
+    value, text = _to_ros(default, kind), field.description or ""
     return ParameterSpec(name, kind, value, text, low, high, ", ".join(exclusive), choices, length, optional, update)
 
 

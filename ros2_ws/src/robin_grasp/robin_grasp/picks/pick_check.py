@@ -22,7 +22,7 @@ class PickCheckConfig(StrictConfig):
     """Thresholds of the judgement."""
 
     held_pressure_share: float = Field(0.10, ge=0, le=1, description="of the pump's vacuum: the cup holds something")
-    least_weight_n: float = Field(0.25, ge=0, le=10)
+    least_weight_n: float = Field(0.25, ge=0, le=10, description="Less lifted weight is nothing, N.")
     change_m: float = Field(0.010, gt=0, le=0.2, description="depth change that is no noise, beyond noise_share * Z^2")
     noise_share_pm: float = Field(0.012, ge=0, le=0.1, description="depth change explained by noise, per Z^2")
     gone_share: float = Field(0.5, ge=0, le=1, description="of the target's mask must have sunk")

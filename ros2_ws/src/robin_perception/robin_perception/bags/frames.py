@@ -32,12 +32,17 @@ _WAITING = 8  # images that wait for their partner; older ones are given up
 
 
 class FrameTopics(StrictConfig):
-    """Where a bag's frames are. color: raw, or compressed (then the image_transport name is tried too)."""
+    """Where a bag's frames are."""
 
-    color: str = "/camera/color/image_raw"
-    depth: str = "/camera/aligned_depth_to_color/image_raw"
-    info: str = "/camera/color/camera_info"
-    tf_static: str = "/tf_static"
+    color: str = Field(
+        "/camera/color/image_raw",
+        description="Topic of colour, raw or compressed (then the image_transport name is tried too).",
+    )
+    depth: str = Field("/camera/aligned_depth_to_color/image_raw", description="Topic of depth, aligned to colour.")
+    info: str = Field("/camera/color/camera_info", description="Topic of the colour camera's intrinsics.")
+    tf_static: str = Field(
+        "/tf_static", description="Topic of the fixed transforms, where the camera's pose is looked for."
+    )
 
     @property
     def color_compressed(self) -> str:

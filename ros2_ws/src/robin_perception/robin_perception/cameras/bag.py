@@ -19,19 +19,21 @@ from robin_perception.core.frame import Frame
 
 
 class BagConfig(SourceConfig):
-    """path: an .mcap file or the folder of a bag. speed: 1 = at the recorded pace, 0 = as fast as it is read.
-
-    repeat: start again at the end. restamp: frames carry the time at which they are handed out, as from a camera;
-    otherwise their recorded stamps, which with ``repeat`` jump back. pair_tolerance_s: between colour and depth.
-    """
+    """Frames of an MCAP bag."""
 
     kind: ClassVar[str] = "bag"
 
-    path: str = Field("", max_length=4096)
-    speed: float = Field(0.0, ge=0, le=100)
-    repeat: bool = False
-    restamp: bool = False
-    pair_tolerance_s: float = Field(0.02, ge=0, le=1)
+    path: str = Field("", max_length=4096, description="An .mcap file, or the folder of a bag.")
+    speed: float = Field(0.0, ge=0, le=100, description="1 = at the recorded pace, 0 = as fast as it is read.")
+    repeat: bool = Field(False, description="Start again at the end.")
+    restamp: bool = Field(
+        False,
+        description="Frames carry the time at which they are handed out, as from a camera; "
+        "else their recorded stamps, which with repeat jump back.",
+    )
+    pair_tolerance_s: float = Field(
+        0.02, ge=0, le=1, description="Colour and depth belong together if their stamps differ by no more, s."
+    )
     topics: FrameTopics = FrameTopics()
 
 

@@ -17,17 +17,14 @@ from robin_perception.core.image_folder import CAMERA_FILE, COLOR_FILE, load_fra
 
 
 class FolderConfig(SourceConfig):
-    """path: an image folder, or a folder that holds some. rate_hz: 0 = as fast as it is read.
-
-    repeat: start again after the last one. keep_in_memory: frames are read from disk once; costs 7 bytes per pixel.
-    """
+    """Frames of an image folder, or of the folders in one."""
 
     kind: ClassVar[str] = "folder"
 
-    path: str = Field("", max_length=4096)
-    rate_hz: float = Field(0.0, ge=0, le=240)
-    repeat: bool = True
-    keep_in_memory: bool = False
+    path: str = Field("", max_length=4096, description="An image folder, or a folder that holds some.")
+    rate_hz: float = Field(0.0, ge=0, le=240, description="Frames per second, Hz; 0 = as fast as they are read.")
+    repeat: bool = Field(True, description="Start again after the last one.")
+    keep_in_memory: bool = Field(False, description="Read frames from disk once; costs 7 bytes per pixel.")
 
 
 class FolderSource(FrameSource):

@@ -25,14 +25,15 @@ RECONNECT_CODES = frozenset({Code.CAMERA_UNPLUGGED, Code.CAMERA_NOT_FOUND, Code.
 
 
 class SourceConfig(StrictConfig):
-    """Settings that every source understands. ``kind`` is the source's name in the registry.
-
-    camera_id: goes into every frame; empty = the source's own (a serial number, a folder's name).
-    """
+    """Settings that every source understands. ``kind`` is the source's name in the registry."""
 
     kind: ClassVar[str]
 
-    camera_id: str = Field("", max_length=80)
+    camera_id: str = Field(
+        "",
+        max_length=80,
+        description="Goes into every frame; empty = the source's own (a serial number, a folder's name).",
+    )
 
 
 @dataclass

@@ -24,14 +24,15 @@ HEAD_SETS = 2
 
 
 class EngineConfig(StrictConfig):
-    """Settings that every engine understands.
+    """Settings that every engine understands."""
 
-    intra_threads: threads of one inference; 0 = the physical cores this process may use.
-    spin: busy-wait between operators; gains little on an idle machine and loses much where anything else runs.
-    """
-
-    intra_threads: int = Field(0, ge=0, le=256)
-    spin: bool = False
+    intra_threads: int = Field(
+        0, ge=0, le=256, description="Threads of one inference; 0 = the physical cores this process may use."
+    )
+    spin: bool = Field(
+        False,
+        description="Busy-wait between operators; gains little on an idle machine, loses much where others run.",
+    )
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,16 @@ from robin_perception.segmentation.decode import Decoded
 
 
 class CloserLookConfig(StrictConfig):
-    """enabled: look again, at four parts of the picture, where nothing was found in the whole of it.
-    part: width and height of a part as shares of the picture's. min_height_m: what stands less above the belt is taken
-    for the belt's own pattern. most_shared: of two masks that share more than this of the smaller, one goes.
-    """
+    """A second look, where nothing was found in the whole picture."""
 
-    enabled: bool = True
-    part: float = Field(0.6, ge=0.5, le=0.9)
+    enabled: bool = Field(
+        True, description="Look again, at four parts of the picture, where nothing was found in the whole of it."
+    )
+    part: float = Field(0.6, ge=0.5, le=0.9, description="Width and height of a part as shares of the picture's.")
     min_height_m: float = Field(0.005, ge=0, le=0.2, description="median over the mask")
-    most_shared: float = Field(0.3, ge=0, le=1)
+    most_shared: float = Field(
+        0.3, ge=0, le=1, description="Of two masks that share more than this of the smaller, one goes."
+    )
 
 
 @dataclass(frozen=True)

@@ -30,20 +30,24 @@ _ZERO = 127.49  # what logit 0 becomes where logits are written as bytes: rounde
 
 
 class DecodeConfig(StrictConfig):
-    """What counts as an instance.
+    """What counts as an instance."""
 
-    detection_threshold: calibrated probability; None takes the bundle's.
-    duplicate_iou: of two masks that overlap more than this the one with the lower detection x quality goes.
-    min_kept_fraction: share of its own mask an instance must keep against better ones.
-    min_fragment_fraction: pieces smaller than this share of the largest piece are cut off.
-    min_area_px: network pixels.
-    """
-
-    detection_threshold: float | None = Field(None, ge=0, le=1)
-    duplicate_iou: float = Field(0.55, gt=0, le=1)
-    min_kept_fraction: float = Field(0.4, ge=0, le=1)
-    min_fragment_fraction: float = Field(0.2, ge=0, le=1)
-    min_area_px: float = Field(60.0, ge=0, le=100_000)
+    detection_threshold: float | None = Field(
+        None, ge=0, le=1, description="Least calibrated probability of an instance; unset takes the bundle's."
+    )
+    duplicate_iou: float = Field(
+        0.55,
+        gt=0,
+        le=1,
+        description="Of two masks that overlap more than this, the one with the lower detection x quality goes.",
+    )
+    min_kept_fraction: float = Field(
+        0.4, ge=0, le=1, description="Share of its own mask an instance must keep against better ones."
+    )
+    min_fragment_fraction: float = Field(
+        0.2, ge=0, le=1, description="Pieces smaller than this share of the largest piece are cut off."
+    )
+    min_area_px: float = Field(60.0, ge=0, le=100_000, description="Least area of a mask, network pixels.")
     refine: RefineConfig = RefineConfig()
     min_boundary_uncertainty_px: float = Field(0.3, ge=0, le=20, description="network pixels; grid and label noise")
 

@@ -30,7 +30,10 @@ _COVARIANCES = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 class RefineConfig(StrictConfig):
     """Off, masks keep the edges of the network's grid."""
 
-    enabled: bool = True
+    enabled: bool = Field(
+        True,
+        description="Bring masks to the edges that colour and depth show; off, they keep those of the network's grid.",
+    )
     radius_cells: int = Field(1, ge=1, le=10, description="of the windows, in cells of the mask grid")
     epsilon: float = Field(3e-4, gt=0, le=1, description="variance of the guide below which a window counts as flat")
     chroma_weight: float = Field(

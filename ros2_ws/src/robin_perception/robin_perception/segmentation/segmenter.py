@@ -46,12 +46,14 @@ _NO_BYTES = frozenset(
 
 
 class SegmenterConfig(StrictConfig):
-    """belt_z_m: height of the surface parcels lie on, in base_link. low_depth_fraction: below it a frame is flagged."""
+    """From a frame to its scene."""
 
     decode: DecodeConfig = DecodeConfig()
     closer_look: CloserLookConfig = CloserLookConfig()
-    belt_z_m: float = Field(0.0, ge=-5, le=5)
-    low_depth_fraction: float = Field(0.35, ge=0, le=1)
+    belt_z_m: float = Field(0.0, ge=-5, le=5, description="Height of the surface that parcels lie on, in base_link, m.")
+    low_depth_fraction: float = Field(
+        0.35, ge=0, le=1, description="A frame with a smaller share of valid depth is flagged."
+    )
 
 
 @dataclass(frozen=True)
