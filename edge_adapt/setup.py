@@ -1,8 +1,12 @@
 """The colcon package of this room. With pip, the root pyproject.toml installs all rooms at once."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 NAME = "edge_adapt"
+# Every module of nodes/ with a main is an executable.
+EXECUTABLES = [file.stem for file in sorted(Path(NAME, "nodes").glob("*.py")) if "\ndef main(" in file.read_text()]
 
 setup(
     name=NAME,
@@ -17,12 +21,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
     ],
-    entry_points={
-        "console_scripts": [
-            f"recorder_node = {NAME}.nodes.recorder_node:main",
-            f"bag_recorder_node = {NAME}.nodes.bag_recorder_node:main",
-        ]
-    },
+    entry_points={"console_scripts": [f"{name} = {NAME}.nodes.{name}:main" for name in EXECUTABLES]},
     install_requires=["setuptools"],
     zip_safe=False,
 )

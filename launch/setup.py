@@ -1,10 +1,13 @@
 """The colcon package of this room. With pip, the root pyproject.toml installs all rooms at once."""
 
 from glob import glob
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
 NAME = "robin_bringup"
+# Every module of nodes/ with a main is an executable.
+EXECUTABLES = [file.stem for file in sorted(Path(NAME, "nodes").glob("*.py")) if "\ndef main(" in file.read_text()]
 
 setup(
     name=NAME,
@@ -21,13 +24,7 @@ setup(
         (f"share/{NAME}/launch", sorted(glob(f"{NAME}/launch/*.launch.py"))),
         (f"share/{NAME}/config", sorted(glob(f"{NAME}/config/*.yaml"))),
     ],
-    entry_points={
-        "console_scripts": [
-            f"workcell = {NAME}.nodes.workcell:main",
-            f"lifecycle_manager = {NAME}.nodes.lifecycle_manager:main",
-            f"acceptance = {NAME}.nodes.acceptance:main",
-        ]
-    },
+    entry_points={"console_scripts": [f"{name} = {NAME}.nodes.{name}:main" for name in EXECUTABLES]},
     install_requires=["setuptools"],
     zip_safe=False,
 )

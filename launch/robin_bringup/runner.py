@@ -20,8 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from robin_bringup.node_table import MANAGER
 from robin_bringup.parameter_files import check_parameter_file
-from robin_bringup.stations import MANAGER, STOP_S, Process, Station, StationOptions, parameter_files, station_processes
+from robin_bringup.stations import STOP_S, Process, Station, StationOptions, parameter_files, station_processes
 from robin_perception.core.errors import Code, RobinError
 
 _SIGTERM_S = 2.0

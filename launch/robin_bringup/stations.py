@@ -15,33 +15,17 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator
 
+from robin_bringup.node_table import ACCEPTANCE, MANAGER, NODES, WORKCELL, NodeSpec
 from robin_bringup.parameter_files import parameters_of
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "config"
-MANAGER = "lifecycle_manager"
-ACCEPTANCE = "acceptance"
 SIMULATED_PARAMETERS = "simulated.yaml"
 STOP_S = 15.0
 """A process may take so long to end on SIGINT: a pick under way is finished, what waits is written."""
 SIMULATED = "sim"
 TOPICS = "topics"
-
-
-@dataclass(frozen=True)
-class NodeSpec:
-    """One node. ``module`` holds the ``main`` that the executable calls. managed: a lifecycle node that the manager
-    brings up."""
-
-    name: str
-    package: str
-    executable: str
-    managed: bool = True
-
-    @property
-    def module(self) -> str:
-        return f"{self.package}.nodes.{self.executable}"
 
 
 @dataclass(frozen=True)
@@ -65,23 +49,6 @@ class Station:
     acceptance: bool = False
     respawn: Respawn = Respawn()
 
-
-NODES = {
-    spec.name: spec
-    for spec in (
-        NodeSpec("camera", "robin_perception", "camera_node"),
-        NodeSpec("sim_cell", "robin_sim", "sim_cell_node"),
-        NodeSpec("segmentation", "robin_perception", "segmentation_node"),
-        NodeSpec("planning", "robin_grasp", "planning_node"),
-        NodeSpec("pick_check", "robin_grasp", "pick_check_node"),
-        NodeSpec("recorder", "edge_adapt", "recorder_node"),
-        NodeSpec(MANAGER, "robin_bringup", "lifecycle_manager", managed=False),
-        NodeSpec(ACCEPTANCE, "robin_bringup", "acceptance", managed=False),
-    )
-}
-
-WORKCELL_PROCESS = NodeSpec("workcell", "robin_bringup", "workcell", managed=False)
-"""Hosts several nodes in one process; ``--nodes`` names them."""
 
 CAMERAS = {
     "realsense": "Intel RealSense, by the vendor's SDK",
@@ -271,7 +238,7 @@ def station_processes(
         return Process(program, hosted, arguments, ros, values, options.namespace, environment, respawn)
 
     if options.composition:
-        found = [process(WORKCELL_PROCESS, nodes, ("--nodes", ",".join(nodes)))]
+        found = [process(WORKCELL, nodes, ("--nodes", ",".join(nodes)))]
     else:
         found = [process(NODES[name], (name,)) for name in nodes]
     found.append(process(NODES[MANAGER], (MANAGER,)))

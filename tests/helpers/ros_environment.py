@@ -11,14 +11,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 WORKSPACE = ROOT / "build/ros/install"
 LONG_S = 150.0  # a loaded machine; alone a step of a cell takes a tenth of that
-WORKCELL = "robin_bringup.nodes.workcell"
-MODULES = {
-    "sim_cell": "robin_sim.nodes.sim_cell_node",
-    "segmentation": "robin_perception.nodes.segmentation_node",
-    "planning": "robin_grasp.nodes.planning_node",
-    "pick_check": "robin_grasp.nodes.pick_check_node",
-    "recorder": "edge_adapt.nodes.recorder_node",
-}
+SIMULATED_NODES = ("sim_cell", "segmentation", "planning", "pick_check", "recorder")
 _SCENARIO = """
 description: "A few parcels side by side, for tests."
 arrangements: {single_layer: 1.0}
@@ -62,12 +55,12 @@ def ros_environ() -> dict[str, str]:
 
 
 def cell_parameters(folder: Path) -> dict[str, Any]:
-    """Parameters of a small simulated cell: for every node of MODULES alike, each named, so that one process or five
-    take the same. ``folder`` holds its scenario and gets its decisions."""
+    """Parameters of a small simulated cell: for every node alike, each by name, so one process or five take the same.
+    ``folder`` holds its scenario and gets its decisions."""
     scenario = folder / "few.yaml"
     scenario.write_text(_SCENARIO)
     pose = {"camera_pose_xyz_m": [0.75, 0.0, 1.3], "camera_pose_xyzw": [1.0, 0.0, 0.0, 0.0]}
-    posed = {f"{node}:{key}": value for node in MODULES for key, value in pose.items()}
+    posed = {f"{node}:{key}": value for node in SIMULATED_NODES for key, value in pose.items()}
     return posed | {
         "autostart": True,
         "sim_cell:scenario": str(scenario),

@@ -14,14 +14,13 @@ import setuptools
 import yaml
 
 from robin_bringup.acceptance import AcceptanceThresholds
+from robin_bringup.node_table import NODES, WORKCELL
 from robin_bringup.parameter_files import check_parameter_file, matches, parameters_of, read_parameter_file
 from robin_bringup.stations import (
     CAMERAS,
     CONFIG_FOLDER,
     NEEDS_PATH,
-    NODES,
     STATIONS,
-    WORKCELL_PROCESS,
     Station,
     StationOptions,
     camera_of,
@@ -88,7 +87,7 @@ def test_launch_and_parameter_files_are_installed(setup_arguments: Any) -> None:
     assert all((BRINGUP / file).is_file() for files in installed.values() for file in files)
 
 
-@pytest.mark.parametrize("program", [*NODES.values(), WORKCELL_PROCESS], ids=lambda program: program.name)
+@pytest.mark.parametrize("program", [*NODES.values(), WORKCELL], ids=lambda program: program.name)
 def test_every_executable_exists(program: Any, setup_arguments: Any) -> None:
     scripts = setup_arguments(program.package)["entry_points"]["console_scripts"]
     targets = {line.split("=")[0].strip(): line.split("=")[1].strip() for line in scripts}

@@ -13,11 +13,12 @@ import pytest
 from helpers.bag_samples import TOPICS, camera_frame
 from helpers.cli_helpers import Robin
 from helpers.ros_client import NodeProcess, RosClient
-from helpers.ros_environment import LONG_S, MODULES, WORKCELL, cell_parameters
+from helpers.ros_environment import LONG_S, SIMULATED_NODES, cell_parameters
 from rclpy.qos import QoSProfile
 from robin_msgs.msg import Decision
 from sensor_msgs.msg import CameraInfo, Image
 
+from robin_bringup.node_table import NODES, WORKCELL
 from robin_perception.bags.frames import read_frames
 from robin_perception.bags.reader import BagReader
 from robin_perception.nodes.convert import frame_to_msgs
@@ -142,12 +143,13 @@ class Station:
     def __init__(self, tmp_path: Path, together: bool) -> None:
         values = station(tmp_path)
         if together:
-            arguments = ("--nodes", ",".join(MODULES))
-            self._processes = [NodeProcess(WORKCELL, tmp_path / "workcell.log", values, arguments=arguments)]
+            arguments = ("--nodes", ",".join(SIMULATED_NODES))
+            self._processes = [NodeProcess(WORKCELL.module, tmp_path / "workcell.log", values, arguments=arguments)]
             return
         values["segmentation:publish_boundary"] = True  # planning works with it, and so does a replay
         self._processes = [
-            NodeProcess(module, tmp_path / f"{node}.log", _of_node(node, values)) for node, module in MODULES.items()
+            NodeProcess(NODES[node].module, tmp_path / f"{node}.log", _of_node(node, values))
+            for node in SIMULATED_NODES
         ]
 
     def stop(self) -> None:

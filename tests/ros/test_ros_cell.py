@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from helpers.ros_client import NodeProcess, RosClient
-from helpers.ros_environment import LONG_S, MODULES, WORKCELL, cell_parameters
+from helpers.ros_environment import LONG_S, SIMULATED_NODES, cell_parameters
 from robin_msgs.msg import Decision, GraspPlan, PickOutcome
 
 from edge_adapt.decision_store import read_decisions
 from edge_adapt.pick_recorder import OPEN_FILE
+from robin_bringup.node_table import NODES, WORKCELL
 from robin_grasp.nodes.convert import outcome_from_msg
 from robin_perception.core.errors import Code
 from robin_perception.nodes.convert import stamp_to_s
@@ -106,8 +107,8 @@ def open_pick(tmp_path: Path) -> str:
 @pytest.mark.slow
 def test_one_process_picks_and_records(client: RosClient, tmp_path: Path) -> None:
     loop = Loop(client)
-    chosen = ("--nodes", ",".join(MODULES))
-    process = NodeProcess(WORKCELL, tmp_path / "log", parameters(tmp_path), arguments=chosen)
+    chosen = ("--nodes", ",".join(SIMULATED_NODES))
+    process = NodeProcess(WORKCELL.module, tmp_path / "log", parameters(tmp_path), arguments=chosen)
     try:
         loop.wait_finished(3)
     finally:
@@ -130,10 +131,10 @@ def test_separate_processes_go_on_after_a_kill_in_the_middle_of_a_pick(client: R
     values = parameters(tmp_path)
 
     def start(node: str) -> NodeProcess:
-        return NodeProcess(MODULES[node], tmp_path / f"{node}-{time.monotonic_ns()}.log", values)
+        return NodeProcess(NODES[node].module, tmp_path / f"{node}-{time.monotonic_ns()}.log", values)
 
     with ExitStack() as stack:
-        processes = {node: start(node) for node in MODULES}
+        processes = {node: start(node) for node in SIMULATED_NODES}
         stack.callback(lambda: [process.stop() for process in processes.values()])
         loop.wait_finished(1)
 

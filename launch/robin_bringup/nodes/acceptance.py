@@ -27,7 +27,8 @@ from robin_bringup.acceptance import AcceptanceThresholds, Candidate, Verdict, a
 from robin_bringup.acceptance_report import write_acceptance
 from robin_bringup.candidate import PlannerFiles, SideBySide
 from robin_bringup.node_config import AcceptanceConfig
-from robin_bringup.stations import ACCEPTANCE, CONFIG_FOLDER, MANAGER
+from robin_bringup.node_table import ACCEPTANCE, MANAGER
+from robin_bringup.stations import CONFIG_FOLDER
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.tool import CellConfig
 from robin_perception.core.config import load_config

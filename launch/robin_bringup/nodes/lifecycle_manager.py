@@ -25,20 +25,19 @@ from std_srvs.srv import Trigger
 
 from robin_bringup.bring_up import BringUp
 from robin_bringup.node_config import LifecycleManagerConfig
+from robin_bringup.node_table import MANAGER
 from robin_bringup.nodes.lifecycle_link import RosLink
 from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.errors import RobinError
 from robin_perception.nodes.parameters import NodeParameters
 from robin_perception.nodes.transport import use_large_message_profile
 
-NAME = "lifecycle_manager"
-
 
 class LifecycleManager(Node):
     """The executor's thread answers services; one worker thread does the bring-up, so that both go on at once."""
 
     def __init__(self, **ros: Any) -> None:
-        super().__init__(NAME, **ros)
+        super().__init__(MANAGER, **ros)
         self._parameters_of_node: NodeParameters[LifecycleManagerConfig] = NodeParameters(
             self,
             LifecycleManagerConfig,
@@ -56,7 +55,7 @@ class LifecycleManager(Node):
         link = RosLink(self, config.nodes, lambda name: self._wishes.append(("hold", name)))
         self._bring_up = BringUp(config.nodes, link, config.limits, self._say, self._ending.is_set)
         for service, answer in (("start", self._on_start), ("stop", self._on_stop), ("is_active", self._on_is_active)):
-            self.create_service(Trigger, f"{NAME}/{service}", answer)
+            self.create_service(Trigger, f"{MANAGER}/{service}", answer)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(1.0 / config.diagnostics_rate_hz, self._publish)
         self._worker = threading.Thread(target=self._work, name="bring_up", daemon=True)

@@ -8,19 +8,12 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
+from robin_bringup.node_table import LIFECYCLE_NODES
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.frame_bus import FrameBus
 from robin_perception.nodes.run import run_nodes
 
-NODES = {
-    "camera": ("robin_perception.nodes.camera_node", "CameraNode"),
-    "sim_cell": ("robin_sim.nodes.sim_cell_node", "SimCellNode"),
-    "segmentation": ("robin_perception.nodes.segmentation_node", "SegmentationNode"),
-    "planning": ("robin_grasp.nodes.planning_node", "PlanningNode"),
-    "pick_check": ("robin_grasp.nodes.pick_check_node", "PickCheckNode"),
-    "recorder": ("edge_adapt.nodes.recorder_node", "RecorderNode"),
-}
 DEFAULT_NODES = "camera,segmentation,planning,pick_check,recorder"
 
 
@@ -31,26 +24,26 @@ def make_nodes(names: Sequence[str], **ros: Any) -> list[RobinNode[Any]]:
     Raises RobinError OPTION_INVALID for a name that is unknown or given twice, or for two cameras.
     """
     for name in names:
-        if name not in NODES:
-            raise RobinError(Code.OPTION_INVALID, f"no node '{name}'; known: {', '.join(NODES)}")
+        if name not in LIFECYCLE_NODES:
+            raise RobinError(Code.OPTION_INVALID, f"no node '{name}'; known: {', '.join(LIFECYCLE_NODES)}")
     if len(set(names)) < len(names) or not names:
         raise RobinError(Code.OPTION_INVALID, f"each node once, and at least one, got '{','.join(names)}'")
     if {"camera", "sim_cell"} <= set(names):
         raise RobinError(Code.OPTION_INVALID, "camera and sim_cell both give frames: choose one")
     bus = FrameBus()
-    return [_class_of(name)(bus=bus, **ros) for name in NODES if name in names]
+    return [_class_of(name)(bus=bus, **ros) for name in LIFECYCLE_NODES if name in names]
 
 
 def _class_of(name: str) -> Callable[..., RobinNode[Any]]:
-    module, attribute = NODES[name]
-    found: Callable[..., RobinNode[Any]] = getattr(import_module(module), attribute)
+    spec = LIFECYCLE_NODES[name]
+    found: Callable[..., RobinNode[Any]] = getattr(import_module(spec.module), spec.class_name)
     return found
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """``ros2 run robin_bringup workcell --nodes sim_cell,segmentation,planning,pick_check,recorder --ros-args …``"""
     parser = ArgumentParser(prog="workcell", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--nodes", default=DEFAULT_NODES, help=f"comma-separated, of {', '.join(NODES)}")
+    parser.add_argument("--nodes", default=DEFAULT_NODES, help=f"comma-separated, of {', '.join(LIFECYCLE_NODES)}")
     given = list(sys.argv[1:] if args is None else args)
     own = given[: given.index("--ros-args")] if "--ros-args" in given else given
     names = [name.strip() for name in parser.parse_args(own).nodes.split(",") if name.strip()]

@@ -1,8 +1,12 @@
 """The colcon package of this room. With pip, the root pyproject.toml installs all rooms at once."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 NAME = "robin_perception"
+# Every module of nodes/ with a main is an executable.
+EXECUTABLES = [file.stem for file in sorted(Path(NAME, "nodes").glob("*.py")) if "\ndef main(" in file.read_text()]
 
 setup(
     name=NAME,
@@ -19,10 +23,5 @@ setup(
     ],
     install_requires=["setuptools"],
     zip_safe=False,
-    entry_points={
-        "console_scripts": [
-            "camera_node = robin_perception.nodes.camera_node:main",
-            "segmentation_node = robin_perception.nodes.segmentation_node:main",
-        ]
-    },
+    entry_points={"console_scripts": [f"{name} = {NAME}.nodes.{name}:main" for name in EXECUTABLES]},
 )

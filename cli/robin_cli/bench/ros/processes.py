@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from robin_bringup.node_table import NODES, WORKCELL
 from robin_bringup.nodes.bench_client import BenchClient
 from robin_cli.bench.budgets import budget
 from robin_cli.bench.figures import Figure, spread
@@ -31,13 +32,7 @@ from robin_perception.topics import camera_topics
 _DISCOVERY_S = 2.0
 _SETTLE_S = 2.0
 _RECORDER = "edge_adapt.nodes.bag_recorder_node"
-_START_MODULES = {
-    "segmentation": "robin_perception.nodes.segmentation_node",
-    "planning": "robin_grasp.nodes.planning_node",
-    "pick_check": "robin_grasp.nodes.pick_check_node",
-    "recorder": "edge_adapt.nodes.recorder_node",
-    "camera": "robin_perception.nodes.camera_node",
-}
+_STARTED = ("segmentation", "planning", "pick_check", "recorder", "camera")
 _BYTES_PER_PIXEL = 7  # colour, depth and labels before compression
 _BUILD_TIMEOUT_S = 1800.0
 
@@ -46,11 +41,10 @@ def measure_startup(bench: RosBench, progress: Progress) -> PartResult:
     """Start of a process until its nodes are active, brought up over ROS; each node alone, then all in one process."""
     of_host = host_parameters(bench.frames, bench.model, bench.engine, bench.threads, bench.rate_hz, False)
     # A pose each: ROS reads no YAML with aliases, which is what the same list twice becomes.
-    parameters = {name: {**_looking_down(), **of_host.get(name, {})} for name in _START_MODULES}
+    parameters = {name: {**_looking_down(), **of_host.get(name, {})} for name in _STARTED}
     parameters["recorder"]["folder"] = str(bench.scratch / "decisions")
-    cases = {name: (module, (name,), ()) for name, module in _START_MODULES.items()}
-    everything = ("segmentation", "planning", "pick_check", "recorder", "camera")
-    one_process = ("robin_bringup.nodes.workcell", everything, ("--nodes", ",".join(everything)))
+    cases = {name: (NODES[name].module, (name,), ()) for name in _STARTED}
+    one_process = (WORKCELL.module, _STARTED, ("--nodes", ",".join(_STARTED)))
     samples: dict[str, list[float]] = {}
     total = bench.starts * (len(cases) + 1)
     for _ in range(bench.starts):
