@@ -59,6 +59,15 @@ class LifecycleLink(Protocol):
     def reason(self, node: str) -> str:
         """What the node last said is wrong with it, empty for nothing."""
 
+    def present(self, node: str) -> bool:
+        """Whether the node is there at all, busy or not; returns at once."""
+
+
+class Say(Protocol):
+    """One line per event. error: somebody should look at it."""
+
+    def __call__(self, text: str, error: bool = False) -> None: ...
+
 
 @dataclass
 class Managed:
@@ -89,7 +98,7 @@ class Managed:
 
 
 class BringUp:
-    """Owned by one thread. nodes: in order of bring-up. say: gets one line per event, with the states as they then are.
+    """Owned by one thread. nodes: in order of bring-up. say: told each event, with the states as they then are.
     stopping: ends waits early.
     """
 
@@ -98,7 +107,7 @@ class BringUp:
         nodes: tuple[str, ...],
         link: LifecycleLink,
         limits: BringUpLimits,
-        say: Callable[[str], None],
+        say: Say,
         stopping: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -132,21 +141,43 @@ class BringUp:
             self._look(node)
 
     def take_down(self) -> None:
-        """Deactivate all, then clean up all, in reverse order, within ``stop_timeout_s``; who does not answer, because
-        its process is ending too, is left alone."""
+        """Deactivate all, then clean up all, in reverse order, within ``stop_timeout_s``. Who does not answer may be
+        ending too: it is given the rest of that time to do so, and then left alone."""
         ending = self._clock() + self._limits.stop_timeout_s
         alive = [*reversed(self.nodes.values())]
+        silent: list[tuple[Managed, str]] = []
         for transition, before in ((DEACTIVATE, ACTIVE), (CLEANUP, INACTIVE)):
             for node in tuple(alive):
                 node.phase = "held"
-                left = ending - self._clock()
-                state = self._state(node) if left > 0 else None
-                done = state == before and self._link.change(node.name, transition, max(0.0, ending - self._clock()))
-                if state is None or (state == before and not done):
-                    self._say(f"{node.name}: did not {transition} in time, left as it is")
+                done = self._taken(node, transition, before, ending)
+                if not done:
                     alive.remove(node)
-                else:
-                    self._state(node)
+                if done is None:
+                    silent.append((node, transition))
+        for node, transition in silent:
+            self._wait_for_end(node, transition, ending)
+
+    def _taken(self, node: Managed, transition: str, before: str, ending: float) -> bool | None:
+        """Whether the node is now past ``before``; None where it does not answer."""
+        state = self._state(node) if self._clock() < ending else None
+        if state != before:
+            return None if state is None else True
+        done = self._link.change(node.name, transition, max(0.0, ending - self._clock()))
+        if done is False:
+            refused = f"{node.name}: cannot {transition}, left as it is"
+            self._say(str(RobinError(Code.TRANSITION_FAILED, refused)), error=True)
+        elif done:
+            self._state(node)
+        return done
+
+    def _wait_for_end(self, node: Managed, transition: str, ending: float) -> None:
+        while (present := self._link.present(node.name)) and self._clock() < ending:
+            self._sleep(_POLL_S)
+        if present:
+            late = f"{node.name}: did not {transition} in time, left as it is; its log says what it is at"
+            self._say(str(RobinError(Code.TRANSITION_TIMEOUT, late)), error=True)
+        else:
+            self._say(f"{node.name}: ended by itself")
 
     def release(self) -> None:
         """Forget that nodes were held or given up: the next ``bring_up`` takes all of them."""
@@ -173,7 +204,7 @@ class BringUp:
                 self._set(node, "waiting", exc.code, exc.text)
                 last = attempt == self._limits.attempts
                 node.phase = "failed" if last else "waiting"
-                self._say(f"{exc} ({'given up' if last else 'again'} after attempt {attempt})")
+                self._say(f"{exc} ({'given up' if last else 'again'} after attempt {attempt})", error=True)
                 if last or self._wait(self._limits.retry_delay_s):
                     break
             else:
@@ -232,8 +263,9 @@ class BringUp:
             node.was_gone = True
             silent = self._clock() - node.answered_s
             if node.phase == "active" and silent >= self._limits.silence_s:
-                self._set(node, "lost", Code.NODE_UNREACHABLE, f"{node.name}: no answer for {silent:.0f} s")
-                self._say(f"{node.text}")
+                lost = RobinError(Code.NODE_UNREACHABLE, f"{node.name}: no answer for {silent:.0f} s")
+                self._set(node, "lost", lost.code, lost.text)
+                self._say(str(lost), error=True)
             return
         if state == ACTIVE:
             if node.phase != "active":
@@ -250,12 +282,10 @@ class BringUp:
         while node.recoveries_s and node.recoveries_s[0] < now - self._limits.recovery_window_s:
             node.recoveries_s.popleft()
         if len(node.recoveries_s) >= self._limits.recoveries:
-            text = (
-                f"{node.name}: started again {len(node.recoveries_s)} times within "
-                f"{self._limits.recovery_window_s:g} s, given up"
-            )
-            self._set(node, "failed", Code.NODE_NOT_ACTIVE, text)
-            self._say(text)
+            often = f"started again {len(node.recoveries_s)} times within {self._limits.recovery_window_s:g} s"
+            given_up = RobinError(Code.NODE_NOT_ACTIVE, f"{node.name}: {often}, given up")
+            self._set(node, "failed", given_up.code, given_up.text)
+            self._say(str(given_up), error=True)
             return
         node.recoveries_s.append(now)
         node.recovered += 1

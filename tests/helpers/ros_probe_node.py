@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +19,14 @@ from robin_perception.nodes.run import run_nodes
 
 
 class ProbeConfig(NodeConfig):
-    """low, high: a range that must be one. fail: where setup, start or the service fails, and how."""
+    """low, high: a range that must be one. fail: where setup, start or the service fails, and how; hang: deactivate."""
 
     rate_hz: float = Field(5.0, gt=0, le=60, json_schema_extra=DYNAMIC)
     low: float = Field(1.0, ge=0, le=10, json_schema_extra=DYNAMIC)
     high: float = Field(2.0, ge=0, le=10, json_schema_extra=DYNAMIC)
     cups: int = Field(8, ge=1, le=8)
     model: Path = Path("models/base")
-    fail: Literal["", "setup", "setup_bug", "start", "service", "service_bug", "callback_bug"] = Field(
+    fail: Literal["", "setup", "setup_bug", "start", "service", "service_bug", "callback_bug", "hang"] = Field(
         "", json_schema_extra=DYNAMIC
     )
 
@@ -44,6 +45,10 @@ class ProbeNode(RobinNode[ProbeConfig]):
 
     def start(self) -> None:
         self._fail("start")
+
+    def stop(self) -> None:
+        if self.config.fail == "hang":
+            threading.Event().wait()
 
     def check_parameters(self, config: ProbeConfig) -> None:
         if config.low > config.high:

@@ -18,6 +18,7 @@ AFTER = {"configure": "inactive", "activate": "active", "deactivate": "inactive"
 @dataclass
 class PlayedNodes:
     """Nodes by name. refuse: (node, transition) -> how many times it still fails. silent: who does not answer.
+    gone: whose process has ended.
 
     lose: "request" or "reply" -> how many are lost. slow: for how many questions a node at a transition is silent.
     """
@@ -26,6 +27,7 @@ class PlayedNodes:
     refuse: dict[tuple[str, str], int] = field(default_factory=dict)
     hang: set[tuple[str, str]] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     lose: dict[str, int] = field(default_factory=dict)
@@ -56,6 +58,9 @@ class PlayedNodes:
     def reason(self, node: str) -> str:
         return self.reasons.get(node, "")
 
+    def present(self, node: str) -> bool:
+        return node not in self.gone
+
 
 class Bench:
     """A manager over two nodes, ``camera`` first."""
@@ -63,10 +68,14 @@ class Bench:
     def __init__(self) -> None:
         self.nodes = PlayedNodes({"camera": "unconfigured", "planning": "unconfigured"})
         self.said: list[str] = []
+        self.errors: list[str] = []
         self.now = 0.0
         self.manager = BringUp(
-            ("camera", "planning"), self.nodes, LIMITS, self.said.append, clock=lambda: self.now, sleep=self.sleep
+            ("camera", "planning"), self.nodes, LIMITS, self.say, clock=lambda: self.now, sleep=self.sleep
         )
+
+    def say(self, text: str, error: bool = False) -> None:
+        (self.errors if error else self.said).append(text)
 
     def sleep(self, seconds: float) -> None:
         self.now += max(seconds, 1e-3)
@@ -152,7 +161,7 @@ def test_a_node_that_is_brought_up_again_does_not_count_as_active_meanwhile(benc
     bench.manager.bring_up()
     told: list[tuple[str, str, bool, int]] = []
 
-    def say(line: str) -> None:
+    def say(line: str, error: bool = False) -> None:
         """What whoever reads the status file sees with each line."""
         camera = bench.manager.nodes["camera"]
         told.append((camera.phase, camera.text, bench.manager.all_active, camera.recovered))
@@ -232,3 +241,44 @@ def test_ending_interrupts_the_waits() -> None:
     bench.nodes.silent = {"camera", "planning"}
     assert not bench.manager.bring_up()
     assert bench.now < 2.0
+
+
+def test_lost_nodes_and_give_ups_are_errors_and_what_goes_well_is_not(bench: Bench) -> None:
+    bench.manager.bring_up()
+    assert bench.errors == [] and bench.said == ["camera: active", "planning: active"]
+    bench.nodes.silent.add("camera")
+    bench.now += 2 * LIMITS.silence_s
+    bench.manager.watch()
+    assert bench.errors.pop() == "E621 NODE_UNREACHABLE: camera: no answer for 20 s"
+    bench.nodes.silent.clear()
+    for _ in range(LIMITS.recoveries + 1):
+        bench.nodes.states["planning"] = "unconfigured"
+        bench.manager.watch()
+    assert bench.errors == ["E601 NODE_NOT_ACTIVE: planning: started again 2 times within 100 s, given up"]
+    bench.errors.clear()
+    bench.nodes.refuse["camera", "configure"] = 99
+    bench.nodes.states["camera"] = "unconfigured"
+    bench.manager.watch()
+    ends = [line.split("(")[1] for line in bench.errors]
+    assert ends == ["again after attempt 1)", "again after attempt 2)", "given up after attempt 3)"]
+
+
+def test_a_node_that_does_not_go_down_is_an_error_and_one_that_ends_meanwhile_is_not(bench: Bench) -> None:
+    bench.manager.bring_up()
+    bench.nodes.silent = {"camera", "planning"}
+    bench.nodes.gone = {"planning"}
+    bench.said.clear()
+    bench.manager.take_down()
+    assert bench.said == ["planning: ended by itself"]
+    (error,) = bench.errors
+    assert error.startswith("E623 TRANSITION_TIMEOUT: camera: did not deactivate in time")
+    assert LIMITS.stop_timeout_s <= bench.now < LIMITS.stop_timeout_s + 1, "it had the whole time, and no more"
+
+
+def test_a_node_that_refuses_to_go_down_is_an_error_at_once(bench: Bench) -> None:
+    bench.manager.bring_up()
+    bench.nodes.refuse["camera", "deactivate"] = 1
+    bench.manager.take_down()
+    assert bench.errors == ["E622 TRANSITION_FAILED: camera: cannot deactivate, left as it is"]
+    assert bench.nodes.states == {"camera": "active", "planning": "unconfigured"}
+    assert bench.now < 1.0

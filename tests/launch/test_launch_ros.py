@@ -121,6 +121,19 @@ def test_a_node_that_cannot_configure_is_given_up_with_its_own_reason(tmp_path: 
 
 
 @pytest.mark.slow
+def test_a_node_that_does_not_deactivate_is_an_error_in_the_log(tmp_path: Path, ros: RosClient) -> None:
+    station = ManagedProbe(tmp_path, {"limits.stop_timeout_s": 3.0}, fail="hang")
+    try:
+        wait_until(station.probe_is("active"), "active probe")
+        assert station.manager.stop() == 0
+        (line,) = [line for line in station.manager.log.splitlines() if "E623 TRANSITION_TIMEOUT" in line]
+        assert line.startswith("[ERROR]") and "probe: did not deactivate in time" in line
+        assert "[INFO]" in station.manager.log, "what goes well is no error"
+    finally:
+        station.end()
+
+
+@pytest.mark.slow
 def test_a_manager_with_wrong_parameters_says_so_and_ends(tmp_path: Path) -> None:
     process = NodeProcess(MANAGER, tmp_path / "log", {"limits.attempts": 0})
     assert process.process.wait(PATIENCE_S) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,21 @@ def test_a_service_or_callback_that_fails_answers_with_a_number_and_goes_on(
     client.set(NODE, fail="")
     assert ask(client).code == 0
     assert client.change(NODE, "deactivate") and client.change(NODE, "cleanup")
+
+
+def test_a_node_that_hangs_says_which_call_it_is_at_and_ends_when_asked_again(
+    client: RosClient, tmp_path: Path
+) -> None:
+    process = NodeProcess(PROBE, tmp_path / "log", {"autostart": True, "fail": "hang"}, "-r", "__node:=hanging")
+    try:
+        client.wait_diagnosed("/hanging", "active")
+        process.process.send_signal(signal.SIGINT)
+        client.wait(lambda: "E605 NODE_STILL_BUSY: still at it 5 s" in process.log, "reason why it does not end", 15.0)
+        assert "MainThread: ProbeNode.stop (ros_probe_node.py:" in process.log
+        process.process.send_signal(signal.SIGINT)
+        assert process.process.wait(5.0) == 1
+    finally:
+        process.kill()
 
 
 def test_a_transition_that_does_not_exist_ends_nothing(client: RosClient, probe: NodeProcess) -> None:

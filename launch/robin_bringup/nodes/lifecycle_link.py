@@ -49,6 +49,9 @@ class RosLink:
     def reason(self, node: str) -> str:
         return self._reasons.get(node, "")
 
+    def present(self, node: str) -> bool:
+        return bool(self._states[node].service_is_ready())
+
     def _diagnostics(self, message: Any) -> None:
         for status in message.status:
             name = self._names.get(status.name)

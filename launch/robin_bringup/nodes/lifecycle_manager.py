@@ -167,9 +167,9 @@ class LifecycleManager(Node):
         except RobinError as exc:
             self.get_logger().error(str(exc))
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, error: bool = False) -> None:
         self._write_status()
-        if text.startswith("E"):
+        if error:
             self.get_logger().error(text)
         else:
             self.get_logger().info(text)

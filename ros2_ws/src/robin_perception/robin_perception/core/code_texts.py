@@ -60,6 +60,8 @@ CODE_TEXTS = {
     Code.INTERNAL_ERROR: "A bug: the traceback is in the node's log, or in the file that the line names.",
     Code.PARAMETER_LOCKED: "This parameter cannot change in the node's present state.",
     Code.TRANSITION_INVALID: "The node has no such transition in its present state.",
+    Code.NODE_STILL_BUSY: "A process does not end: the text says which call it is at. After 15 s it ends all the same.",
+    Code.CLOCK_MISSING: "use_sim_time is true, and no /clock comes; play the bag with --clock, or set it to false.",
     Code.BAG_INVALID: "The recording is damaged or of another kind.",
     Code.BAG_TOPIC_MISSING: "The recording lacks a topic that is needed.",
     Code.RECORDER_BEHIND: "Disk or processor do not keep up with the recording; messages were dropped and counted.",

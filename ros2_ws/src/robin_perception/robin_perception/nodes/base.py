@@ -25,6 +25,7 @@ from rclpy.qos import QoSProfile
 
 from robin_perception.core.counters import Counters, Fault
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.repeated import RepeatedFaults
 from robin_perception.node_config import NodeConfigT
 from robin_perception.nodes.diagnostics import Health, log_line, status
 from robin_perception.nodes.frame_bus import FrameBus
@@ -32,7 +33,6 @@ from robin_perception.nodes.parameters import NodeParameters
 from robin_perception.nodes.replies import reply_from
 
 UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED = "unconfigured", "inactive", "active", "finalized"
-_REPEAT_LOG_S = 5.0
 
 
 class RobinNode(LifecycleNode, Generic[NodeConfigT]):
@@ -50,7 +50,7 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
         self.counters = Counters()
         self._phase = UNCONFIGURED
         self._standing: Fault | None = None
-        self._logged: dict[Code, float] = {}
+        self._repeated = RepeatedFaults()
         self._log_lock = threading.Lock()
         self._entities: list[Callable[[], Any]] = []
         self._parameters_of_node: NodeParameters[NodeConfigT] = NodeParameters(
@@ -112,26 +112,32 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
     def is_active(self) -> bool:
         return self._phase == ACTIVE
 
-    def report(self, code: Code, text: str, warning: bool = False) -> None:
-        """Count a fault for /diagnostics and log it; the same code again only every few seconds. Any thread."""
-        fault = self.counters.fault(code, text, warning)
+    def report(self, code: Code, text: str, warning: bool = False, lasting: bool = False) -> bool:
+        """Count a fault for /diagnostics and log it: at once, then at growing intervals. Any thread.
+
+        lasting: it lasts until ``recovered``, as a camera that is gone. Returns whether it was logged.
+        """
+        self.counters.fault(code, text, warning)
         with self._log_lock:
-            if fault.last_s - self._logged.get(code, -1e9) < _REPEAT_LOG_S:
-                return
-            self._logged[code] = fault.last_s
-        line = f"E{int(code)} {code.name}: {text}" + (f" (x{fault.count})" if fault.count > 1 else "")
-        if warning:
-            self.get_logger().warning(line)
-        else:
-            self.get_logger().error(line)
+            line = self._repeated.line(code, text, lasting)
+        if line is None:
+            return False
+        self._log_line(f"E{int(code)} {code.name}: {line}", warning)
+        return True
+
+    def recovered(self, what: str, *codes: Code) -> None:
+        """These faults are over; one line says so where there were any. Any thread."""
+        with self._log_lock:
+            after = self._repeated.ended(*codes)
+        if after is not None:
+            self.get_logger().info(f"{what} back {after}")
 
     def report_exception(self, exc: Exception, warning: bool = False) -> None:
         """``report`` an expected failure by its code; anything else as INTERNAL_ERROR, its traceback in the log."""
         if isinstance(exc, RobinError):
             self.report(exc.code, exc.text, warning)
-            return
-        self.report(Code.INTERNAL_ERROR, f"{type(exc).__name__}: {exc}")
-        self.get_logger().error("".join(traceback.format_exception(exc)))
+        elif self.report(Code.INTERNAL_ERROR, f"{type(exc).__name__}: {exc}"):
+            self.get_logger().error("".join(traceback.format_exception(exc)))
 
     def add_publisher(self, message: type[Any], topic: str, qos: QoSProfile | int) -> Any:
         """A publisher that is silent unless the node is active; released at cleanup."""
@@ -307,9 +313,16 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
             self.report_exception(exc)
 
     def _stand(self, code: Code, text: str) -> None:
-        self._logged.pop(code, None)  # every attempt is answered with a line of its own
+        with self._log_lock:
+            self._repeated.ended(code)  # every attempt is answered with a line of its own
         self.report(code, text)
         self._standing = Fault(code, text, 1, time.monotonic(), False)
+
+    def _log_line(self, line: str, warning: bool) -> None:
+        if warning:
+            self.get_logger().warning(line)
+        else:
+            self.get_logger().error(line)
 
     def _tick(self) -> None:
         try:

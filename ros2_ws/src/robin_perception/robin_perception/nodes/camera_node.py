@@ -40,6 +40,7 @@ class CameraNode(RobinNode[CameraNodeConfig]):
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._due_s = 0.0
+        self._faults: set[Code] = set()  # since the last good frame
         self._camera_publishers: tuple[Any, ...] = ()
 
     def make_source(self) -> FrameSource:
@@ -107,7 +108,7 @@ class CameraNode(RobinNode[CameraNodeConfig]):
                 self.counters.count("opened")
                 return True
             except RobinError as exc:
-                self.report(exc.code, f"{exc.text}; next attempt in {pause_s:g} s")
+                self._away(exc.code, f"{exc.text}; next attempt in {pause_s:g} s")
             self._ending.wait(pause_s)
             pause_s = min(2 * pause_s, max(self.config.reconnect_max_s, self.config.reconnect_first_s))
         return False
@@ -129,14 +130,22 @@ class CameraNode(RobinNode[CameraNodeConfig]):
                 else:
                     self.counters.drop("damaged")
                     self._ending.wait(_STOP_CHECK_S)  # a source that fails at once must not be asked in a tight loop
-                self.report(exc.code, exc.text)
+                self._away(exc.code, exc.text)
                 failures += 1
                 if exc.code in RECONNECT_CODES or failures >= self.config.reopen_after_failures:
                     return True
                 continue
             failures, last = 0, time.monotonic()
+            if self._faults:
+                self.recovered("camera", *self._faults)
+                self._faults.clear()
             self._hand_out(frame)
         return True
+
+    def _away(self, code: Code, text: str) -> None:
+        """No frame, for this reason, until one comes."""
+        self._faults.add(code)
+        self.report(code, text, lasting=True)
 
     def _hand_out(self, frame: Frame) -> None:
         rate, now = self.config.max_rate_hz, time.monotonic()

@@ -1,22 +1,70 @@
-"""Runs nodes until SIGINT or SIGTERM, then lets them finish in order."""
+"""Runs nodes until SIGINT or SIGTERM, then lets them finish in order, in bounded time."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
-from robin_perception.core.errors import RobinError
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.threads import where_threads_are
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.transport import use_large_message_profile
 
 _WAKE_S = 0.2  # how long a signal may wait for the executor
+SAY_WHY_S = 5.0
+"""A process that has not ended so long after its signal says what it is at."""
+GIVE_UP_S = 15.0
+"""... and after so long it ends all the same."""
+_AGAIN_S = 1.0  # two signals within this time are one Ctrl-C
+
+
+class Ending:
+    """The signals that end this process. The first lets nodes finish what they have in hand; another one, a second or
+    more later, ends the process at once. Either way within ``GIVE_UP_S``."""
+
+    def __init__(self) -> None:
+        self._asked_s: float | None = None
+        self._hurried = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._signalled)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has come."""
+        return self._asked_s is not None
+
+    def _signalled(self, *_: Any) -> None:
+        now = time.monotonic()
+        if self._asked_s is None:
+            self._asked_s = now
+            # It goes on while the interpreter waits for threads after ``main``, and ends with the process.
+            threading.Thread(target=self._watch, name="ending", daemon=True).start()
+        elif now - self._asked_s > _AGAIN_S:
+            self._hurried.set()
+
+    def _watch(self) -> None:
+        if not self._hurried.wait(SAY_WHY_S):
+            self._say("still at it")
+            self._hurried.wait(GIVE_UP_S - SAY_WHY_S)
+        self._say("ended in the middle of it")
+        os._exit(1)
+
+    def _say(self, what: str) -> None:
+        assert self._asked_s is not None
+        after = f"{time.monotonic() - self._asked_s:.0f} s after the signal to end"
+        at = "; ".join(where_threads_are()) or "no call of ours"
+        code = Code.NODE_STILL_BUSY
+        get_logger("ending").error(f"E{int(code)} {code.name}: {what} {after}: {at}")
 
 
 def run_nodes(make: Callable[[], Sequence[RobinNode[Any]]], args: Sequence[str] | None = None) -> int:
@@ -27,9 +75,7 @@ def run_nodes(make: Callable[[], Sequence[RobinNode[Any]]], args: Sequence[str] 
     # Own handlers: rclpy's would shut the context down before the nodes could stop their work and say so.
     use_large_message_profile()
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
-    ending = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ending.set())
+    ending = Ending()
     nodes: list[RobinNode[Any]] = []
     executor = SingleThreadedExecutor()
     try:
@@ -37,7 +83,7 @@ def run_nodes(make: Callable[[], Sequence[RobinNode[Any]]], args: Sequence[str] 
         for node in nodes:
             executor.add_node(node)
             node.autostart()
-        while not ending.is_set():
+        while not ending.asked:
             executor.spin_once(timeout_sec=_WAKE_S)
     except RobinError as exc:
         print(f"error {exc}", file=sys.stderr)

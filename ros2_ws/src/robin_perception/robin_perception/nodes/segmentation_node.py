@@ -56,6 +56,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._unsubscribe: list[Callable[[], None]] = []
         self._pace = FramePace()
         self._last_input_s = time.monotonic()
+        self._is_silent = False
         self._engine_watch = EngineWatch(self.report)
         self._loader = ThreadPoolExecutor(1, "load_model")
         self.add_service(LoadModel, "load_model", self._load_model, (INACTIVE, ACTIVE), self._loader)
@@ -115,7 +116,8 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
     def watch(self) -> None:
         silent_s = time.monotonic() - self._last_input_s
         if self.is_active and silent_s > self.config.input_timeout_s:
-            self.report(Code.FRAME_TIMEOUT, f"no usable frame for {silent_s:.1f} s", warning=True)
+            self._is_silent = True
+            self.report(Code.FRAME_TIMEOUT, f"no usable frame for {silent_s:.1f} s", warning=True, lasting=True)
         self._engine_watch.tell_faults(self._segmenter)
         self._engine_watch.tell_standing(self._segmenter)
 
@@ -176,6 +178,9 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
             return
         self._engine_watch.tell_faults(self._segmenter)
         self._last_input_s = time.monotonic()
+        if self._is_silent:
+            self._is_silent = False
+            self.recovered("frames", Code.FRAME_TIMEOUT)
         segmented = SegmentedFrame(frame, scene)
         if self.bus is not None:
             self.bus.scenes.publish(segmented)
