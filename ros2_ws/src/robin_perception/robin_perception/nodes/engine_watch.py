@@ -15,7 +15,7 @@ _START_GRACE_S = 5.0  # a start that is quicker is no fault
 class EngineWatch:
     """Any thread may call. report: the node's (code, text, warning); a warning where a fallback answers meanwhile."""
 
-    def __init__(self, report: Callable[[Code, str, bool], None]) -> None:
+    def __init__(self, report: Callable[[Code, str, bool], object]) -> None:
         self._report = report
         self._without_s: float | None = None  # since when there is no child that answers
 
