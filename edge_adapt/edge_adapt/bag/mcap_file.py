@@ -46,7 +46,7 @@ class StorageConfig(StrictConfig):
     """How a bag is laid out on disk. A chunk is closed when it is full or old enough."""
 
     zstd_level: int = Field(3, ge=1, le=19, description="1 fast .. 19 small")
-    chunk_bytes: int = Field(4 << 20, ge=1 << 10, le=256 << 20, description="before compression")
+    chunk_bytes: int = Field(4 << 20, ge=1 << 10, le=16 << 20, description="before compression")
     chunk_seconds: float = Field(0.5, ge=0, le=60, description="age of a chunk's first message: what a kill may cost")
     sync_seconds: float = Field(1.0, ge=0, le=60, description="between two fsyncs: what a power cut may cost")
 

@@ -19,6 +19,7 @@ from robin_perception.bags.cdr import Message
 from robin_perception.bags.frames import BASE_FRAME, OPTICAL_FRAME, FrameTopics, header, image_message, stamp_ns
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.pose import pose_matrix
 from robin_perception.core.scene import Instance, Scene
 
 SCENE_TYPE = "robin_msgs/msg/SegmentedScene"
@@ -48,6 +49,11 @@ class BagTopics(StrictConfig):
         frames = {name: f"{prefix}{value}" for name, value in plain.frames if name != "tf_static"}
         names = {name: f"{prefix}{value}" for name, value in plain if name != "frames"}
         return cls(frames=FrameTopics(**frames), **names)
+
+    def reads(self, *topics: str) -> dict[str, tuple[str, ...]]:
+        """``topics`` -> types of message that each may hold."""
+        kinds = {topic: (kind,) for topic, (kind, _) in self.types().items()} | self.frames.all
+        return {topic: kinds[topic] for topic in topics}
 
     def types(self) -> dict[str, tuple[str, Qos]]:
         """topic -> (message type, offered QoS)."""
@@ -133,14 +139,12 @@ def failed_picks(plan: Mapping[str, Any]) -> tuple[FailedPick, ...]:
 
 
 def recorded_best(plan: Mapping[str, Any]) -> Grasp | None:
-    """The best grasp of a recorded GraspPlan ``with_named_terms``."""
+    """The best grasp of a recorded GraspPlan ``with_named_terms``. Raises RobinError POSE_INVALID."""
     if not plan["grasps"]:
         return None
     found = plan["grasps"][0]
     position, turned = found["pose"]["position"], found["pose"]["orientation"]
-    pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_quat([turned[axis] for axis in "xyzw"]).as_matrix()
-    pose[:3, 3] = [position[axis] for axis in "xyz"]
+    pose = pose_matrix([position[axis] for axis in "xyz"], [turned[axis] for axis in "xyzw"])
     return Grasp(pose, int(found["cups"]), int(found["instance_id"]), float(found["score"]), found["terms"])
 
 

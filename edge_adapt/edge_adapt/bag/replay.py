@@ -171,7 +171,8 @@ class Replay:
 
     def _scan(self, bag: Path) -> None:
         topics = self.options.topics
-        for message in self._reader.messages((topics.plan, topics.decision, topics.pipeline, topics.frames.tf_static)):
+        read = topics.reads(topics.plan, topics.decision, topics.pipeline, topics.frames.tf_static)
+        for message in self._reader.messages(read):
             values = message.values()
             if message.topic == topics.plan:
                 ns = header_ns(values)
@@ -214,7 +215,8 @@ class Replay:
         scenes: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
         planner: Planner | None = None
         done = 0
-        for message in self._reader.messages((*topics.frames.all, topics.scene, topics.plan, topics.pipeline)):
+        read = topics.reads(*topics.frames.all, topics.scene, topics.plan, topics.pipeline)
+        for message in self._reader.messages(read):
             values = message.values()
             if message.topic == topics.pipeline:
                 made_by = self._pipeline(parse_pipeline(values["data"], self.report.bag))

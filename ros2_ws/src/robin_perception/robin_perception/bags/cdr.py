@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from robin_perception.bags.definitions import PRIMITIVES, Definitions, Field, definitions_of, short_name
 
 Message = dict[str, Any]
+MOST_VALUES = 100_000
+"""Single values of one message; numeric arrays are views of its data and count as none."""
+MOST_DEPTH = 32
 _HEADER = b"\x00\x01\x00\x00"
 _SIZE = {name: np.dtype(code).itemsize for name, code in PRIMITIVES.items()}
 _STRUCT = {
@@ -118,6 +121,22 @@ def _flat_array(values: Any, kind: str) -> NDArray[Any]:
     return np.ascontiguousarray(values, dtype=PRIMITIVES[kind]).reshape(-1)
 
 
+def _zero(field: Field) -> Any:
+    """What a field holds that was never written."""
+    if field.length is not None:
+        count = max(field.length, 0)
+        return np.zeros(count, PRIMITIVES[field.type]) if field.type in PRIMITIVES else [_zero_of(field.type)] * count
+    return _zero_of(field.type)
+
+
+def _zero_of(kind: str) -> Any:
+    if kind == "string":
+        return ""
+    if kind in PRIMITIVES:
+        return np.zeros((), PRIMITIVES[kind]).item()
+    return {field.name: _zero(field) for field in definitions_of(kind)[short_name(kind)]}
+
+
 class _Reader:
     def __init__(self, definitions: Definitions, data: bytes) -> None:
         if len(data) < len(_HEADER) or data[0] != 0 or data[1] not in (0, 1):
@@ -126,14 +145,22 @@ class _Reader:
         self._order: Literal["<", ">"] = "<" if data[1] == 1 else ">"
         self._data = memoryview(data)
         self._at = len(_HEADER)
+        self._values_left, self._depth = MOST_VALUES, 0
 
     def message(self, name: str) -> Message:
         fields = self._definitions[name]
+        self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise ValueError(f"nested deeper than {MOST_DEPTH} messages")
         if not fields:
             self._primitive("uint8")
-        return {field.name: self._field(field) for field in fields}
+        found = {field.name: self._field(field) for field in fields}
+        self._depth -= 1
+        return found
 
     def _field(self, field: Field) -> Any:
+        if field.absent:
+            return _zero(field)
         if field.length is None:
             return self._single(field.type)
         count = self._primitive("uint32") if field.length == -1 else field.length
@@ -142,6 +169,9 @@ class _Reader:
         return [self._single(field.type) for _ in range(count)]
 
     def _single(self, kind: str) -> Any:
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise ValueError(f"more than {MOST_VALUES:,} values")
         if kind == "string":
             size = self._primitive("uint32")
             return bytes(self._take(size)).rstrip(b"\x00").decode()

@@ -7,8 +7,8 @@ the same files as in ``ros2_ws/src/robin_msgs/msg``.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 
 from robin_perception.core.errors import Code, RobinError
@@ -29,6 +29,7 @@ PRIMITIVES = {
     "float32": "f4",
     "float64": "f8",
 }
+LONGEST_TEXT = 200_000
 _SEPARATOR = "=" * 80
 _FIELD = re.compile(
     r"^(?P<type>[A-Za-z][\w/]*)(?:<=\d+)?(?P<array>\[(?:<=)?\d*\])?\s+(?P<name>[A-Za-z]\w*)\s*(?P<rest>.*)$"
@@ -38,11 +39,12 @@ _FIELD = re.compile(
 @dataclass(frozen=True)
 class Field:
     """One field. type: a primitive, 'string' or 'package/Name'. length: None for a single value, -1 for a sequence,
-    else the size of a fixed array."""
+    else the size of a fixed array. absent: the bag's own definition lacks it; it reads as zero or empty."""
 
     name: str
     type: str
     length: int | None
+    absent: bool = False
 
 
 Definitions = dict[str, tuple[Field, ...]]
@@ -107,7 +109,7 @@ def full_text(name: str) -> str:
     return appended(name)
 
 
-@cache
+@lru_cache(maxsize=256)
 def parse_full_text(name: str, text: str) -> Definitions:
     """'package/Name' -> fields, from a schema's text. Raises ValueError."""
     found: Definitions = {}
@@ -121,6 +123,32 @@ def parse_full_text(name: str, text: str) -> Definitions:
     found.setdefault("builtin_interfaces/Time", (Field("sec", "int32", None), Field("nanosec", "uint32", None)))
     found.setdefault("builtin_interfaces/Duration", (Field("sec", "int32", None), Field("nanosec", "uint32", None)))
     return found
+
+
+def parse_foreign_text(name: str, text: str) -> Definitions:
+    """As ``parse_full_text``, for a text that a bag brought: values have the kinds that readers of the shipped
+    definitions take for granted. Raises ValueError for a shipped type whose fields have other kinds."""
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"{len(text):,} characters")
+    found = parse_full_text(name, text)
+    return {kind: _completed(kind, fields) for kind, fields in found.items()}
+
+
+def _completed(kind: str, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    """With the shipped fields that are missing, as an older version's are."""
+    try:
+        shipped = parse_fields(message_text(kind), kind.split("/")[0])
+    except RobinError:
+        return fields
+    given = {field.name: field for field in fields}
+    if len(given) != len(fields):
+        raise ValueError(f"{kind} has two fields of one name")
+    for field in shipped:
+        theirs = given.get(field.name, field)
+        arrays = (theirs.length is None) == (field.length is None)
+        if theirs.type != field.type or not arrays or ((field.length or -1) > 0 and theirs.length != field.length):
+            raise ValueError(f"{kind}: '{field.name}' is of another type")
+    return (*fields, *(replace(field, absent=True) for field in shipped if field.name not in given))
 
 
 def short_name(name: str) -> str:

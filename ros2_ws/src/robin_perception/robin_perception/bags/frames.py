@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from robin_perception.bags.cdr import Message
 from robin_perception.bags.reader import BagMessage, BagReader
+from robin_perception.core.bounded_arrays import MOST_PIXELS, decode_image
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, RawDepth, depth_units
@@ -49,8 +50,15 @@ class FrameTopics(StrictConfig):
         return f"{self.color}/compressed"
 
     @property
-    def all(self) -> tuple[str, ...]:
-        return self.color, self.color_compressed, self.depth, self.info, self.tf_static
+    def all(self) -> dict[str, tuple[str, ...]]:
+        """topic -> types of message that it may hold."""
+        return {
+            self.color: ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"),
+            self.color_compressed: ("sensor_msgs/msg/CompressedImage",),
+            self.depth: ("sensor_msgs/msg/Image",),
+            self.info: ("sensor_msgs/msg/CameraInfo",),
+            self.tf_static: ("tf2_msgs/msg/TFMessage",),
+        }
 
 
 class ImageCoding(StrictConfig):
@@ -277,9 +285,7 @@ def _jpeg(rgb: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
 def _color_image(values: Message) -> NDArray[np.uint8]:
     if "format" in values:
         data = np.asarray(values["data"], dtype=np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if image is None:
-            raise RobinError(Code.INPUT_UNREADABLE, f"colour: not a readable image ('{values['format']}')")
+        image = decode_image(data.tobytes(), f"colour ('{values['format']}')", cv2.IMREAD_COLOR)
         return np.ascontiguousarray(image[:, :, ::-1])
     encoding = values["encoding"]
     if encoding not in ("rgb8", "bgr8"):
@@ -302,6 +308,8 @@ def _pixels(values: Message, dtype: np.dtype[Any], channels: int) -> NDArray[Any
     """[H, W] or [H, W, C], rows without their padding."""
     height, width, step = int(values["height"]), int(values["width"]), int(values["step"])
     data = np.asarray(values["data"], dtype=np.uint8)
+    if width * height > MOST_PIXELS:
+        raise RobinError(Code.INPUT_TOO_LARGE, f"image of {width}x{height}, {MOST_PIXELS:,} pixels are allowed")
     row = width * channels * dtype.itemsize
     if height < 1 or width < 1 or step < row or data.size < (height - 1) * step + row:
         text = f"{values['encoding']} image of {width}x{height}, step {step}, holds {data.size} bytes"

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 import zstandard
 from mcap.exceptions import EndOfFile, McapError
 from mcap.records import Channel, Chunk, Footer, Header, McapRecord, Message, Schema
-from mcap.stream_reader import CRCValidationError, StreamReader, breakup_chunk
+from mcap.stream_reader import CRCValidationError, StreamReader
 
 from robin_perception.bags import cdr
-from robin_perception.bags.definitions import Definitions, parse_full_text
+from robin_perception.bags.chunks import MOST_CHUNK_BYTES, UnpackBudget, chunk_records
+from robin_perception.bags.definitions import Definitions, parse_foreign_text
+from robin_perception.core.bounded import parse_yaml, read_plain_text, require_plain_file, shown
 from robin_perception.core.errors import Code, RobinError
 
 _MAGIC = b"\x89MCAP0\r\n"
@@ -65,10 +66,12 @@ class BagReader:
         for file in self.files:
             _check_magic(file)
 
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
-        """Messages in the order they were written, of ``topics`` or of all.
+    def messages(self, topics: Collection[str] | Mapping[str, Collection[str]] | None = None) -> Iterator[BagMessage]:
+        """Messages in the order they were written, of ``topics`` or of all. A mapping says which types a topic may
+        have: their shipped fields are then all there, with values of the shipped kinds.
 
-        Raises RobinError BAG_INVALID when the file is another profile than ros2, INPUT_UNREADABLE for the disk.
+        Raises RobinError BAG_INVALID when the file is another profile than ros2, INPUT_UNREADABLE for the disk,
+        INPUT_TOO_LARGE where it unpacks to more than it can hold.
         """
         self.warnings.clear()
         for file in self.files:
@@ -85,17 +88,23 @@ class BagReader:
 class _Pass:
     """One reading of one file."""
 
-    def __init__(self, reader: BagReader, file: Path, topics: Collection[str] | None) -> None:
+    def __init__(
+        self, reader: BagReader, file: Path, topics: Collection[str] | Mapping[str, Collection[str]] | None
+    ) -> None:
         self._reader, self._file, self._topics = reader, file, topics
         self._schemas: dict[int, Schema] = {}
         self._channels: dict[int, Channel] = {}
-        self._definitions: dict[int, Definitions | None] = {}
+        self._definitions: dict[int, Definitions | None] = {}  # by channel, of those that are read
 
     def messages(self) -> Iterator[BagMessage]:
         for record in self._records():
             if isinstance(record, Schema):
+                if self._schemas.get(record.id) != record:
+                    self._definitions.clear()  # told anew: what was judged before holds no longer
                 self._schemas[record.id] = record
             elif isinstance(record, Channel):
+                if self._channels.get(record.id) != record:
+                    self._definitions.pop(record.id, None)
                 self._channels[record.id] = record
             elif isinstance(record, Message):
                 found = self._message(record)
@@ -110,7 +119,10 @@ class _Pass:
             raise RobinError(Code.INPUT_UNREADABLE, f"{self._file}: {exc.strerror or exc}") from None
         with stream:
             size = self._file.stat().st_size
-            source = StreamReader(stream, emit_chunks=True, record_size_limit=max(size, 1)).records
+            budget = UnpackBudget.of(str(self._file), size)
+            source = StreamReader(
+                stream, emit_chunks=True, record_size_limit=max(min(size, MOST_CHUNK_BYTES), 1)
+            ).records
             complete = False
             while True:
                 try:
@@ -125,7 +137,7 @@ class _Pass:
                 if isinstance(record, Header):
                     self._check_profile(record)
                 elif isinstance(record, Chunk):
-                    yield from self._opened(record)
+                    yield from self._opened(record, budget)
                 else:
                     yield record
             if not complete:
@@ -138,12 +150,11 @@ class _Pass:
             text = f"{self._file}: profile '{header.profile}', a ROS 2 bag (profile 'ros2') is needed"
             raise RobinError(Code.BAG_INVALID, text)
 
-    def _opened(self, chunk: Chunk) -> list[McapRecord]:
+    def _opened(self, chunk: Chunk, budget: UnpackBudget) -> Iterator[McapRecord]:
         try:
-            return breakup_chunk(chunk, validate_crc=True)
+            yield from chunk_records(chunk, budget)
         except (*_DAMAGE, EndOfFile):
             self._warn("a damaged chunk was left out")
-            return []
 
     def _message(self, record: Message) -> BagMessage | None:
         channel = self._channels.get(record.channel_id)
@@ -151,9 +162,9 @@ class _Pass:
             return None
         if self._topics is not None and channel.topic not in self._topics:
             return None
-        if channel.schema_id not in self._definitions:
-            self._definitions[channel.schema_id] = self._parsed(channel)
-        definitions = self._definitions[channel.schema_id]
+        if channel.id not in self._definitions:
+            self._definitions[channel.id] = self._parsed(channel)
+        definitions = self._definitions[channel.id]
         if definitions is None:
             return None
         name = self._schemas[channel.schema_id].name
@@ -164,8 +175,11 @@ class _Pass:
         if schema is None or schema.encoding != "ros2msg":
             self._warn(f"{channel.topic}: no ros2msg definition, left out")
             return None
+        if isinstance(self._topics, Mapping) and schema.name not in (allowed := self._topics[channel.topic]):
+            self._warn(f"{channel.topic}: holds {schema.name}, not {' or '.join(allowed)}, left out")
+            return None
         try:
-            return parse_full_text(schema.name, schema.data.decode())
+            return parse_foreign_text(schema.name, schema.data.decode())
         except ValueError as exc:
             self._warn(f"{channel.topic}: definition of {schema.name} not understood ({exc}), left out")
             return None
@@ -192,13 +206,15 @@ def _bag_files(path: Path) -> list[Path]:
 def _listed_files(metadata: Path) -> list[str]:
     """Names in metadata.yaml; none when it is missing (the recorder was killed) or damaged. Refuses other storages."""
     try:
-        information = yaml.safe_load(metadata.read_text())["rosbag2_bagfile_information"]
+        information = parse_yaml(read_plain_text(metadata), str(metadata))["rosbag2_bagfile_information"]
         storage, names = information["storage_identifier"], [str(name) for name in information["relative_file_paths"]]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+    except (RobinError, KeyError, TypeError):
         return []
     if storage != "mcap":
-        raise RobinError(Code.BAG_INVALID, f"{metadata.parent}: storage '{storage}'; convert it with ros2 bag convert")
-    return [Path(name).name for name in names]
+        raise RobinError(
+            Code.BAG_INVALID, f"{metadata.parent}: storage {shown(storage)}; convert it with ros2 bag convert"
+        )
+    return list(dict.fromkeys(Path(name).name for name in names))
 
 
 def _natural(path: Path) -> list[Any]:
@@ -206,6 +222,7 @@ def _natural(path: Path) -> list[Any]:
 
 
 def _check_magic(file: Path) -> None:
+    require_plain_file(file)
     try:
         with file.open("rb") as stream:
             start = stream.read(16)
