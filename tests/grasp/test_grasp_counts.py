@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 from helpers.grasp_scenes import Box, box_scene
+from helpers.planner_fits import with_all_classes, with_fit
 from numpy.typing import NDArray
 
 from robin_grasp.plan import FailedPick, Plan, Reject
 from robin_grasp.plan_report import Rejects
-from robin_grasp.planner import planner
+from robin_grasp.planner import planner, stages
 from robin_grasp.planner.baselines import BaselinePlanner, Proposal, SingleCupPlanner
 from robin_grasp.planner.candidates import Poses
 from robin_grasp.planner.config import OrderConfig, PlannerConfig, RankConfig, SamplingConfig, WrenchConfig
@@ -21,6 +22,7 @@ from robin_grasp.planner.parcels_seen import Parcels
 from robin_grasp.planner.planner import SuctionPlanner
 from robin_grasp.planner.ranker import GeometricRanker
 from robin_grasp.planner.registry import make_planner
+from robin_grasp.planner.situation import Situation
 from robin_grasp.tool import CellConfig, WorkspaceConfig, tote_workspace
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
@@ -51,18 +53,18 @@ class Seen:
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     """Watches the planner's sampling and its rejects."""
     found = Seen()
-    sample, usable = planner.sample_poses, SuctionPlanner._usable
+    sample, usable = stages.sample_poses, stages.usable_parcels
 
     def sample_poses(*args: object) -> Poses:
         found.poses = sample(*args)  # type: ignore[arg-type]
         return found.poses
 
-    def keep_usable(self: SuctionPlanner, parcels: Parcels, *args: object) -> NDArray[np.bool_]:
-        found.parcels, found.usable = parcels, usable(self, parcels, *args)  # type: ignore[arg-type]
+    def keep_usable(situation: Situation, rejects: Rejects) -> NDArray[np.bool_]:
+        found.parcels, found.usable = situation.parcels, usable(situation, rejects)
         return found.usable
 
-    monkeypatch.setattr(planner, "sample_poses", sample_poses)
-    monkeypatch.setattr(SuctionPlanner, "_usable", keep_usable)
+    monkeypatch.setattr(stages, "sample_poses", sample_poses)
+    monkeypatch.setattr(planner, "usable_parcels", keep_usable)
     for name, place in (("poses", 1), ("without_example", 0)):
         watch(monkeypatch, found, name, place)
     return found
@@ -112,7 +114,7 @@ def two_faced(**fields: object) -> tuple[Frame, Scene]:
 
 
 def heavy() -> PlannerConfig:
-    return PlannerConfig(wrench=WrenchConfig(density_kgpm3=(4000.0,) * 5, most_mass_kg=50.0))
+    return with_all_classes(PlannerConfig(wrench=WrenchConfig(most_mass_kg=50.0)), density_kgpm3=4000.0)
 
 
 def with_a_failure(config: PlannerConfig) -> tuple[FailedPick, ...]:
@@ -188,7 +190,7 @@ def test_the_cases_reach_every_cut() -> None:
 
 
 def test_a_parcel_of_two_faces_is_ruled_out_once(seen: Seen) -> None:
-    large = PlannerConfig(rank=RankConfig(least_area_px=100_000))
+    large = with_fit(rank={"least_area_px": 100_000})
     result = SuctionPlanner(CellConfig(), large).plan(*two_faced())
     assert seen.parcels is not None and seen.parcels.count == 2
     assert result.rejected_counts == {Reject.TOO_LITTLE_DEPTH: 1} and len(result.rejected) == 1
@@ -221,8 +223,7 @@ def test_what_is_ruled_out_by_its_odds_at_best_changes_no_grasp(seen: Seen, monk
     frame, scene = noisy()
     hidden = tuple(replace(instance, visible_fraction=0.25) for instance in scene.instances[1:])
     scene = replace(scene, instances=(scene.instances[0], *hidden))
-    covering = OrderConfig(ban_visible_fraction=0.0, lone_free=0.0)
-    config = PlannerConfig(order=covering)
+    config = with_fit(PlannerConfig(order=OrderConfig(ban_visible_fraction=0.0)), order={"lone_free": 0.0})
     early = SuctionPlanner(CellConfig(), config).plan(frame, scene)
     assert seen.parcels is not None and set(seen.parcels.ids.tolist()) == {1}
     monkeypatch.setattr(GeometricRanker, "at_best", lambda self, free, cover: np.ones_like(free))
@@ -243,9 +244,9 @@ def test_cuts_by_cheap_terms_are_counted_too(seen: Seen) -> None:
     outranked = [name for name, reason in seen.cuts if reason is Reject.OUTRANKED_ON_INSTANCE]
     assert outranked == ["without_example", "without_example", "poses"]
     assert ("without_example", Reject.NO_CUP_SEALS) in seen.cuts
-    sampling = PlannerConfig().sampling
-    assert sum(result.rejected_counts.values()) > 5 * sampling.poses_per_instance
-    assert len(result.rejected) <= 2 * sampling.rejects_per_instance
+    config = PlannerConfig()
+    assert sum(result.rejected_counts.values()) > 5 * config.fit.sampling.poses_per_instance
+    assert len(result.rejected) <= 2 * config.sampling.rejects_per_instance
 
 
 def test_counts_do_not_hang_on_how_many_examples_are_kept() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from helpers.grasp_scenes import Box, box_scene
 
-from robin_grasp.planner.candidates import Poses, best_rows, group_centres, land, tool_rotations
-from robin_grasp.planner.config import FacetConfig, PlannerConfig, SurfaceConfig
+from robin_grasp.planner.candidates import Poses, best_rows, group_centres, project_cups, tool_rotations
+from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.facets import split_faces
+from robin_grasp.planner.fit import shipped_fit
 from robin_grasp.planner.parcels_seen import observe
 from robin_grasp.planner.planner import SuctionPlanner
 from robin_grasp.planner.seal import seat
@@ -32,7 +33,7 @@ def angle_between(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_window_fit_on_a_tilted_plane_is_exact() -> None:
     frame, scene = box_scene([TILTED])
-    view = make_view(frame, scene, SurfaceConfig(), HelperThread())
+    view = make_view(frame, scene, shipped_fit().surface, HelperThread())
     ys, xs = np.nonzero((view.labels == 1) & (view.edge_px > 12))
     planes = view.fit(xs[::50].astype(float), ys[::50].astype(float), np.full(len(xs[::50]), 8.0))
     for axis in view.axes(planes):
@@ -55,7 +56,7 @@ def test_the_chosen_pose_stands_on_the_tilted_face(noise: float) -> None:
 
 def test_projection_and_points_are_inverse() -> None:
     frame, scene = box_scene([Box(0.75, 0.0, 0.3, 0.2, 0.1)], 1280, 720)
-    view = make_view(frame, scene, SurfaceConfig(), HelperThread())
+    view = make_view(frame, scene, shipped_fit().surface, HelperThread())
     assert view.stride == 2
     rng = np.random.default_rng(0)
     u, v, q = rng.uniform(0, 300, 50), rng.uniform(0, 200, 50), rng.uniform(0.7, 2.0, 50)
@@ -68,7 +69,7 @@ def test_noise_estimate_follows_the_noise() -> None:
     levels = []
     for noise in (0.05, 0.10, 0.20):
         frame, scene = box_scene([box], noise=noise, rng=np.random.default_rng(2))
-        levels.append(make_view(frame, scene, SurfaceConfig(), HelperThread()).noise_pm)
+        levels.append(make_view(frame, scene, shipped_fit().surface, HelperThread()).inverse_depth_noise)
     assert levels[0] < levels[1] < levels[2]
     assert levels[2] / levels[1] == pytest.approx(2.0, rel=0.25)
 
@@ -84,8 +85,8 @@ def test_a_box_seen_from_an_angle_has_two_faces_and_the_tool_stays_on_one() -> N
     from helpers.grasp_scenes import instance
 
     scene = type(scene)(0.0, "x", scene.labels, (instance(scene.labels, 1, two_faced()[0]),), scene.boundary)
-    view = make_view(frame, scene, SurfaceConfig(), HelperThread())
-    _, facets = split_faces(view, scene, SurfaceConfig(), FacetConfig())
+    view = make_view(frame, scene, shipped_fit().surface, HelperThread())
+    _, facets = split_faces(view, scene, shipped_fit())
     assert len(facets.instance) == 2
     tilts = sorted(np.arccos(-view.plane_axes(facets.plane)[:, 2]))
     assert tilts[0] < 0.05
@@ -98,8 +99,8 @@ def test_a_box_seen_from_an_angle_has_two_faces_and_the_tool_stays_on_one() -> N
 
 def test_a_flat_box_is_one_face() -> None:
     frame, scene = box_scene([TILTED], noise=0.08)
-    view = make_view(frame, scene, SurfaceConfig(), HelperThread())
-    _, facets = split_faces(view, scene, SurfaceConfig(), FacetConfig())
+    view = make_view(frame, scene, shipped_fit().surface, HelperThread())
+    _, facets = split_faces(view, scene, shipped_fit())
     assert len(facets.instance) == 1
 
 
@@ -107,15 +108,15 @@ def seal_at(box: Box, x: float, y: float, lift_m: float = 0.0, tilt_rad: float =
     """P(seal) of one cup whose centre is at (x, y) over the box's top."""
     frame, scene = box_scene([box], noise=0.0)
     config, tool = PlannerConfig(), ToolConfig()
-    view = make_view(frame, scene, config.surface, HelperThread())
-    faces, facets = split_faces(view, scene, config.surface, config.facets)
+    view = make_view(frame, scene, config.fit.surface, HelperThread())
+    faces, facets = split_faces(view, scene, config.fit)
     parcels, _ = observe(view, faces, facets, scene, config, 0.0)
     axis = np.array([[np.sin(tilt_rad), 0.0, -np.cos(tilt_rad)]])
     rotation = tool_rotations(axis, np.array([[1.0, 0.0, 0.0]]), np.zeros(1))
     position = np.array([[x, y, box.top + lift_m]]) - tool.cups_m[cup] @ rotation[0].T
     poses = Poses(np.zeros(1, np.int64), np.zeros(1, np.int64), position, rotation)
-    landed = land(faces, parcels, poses, tool)
-    _, seals = seat(faces, poses, parcels, landed, tool, config)
+    footprints = project_cups(faces, parcels, poses, tool)
+    _, seals = seat(faces, poses, parcels, footprints, tool, config)
     return float(seals.probability[0, cup])
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from helpers.grasp_scenes import Box, box_scene, instance
 
-from robin_grasp.planner.config import FacetConfig, OrderConfig, SurfaceConfig
+from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.facets import split_faces
+from robin_grasp.planner.fit import shipped_fit
 from robin_grasp.planner.order import pick_order
 from robin_grasp.planner.planner import SuctionPlanner
 from robin_grasp.planner.surface import make_view
@@ -27,11 +28,11 @@ def test_a_flat_mailer_across_a_corner_is_seen_by_the_outline_it_spoils() -> Non
     under = Box(0.72, 0.0, 0.26, 0.24, 0.006, **MAILER)  # type: ignore[arg-type]
     over = Box(0.86, 0.12, 0.24, 0.16, 0.008, yaw=0.8, **MAILER)  # type: ignore[arg-type]
     frame, scene = box_scene([under, over])
-    order = pick_order(make_view(frame, scene, SurfaceConfig(), HelperThread()), scene, OrderConfig())
+    order = pick_order(make_view(frame, scene, shipped_fit().surface, HelperThread()), scene, PlannerConfig())
     assert not order.above.any()
     hidden = 1.0 - np.count_nonzero(scene.labels == 1) / np.count_nonzero(box_scene([under])[1].labels == 1)
     assert hidden > 0.1
-    assert order.overlap[0] == pytest.approx(hidden - OrderConfig().overlap_free, abs=0.04)
+    assert order.overlap[0] == pytest.approx(hidden - shipped_fit().order.overlap_free, abs=0.04)
     assert order.overlap[1] < 0.03
     assert order.free[0] < 0.85 < order.free[1]
 
@@ -39,7 +40,7 @@ def test_a_flat_mailer_across_a_corner_is_seen_by_the_outline_it_spoils() -> Non
 def test_side_by_side_nothing_overlaps() -> None:
     boxes = [Box(0.70, 0.0, 0.18, 0.24, 0.006, **MAILER), Box(0.885, 0.0, 0.18, 0.24, 0.008, **MAILER)]  # type: ignore[arg-type]
     frame, scene = box_scene(boxes)
-    order = pick_order(make_view(frame, scene, SurfaceConfig(), HelperThread()), scene, OrderConfig())
+    order = pick_order(make_view(frame, scene, shipped_fit().surface, HelperThread()), scene, PlannerConfig())
     assert (order.overlap == 0).all()
 
 
@@ -56,7 +57,7 @@ def test_a_mask_of_two_parcels_is_ragged() -> None:
 def test_what_touches_nothing_is_as_hidden_as_it_is_said_to_be_and_comes_last() -> None:
     half = Box(0.68, -0.2, 0.2, 0.15, 0.05, visible=0.6)
     frame, scene = box_scene([half])
-    order = pick_order(make_view(frame, scene, SurfaceConfig(), HelperThread()), scene, OrderConfig())
+    order = pick_order(make_view(frame, scene, shipped_fit().surface, HelperThread()), scene, PlannerConfig())
     assert order.free[0] < 0.3
     assert SuctionPlanner(CellConfig()).plan(frame, scene).best is not None  # there is no other
     both = SuctionPlanner(CellConfig()).plan(*box_scene([half, Box(0.72, 0.2, 0.16, 0.12, 0.03)])).best
@@ -78,8 +79,8 @@ def carton_with_side(depth_on_side: bool) -> tuple[Frame, Scene]:
 @pytest.mark.parametrize("depth_on_side", [True, False])
 def test_a_cartons_grazing_side_is_none_of_its_face(depth_on_side: bool) -> None:
     frame, scene = carton_with_side(depth_on_side)
-    view = make_view(frame, scene, SurfaceConfig(), HelperThread())
-    faces, _ = split_faces(view, scene, SurfaceConfig(), FacetConfig())
+    view = make_view(frame, scene, shipped_fit().surface, HelperThread())
+    faces, _ = split_faces(view, scene, shipped_fit())
     _, top = box_scene([Box(0.75, 0.0, 0.10, 0.24, 0.20)])
     largest = np.bincount(faces.labels[faces.labels > 0]).max()
     assert largest / np.count_nonzero(top.labels) == pytest.approx(0.95, abs=0.06)

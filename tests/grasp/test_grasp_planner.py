@@ -8,16 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.grasp_scenes import Box, box_scene
+from helpers.planner_fits import with_all_classes, with_fit
 
 from robin_grasp.plan import FailedPick, Plan, Reject
-from robin_grasp.planner.config import (
-    ExploreConfig,
-    OrderConfig,
-    PlannerConfig,
-    RankConfig,
-    SurfaceConfig,
-    WrenchConfig,
-)
+from robin_grasp.planner.config import ExploreConfig, PlannerConfig, RankConfig, WrenchConfig
+from robin_grasp.planner.fit import shipped_fit
 from robin_grasp.planner.order import pick_order
 from robin_grasp.planner.planner import SuctionPlanner
 from robin_grasp.planner.surface import make_view
@@ -111,13 +106,13 @@ def test_what_can_only_be_drawn_up_askew_comes_later() -> None:
     frame = frame.with_depth(np.where(first, np.float32(0), frame.depth))
 
     def first_with(cost: float) -> int:
-        config = PlannerConfig(rank=RankConfig(lever_cost_per_m=cost))
+        config = with_fit(rank={"lever_cost_per_m": cost})
         best = SuctionPlanner(CellConfig(), config).plan(frame, scene).best
         assert best is not None
         return best.instance_id
 
     assert first_with(0.0) == 1  # more cups than the second, but beside its centre of mass
-    assert first_with(RankConfig().lever_cost_per_m) == 2
+    assert first_with(shipped_fit().rank.lever_cost_per_m) == 2
 
 
 def test_low_detection() -> None:
@@ -131,7 +126,7 @@ def test_too_small_for_a_cup() -> None:
 
 
 def test_too_heavy() -> None:
-    config = PlannerConfig(wrench=WrenchConfig(density_kgpm3=(4000.0,) * 5, most_mass_kg=50.0))
+    config = with_all_classes(PlannerConfig(wrench=WrenchConfig(most_mass_kg=50.0)), density_kgpm3=4000.0)
     result = plan([BIG], config=config)
     assert result.code is Code.NO_GRASP
     assert Reject.WRENCH_TOO_LARGE in reasons(result)
@@ -209,13 +204,13 @@ def test_what_lies_under_another_comes_later_or_never() -> None:
 
 def test_order_graph() -> None:
     frame, scene = box_scene([Box(0.70, 0.0, 0.15, 0.2, 0.10, visible=0.8), Box(0.80, 0.0, 0.1, 0.2, 0.16)])
-    order = pick_order(make_view(frame, scene, SurfaceConfig(), HelperThread()), scene, OrderConfig())
+    order = pick_order(make_view(frame, scene, shipped_fit().surface, HelperThread()), scene, PlannerConfig())
     assert order.above.tolist() == [[False, False], [True, False]]
     assert order.cover[0] > 0.1 and order.cover[1] == 0.0
     assert order.free[1] > order.free[0]
     assert order.support_m[1] == pytest.approx(0.06, abs=0.01)
     flat = box_scene([Box(0.70, 0.0, 0.15, 0.2, 0.10), Box(0.80, 0.0, 0.05, 0.2, 0.104)])
-    assert not pick_order(make_view(*flat, SurfaceConfig(), HelperThread()), flat[1], OrderConfig()).above.any()
+    assert not pick_order(make_view(*flat, shipped_fit().surface, HelperThread()), flat[1], PlannerConfig()).above.any()
 
 
 def with_ridge(frame: Frame, scene: Scene) -> Scene:

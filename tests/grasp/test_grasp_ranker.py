@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.planner_fits import with_fit
 
 from edge_adapt.ranker_training import (
     BETTER,
@@ -20,7 +21,7 @@ from edge_adapt.ranker_training import (
     outcomes_from_rows,
     train_ranker,
 )
-from robin_grasp.planner.config import ClearanceConfig, RankConfig
+from robin_grasp.planner.config import PlannerConfig, RankConfig
 from robin_grasp.planner.learned_ranker import LEAF, LearnedRanker, Trees, load_ranker, load_ranker_or_none, save_ranker
 from robin_grasp.planner.ranker import FEATURE_NAMES, GeometricRanker, Odds, utility
 from robin_grasp.planner.registry import make_planner
@@ -166,7 +167,7 @@ def riskless(count: int) -> dict[str, np.ndarray]:
 
 
 def test_geometric_odds_fall_with_each_risk() -> None:
-    ranker = GeometricRanker(RankConfig(), ClearanceConfig())
+    ranker = GeometricRanker(PlannerConfig())
     good = riskless(1)
     best = ranker.odds(good).clean[0]
     assert best == pytest.approx(1.0)
@@ -178,7 +179,7 @@ def test_geometric_odds_fall_with_each_risk() -> None:
 
 
 def test_geometric_odds_are_a_power_of_the_product_and_share_the_rest_as_it_does() -> None:
-    ranker = GeometricRanker(RankConfig(odds_power=0.25), ClearanceConfig())
+    ranker = GeometricRanker(with_fit(rank={"odds_power": 0.25}))
     terms = riskless(3)
     terms |= {"free_probability": np.array([0.0625, 0.5, 1.0]), "hold_probability": np.array([1.0, 0.8, 1.0])}
     odds = ranker.odds(terms)
@@ -188,7 +189,7 @@ def test_geometric_odds_are_a_power_of_the_product_and_share_the_rest_as_it_does
 
 def test_no_candidate_has_better_odds_than_its_parcel_at_best() -> None:
     """So that what is ruled out by that bound would have been ruled out in the end."""
-    ranker, rng = GeometricRanker(RankConfig(), ClearanceConfig()), np.random.default_rng(3)
+    ranker, rng = GeometricRanker(PlannerConfig()), np.random.default_rng(3)
     good = riskless(500)
     mixed = good | {name: rng.random(500) for name in (*FEATURE_NAMES, "single_probability")}
     for terms in (good | {"free_probability": rng.random(500), "cover": rng.random(500)}, mixed):

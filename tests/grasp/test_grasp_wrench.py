@@ -7,21 +7,21 @@ from itertools import product
 import numpy as np
 import pytest
 
-from robin_grasp.planner.config import WrenchConfig
 from robin_grasp.planner.wrench import (
     GRAVITY_MPS2,
-    MEMBERS,
-    SUBSETS,
     cup_map,
     hold_probability,
     load_cases,
     over_random_seals,
+    subset_members,
     subset_table,
 )
 from robin_grasp.tool import MotionConfig, ToolConfig, cups_to_mask
 
 TOOL = ToolConfig()
-TABLE = subset_table(TOOL, WrenchConfig(peel_moment_share=1.0))
+TABLE = subset_table(TOOL, peel_moment_share=1.0)
+MEMBERS = subset_members(8)
+SUBSETS = len(MEMBERS)
 ALL = 255
 
 

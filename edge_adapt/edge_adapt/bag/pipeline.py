@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 import robin_grasp
 import robin_perception
 from edge_adapt.decision import config_digest
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.former_config import from_former
 from robin_grasp.planner.learned_ranker import SHIPPED_RANKER
 from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner
 from robin_grasp.tool import CellConfig
@@ -49,10 +51,10 @@ class PipelineRecord(StrictConfig):
 
     model_id: trunk and head. calibration: digest of the bundle's calibration and thresholds. ranker_sha256: of the
     learned ranker's file, empty when the planner has none. code: digest of the source of perception and grasp planning.
-    source: where the bag comes from.
+    source: where the bag comes from. version 1 recorded the planner's settings and fitted figures in one table.
     """
 
-    version: int = Field(1, ge=1, le=1)
+    version: int = Field(2, ge=1, le=2)
     source: str = ""
     model_id: str = ""
     calibration: str = ""
@@ -61,11 +63,20 @@ class PipelineRecord(StrictConfig):
     segmenter: SegmenterConfig = SegmenterConfig()
     planner: str = DEFAULT_PLANNER
     ranker_sha256: str = ""
-    planner_config: PlannerConfig = PlannerConfig()
+    planner_config: PlannerConfig = Field(default_factory=PlannerConfig)
     cell: CellConfig = CellConfig()
     images: ImageCoding = ImageCoding()
     code: str = ""
     machine: MachineRecord = MachineRecord()
+
+    @field_validator("planner_config", mode="before")
+    @classmethod
+    def _of_an_earlier_release(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if isinstance(values.get("fit"), str):  # the path of a file of this machine
+            raise ValueError("'fit' must hold the figures themselves")
+        return from_former(values)
 
 
 @dataclass(frozen=True)

@@ -13,22 +13,20 @@ from numpy.typing import NDArray
 
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject
 from robin_grasp.plan_report import Rejects, no_grasp_text
-from robin_grasp.planner.candidates import Poses, best_rows, land, sample_poses, tool_rotations
+from robin_grasp.planner.candidates import Poses, best_rows, project_cups, sample_poses, tool_rotations
 from robin_grasp.planner.clearance import hits_wall
-from robin_grasp.planner.config import FacetConfig, PlannerConfig
+from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.facets import split_faces
 from robin_grasp.planner.parcels_seen import Contacts, Parcels, observe
 from robin_grasp.planner.seal import seat
 from robin_grasp.planner.surface import Floats, Ints, View, make_view
 from robin_grasp.planner.terms import failures_near
-from robin_grasp.tool import CUP_COUNT, CellConfig
+from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code
 from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
 
-ALL_CUPS = (1 << CUP_COUNT) - 1
-WHOLE_MASKS = FacetConfig(least_share=1.0)  # no second face
 FAILURE_COST = 1.0  # a parcel that failed goes behind all that did not
 
 
@@ -53,7 +51,9 @@ class BaselinePlanner(ABC):
     ) -> None:
         self.cell = cell
         self.config = config or PlannerConfig()
+        one_face = self.config.fit.facets.model_copy(update={"least_share": 1.0})
         self._helper = helper or HelperThread()
+        self._whole_masks = self.config.fit.model_copy(update={"facets": one_face})
 
     @abstractmethod
     def propose(self, view: View, parcels: Parcels, contacts: Contacts) -> Proposal:
@@ -63,15 +63,15 @@ class BaselinePlanner(ABC):
         """As ``robin_grasp.plan.Planner``. A parcel that failed before is tried after all others."""
         if not scene.instances:
             return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name)
-        view = make_view(frame, scene, self.config.surface, self._helper)
-        faces, facets = split_faces(view, scene, self.config.surface, WHOLE_MASKS)
+        view = make_view(frame, scene, self.config.fit.surface, self._helper)
+        faces, facets = split_faces(view, scene, self._whole_masks)
         parcels, contacts = observe(view, faces, facets, scene, self.config, self.cell.workspace.belt_z_m)
         view = faces
         rejects = Rejects(scene, parcels, self.config.sampling.rejects_per_instance)
         usable = self._usable(parcels, rejects)
         proposal = self.propose(view, parcels, contacts)
         rows = self._executable(proposal, usable, rejects)
-        near = failures_near(proposal.poses.position, failed, self.config.rank.failed_reach_m)
+        near = failures_near(proposal.poses.position, failed, self.config.fit.rank.failed_reach_m)
         score = proposal.score - FAILURE_COST * near
         outranked = np.zeros(proposal.poses.count, dtype=bool)
         outranked[rows] = True
@@ -100,7 +100,7 @@ class BaselinePlanner(ABC):
     def _usable(self, parcels: Parcels, rejects: Rejects) -> NDArray[np.bool_]:
         rank = self.config.rank
         low = parcels.detection < rank.least_detection
-        blind = (parcels.depth_share < rank.least_depth_share) | (parcels.area_px < rank.least_area_px)
+        blind = (parcels.depth_share < rank.least_depth_share) | (parcels.area_px < self.config.fit.rank.least_area_px)
         rejects.parcels(low, Reject.LOW_DETECTION)
         rejects.parcels(~low & blind, Reject.TOO_LITTLE_DEPTH)
         return np.asarray(~low & ~blind)
@@ -124,7 +124,7 @@ class BaselinePlanner(ABC):
 
 
 class CentroidPlanner(BaselinePlanner):
-    """The mask's centroid along the surface normal there, row of cups along the longer side, all eight cups open; the
+    """The mask's centroid along the surface normal there, x along the longer side, all cups open; the
     highest parcel first."""
 
     name = "centroid"
@@ -133,7 +133,9 @@ class CentroidPlanner(BaselinePlanner):
         first = np.unique(contacts.parcel, return_index=True)[1]
         rotation = tool_rotations(contacts.axis[first], parcels.long_axis[contacts.parcel[first]], np.zeros(len(first)))
         poses = Poses(contacts.parcel[first], first, contacts.point[first], rotation)
-        return Proposal(poses, np.full(len(first), ALL_CUPS), parcels.top_m[poses.parcel])
+        return Proposal(
+            poses, np.full(len(first), (1 << len(self.cell.tool.cup_centres_m)) - 1), parcels.top_m[poses.parcel]
+        )
 
 
 class FlattestPlanner(BaselinePlanner):
@@ -153,9 +155,9 @@ class FlattestPlanner(BaselinePlanner):
         spread = np.linalg.norm(np.std(np.stack(axes), axis=0), axis=1)
         rotation = tool_rotations(contacts.axis, parcels.long_axis[contacts.parcel], np.zeros(len(u)))
         poses = Poses(contacts.parcel, np.arange(len(u)), contacts.point, rotation)
-        landed = land(view, parcels, poses, self.cell.tool)
-        inside = landed.on_target & (landed.edge_m > self.cell.tool.cup_radius_m)
-        return Proposal(poses, inside @ (1 << np.arange(CUP_COUNT)), np.exp(-10.0 * spread))
+        footprints = project_cups(view, parcels, poses, self.cell.tool)
+        inside = footprints.on_target & (footprints.edge_m > self.cell.tool.cup_radius_m)
+        return Proposal(poses, inside @ (1 << np.arange(inside.shape[1])), np.exp(-10.0 * spread))
 
 
 class SingleCupPlanner(BaselinePlanner):
@@ -166,15 +168,15 @@ class SingleCupPlanner(BaselinePlanner):
     def propose(self, view: View, parcels: Parcels, contacts: Contacts) -> Proposal:
         tool = self.cell.tool
         poses = sample_poses(parcels, contacts, tool)
-        landed = land(view, parcels, poses, tool)
+        footprints = project_cups(view, parcels, poses, tool)
         lever = np.linalg.norm(poses.cups(tool) - parcels.centre[poses.parcel][:, None], axis=2)
-        ready = landed.on_target & (landed.edge_m > tool.cup_radius_m)
+        ready = footprints.on_target & (footprints.edge_m > tool.cup_radius_m)
         promise = np.where(ready, 1.0 / (0.05 + lever), 0.0).max(axis=1)
-        rows = best_rows(poses.parcel, promise, self.config.sampling.poses_per_instance)
+        rows = best_rows(poses.parcel, promise, self.config.fit.sampling.poses_per_instance)
         passed_over = np.delete(poses.parcel, rows)
-        poses, landed, lever = poses.take(rows), landed.take(rows), lever[rows]
-        poses, seals = seat(view, poses, parcels, landed, tool, self.config)
-        value = np.where(landed.on_target, seals.probability - 0.5 * lever, -np.inf)
+        poses, footprints, lever = poses.take(rows), footprints.take(rows), lever[rows]
+        poses, seals = seat(view, poses, parcels, footprints, tool, self.config)
+        value = np.where(footprints.on_target, seals.probability - 0.5 * lever, -np.inf)
         cup = value.argmax(axis=1)
         n = np.arange(poses.count)
         sealed = seals.probability[n, cup] >= self.config.seal.least_probability

@@ -8,8 +8,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.planner.config import SamplingConfig
+from robin_grasp.planner.fit import SamplingFit
 from robin_grasp.planner.parcels_seen import Contacts, Parcels
+from robin_grasp.planner.rows import Rows
 from robin_grasp.planner.surface import Floats, Ints, View
 from robin_grasp.tool import ToolConfig
 
@@ -19,7 +20,7 @@ TIE_DECIMALS = 6
 
 
 @dataclass(frozen=True)
-class Poses:
+class Poses(Rows):
     """N tool poses. parcel [N]: row of Parcels; contact [N]: row of Contacts; position [N, 3] and rotation [N, 3, 3]
     of the tool frame in base_link."""
 
@@ -32,11 +33,8 @@ class Poses:
     def count(self) -> int:
         return len(self.parcel)
 
-    def take(self, rows: Ints | NDArray[np.bool_]) -> Poses:
-        return Poses(self.parcel[rows], self.contact[rows], self.position[rows], self.rotation[rows])
-
     def cups(self, tool: ToolConfig) -> Floats:
-        """Centres of the eight lips in base_link, float64 [N, 8, 3]."""
+        """Centres of the K lips in base_link, float64 [N, K, 3]."""
         # One large product in place of one for each pose.
         offset = (self.rotation.reshape(-1, 3) @ tool.cups_m.T).reshape(-1, 3, len(tool.cups_m))
         return np.asarray(self.position[:, None, :] + offset.transpose(0, 2, 1))
@@ -111,8 +109,8 @@ def sample_poses(parcels: Parcels, contacts: Contacts, tool: ToolConfig) -> Pose
 
 
 @dataclass(frozen=True)
-class Footprints:
-    """Where the eight cups of N poses land. u, v [N, 8] working pixels; on_target [N, 8]; edge_m, other_m [N, 8]:
+class Footprints(Rows):
+    """Where the K cups of N poses meet the image, each [N, K]. u, v: working pixels; on_target: bool; edge_m, other_m:
     distance of the lip's centre from the mask's edge and from the nearest contact with another parcel, metres (0 off
     target)."""
 
@@ -122,11 +120,8 @@ class Footprints:
     edge_m: Floats
     other_m: Floats
 
-    def take(self, rows: Ints | NDArray[np.bool_]) -> Footprints:
-        return Footprints(self.u[rows], self.v[rows], self.on_target[rows], self.edge_m[rows], self.other_m[rows])
 
-
-def land(view: View, parcels: Parcels, poses: Poses, tool: ToolConfig) -> Footprints:
+def project_cups(view: View, parcels: Parcels, poses: Poses, tool: ToolConfig) -> Footprints:
     """Project the cups into the label image."""
     u, v, z = view.project(poses.cups(tool))
     flat, inside = view.pixel(u, v)
@@ -137,11 +132,13 @@ def land(view: View, parcels: Parcels, poses: Poses, tool: ToolConfig) -> Footpr
     return Footprints(u, v, on_target, edge, other)
 
 
-def promise(poses: Poses, parcels: Parcels, landed: Footprints, tool: ToolConfig, weight: Floats) -> Floats:
-    """Cheap stand-in for the holding margin, [N], from the weight of each cup ([N, 8], 0..1: how sure it is to hold).
+def holding_estimate(
+    poses: Poses, parcels: Parcels, footprints: Footprints, tool: ToolConfig, weight: Floats
+) -> Floats:
+    """Cheap stand-in for the holding margin, [N], from the weight of each cup ([N, K], 0..1: how sure it is to hold).
 
-    n cups with radius of gyration rho hold a weight with lever l as long as F / n + F l / (n rho) stays below V, so the
-    promise is n rho / (rho + l). A small bonus goes to cups far from the edge.
+    n cups with radius of gyration rho hold a weight with lever l as long as F / n + F l / (n rho) stays below V, so it
+    is n rho / (rho + l). A small bonus goes to cups far from the edge.
     """
     count = weight.sum(axis=1)
     cups = tool.cups_m[:, :2]
@@ -150,8 +147,8 @@ def promise(poses: Poses, parcels: Parcels, landed: Footprints, tool: ToolConfig
     spread = share @ (cups**2).sum(axis=1) - (middle**2).sum(axis=1)
     gyration = np.sqrt(np.maximum(spread, 0.0)) + 0.5 * tool.cup_radius_m
     lever = np.linalg.norm(poses.to_tool_plane(parcels.centre[poses.parcel]) - middle, axis=1)
-    room = (share * np.minimum(landed.edge_m / tool.cup_radius_m, 3.0)).sum(axis=1)
-    return np.asarray(np.where(count > 1e-6, count * gyration / (gyration + lever) + 0.3 * room, 0.0))
+    inside = (share * np.minimum(footprints.edge_m / tool.cup_radius_m, 3.0)).sum(axis=1)
+    return np.asarray(np.where(count > 1e-6, count * gyration / (gyration + lever) + 0.3 * inside, 0.0))
 
 
 def tie(value: Floats) -> Floats:
@@ -169,13 +166,13 @@ def best_rows(group: Ints, value: Floats, keep: int) -> Ints:
 
 
 def shortlist(
-    poses: Poses, parcels: Parcels, landed: Footprints, tool: ToolConfig, config: SamplingConfig, lip_margin_m: float
+    poses: Poses, parcels: Parcels, footprints: Footprints, tool: ToolConfig, fit: SamplingFit, lip_margin_m: float
 ) -> tuple[Ints, NDArray[np.bool_]]:
-    """Rows that go on to the full evaluation: the most promising per contact, then per parcel. Also bool [N]: the poses
-    with a cup inside the mask, among which they were chosen."""
-    inside = (landed.on_target & (landed.edge_m > lip_margin_m)).astype(np.float64)
-    value = promise(poses, parcels, landed, tool, inside)
-    promising = value > 0
-    rows = np.flatnonzero(promising)
-    rows = rows[best_rows(poses.contact[rows], value[rows], config.poses_per_contact)]
-    return rows[best_rows(parcels.index[poses.parcel[rows]], value[rows], config.poses_per_instance)], promising
+    """Rows that go on to the full evaluation: the best estimates per contact, then per parcel. Also bool [N]: the
+    poses with a cup inside the mask, among which they were chosen."""
+    inside = (footprints.on_target & (footprints.edge_m > lip_margin_m)).astype(np.float64)
+    value = holding_estimate(poses, parcels, footprints, tool, inside)
+    on_mask = value > 0
+    rows = np.flatnonzero(on_mask)
+    rows = rows[best_rows(poses.contact[rows], value[rows], fit.poses_per_contact)]
+    return rows[best_rows(parcels.index[poses.parcel[rows]], value[rows], fit.poses_per_instance)], on_mask

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.planner.candidates import Poses
-from robin_grasp.planner.config import ClearanceConfig
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.rows import Rows
 from robin_grasp.planner.surface import Floats, Ints, View
 from robin_grasp.tool import CellConfig, ToolConfig, WorkspaceConfig
 
@@ -19,7 +20,7 @@ HARD_PUSH_M = 0.020  # an idle cup pushed further than this beyond its bellows h
 
 
 @dataclass(frozen=True)
-class Clearance:
+class Clearance(Rows):
     """Over N poses. hits: bool, plate or stem or an idle cup's rigid part meets a surface. push_m: how far neighbours
     press idle cups beyond their bellows. wall, outside, unreachable: bool. headroom_m: free height below the
     plate."""
@@ -31,64 +32,54 @@ class Clearance:
     outside: NDArray[np.bool_]
     unreachable: NDArray[np.bool_]
 
-    def take(self, rows: Ints) -> Clearance:
-        return Clearance(
-            self.hits[rows],
-            self.push_m[rows],
-            self.headroom_m[rows],
-            self.wall[rows],
-            self.outside[rows],
-            self.unreachable[rows],
-        )
 
-
-def check_clearance(view: View, poses: Poses, face: Ints, cell: CellConfig, config: ClearanceConfig) -> Clearance:
+def check_clearance(view: View, poses: Poses, face: Ints, cell: CellConfig, config: PlannerConfig) -> Clearance:
     """Check every pose at contact, pressed in by ``MotionConfig.press_m``. face [N]: label in ``view`` of the face that
     each stands on, which is no obstacle: what rises from a face is noise of its depth."""
     share, push, headroom = _against_surface(view, poses, face, cell, config)
     return Clearance(
-        hits=(share > config.hit_share) | (push > HARD_PUSH_M),
+        hits=(share > config.fit.clearance.hit_share) | (push > HARD_PUSH_M),
         push_m=push,
         headroom_m=headroom,
-        wall=hits_wall(poses, cell, config.wall_margin_m),
+        wall=hits_wall(poses, cell, config.clearance.wall_margin_m),
         outside=_outside(poses.position, cell.workspace),
         unreachable=_unreachable(poses.position, cell.workspace),
     )
 
 
 def _against_surface(
-    view: View, poses: Poses, face: Ints, cell: CellConfig, config: ClearanceConfig
+    view: View, poses: Poses, face: Ints, cell: CellConfig, config: PlannerConfig
 ) -> tuple[Floats, Floats, Floats]:
     """Share of surface samples inside the sweep of plate and body, push of idle cups, and headroom.
 
     Surface points are those that the camera sees where lattices in cross-sections of the tool project, from the lips
     to the top of the body at the start of the approach, taken back into the tool frame.
     """
-    tool = cell.tool
+    tool, fit = cell.tool, config.fit.clearance
     top = tool.plate_offset_m + tool.body_height_m + cell.motion.approach_m
-    kernel = np.ones((config.thicken_px, config.thicken_px), dtype=np.uint8)
+    kernel = np.ones((fit.thicken_px, fit.thicken_px), dtype=np.uint8)
     # The median takes single flying pixels, which would grow as well.
     nearest = np.asarray(cv2.dilate(cv2.medianBlur(view.inverse_depth, 3), kernel), dtype=np.float32)
     seen = []
-    for lattice in _samples(tool, config.sample_spacing_m, cell.motion.approach_m, top):
+    for lattice in _samples(tool, fit.sample_spacing_m, cell.motion.approach_m, top):
         points = _surface_seen(view, nearest, poses, face, lattice)
         if cell.workspace.wall_height_m > 0:
-            off_the_walls = _off_the_walls(points, poses, cell.workspace, config.wall_noise_m)
+            off_the_walls = _off_the_walls(points, poses, cell.workspace, fit.wall_noise_m)
             points = replace(points, valid=points.valid & off_the_walls)
         seen.append(points)
-    early = cell.motion.press_m + config.margin_m
+    early = cell.motion.press_m + config.clearance.margin_m
     share = np.zeros(poses.count)
     for points in seen:
         inside = np.zeros_like(points.valid)
         for half_x, half_y, bottom, upper in tool.boxes_m:
             # What a part sweeps: from its place at contact up to its place at the start of the approach.
             swept = (points.above > bottom - early) & (points.above < upper + cell.motion.approach_m)
-            inside |= swept & _over(points, half_x, half_y, config.margin_m)
+            inside |= swept & _over(points, half_x, half_y, config.clearance.margin_m)
         share = np.maximum(share, np.count_nonzero(inside, axis=1) / inside.shape[1])
-    near, beside = seen[:2]
-    push = np.maximum(_push(near, cell), _push(beside, cell))
-    over_plate = _over(near, *tool.plate_half_size_m, config.margin_m)
-    highest = np.partition(np.where(over_plate, near.above, -1.0), -2, axis=1)[:, -2]
+    at_lips, at_plate = seen[:2]
+    push = np.maximum(_push(at_lips, cell), _push(at_plate, cell))
+    over_plate = _over(at_lips, *tool.plate_half_size_m, config.clearance.margin_m)
+    highest = np.partition(np.where(over_plate, at_lips.above, -1.0), -2, axis=1)[:, -2]
     return share, push, np.clip(tool.plate_offset_m - highest, -0.5, 0.5)
 
 
@@ -161,10 +152,10 @@ def _over(points: _Points, half_x: float, half_y: float, margin_m: float) -> NDA
 def _samples(tool: ToolConfig, spacing_m: float, approach_m: float, top_m: float) -> tuple[Floats, ...]:
     """Points of four cross-sections, tool frame: at the lips, above them where the plate comes in, at its stem, and at
     the top at the start of the approach. The plate's rim is sampled twice as densely: what is tall crosses it."""
-    beside, stem = 0.5 * approach_m, 0.45 * top_m
+    plate, stem = 0.5 * approach_m, 0.45 * top_m
     return (
         _lattice(tool, spacing_m, 0.0),
-        np.concatenate([_lattice(tool, spacing_m, -beside), _rim(tool, 0.5 * spacing_m, -beside)]),
+        np.concatenate([_lattice(tool, spacing_m, -plate), _rim(tool, 0.5 * spacing_m, -plate)]),
         np.concatenate([_lattice(tool, 2 * spacing_m, -stem), _rim(tool, 0.5 * spacing_m, -stem)]),
         _lattice(tool, 0.03, -top_m),
     )

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.planner.config import FacetConfig, SurfaceConfig
+from robin_grasp.planner.fit import FacetFit, PlannerFit
+from robin_grasp.planner.rows import Rows
 from robin_grasp.planner.surface import Floats, Ints, View, edge_distance
-from robin_perception.core.scene import CLASSES, Scene
+from robin_perception.core.scene import Scene
 
-CARTON = CLASSES.index("carton")
 HYPOTHESES = 16
 REFINEMENTS = 3
 
@@ -25,16 +25,16 @@ REFINEMENTS = 3
 @dataclass(frozen=True)
 class Facets:
     """Faces of a scene's parcels, R rows. instance [R]: index into ``Scene.instances``; plane [R, 3]: q = a u + b v +
-    c, 1/m over working pixels; rms_pm [R]: residual, 1/m. The row of a pixel is its value in ``View.labels`` minus
-    one."""
+    c, 1/m over working pixels; inverse_depth_rms [R]: its residual, 1/m. The row of a pixel is its value in
+    ``View.labels`` minus one."""
 
     instance: Ints
     plane: Floats
-    rms_pm: Floats
+    inverse_depth_rms: Floats
 
 
 @dataclass(frozen=True)
-class _Samples:
+class _Samples(Rows):
     """Up to K valid pixels per instance: u, v, q [I, K]; given [I, K] bool. products [I, K, 9]: of
     (du, dv, 1) with one another and with q, whose weighted sums make a least-squares plane. offsets: float32 [I, 4, K],
     du, dv, 1 and dq; du, dv and dq are u, v and q less those of ``centre`` [I, 3]."""
@@ -47,24 +47,13 @@ class _Samples:
     products: Floats
     offsets: NDArray[np.float32]
 
-    def take(self, rows: Ints) -> _Samples:
-        return _Samples(
-            self.u[rows],
-            self.v[rows],
-            self.q[rows],
-            self.given[rows],
-            self.centre[rows],
-            self.products[rows],
-            self.offsets[rows],
-        )
 
-
-def split_faces(view: View, scene: Scene, surface: SurfaceConfig, config: FacetConfig) -> tuple[View, Facets]:
+def split_faces(view: View, scene: Scene, fit: PlannerFit) -> tuple[View, Facets]:
     """The view with ``labels`` numbering faces instead of instances, edges between faces counted as edges, and the
     faces. Parcels of the view that are not in ``scene`` have the number after the last face."""
-    samples = _sample(view, scene, surface.plane_samples)
-    cartons = np.array([instance.class_probabilities[CARTON] for instance in scene.instances])
-    planes, rms, accepted = _find_planes(view, samples, cartons >= config.least_carton_probability, surface, config)
+    samples = _sample(view, scene, fit.surface.plane_samples)
+    may_split = _box_probability(scene, fit) >= fit.facets.least_box_probability
+    planes, rms, accepted = _find_planes(view, samples, may_split, fit.facets)
     instance, number = np.nonzero(accepted)
     row = np.full(accepted.shape, -1)
     row[instance, number] = np.arange(len(instance))
@@ -75,10 +64,17 @@ def split_faces(view: View, scene: Scene, surface: SurfaceConfig, config: FacetC
     face_of[ids[ids < len(face_of)]] = row[ids < len(face_of), 0] + 1
     labels = face_of.take(view.labels)
     for i in np.flatnonzero(accepted[:, 1:].any(axis=1)):
-        _assign(view, scene, int(i), row[i], facets, config, labels)
-    for i in np.flatnonzero(cartons >= config.least_carton_probability):
-        _trim(view, scene, int(i), facets, config, labels)
+        _assign(view, scene, int(i), row[i], facets, fit.facets, labels)
+    for i in np.flatnonzero(may_split):
+        _trim(view, scene, int(i), facets, fit.facets, labels)
     return replace(view, labels=labels, edge_px=edge_distance(labels)), facets
+
+
+def _box_probability(scene: Scene, fit: PlannerFit) -> NDArray[np.float32]:
+    """P(a parcel is of a box-shaped class), [I]."""
+    box = fit.of_classes(scene.class_names).box
+    classes = np.array([instance.class_probabilities for instance in scene.instances]).reshape(-1, len(box))
+    return np.asarray(classes[:, box].sum(axis=1))
 
 
 def _sample(view: View, scene: Scene, keep: int) -> _Samples:
@@ -107,7 +103,7 @@ def _sample(view: View, scene: Scene, keep: int) -> _Samples:
 
 
 def _find_planes(
-    view: View, samples: _Samples, may_split: NDArray[np.bool_], surface: SurfaceConfig, config: FacetConfig
+    view: View, samples: _Samples, may_split: NDArray[np.bool_], fit: FacetFit
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Up to three planes per instance: planes [I, 3, 3], rms [I, 3], accepted [I, 3] (the first always is)."""
     count = len(samples.u)
@@ -119,10 +115,10 @@ def _find_planes(
     rows = np.arange(count)
     for number in range(3):
         some, some_left = samples.take(rows), left[rows]
-        guess = _best_hypothesis(view, some, some_left, surface, config)
-        plane, scale = _refine(view, some, some_left, guess, config)
+        guess = _best_hypothesis(view, some, some_left, fit)
+        plane, scale = _refine(view, some, some_left, guess, fit)
         near = some_left & (
-            np.abs(_residual(some, plane)) < config.inlier_sigmas * np.maximum(scale, view.noise_pm)[:, None]
+            np.abs(_residual(some, plane)) < fit.inlier_sigmas * np.maximum(scale, view.inverse_depth_noise)[:, None]
         )
         axis = view.plane_axes(plane)
         planes[rows, number], rms[rows, number], axes[rows, number] = plane, scale, axis
@@ -132,11 +128,11 @@ def _find_planes(
             apart = np.ones(len(rows), dtype=bool)
             for before in range(number):
                 cosine = np.einsum("ik,ik->i", axis, axes[rows, before])
-                apart &= ~accepted[rows, before] | (cosine < np.cos(config.least_angle_rad))
-            large = near.sum(axis=1) >= np.maximum(config.least_share * total[rows], config.least_samples)
+                apart &= ~accepted[rows, before] | (cosine < np.cos(fit.least_angle_rad))
+            large = near.sum(axis=1) >= np.maximum(fit.least_share * total[rows], fit.least_samples)
             accepted[rows, number] = apart & large
         left[rows] = some_left & ~near
-        rows = np.flatnonzero(may_split & (left.sum(axis=1) >= config.least_samples))
+        rows = np.flatnonzero(may_split & (left.sum(axis=1) >= fit.least_samples))
         if not len(rows):
             break
     return planes, rms, accepted
@@ -146,9 +142,7 @@ def _residual(samples: _Samples, plane: Floats) -> Floats:
     return np.asarray(samples.q - plane[:, :1] * samples.u - plane[:, 1:2] * samples.v - plane[:, 2:])
 
 
-def _best_hypothesis(
-    view: View, samples: _Samples, left: NDArray[np.bool_], surface: SurfaceConfig, config: FacetConfig
-) -> Floats:
+def _best_hypothesis(view: View, samples: _Samples, left: NDArray[np.bool_], fit: FacetFit) -> Floats:
     """[I, 3]: the window plane that most of the samples in ``left`` agree with."""
     count = len(samples.u)
     order = np.argsort(~left, axis=1, kind="stable")
@@ -158,7 +152,7 @@ def _best_hypothesis(
     u, v = np.take_along_axis(samples.u, picked, axis=1), np.take_along_axis(samples.v, picked, axis=1)
     q = np.take_along_axis(samples.q, picked, axis=1)
     flat, _ = view.pixel(u, v)
-    half = np.minimum(0.7 * view.edge_px.ravel()[flat], config.window_m * q * view.fx)
+    half = np.minimum(0.7 * view.edge_px.ravel()[flat], fit.window_m * q * view.fx)
     fits = view.fit(u, v, np.maximum(half, 3.0))
     c = fits.q - fits.a * fits.u - fits.b * fits.v
     # The mask's least-squares plane is a hypothesis too: on curved parcels no window's plane fits better.
@@ -167,7 +161,7 @@ def _best_hypothesis(
     b = np.concatenate([fits.b, whole[:, 1:2]], axis=1)
     c = np.concatenate([c, whole[:, 2:]], axis=1)
     # Single precision is enough to compare hypotheses; coordinates are taken from the mask's middle for it.
-    tolerance = config.inlier_sigmas * view.noise_pm
+    tolerance = fit.inlier_sigmas * view.inverse_depth_noise
     middle = a * samples.centre[:, :1] + b * samples.centre[:, 1:2] + c - samples.centre[:, 2:]
     planes = (np.stack([a, b, middle, np.full_like(a, -1.0)], axis=2) / tolerance).astype(np.float32)
     residual = planes @ samples.offsets
@@ -188,24 +182,24 @@ def _weighted(samples: _Samples, weight: Floats) -> Floats:
 
 
 def _refine(
-    view: View, samples: _Samples, left: NDArray[np.bool_], plane: Floats, config: FacetConfig
+    view: View, samples: _Samples, left: NDArray[np.bool_], plane: Floats, fit: FacetFit
 ) -> tuple[Floats, Floats]:
     """Tukey-weighted refinement from a start near the answer: planes [I, 3] and the residual's scale [I], 1/m."""
-    scale = np.full(len(plane), 1.5 * view.noise_pm)
+    scale = np.full(len(plane), 1.5 * view.inverse_depth_noise)
     residual = np.where(left, np.abs(_residual(samples, plane)), np.inf)
     for _ in range(REFINEMENTS):
-        ratio = np.minimum(residual / (config.inlier_sigmas * 1.3 * scale[:, None]), 1.0)
+        ratio = np.minimum(residual / (fit.inlier_sigmas * 1.3 * scale[:, None]), 1.0)
         weight = left * (1.0 - ratio**2) ** 2
         plane = np.where(weight.sum(axis=1, keepdims=True) > 6.0, _weighted(samples, weight), plane)
         residual = np.where(left, np.abs(_residual(samples, plane)), np.inf)
-        inside = residual < config.inlier_sigmas * scale[:, None]
+        inside = residual < fit.inlier_sigmas * scale[:, None]
         spread = np.sqrt((np.where(inside, residual, 0.0) ** 2).sum(axis=1) / np.maximum(inside.sum(axis=1), 1))
-        scale = np.clip(spread, 0.7 * view.noise_pm, 4.0 * view.noise_pm)
+        scale = np.clip(spread, 0.7 * view.inverse_depth_noise, 4.0 * view.inverse_depth_noise)
     return plane, scale
 
 
 def _assign(
-    view: View, scene: Scene, i: int, rows: Ints, facets: Facets, config: FacetConfig, labels: NDArray[np.int32]
+    view: View, scene: Scene, i: int, rows: Ints, facets: Facets, fit: FacetFit, labels: NDArray[np.int32]
 ) -> None:
     """Give every pixel of instance ``i`` to its nearest plane; pixels without depth go with their neighbours."""
     x0, y0, x1, y1 = view.box(scene.instances[i].bbox)
@@ -222,7 +216,7 @@ def _assign(
     value_of = np.zeros(int(source.max()) + 1, dtype=np.uint8)
     value_of[source.take(known_px)] = _nearest(q, (x0, y0), facets.plane[used]).take(known_px)
     number = np.asarray(value_of.take(source), dtype=np.uint8)
-    smooth = _median(number, config.smooth_px)
+    smooth = _median(number, fit.smooth_px)
     np.copyto(labels[y0:y1, x0:x1], (used + 1).astype(np.int32).take(smooth), where=mask)
 
 
@@ -248,7 +242,7 @@ def _median(numbers: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return (count > size * size // 2).view(np.uint8)
 
 
-def _trim(view: View, scene: Scene, i: int, facets: Facets, config: FacetConfig, labels: NDArray[np.int32]) -> None:
+def _trim(view: View, scene: Scene, i: int, facets: Facets, fit: FacetFit, labels: NDArray[np.int32]) -> None:
     """Take from the faces of instance ``i`` what lies below their planes, and missing depth along the mask's edge: a
     side seen at a grazing angle has few pixels and little depth, too little for a face of its own. Edits ``labels``."""
     x0, y0, x1, y1 = view.box(scene.instances[i].bbox)
@@ -264,20 +258,20 @@ def _trim(view: View, scene: Scene, i: int, facets: Facets, config: FacetConfig,
     for row in np.flatnonzero(facets.instance == i):
         a, b, c = facets.plane[row].astype(np.float32)
         middle = float(a * (x0 + x1) / 2 + b * (y0 + y1) / 2 + c)
-        tolerance = max(config.trim_sigmas * view.noise_pm, config.trim_m * middle**2)
+        tolerance = max(fit.trim_sigmas * view.inverse_depth_noise, fit.trim_m * middle**2)
         below |= (faces == row + 1) & (a * u + (b * v + np.float32(c - tolerance)) > q)
     missing = mask & (q == 0)
     below &= ~missing
-    off = _median(below.view(np.uint8), config.smooth_px)
+    off = _median(below.view(np.uint8), fit.smooth_px)
     rim = np.flatnonzero(missing & (view.edge_px[box] < 2.0))
     if len(rim):
         count, hole = cv2.connectedComponents(missing.view(np.uint8), connectivity=4)
         at_edge = np.zeros(count, dtype=np.uint8)
         at_edge[hole.take(rim)] = 1
-        at_edge[np.bincount(hole.ravel(), minlength=count) < config.trim_hole_px] = 0
+        at_edge[np.bincount(hole.ravel(), minlength=count) < fit.trim_hole_px] = 0
         at_edge[0] = 0
         off |= at_edge.take(hole)
     # Stereo smears an edge by its window: what is beside a side is not trusted either.
-    taken = mask & (cv2.dilate(off, np.ones((config.smooth_px, config.smooth_px), dtype=np.uint8)) > 0)
-    if np.count_nonzero(taken) <= config.trim_most * area:
+    taken = mask & (cv2.dilate(off, np.ones((fit.smooth_px, fit.smooth_px), dtype=np.uint8)) > 0)
+    if np.count_nonzero(taken) <= fit.trim_most * area:
         faces[taken] = 0

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from robin_grasp.planner.candidates import Footprints, Poses
-from robin_grasp.planner.config import MultiPickConfig
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.fit import MultiPickFit
 from robin_grasp.planner.parcels_seen import Parcels
-from robin_grasp.planner.surface import Floats, Ints, View
+from robin_grasp.planner.rows import Rows
+from robin_grasp.planner.surface import Floats, View
 from robin_grasp.tool import ToolConfig
 
 PROVEN_MERGED = 0.9
@@ -21,22 +23,28 @@ RIDGE_MERGED = 0.4
 
 @dataclass(frozen=True)
 class Merges:
-    """probability [I]: P(the mask holds two parcels). part: int32 [h, w], which part of its mask a pixel belongs to,
-    0 on the ridge between two parts; all zero where a mask has one part only."""
+    """probability [I]: P(the mask holds two parcels), by a ridge or by its outline. ridged: bool [I], a ridge cuts the
+    mask. part: int32 [h, w], which part of its mask a pixel belongs to, 0 on the ridge between two parts; all zero
+    where a mask has one part only."""
 
     probability: Floats
+    ridged: NDArray[np.bool_]
     part: NDArray[np.int32]
 
 
-def find_merges(view: View, parcels: Parcels, config: MultiPickConfig) -> tuple[NDArray[np.float32], Merges]:
-    """Masks that a ridge of boundary probability cuts into parts. ``view`` is labelled by instances. Also returns
-    ``other_px`` with the ridges counted as contacts with another parcel, so that cups keep their distance from them."""
-    band_px = config.merge_edge_band_m * view.fx / max(_median_depth(view), 0.1)
-    ridge = (view.boundary > config.merge_boundary) & (view.edge_px > band_px) & (view.labels > 0)
-    probability = np.zeros(parcels.count)
+def find_merges(
+    view: View, parcels: Parcels, background: Floats, fit: MultiPickFit
+) -> tuple[NDArray[np.float32], Merges]:
+    """Masks that a ridge of boundary probability cuts into parts. ``view`` is labelled by instances; background [I]:
+    ``Order.background``. Also returns ``other_px`` with the ridges counted as contacts with another parcel, so that
+    cups keep their distance from them."""
+    band_px = fit.merge_edge_band_m * view.fx / max(_median_depth(view), 0.1)
+    ridge = (view.boundary > fit.merge_boundary) & (view.edge_px > band_px) & (view.labels > 0)
+    probability = np.minimum(fit.background_merged * background, RIDGE_MERGED)
+    ridged = np.zeros(parcels.count, dtype=bool)
     part = np.zeros(view.shape, dtype=np.int32)
     if not ridge.any():
-        return view.other_px, Merges(probability, part)
+        return view.other_px, Merges(probability, ridged, part)
     other_px = view.other_px.copy()
     for label, size in zip(*np.unique(view.labels[ridge], return_counts=True), strict=True):
         row = np.flatnonzero(parcels.ids == label)
@@ -44,17 +52,17 @@ def find_merges(view: View, parcels: Parcels, config: MultiPickConfig) -> tuple[
             continue
         x, y, width, height = cv2.boundingRect((view.labels == label).view(np.uint8))
         box = (slice(y, y + height), slice(x, x + width))
-        pieces = _pieces(view, box, int(label), config)
+        pieces = _pieces(view, box, int(label), fit)
         if pieces is None:
             continue
         mask = view.labels[box] == label
         part[box][mask] = pieces[mask]
         to_ridge = cv2.distanceTransform((~(mask & (pieces == 0)) | (view.edge_px[box] < 2)).astype(np.uint8), 2, 5)
         other_px[box][mask] = np.minimum(other_px[box], to_ridge)[mask]
-        probability[row] = (
-            PROVEN_MERGED if _step_m(view, box, pieces, parcels.plane[row[0]]) > config.merge_step_m else RIDGE_MERGED
-        )
-    return other_px, Merges(probability, part)
+        proven = _step_m(view, box, pieces, parcels.plane[row[0]]) > fit.merge_step_m
+        probability[row] = PROVEN_MERGED if proven else RIDGE_MERGED
+        ridged[row] = True
+    return other_px, Merges(probability, ridged, part)
 
 
 def _median_depth(view: View) -> float:
@@ -63,12 +71,12 @@ def _median_depth(view: View) -> float:
     return float(1.0 / np.median(seen)) if len(seen) else 1.0
 
 
-def _pieces(view: View, box: tuple[slice, slice], label: int, config: MultiPickConfig) -> NDArray[np.int32] | None:
+def _pieces(view: View, box: tuple[slice, slice], label: int, fit: MultiPickFit) -> NDArray[np.int32] | None:
     """Parts of a mask between its ridges, numbered from 1, or None when fewer than two are large enough."""
     mask = view.labels[box] == label
-    open_area = (mask & (view.boundary[box] < config.merge_boundary)).astype(np.uint8)
+    open_area = (mask & (view.boundary[box] < fit.merge_boundary)).astype(np.uint8)
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(open_area, connectivity=4)
-    large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= config.merge_least_part * mask.sum()]
+    large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= fit.merge_least_part * mask.sum()]
     if len(large) < 2:
         return None
     number = np.zeros(count, dtype=np.int32)
@@ -90,40 +98,37 @@ def _step_m(view: View, box: tuple[slice, slice], pieces: NDArray[np.int32], pla
 
 
 @dataclass(frozen=True)
-class Risks:
-    """Of N poses' cups, [N, 8]. touch: P(the lip touches a neighbour). vetoed: too near a neighbour, or on another
-    part of a mask that may be two parcels. split: cups vetoed for the latter. boundary: interior boundary probability
-    under the lip."""
+class Risks(Rows):
+    """Of N poses' K cups, each [N, K]. touch: P(the lip touches a neighbour). vetoed: too near a neighbour, or on
+    another part of a mask that may be two parcels. split: cups vetoed for the latter. boundary: interior boundary
+    probability under the lip."""
 
     touch: Floats
     vetoed: NDArray[np.bool_]
     split: NDArray[np.bool_]
     boundary: Floats
 
-    def take(self, rows: Ints) -> Risks:
-        return Risks(self.touch[rows], self.vetoed[rows], self.split[rows], self.boundary[rows])
-
 
 def cup_risks(
     view: View,
     poses: Poses,
     parcels: Parcels,
-    landed: Footprints,
+    footprints: Footprints,
     merges: Merges,
     tool: ToolConfig,
-    config: MultiPickConfig,
+    config: PlannerConfig,
 ) -> Risks:
     """How likely each cup is to take hold of a neighbour; sigma joins the mask's edge and the calibration."""
-    sigma = np.hypot(parcels.edge_sigma_m[poses.parcel], config.calibration_sigma_m)[:, None]
-    touch = ndtr((tool.cup_radius_m - landed.other_m) / sigma)
-    near = landed.on_target & (landed.other_m < tool.cup_radius_m + config.veto_sigmas * sigma)
+    sigma = np.hypot(parcels.edge_sigma_m[poses.parcel], config.multi.calibration_sigma_m)[:, None]
+    touch = ndtr((tool.cup_radius_m - footprints.other_m) / sigma)
+    near = footprints.on_target & (footprints.other_m < tool.cup_radius_m + config.multi.veto_sigmas * sigma)
     split = np.zeros_like(near)
-    suspect = merges.probability[poses.parcel] > 0
-    flat, _ = view.pixel(landed.u, landed.v)
+    suspect = merges.ridged[poses.parcel]
+    flat, _ = view.pixel(footprints.u, footprints.v)
     if suspect.any():
-        part = np.where(landed.on_target, merges.part.ravel()[flat], 0)[suspect]
+        part = np.where(footprints.on_target, merges.part.ravel()[flat], 0)[suspect]
         votes = np.stack([(part == k).sum(axis=1) for k in range(1, int(merges.part.max()) + 1)], axis=1)
-        split[suspect] = landed.on_target[suspect] & (part != votes.argmax(axis=1)[:, None] + 1)
-    inner = landed.on_target & (landed.edge_m > config.merge_edge_band_m)
+        split[suspect] = footprints.on_target[suspect] & (part != votes.argmax(axis=1)[:, None] + 1)
+    inner = footprints.on_target & (footprints.edge_m > config.fit.multi.merge_edge_band_m)
     boundary = np.where(inner, view.boundary.ravel()[flat], 0.0)
-    return Risks(np.asarray(touch * landed.on_target), near | split, split, boundary)
+    return Risks(np.asarray(touch * footprints.on_target), near | split, split, boundary)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from robin_grasp.planner.config import OrderConfig
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.fit import OrderFit
 from robin_grasp.planner.surface import Floats, Ints, View
 from robin_perception.core.scene import Scene
 
@@ -26,16 +27,16 @@ MOST_STEP_M = 0.5  # deeper steps are all alike: a hole or the belt's edge
 class Order:
     """Over the I instances of a scene. above: bool [I, I], above[i, j] when i is higher than j where they touch.
     cover [I]: length of boundary with higher neighbours over the mask's outline. overlap [I]: share of the smallest
-    rectangle around the mask that shows other parcels; ragged [I]: that shows background, as around a mask of two
+    rectangle around the mask that shows other parcels; background [I]: that shows background, as around a mask of two
     parcels. buried: bool [I], so little is seen of it under others that it is not picked; it has no overlap and no
-    ragged. free [I]: P(nothing rests on it).
+    background. free [I]: P(nothing rests on it).
     height_rank [I]: share of touching neighbours that are lower (1: the highest around). support_m [I]: how far the
     surface of what it seems to rest on lies below its own, inf where it seems to rest on no other parcel."""
 
     above: np.ndarray
     cover: Floats
     overlap: Floats
-    ragged: Floats
+    background: Floats
     buried: np.ndarray
     free: Floats
     height_rank: Floats
@@ -47,7 +48,7 @@ class Order:
             self.above[np.ix_(index, index)],
             self.cover[index],
             self.overlap[index],
-            self.ragged[index],
+            self.background[index],
             self.buried[index],
             self.free[index],
             self.height_rank[index],
@@ -55,15 +56,16 @@ class Order:
         )
 
 
-def pick_order(view: View, scene: Scene, config: OrderConfig) -> Order:
+def pick_order(view: View, scene: Scene, config: PlannerConfig) -> Order:
     """Compare heights on both sides of every shared boundary."""
+    fit = config.fit.order
     count = len(scene.instances)
     visible = np.array([instance.visible_fraction for instance in scene.instances])
     # Every second pixel is enough for means over a boundary.
     labels, height = view.labels[::STEP, ::STEP], view.height[::STEP, ::STEP]
-    tops_pm = _inverse_at_tops(view)
-    metres = STEP * float(np.median(view.metres_per_px(tops_pm))) if count else 0.002
-    reach = max(2, round(2 * config.reach_m / metres))
+    inverse_tops = _inverse_at_tops(view)
+    metres = STEP * float(np.median(view.metres_per_px(inverse_tops))) if count else 0.002
+    reach = max(2, round(2 * fit.reach_m / metres))
     row_of = np.full(int(labels.max(initial=0)) + 1, count, dtype=np.int32)
     ids = np.array([instance.id for instance in scene.instances])
     row_of[ids[ids < len(row_of)]] = np.flatnonzero(ids < len(row_of))
@@ -84,32 +86,32 @@ def pick_order(view: View, scene: Scene, config: OrderConfig) -> Order:
     # `reach` pixels of each row or column that crosses the boundary are counted, so length in pixels is the count /
     # reach.
     shared_m = pixels / reach * metres
-    depth_m = 1.0 / max(float(np.median(tops_pm)), 0.1)
-    sigma = view.noise_pm * depth_m**2 / np.sqrt(np.maximum(shared_m / config.reach_m, 1.0))
-    threshold = np.maximum(config.sigmas * sigma, config.step_m)
-    above = (step_m > threshold) & (shared_m >= config.least_boundary_m)
+    depth_m = 1.0 / max(float(np.median(inverse_tops)), 0.1)
+    sigma = view.inverse_depth_noise * depth_m**2 / np.sqrt(np.maximum(shared_m / fit.reach_m, 1.0))
+    threshold = np.maximum(fit.sigmas * sigma, fit.step_m)
+    above = (step_m > threshold) & (shared_m >= fit.least_boundary_m)
     boxes = np.array([instance.bbox for instance in scene.instances], dtype=np.float64)
     outline = 2.0 * (boxes[:, 2:] - boxes[:, :2]).sum(axis=1) / view.stride * metres / STEP
     cover = np.minimum((shared_m * above).sum(axis=0) / np.maximum(outline, 1e-3), 1.0)
-    touching = shared_m >= config.least_boundary_m
+    touching = shared_m >= fit.least_boundary_m
     touched = (shared_m * touching).sum(axis=1) / np.maximum(outline, 1e-3)
     lower = (touching & (step_m > 0)).sum(axis=1)
     rank = np.where(touching.any(axis=1), lower / np.maximum(touching.sum(axis=1), 1), 1.0)
     # What lies under a parcel is partly hidden by it; a lower neighbour that is seen as a whole just stands beside it.
-    under = above & (visible < config.free_visible_fraction)[None, :]
+    under = above & (visible < fit.free_visible_fraction)[None, :]
     support = np.where(under, step_m, np.inf).min(axis=1, initial=np.inf)
-    if not config.enabled:
+    if not config.order.enabled:
         nothing, all_free = np.zeros(count), np.ones(count)
         none = np.zeros(count, dtype=bool)
         return Order(np.zeros_like(above), nothing, nothing, nothing, none, all_free, all_free, support)
-    buried = (visible < config.ban_visible_fraction) & (cover > COVERED)
+    buried = (visible < config.order.ban_visible_fraction) & (cover > COVERED)
     boxes = boxes / (view.stride * STEP) - np.array([view.left, view.top] * 2) / STEP
-    overlap, ragged = _rectangles(rows, boxes, ~buried, config)
-    return Order(above, cover, overlap, ragged, buried, _free(visible, cover, overlap, touched, config), rank, support)
+    overlap, background = _rectangles(rows, boxes, ~buried, fit)
+    return Order(above, cover, overlap, background, buried, _free(visible, cover, overlap, touched, fit), rank, support)
 
 
 def _rectangles(
-    rows: NDArray[np.int32], boxes: Floats, wanted: NDArray[np.bool_], config: OrderConfig
+    rows: NDArray[np.int32], boxes: Floats, wanted: NDArray[np.bool_], fit: OrderFit
 ) -> tuple[Floats, Floats]:
     """Parcels are rectangles, nearly: where another one shows inside the rectangle that a mask is part of, it lies on
     top, however flat it is; and a mask that leaves much of its rectangle to the background may be two parcels. Shares
@@ -122,7 +124,7 @@ def _rectangles(
     """
     h, w = rows.shape
     count = len(boxes)
-    overlap, ragged = np.zeros(count), np.zeros(count)
+    overlap, background = np.zeros(count), np.zeros(count)
     # A hidden corner lies outside of the mask's box, by up to a third of its sides.
     rim = 2 + np.ceil((boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True, initial=0.0) / 3)
     corners = np.concatenate([boxes[:, :2] - rim, boxes[:, 2:] + rim], axis=1)
@@ -136,11 +138,11 @@ def _rectangles(
             continue
         hulls, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         outline = cv2.convexHull(np.concatenate(hulls)).astype(np.float32)
-        if area > config.whole_fill * float(np.prod(cv2.minAreaRect(outline)[1])):
+        if area > fit.whole_fill * float(np.prod(cv2.minAreaRect(outline)[1])):
             continue
         others = (part < count).view(np.uint8) - mask
-        overlap[i], ragged[i] = _best_rectangle(outline, others, area)
-    return np.maximum(overlap - config.overlap_free, 0.0), np.maximum(ragged - config.ragged_free, 0.0)
+        overlap[i], background[i] = _best_rectangle(outline, others, area)
+    return np.maximum(overlap - fit.overlap_free, 0.0), np.maximum(background - fit.background_free, 0.0)
 
 
 def _best_rectangle(outline: NDArray[np.float32], others: NDArray[np.uint8], area: int) -> tuple[float, float]:
@@ -164,9 +166,9 @@ def _best_rectangle(outline: NDArray[np.float32], others: NDArray[np.uint8], are
         inside = np.zeros(others.shape, dtype=np.uint8)
         cv2.fillConvexPoly(inside, rectangle, 1)
         shown = cv2.countNonZero(cv2.bitwise_and(inside, others))
-        background = size - area - shown
-        if background < best:
-            best, hidden, size_of_best = background, shown / size, size
+        empty = size - area - shown
+        if empty < best:
+            best, hidden, size_of_best = empty, shown / size, size
     return hidden, max(best, 0.0) / size_of_best
 
 
@@ -176,13 +178,13 @@ def _inverse_at_tops(view: View) -> Floats:
     return sampled.astype(np.float64) if len(sampled) else np.ones(1)
 
 
-def _free(visible: Floats, cover: Floats, overlap: Floats, touched: Floats, config: OrderConfig) -> Floats:
+def _free(visible: Floats, cover: Floats, overlap: Floats, touched: Floats, fit: OrderFit) -> Floats:
     """P(nothing rests on it): high for what is seen as a whole, whatever stands beside it; else it falls with the
     hidden part, as the segmenter tells it and as the outline does, and with the length of the boundary to higher
     neighbours, which may be what hides it. A mask that touches no other is hardly freer: what hides a part of it was
     not found, or is in the mask. But it may be a tote's wall, so that it is worth a try in the end."""
-    hidden = np.sqrt(np.maximum(config.free_visible_fraction - visible, 0.0))
-    logit = config.free_logit - config.hidden_logit * hidden - config.overlap_logit * overlap
-    logit = logit - config.cover_length_logit * np.minimum(cover, 0.4)
-    least = np.where(touched < config.lone_touch, config.lone_free, 0.0)
-    return np.asarray(np.where(visible >= config.free_visible_fraction, WHOLE, np.maximum(expit(logit), least)))
+    hidden = np.sqrt(np.maximum(fit.free_visible_fraction - visible, 0.0))
+    logit = fit.free_logit - fit.hidden_logit * hidden - fit.overlap_logit * overlap
+    logit = logit - fit.cover_length_logit * np.minimum(cover, 0.4)
+    least = np.where(touched < fit.lone_touch, fit.lone_free, 0.0)
+    return np.asarray(np.where(visible >= fit.free_visible_fraction, WHOLE, np.maximum(expit(logit), least)))

@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.planner.config import PlannerConfig, SamplingConfig, SurfaceConfig, WrenchConfig
-from robin_grasp.planner.facets import CARTON, Facets
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.facets import Facets
+from robin_grasp.planner.fit import ClassTable, SamplingFit, SurfaceFit
+from robin_grasp.planner.rows import Rows
 from robin_grasp.planner.surface import Floats, Ints, View
-from robin_perception.core.scene import CLASSES, Scene
+from robin_perception.core.scene import Scene
 
-TUBE = CLASSES.index("tube")
+MEASURED_LEAST_M = 0.03  # no parcel that is thick by measure is thinner
 AXIS_PROBE_PX = 8.0
 
 
@@ -26,8 +29,10 @@ class Parcels:
     index [I]: the parcel's place in ``Scene.instances``. face [I]: value in the faces' label image. ids [I]:
     Instance.id. area_px, depth_share: of the thinned mask. centre [I, 3]: the mask's centroid on the robust plane.
     axis [I, 3]: unit normal into the parcel. long_axis [I, 3]: unit, along the longer side. sides_m [I, 2]: longer,
-    shorter. plane_rms_m [I]. top_m [I]: height of the centre above the belt. classes [I, 5]. area_m2 [I]: of the
-    whole face, hidden part included. thickness_m, mass_kg [I]: expected.
+    shorter. plane_rms_m [I]. top_m [I]: height of the centre above the belt. classes [I, C]: their probabilities, with
+    the ``figures`` of these classes. area_m2 [I]: of the whole face, hidden part included. thickness_m, mass_kg [I]:
+    expected. box_probability, flat_probability [I]: of all classes of that shape. seal_logit, vacuum_share,
+    mass_log_sigma [I]: expected over the classes.
     """
 
     index: Ints
@@ -43,6 +48,7 @@ class Parcels:
     plane_rms_m: Floats
     top_m: Floats
     classes: Floats
+    figures: ClassTable
     detection: Floats
     mask_quality: Floats
     visible: Floats
@@ -55,9 +61,29 @@ class Parcels:
     def count(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def box_probability(self) -> Floats:
+        return np.asarray(self.classes[:, self.figures.box].sum(axis=1))
+
+    @cached_property
+    def flat_probability(self) -> Floats:
+        return np.asarray(self.classes[:, self.figures.flat].sum(axis=1))
+
+    @cached_property
+    def seal_logit(self) -> Floats:
+        return np.asarray(self.classes @ self.figures.seal_logit)
+
+    @cached_property
+    def vacuum_share(self) -> Floats:
+        return np.asarray(self.classes @ self.figures.vacuum_share)
+
+    @cached_property
+    def mass_log_sigma(self) -> Floats:
+        return np.asarray(self.classes @ self.figures.mass_log_sigma)
+
 
 @dataclass(frozen=True)
-class Contacts:
+class Contacts(Rows):
     """Points where a tool's cup group may be centred: parcel [C] row of Parcels, point [C, 3] on the surface, axis
     [C, 3] unit normal into it, main [C] true for the mask's centroid and its innermost point, rms_m [C] residual of
     the plane used."""
@@ -94,12 +120,13 @@ def observe(
     kept = [row for row, outline in enumerate(outlines) if outline is not None]
     found = [outline for outline in outlines if outline is not None]
     if not found:
-        return _no_parcels(), Contacts(
+        no_contacts = Contacts(
             np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, bool), np.zeros(0)
         )
+        return _no_parcels(config.fit.of_classes(scene.class_names)), no_contacts
     whole_px = _whole_px(view.stride, scene, facets.instance[kept], np.array([outline.area_px for outline in found]))
-    parcels = _parcels(faces, scene, np.array(kept), facets, found, whole_px, config.wrench, belt_z_m)
-    return parcels, _contacts(faces, parcels, found, config.surface)
+    parcels = _parcels(faces, scene, np.array(kept), facets, found, whole_px, config, belt_z_m)
+    return parcels, _contacts(faces, parcels, found, config.fit.surface)
 
 
 def _whole_px(stride: int, scene: Scene, instance: Ints, face_px: Ints) -> Floats:
@@ -110,11 +137,11 @@ def _whole_px(stride: int, scene: Scene, instance: Ints, face_px: Ints) -> Float
     return np.asarray(np.where(count[instance] == 1, np.maximum(mask_px, face_px), face_px))
 
 
-def _no_parcels() -> Parcels:
+def _no_parcels(figures: ClassTable) -> Parcels:
     ints, floats, threes = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 3))
     return Parcels(
-        ints, ints, ints, ints, floats, threes, threes, threes, threes, np.zeros((0, 2)), floats, floats, np.zeros((0,
-        5)), floats, floats, floats, floats, floats, floats, floats,
+        ints, ints, ints, ints, floats, threes, threes, threes, threes, np.zeros((0, 2)), floats, floats,
+        np.zeros((0, len(figures.box))), figures, floats, floats, floats, floats, floats, floats, floats,
     )  # fmt: skip
 
 
@@ -132,9 +159,9 @@ def _outline(
     centroid = (int(columns @ np.arange(x1 - x0)) / area, int(rows @ np.arange(y1 - y0)) / area)
     middle = float(plane[0] * (centroid[0] + x0) + plane[1] * (centroid[1] + y0) + plane[2])
     direction, sides = _rectangle(mask)
-    spacing_px = config.sampling.contact_spacing_m * max(middle, 0.1) * view.fx
+    spacing_px = config.fit.sampling.contact_spacing_m * max(middle, 0.1) * view.fx
     edge = view.edge_px[y0:y1, x0:x1]
-    contacts, mains = _contact_pixels(mask, edge, centroid, spacing_px, config.sampling.contacts_per_instance)
+    contacts, mains = _contact_pixels(mask, edge, centroid, spacing_px, config.fit.sampling.contacts_per_instance)
     corner = np.array([x0, y0])
     return _Outline(
         area,
@@ -190,7 +217,7 @@ def _parcels(
     facets: Facets,
     outlines: list[_Outline],
     whole_px: Floats,
-    config: WrenchConfig,
+    config: PlannerConfig,
     belt_z_m: float,
 ) -> Parcels:
     index, plane = facets.instance[rows], facets.plane[rows]
@@ -207,12 +234,13 @@ def _parcels(
     metres = view.metres_per_px(q)
     sides = np.array([outline.sides_px for outline in outlines]) * np.stack([stretch, metres], axis=1)
     classes = np.array([instance.class_probabilities for instance in instances], dtype=np.float64)
+    figures = config.fit.of_classes(scene.class_names)
     top = centre[:, 2] - belt_z_m
     visible = np.array([instance.visible_fraction for instance in instances])
     facing = np.maximum(np.abs(np.einsum("ik,ik->i", axis, _rays(view, centroid))), 0.3)
     area_px = np.array([outline.area_px for outline in outlines])
     area = whole_px * metres**2 / facing / np.clip(visible, 0.4, 1.0)
-    thickness, mass = _thickness_and_mass(area, sides, top, classes, config)
+    thickness, mass = _thickness_and_mass(area, sides, top, classes, figures, config)
     return Parcels(
         index=index,
         face=rows + 1,
@@ -224,9 +252,10 @@ def _parcels(
         axis=axis,
         long_axis=along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9),
         sides_m=sides,
-        plane_rms_m=facets.rms_pm[rows] / q**2,
+        plane_rms_m=facets.inverse_depth_rms[rows] / q**2,
         top_m=top,
         classes=classes,
+        figures=figures,
         detection=np.array([instance.detection for instance in instances]),
         mask_quality=np.array([instance.mask_quality for instance in instances]),
         visible=visible,
@@ -237,15 +266,17 @@ def _parcels(
     )
 
 
-def on_supports(parcels: Parcels, support_m: Floats, config: WrenchConfig) -> Parcels:
+def on_supports(parcels: Parcels, support_m: Floats, config: PlannerConfig) -> Parcels:
     """Parcels with thickness and mass corrected for what they may rest on: a box on a box is no tower down to the belt.
 
     support_m [I]: height of a parcel's top over the surface below it, inf for the belt. Whether it rests there or
     stands beside it is not seen, so the height that counts lies between both, weighted by ``support_weight``.
     """
     lower = np.minimum(parcels.top_m, support_m)
-    height = parcels.top_m + config.support_weight * (lower - parcels.top_m)
-    thickness, mass = _thickness_and_mass(parcels.area_m2, parcels.sides_m, height, parcels.classes, config)
+    height = parcels.top_m + config.fit.wrench.support_weight * (lower - parcels.top_m)
+    thickness, mass = _thickness_and_mass(
+        parcels.area_m2, parcels.sides_m, height, parcels.classes, parcels.figures, config
+    )
     return replace(parcels, thickness_m=thickness, mass_kg=mass)
 
 
@@ -258,15 +289,16 @@ def _rays(view: View, pixels: Floats) -> Floats:
 
 
 def _thickness_and_mass(
-    area: Floats, sides: Floats, top: Floats, classes: Floats, config: WrenchConfig
+    area: Floats, sides: Floats, top: Floats, classes: Floats, figures: ClassTable, config: PlannerConfig
 ) -> tuple[Floats, Floats]:
-    """Expected over the classes. A carton is as thick as it stands above the belt, but no thicker than its longer
-    side."""
-    thick = np.tile(np.array(config.thickness_m), (len(area), 1))
-    thick[:, CARTON] = np.clip(np.minimum(top, 0.8 * sides[:, 0]), 0.03, config.thickness_m[CARTON])
-    thick[:, TUBE] = np.clip(sides[:, 1], 0.03, config.thickness_m[TUBE])
-    mass = area[:, None] * thick * np.array(config.density_kgpm3)
-    expected = np.clip((mass * classes).sum(axis=1), config.least_mass_kg, config.most_mass_kg)
+    """Expected over the classes, by their shape. What is not flat is as thick as it stands above the belt, but no
+    thicker than its longer side; what is round, as it looks wide."""
+    by_height, by_width = np.minimum(top, 0.8 * sides[:, 0]), sides[:, 1]
+    thick = np.where(figures.round, by_width[:, None], by_height[:, None])
+    thick = np.clip(thick, np.minimum(MEASURED_LEAST_M, figures.thickness_m), figures.thickness_m)
+    thick = np.where(figures.flat, figures.thickness_m, thick)
+    mass = area[:, None] * thick * figures.density_kgpm3
+    expected = np.clip((mass * classes).sum(axis=1), config.fit.wrench.least_mass_kg, config.wrench.most_mass_kg)
     return (thick * classes).sum(axis=1), expected
 
 
@@ -282,10 +314,10 @@ def levelled(axis: Floats, sigma_rad: Floats) -> Floats:
     return np.stack([axis[:, 0] * scale, axis[:, 1] * scale, -np.cos(kept)], axis=1)
 
 
-def with_upright(contacts: Contacts, config: SamplingConfig, walls: bool) -> Contacts:
+def with_upright(contacts: Contacts, fit: SamplingFit, walls: bool) -> Contacts:
     """Contacts, and once more the main ones on steep faces, with the axis turned upright by ``upright_rad``: bellows
     follow the rest. The steepest get within ``max_tilt_rad`` by it, and beside walls the tool finds more room."""
-    from_rad, by_rad = config.upright_from_rad if walls else config.steep_from_rad, config.upright_rad
+    from_rad, by_rad = fit.upright_from_rad if walls else fit.steep_from_rad, fit.upright_rad
     sideways = np.hypot(contacts.axis[:, 0], contacts.axis[:, 1])
     tilt = np.arctan2(sideways, -contacts.axis[:, 2])
     steep = np.flatnonzero(contacts.main & (tilt > from_rad))
@@ -294,16 +326,10 @@ def with_upright(contacts: Contacts, config: SamplingConfig, walls: bool) -> Con
     kept = tilt[steep] - by_rad
     scale = np.sin(kept) / np.maximum(sideways[steep], 1e-12)
     axis = np.stack([contacts.axis[steep, 0] * scale, contacts.axis[steep, 1] * scale, -np.cos(kept)], axis=1)
-    return Contacts(
-        np.concatenate([contacts.parcel, contacts.parcel[steep]]),
-        np.concatenate([contacts.point, contacts.point[steep]]),
-        np.concatenate([contacts.axis, axis]),
-        np.concatenate([contacts.main, contacts.main[steep]]),
-        np.concatenate([contacts.rms_m, contacts.rms_m[steep]]),
-    )
+    return contacts.then(replace(contacts.take(steep), axis=axis))
 
 
-def _contacts(view: View, parcels: Parcels, outlines: list[_Outline], config: SurfaceConfig) -> Contacts:
+def _contacts(view: View, parcels: Parcels, outlines: list[_Outline], fit: SurfaceFit) -> Contacts:
     """A contact's plane is its own window's, or the whole parcel's where both agree, as that has less noise."""
     pixels = np.concatenate([outline.contacts for outline in outlines])
     parcel = np.repeat(np.arange(len(outlines)), [len(outline.contacts) for outline in outlines])
@@ -312,20 +338,20 @@ def _contacts(view: View, parcels: Parcels, outlines: list[_Outline], config: Su
     flat, _ = view.pixel(u, v)
     whole = parcels.plane[parcel]
     whole_q = np.maximum(whole[:, 0] * u + whole[:, 1] * v + whole[:, 2], 0.05)
-    half = np.minimum(0.7 * view.edge_px.ravel()[flat], config.contact_window_m * whole_q * view.fx)
+    half = np.minimum(0.7 * view.edge_px.ravel()[flat], fit.contact_window_m * whole_q * view.fx)
     local = view.fit(u, v, np.maximum(half, 2.0))
     local_axis = view.axes(local)
     local_q = np.where(local.q > 0.05, local.q, whole_q)
     ray_step = np.abs(1.0 / local_q - 1.0 / whole_q)
     half_m = np.maximum(half / (view.fx * whole_q), 1e-3)
-    slope_noise = config.slope_noise * view.noise_pm / whole_q**2 / half_m
+    slope_noise = fit.slope_noise * view.inverse_depth_noise / whole_q**2 / half_m
     angle = np.arccos(np.clip(np.einsum("ik,ik->i", local_axis, parcels.axis[parcel]), -1.0, 1.0))
-    agree = (ray_step < config.same_plane_offset_m) & (angle < config.same_plane_angle_rad + 2.0 * slope_noise)
+    agree = (ray_step < fit.same_plane_offset_m) & (angle < fit.same_plane_angle_rad + 2.0 * slope_noise)
     agree |= local.share <= 0.2
     q = np.where(agree, whole_q, local_q)
     whole_half_m = np.maximum(0.5 * np.sqrt(parcels.sides_m.prod(axis=1))[parcel], 1e-3)
-    whole_noise = config.slope_noise * view.noise_pm / whole_q**2 / whole_half_m
+    whole_noise = fit.slope_noise * view.inverse_depth_noise / whole_q**2 / whole_half_m
     axis = np.where(agree[:, None], parcels.axis[parcel], local_axis)
-    axis = levelled(axis, config.level_prior * np.where(agree, whole_noise, slope_noise))
+    axis = levelled(axis, fit.level_prior * np.where(agree, whole_noise, slope_noise))
     rms = np.where(agree, parcels.plane_rms_m[parcel], local.rms / local_q**2)
     return Contacts(parcel, view.points(u, v, q), axis, main, rms)

@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.planner.config import ClearanceConfig, RankConfig
+from robin_grasp.planner.config import PlannerConfig, RankConfig
+from robin_grasp.planner.fit import RankFit
 
 Floats = NDArray[np.float64]
 
@@ -60,6 +61,7 @@ FEATURES: dict[str, str] = {
 """Name -> meaning of every feature, in the order of the feature vector. SI units are in the names."""
 
 FEATURE_NAMES = tuple(FEATURES)
+CLASS_PREFIX = "is_"  # of the features that are class probabilities
 
 
 @dataclass(frozen=True)
@@ -88,21 +90,22 @@ class GeometricRanker:
 
     name = "geometric"
 
-    def __init__(self, config: RankConfig, clearance: ClearanceConfig) -> None:
-        self._config = config
-        self._clearance = clearance
+    def __init__(self, config: PlannerConfig) -> None:
+        self._carry_margin_m = config.clearance.carry_margin_m
+        self._clearance = config.fit.clearance
+        self._fit = config.fit.rank
 
     def odds(self, terms: dict[str, Floats]) -> Odds:
         product, multi = self.product(terms)
-        clean = product**self._config.odds_power
+        clean = product**self._fit.odds_power
         return Odds(clean, (1.0 - clean) * multi / np.maximum(1.0 - product, 1e-9))
 
     def at_best(self, free: Floats, cover: Floats) -> Floats:
         """P(clean) [N] that no pick of a parcel exceeds, given its ``free_probability`` and its ``cover``."""
-        return np.asarray((free * np.exp(-self._cover_cost(cover))) ** self._config.odds_power)
+        return np.asarray((free * np.exp(-self._cover_cost(cover))) ** self._fit.odds_power)
 
     def _cover_cost(self, cover: Floats) -> Floats:
-        return np.asarray(self._config.cover_cost * np.minimum(cover, self._config.cover_most))
+        return np.asarray(self._fit.cover_cost * np.minimum(cover, self._fit.cover_most))
 
     def product(self, terms: dict[str, Floats]) -> tuple[Floats, Floats]:
         """The product [N], and how much of what it lacks is lifting two [N]."""
@@ -110,27 +113,27 @@ class GeometricRanker:
             terms["detection"] * (0.5 + 0.5 * terms["mask_quality"]) * (1.0 - 0.6 * terms["merged_probability"])
         )
         alone = terms["single_probability"] * terms["free_probability"] * (1.0 - 0.4 * terms["merged_probability"])
-        steep = np.maximum(terms["tool_tilt_rad"] - self._config.tilt_free_rad, 0.0)
-        low = np.maximum(self._clearance.carry_margin_m - terms["carry_room_m"], 0.0)
+        steep = np.maximum(terms["tool_tilt_rad"] - self._fit.tilt_free_rad, 0.0)
+        low = np.maximum(self._carry_margin_m - terms["carry_room_m"], 0.0)
         cost = self._clearance.press_logit_per_m * terms["push_m"] + self._clearance.carry_cost_per_m * low
-        cost = cost + self._config.standing_cost * terms["standing"]
+        cost = cost + self._fit.edge_on_cost * terms["standing"]
         # The middle of a mask of two parcels is no centre of mass.
-        cost = cost + lever_cost(terms["lever_m"], self._config) * (1.0 - terms["merged_probability"])
-        doubt = np.maximum(self._config.mask_quality_sure - terms["mask_quality"], 0.0)
-        cost = cost + self._config.mask_doubt_cost * doubt + self._cover_cost(terms["cover"])
-        narrow = np.maximum(self._config.narrow_m - terms["short_side_m"], 0.0)
-        cost = cost + self._config.narrow_cost_per_m * narrow
-        undisturbed = np.exp(-cost - self._config.tilt_cost_per_rad * steep)
-        again = (1.0 - self._config.failed_discount) ** terms["failed_near"]
+        cost = cost + lever_cost(terms["lever_m"], self._fit) * (1.0 - terms["merged_probability"])
+        doubt = np.maximum(self._fit.mask_quality_sure - terms["mask_quality"], 0.0)
+        cost = cost + self._fit.mask_doubt_cost * doubt + self._cover_cost(terms["cover"])
+        narrow = np.maximum(self._fit.narrow_m - terms["short_side_m"], 0.0)
+        cost = cost + self._fit.narrow_cost_per_m * narrow
+        undisturbed = np.exp(-cost - self._fit.tilt_cost_per_rad * steep)
+        again = (1.0 - self._fit.failed_discount) ** terms["failed_near"]
         clean = terms["hold_probability"] * alone * one_parcel * undisturbed * again
         return clean, terms["hold_probability"] * (1.0 - alone)
 
 
-def lever_cost(lever_m: Floats, config: RankConfig) -> Floats:
+def lever_cost(lever_m: Floats, fit: RankFit) -> Floats:
     """-ln product for the lever between the cups' middle and the centre of mass, any shape. Of 2,500 simulated picks
     (some piles several times) 1 % below 15 mm failed and a fifth beyond 30 mm."""
-    cost = config.lever_cost_per_m * np.maximum(lever_m - config.lever_free_m, 0.0)
-    return np.asarray(np.minimum(cost, config.lever_cost_most))
+    cost = fit.lever_cost_per_m * np.maximum(lever_m - fit.lever_free_m, 0.0)
+    return np.asarray(np.minimum(cost, fit.lever_cost_most))
 
 
 def utility(odds: Odds, config: RankConfig) -> Floats:
@@ -141,5 +144,7 @@ def utility(odds: Odds, config: RankConfig) -> Floats:
 
 
 def feature_matrix(terms: dict[str, Floats]) -> NDArray[np.float64]:
-    """float64 [N, len(FEATURES)] in the order of FEATURE_NAMES."""
-    return np.stack([np.asarray(terms[name], dtype=np.float64) for name in FEATURE_NAMES], axis=1)
+    """float64 [N, len(FEATURES)] in the order of FEATURE_NAMES. A class that the scene does not know is 0."""
+    none = np.zeros(len(terms["cup_count"]))
+    columns = [terms.get(name, none) if name.startswith(CLASS_PREFIX) else terms[name] for name in FEATURE_NAMES]
+    return np.stack(columns, axis=1).astype(np.float64)

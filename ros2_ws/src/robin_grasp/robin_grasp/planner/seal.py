@@ -1,4 +1,4 @@
-"""P(seal) of every cup of a pose, from the depth under and around its lip. Penalties and slopes: ``SealConfig``."""
+"""P(seal) of every cup of a pose, from the depth under and around its lip. Penalties and slopes: ``SealFit``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from scipy.special import expit
 
 from robin_grasp.planner.candidates import Footprints, Poses
 from robin_grasp.planner.config import PlannerConfig
-from robin_grasp.planner.facets import CARTON
 from robin_grasp.planner.parcels_seen import Parcels
+from robin_grasp.planner.rows import Rows
 from robin_grasp.planner.surface import Floats, Ints, View
 from robin_grasp.tool import ToolConfig
 
@@ -19,8 +19,8 @@ SQUARE_OF_DISC = 0.886  # half side of the square with a disc's area, per radius
 
 
 @dataclass(frozen=True)
-class Seals:
-    """Of N poses' eight cups, each [N, 8]. probability: P(seal), 0 off the target. gap_m: height of the surface above
+class Seals(Rows):
+    """Of N poses' K cups, each [N, K]. probability: P(seal), 0 off the target. gap_m: height of the surface above
     the lip plane (towards the tool). tilt_rad: local slope against the tool. excess_rms_m: roughness beyond the depth
     noise. holes: share of missing depth under the lip."""
 
@@ -29,11 +29,6 @@ class Seals:
     tilt_rad: Floats
     excess_rms_m: Floats
     holes: Floats
-
-    def take(self, rows: Ints) -> Seals:
-        return Seals(
-            self.probability[rows], self.gap_m[rows], self.tilt_rad[rows], self.excess_rms_m[rows], self.holes[rows]
-        )
 
 
 @dataclass(frozen=True)
@@ -51,25 +46,23 @@ class _Lips:
 
 
 def seat(
-    view: View, poses: Poses, parcels: Parcels, landed: Footprints, tool: ToolConfig, config: PlannerConfig
+    view: View, poses: Poses, parcels: Parcels, footprints: Footprints, tool: ToolConfig, config: PlannerConfig
 ) -> tuple[Poses, Seals]:
     """Move each tool along its axis until its lips meet the surface (the median over its cups on the target), and
     judge the seal of each cup there."""
-    lips = _fit_lips(view, poses, parcels, landed, tool, config)
+    lips = _fit_lips(view, poses, parcels, footprints, tool, config)
     row, cup = lips.where
-    above = np.full(landed.u.shape, np.nan)
+    above = np.full(footprints.u.shape, np.nan)
     lip = poses.cups(tool)[row, cup]
     axis = poses.rotation[row, :, 2]
     above[row, cup] = -np.einsum("mk,mk->m", lips.point - lip, axis)
-    reliable = landed.on_target & (landed.edge_m > tool.cup_radius_m)
-    chosen = np.where(reliable.any(axis=1, keepdims=True), reliable, landed.on_target) & ~np.isnan(above)
+    reliable = footprints.on_target & (footprints.edge_m > tool.cup_radius_m)
+    chosen = np.where(reliable.any(axis=1, keepdims=True), reliable, footprints.on_target) & ~np.isnan(above)
     offset = np.zeros(poses.count)
     known = chosen.any(axis=1)
     offset[known] = _median(above[known], chosen[known])
-    moved = Poses(
-        poses.parcel, poses.contact, poses.position - offset[:, None] * poses.rotation[:, :, 2], poses.rotation
-    )
-    return moved, _judge(lips, above - offset[:, None], poses, parcels, landed, tool, config)
+    moved = replace(poses, position=poses.position - offset[:, None] * poses.rotation[:, :, 2])
+    return moved, _judge(lips, above - offset[:, None], poses, parcels, footprints, tool, config)
 
 
 def _median(values: Floats, given: NDArray[np.bool_]) -> Floats:
@@ -81,25 +74,26 @@ def _median(values: Floats, given: NDArray[np.bool_]) -> Floats:
 
 
 def _fit_lips(
-    view: View, poses: Poses, parcels: Parcels, landed: Footprints, tool: ToolConfig, config: PlannerConfig
+    view: View, poses: Poses, parcels: Parcels, footprints: Footprints, tool: ToolConfig, config: PlannerConfig
 ) -> _Lips:
-    """Planes under the lips. Where a carton's depth is missing (dark print), its face's plane stands in."""
-    flat, _ = view.pixel(landed.u, landed.v)
+    """Planes under the lips. Where a box's depth is missing (dark print), its face's plane stands in."""
+    surface, seal = config.fit.surface, config.fit.seal
+    flat, _ = view.pixel(footprints.u, footprints.v)
     inverse = view.inverse_depth.ravel()[flat]
-    row, cup = np.nonzero(landed.on_target & (landed.edge_m > 0.4 * tool.cup_radius_m))
-    u, v = landed.u[row, cup], landed.v[row, cup]
+    row, cup = np.nonzero(footprints.on_target & (footprints.edge_m > 0.4 * tool.cup_radius_m))
+    u, v = footprints.u[row, cup], footprints.v[row, cup]
     edge_px = view.edge_px.ravel()[flat[row, cup]]
     near = inverse[row, cup]
     fallback = float(np.median(near[near > 0])) if (near > 0).any() else 1.0
     px_per_m = np.where(near > 0, near, fallback) * view.fx
     small = view.fit(u, v, np.maximum(SQUARE_OF_DISC * tool.cup_radius_m * px_per_m, 1.0))
-    wide_half = np.minimum(0.7 * edge_px, config.surface.wide_window_m * px_per_m)
+    wide_half = np.minimum(0.7 * edge_px, surface.wide_window_m * px_per_m)
     wide_half = np.maximum(wide_half, SQUARE_OF_DISC * tool.cup_radius_m * px_per_m)
     wide = view.fit(u, v, wide_half)
-    seen = (small.share >= 1.0 - config.seal.most_holes) & (small.q > 0.05) & (wide.q > 0.05)
+    seen = (small.share >= 1.0 - seal.most_holes) & (small.q > 0.05) & (wide.q > 0.05)
     parcel = poses.parcel[row]
-    bridged = ~seen & (parcels.classes[parcel, CARTON] >= config.seal.bridge_carton_probability)
-    bridged &= parcels.depth_share[parcel] >= config.seal.bridge_depth_share
+    bridged = ~seen & (parcels.box_probability[parcel] >= seal.bridge_box_probability)
+    bridged &= parcels.depth_share[parcel] >= seal.bridge_depth_share
     plane = parcels.plane[parcel]
     face_q = np.maximum(plane[:, 0] * u + plane[:, 1] * v + plane[:, 2], 0.05)
     face_rms = parcels.plane_rms_m[parcel] * face_q**2
@@ -115,7 +109,7 @@ def _fit_lips(
     seen |= bridged
     row, cup, wide_half, px_per_m = row[seen], cup[seen], wide_half[seen], px_per_m[seen]
     q = small.q[seen]
-    noise_m = view.noise_pm / q**2
+    noise_m = view.inverse_depth_noise / q**2
     half_m = np.maximum(wide_half / px_per_m, 1e-3)
     return _Lips(
         where=(row, cup),
@@ -125,8 +119,8 @@ def _fit_lips(
         share=small.share[seen],
         noise_m=noise_m,
         # A window narrower than the wide one averages less: its height is noisier by the square root of the ratio.
-        gap_noise_m=config.surface.offset_noise * noise_m * np.sqrt(config.surface.wide_window_m / half_m),
-        slope_noise_rad=config.surface.slope_noise * noise_m / half_m,
+        gap_noise_m=surface.offset_noise * noise_m * np.sqrt(surface.wide_window_m / half_m),
+        slope_noise_rad=surface.slope_noise * noise_m / half_m,
     )
 
 
@@ -135,19 +129,19 @@ def _judge(
     above: Floats,
     poses: Poses,
     parcels: Parcels,
-    landed: Footprints,
+    footprints: Footprints,
     tool: ToolConfig,
     config: PlannerConfig,
 ) -> Seals:
-    seal = config.seal
+    seal = config.fit.seal
     row, cup = lips.where
-    shape = landed.u.shape
+    shape = footprints.u.shape
     tilt = np.arccos(np.clip(np.einsum("mk,mk->m", lips.axis, poses.rotation[row, :, 2]), -1.0, 1.0))
     gap = above[row, cup]
     excess = np.maximum(lips.rms_m - seal.rms_free * lips.noise_m, 0.0)
     holes = np.clip(1.0 - lips.share, 0.0, 1.0)
-    logit = parcels.classes[poses.parcel[row]] @ np.array(seal.base_logit)
-    short = np.maximum(tool.cup_radius_m + seal.edge_margin_m - landed.edge_m[row, cup], 0.0)
+    logit = parcels.seal_logit[poses.parcel[row]]
+    short = np.maximum(tool.cup_radius_m + seal.edge_margin_m - footprints.edge_m[row, cup], 0.0)
     logit = logit - seal.edge_logit_per_m * short - seal.rms_logit_per_m * excess
     # Noise excuses a slope up to what the bellows follow, and no more.
     free = np.minimum(seal.tilt_free * tool.bellows_tilt_rad + 1.5 * lips.slope_noise_rad, tool.bellows_tilt_rad)
@@ -157,5 +151,6 @@ def _judge(
     result = [np.zeros(shape) for _ in range(5)]
     for field, value in zip(result, (expit(logit), gap, tilt, excess, holes), strict=True):
         field[row, cup] = value
-    result[0] *= np.array(config.cup_health) > 0.0
+    if config.cup_health:
+        result[0] *= np.array(config.cup_health) > 0.0
     return Seals(*result)

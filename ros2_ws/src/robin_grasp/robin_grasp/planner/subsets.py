@@ -1,4 +1,4 @@
-"""For each pose, the cup subset with the best expected utility among all 255."""
+"""For each pose, the cup subset with the best expected utility among all."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from numpy.typing import NDArray
 
 from robin_grasp.planner.candidates import Poses, tie
 from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.fit import MultiPickFit
 from robin_grasp.planner.multipick import Risks
 from robin_grasp.planner.parcels_seen import Parcels
 from robin_grasp.planner.ranker import lever_cost
+from robin_grasp.planner.rows import Rows
 from robin_grasp.planner.seal import Seals
+from robin_grasp.planner.situation import Sealed, Situation
 from robin_grasp.planner.surface import Floats, Ints
-from robin_grasp.planner.wrench import MEMBERS, SubsetTable, hold_probability, load_cases, over_random_seals
+from robin_grasp.planner.wrench import SubsetTable, hold_probability, load_cases, over_random_seals
 from robin_grasp.tool import CellConfig, ToolConfig
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Chosen(Rows):
     """Of M poses, each [M]. cups: 8-bit mask, 0 when no cup is eligible. margin: limit over load times safety factor
     at the expected mass. hold: P(it stays on), over random seals and mass. single: P(the cups touch no other parcel).
     lever_m: from the cups' middle to the expected centre of mass, in the lip plane. strong: the margin suffices; where
@@ -34,45 +37,38 @@ class Chosen:
 
 
 def eligible_cups(seals: Seals, risks: Risks, config: PlannerConfig) -> NDArray[np.bool_]:
-    """bool [N, 8]: cups that are likely to seal and stay clear of neighbours."""
+    """bool [N, K]: cups that are likely to seal and stay clear of neighbours."""
     return np.asarray((seals.probability >= config.seal.least_probability) & ~risks.vetoed)
 
 
-def choose_subsets(
-    table: SubsetTable,
-    poses: Poses,
-    parcels: Parcels,
-    seals: Seals,
-    risks: Risks,
-    free: Floats,
-    cell: CellConfig,
-    config: PlannerConfig,
-) -> Chosen:
-    """Weigh all 255 subsets of every pose. ``free`` [M]: P(nothing rests on the parcel)."""
-    wrench = config.wrench
+def choose_subsets(table: SubsetTable, situation: Situation, left: Sealed) -> Chosen:
+    """Weigh all subsets of every candidate's cups."""
+    config, parcels, poses, seals, risks = situation.config, situation.parcels, left.poses, left.seals, left.risks
+    free = situation.order.free[poses.parcel]
+    wrench, members = config.wrench, table.members
     eligible = eligible_cups(seals, risks, config)
     closed = np.packbits(~eligible, axis=1, bitorder="little")
-    allowed: NDArray[np.bool_] = np.asarray((np.arange(len(MEMBERS), dtype=np.uint8) & closed) == 0)
+    allowed: NDArray[np.bool_] = np.asarray((np.arange(len(members), dtype=np.uint8) & closed) == 0)
     allowed[:, 0] = False
     seal = np.where(eligible, seals.probability, 0.0)
     if wrench.enabled:
-        load = _utilisation(table, poses, parcels, cell, config)
-        sigma = parcels.classes[poses.parcel] @ np.array(wrench.mass_log_sigma)
-        held = hold_probability(load, np.hypot(sigma, wrench.hold_log_sigma)[:, None])
+        load = _utilisation(table, poses, parcels, situation.cell, config)
+        sigma = np.hypot(parcels.mass_log_sigma[poses.parcel], config.fit.wrench.hold_log_sigma)
+        held = hold_probability(load, sigma[:, None])
         margin = 1.0 / (load * wrench.safety_factor)
     else:
-        held = np.ones((poses.count, len(MEMBERS)))
+        held = np.ones((poses.count, len(members)))
         margin = np.full(held.shape, np.inf)
     held[:, 0] = 0.0
     hold = over_random_seals(held, seal)
-    single = _single(risks, config)
-    lever_m = _levers(poses, parcels, cell.tool)
-    level = np.exp(-lever_cost(lever_m, config.rank))
+    single = _single(risks, members, config.fit.multi)
+    lever_m = _levers(poses, parcels, members, situation.cell.tool)
+    level = np.exp(-lever_cost(lever_m, config.fit.rank))
     clean = hold * single * free[:, None] * level
     value = (
         clean - config.rank.multi_cost * hold * (1.0 - single * free[:, None]) - config.rank.fail_cost * (1.0 - hold)
     )
-    value -= config.rank.cup_cost * MEMBERS.sum(axis=1)
+    value -= config.fit.rank.cup_cost * members.sum(axis=1)
     enough: NDArray[np.bool_] = np.asarray(allowed & (margin >= wrench.least_margin))
     strong = np.asarray(enough.any(axis=1))
     usable = np.where(strong[:, None], enough, allowed)
@@ -84,26 +80,24 @@ def choose_subsets(
 
 
 def _utilisation(table: SubsetTable, poses: Poses, parcels: Parcels, cell: CellConfig, config: PlannerConfig) -> Floats:
-    """Load over limit of every subset at the expected mass: float64 [M, 256]."""
-    wrench = config.wrench
+    """Load over limit of every subset at the expected mass: float64 [M, 2^K]."""
     parcel = poses.parcel
     com = parcels.centre[parcel] + 0.5 * parcels.thickness_m[parcel, None] * parcels.axis[parcel]
     hidden = 1.0 - parcels.visible[parcel]
-    sigma = (wrench.com_sigma_share + 0.25 * hidden) * np.sqrt(parcels.sides_m[parcel].prod(axis=1))
+    sigma = (config.fit.wrench.com_sigma_share + 0.25 * hidden) * np.sqrt(parcels.sides_m[parcel].prod(axis=1))
     loads = load_cases(poses.rotation, poses.position, com, sigma, parcels.mass_kg[parcel], cell.motion)
-    force = cell.tool.cup_force_n * (parcels.classes[parcel] @ np.array(wrench.vacuum_share))
+    force = cell.tool.cup_force_n * parcels.vacuum_share[parcel]
     return table.utilisation(loads * (parcels.mass_kg[parcel] / force)[:, None, None])
 
 
-def _levers(poses: Poses, parcels: Parcels, tool: ToolConfig) -> Floats:
-    """From the middle of every subset's cups to the expected centre of mass, in the lip plane: float64 [M, 256]."""
-    middle = MEMBERS @ tool.cups_m[:, :2] / np.maximum(MEMBERS.sum(axis=1), 1)[:, None]
+def _levers(poses: Poses, parcels: Parcels, members: NDArray[np.bool_], tool: ToolConfig) -> Floats:
+    """From the middle of every subset's cups to the expected centre of mass, in the lip plane: float64 [M, 2^K]."""
+    middle = members @ tool.cups_m[:, :2] / np.maximum(members.sum(axis=1), 1)[:, None]
     centre = poses.to_tool_plane(parcels.centre[poses.parcel])
     return np.asarray(np.linalg.norm(centre[:, None] - middle, axis=2))
 
 
-def _single(risks: Risks, config: PlannerConfig) -> Floats:
-    """P(no second parcel comes along | the cups of a subset): float64 [M, 256]."""
-    multi = config.multi
-    per_cup = (1.0 - multi.capture_probability * risks.touch) * (1.0 - multi.boundary_weight * risks.boundary)
-    return np.exp(np.log(np.maximum(per_cup, 1e-6)) @ MEMBERS.T.astype(np.float64))
+def _single(risks: Risks, members: NDArray[np.bool_], fit: MultiPickFit) -> Floats:
+    """P(no second parcel comes along | the cups of a subset): float64 [M, 2^K]."""
+    per_cup = (1.0 - fit.capture_probability * risks.touch) * (1.0 - fit.boundary_weight * risks.boundary)
+    return np.exp(np.log(np.maximum(per_cup, 1e-6)) @ members.T.astype(np.float64))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.planner.config import SurfaceConfig
+from robin_grasp.planner.fit import SurfaceFit
 from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
@@ -47,8 +47,8 @@ class View:
     stride, left, top: working pixel (u, v) is frame pixel ((u + left) stride, (v + top) stride).
     inverse_depth: float32 [h, w] 1/m, 0 invalid. labels: int32 [h, w]. height: float32 [h, w] metres above the belt,
     0 where invalid. edge_px: float32 [h, w] distance to the nearest change of label. other_px: distance to the
-    nearest place where two parcels touch. boundary: float32 [h, w]. noise_pm: 1-sigma of inverse depth under a lip,
-    1/m.
+    nearest place where two parcels touch. boundary: float32 [h, w]. inverse_depth_noise: 1-sigma of inverse depth
+    under a lip, 1/m; times Z^2 it is that of a depth Z, metres.
     """
 
     stride: int
@@ -67,7 +67,7 @@ class View:
     other_px: NDArray[np.float32]
     boundary: NDArray[np.float32]
     sums: Floats
-    noise_pm: float
+    inverse_depth_noise: float
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -127,9 +127,9 @@ class View:
         )
 
 
-def make_view(frame: Frame, scene: Scene, config: SurfaceConfig, helper: HelperThread) -> View:
+def make_view(frame: Frame, scene: Scene, fit: SurfaceFit, helper: HelperThread) -> View:
     """Thin the frame, measure distances to edges, build the integral images and estimate the depth noise."""
-    stride = max(1, round(frame.width / config.working_width_px))
+    stride = max(1, round(frame.width / fit.working_width_px))
     window, left, top = _where_parcels_are(scene, stride)
     depth = np.ascontiguousarray(frame.depth[::stride, ::stride][window])
     labels = scene.labels[::stride, ::stride][window].astype(np.int32)
@@ -153,7 +153,7 @@ def make_view(frame: Frame, scene: Scene, config: SurfaceConfig, helper: HelperT
     boundary = np.asarray(cv2.resize(scene.boundary, full, interpolation=cv2.INTER_LINEAR)[window], dtype=np.float32)
     image = q, labels, height, edge, other.result(), boundary, sums.result()
     view = View(stride, left, top, fx, fy, cx, cy, R, t, *image, 0.0)
-    return replace(view, noise_pm=_noise(view, config))
+    return replace(view, inverse_depth_noise=_noise(view, fit))
 
 
 def _where_parcels_are(scene: Scene, stride: int) -> tuple[tuple[slice, slice], int, int]:
@@ -259,15 +259,15 @@ def fit_windows(sums: Floats, u: Floats, v: Floats, half_px: Floats) -> Planes:
     )
 
 
-def _noise(view: View, config: SurfaceConfig) -> float:
+def _noise(view: View, fit: SurfaceFit) -> float:
     """1-sigma of inverse depth: the median residual of small windows well inside the masks, so that crinkled or curved
     parcels stand out against the frame's own noise."""
     ys, xs = np.nonzero((view.edge_px[4::9, 4::9] > 9) & (view.labels[4::9, 4::9] > 0))
     if len(ys) < 12:
-        return config.least_inverse_depth_noise_pm
+        return fit.least_inverse_depth_noise_per_m
     u, v = xs.astype(np.float64) * 9.0 + 4.0, ys.astype(np.float64) * 9.0 + 4.0
     planes = view.fit(u, v, np.full(len(xs), 6.0))
     rms = planes.rms[planes.share > 0.6]
     if len(rms) < 12:
-        return config.least_inverse_depth_noise_pm
-    return float(np.clip(np.median(rms), config.least_inverse_depth_noise_pm, config.most_inverse_depth_noise_pm))
+        return fit.least_inverse_depth_noise_per_m
+    return float(np.clip(np.median(rms), fit.least_inverse_depth_noise_per_m, fit.most_inverse_depth_noise_per_m))

@@ -6,45 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.plan import FailedPick
-from robin_grasp.planner.candidates import Footprints, Poses
-from robin_grasp.planner.clearance import Clearance
 from robin_grasp.planner.config import RankConfig
-from robin_grasp.planner.multipick import Risks
-from robin_grasp.planner.order import Order
+from robin_grasp.planner.fit import RankFit
 from robin_grasp.planner.parcels_seen import Parcels
-from robin_grasp.planner.seal import Seals
+from robin_grasp.planner.ranker import CLASS_PREFIX
+from robin_grasp.planner.situation import Reachable, Situation
 from robin_grasp.planner.subsets import Chosen
 from robin_grasp.planner.surface import Floats, Ints
-from robin_grasp.planner.wrench import MEMBERS
-from robin_grasp.tool import CellConfig
-from robin_perception.core.scene import CLASSES
+from robin_grasp.planner.wrench import subset_members
 
 MOST_MARGIN = 20.0
 MOST_DISTANCE_M = 0.2
-MOST_CARRY_ROOM_M = 0.5
-_FLAT = ("flat_mailer", "padded_mailer", "poly_bag")
 SAME_CUPS = 0.6  # share of cups in common that makes two subsets the same for a failure
 
 
-def candidate_terms(
-    cell: CellConfig,
-    parcels: Parcels,
-    order: Order,
-    merged: Floats,
-    poses: Poses,
-    landed: Footprints,
-    seals: Seals,
-    risks: Risks,
-    clear: Clearance,
-    chosen: Chosen,
-    failed_near: Floats,
-    room_m: Floats,
-    rank: RankConfig,
-) -> dict[str, Floats]:
+def candidate_terms(situation: Situation, left: Reachable, chosen: Chosen) -> dict[str, Floats]:
     """Terms of M candidates, name -> float64 [M]. Names: ``robin_grasp.planner.ranker.FEATURES``, single_probability,
-    standing. room_m [I]: ``carry_room`` of each parcel."""
-    tool = cell.tool
-    open_cups = MEMBERS[chosen.cups]
+    standing, and is_<class> of every class of the scene."""
+    tool, config = situation.cell.tool, situation.config
+    parcels, order = situation.parcels, situation.order
+    poses, seals, risks, footprints = left.poses, left.seals, left.risks, left.footprints
+    open_cups = subset_members(len(tool.cup_centres_m))[chosen.cups]
     count = open_cups.sum(axis=1)
     n = np.maximum(count, 1)
     parcel = poses.parcel
@@ -66,8 +48,8 @@ def candidate_terms(
         "wrench_margin": np.minimum(chosen.margin, MOST_MARGIN),
         "spread_min_m": np.where(count > 0, spread_min(open_cups, tool.cups_m[:, :2]), 0.0),
         "lever_m": chosen.lever_m,
-        "edge_min_m": least(landed.edge_m, MOST_DISTANCE_M),
-        "other_min_m": least(landed.other_m, MOST_DISTANCE_M),
+        "edge_min_m": least(footprints.edge_m, MOST_DISTANCE_M),
+        "other_min_m": least(footprints.other_m, MOST_DISTANCE_M),
         "touch_sum": np.where(open_cups, risks.touch, 0.0).sum(axis=1),
         "boundary_max": most(risks.boundary),
         "gap_max_m": most(np.abs(seals.gap_m)),
@@ -83,27 +65,27 @@ def candidate_terms(
         "height_rank": order.height_rank[parcel],
         "cover": order.cover[parcel],
         "overlap": order.overlap[parcel],
-        "ragged": order.ragged[parcel],
+        "ragged": order.background[parcel],
         "free_probability": order.free[parcel],
-        "merged_probability": merged[parcel],
-        "push_m": clear.push_m,
-        "carry_room_m": room_m[parcel],
-        "headroom_m": clear.headroom_m,
+        "merged_probability": situation.merges.probability[parcel],
+        "push_m": left.clear.push_m,
+        "carry_room_m": situation.carry_room_m[parcel],
+        "headroom_m": left.clear.headroom_m,
         "long_side_m": parcels.sides_m[parcel, 0],
         "short_side_m": parcels.sides_m[parcel, 1],
         "thickness_m": parcels.thickness_m[parcel],
         "top_m": parcels.top_m[parcel],
         "mass_kg": parcels.mass_kg[parcel],
-        "failed_near": failed_near,
-        "standing": standing(parcels, rank)[parcel],
+        "failed_near": failures_near(poses.position, situation.failed, config.fit.rank.failed_reach_m),
+        "standing": edge_on(parcels, config.fit.rank)[parcel],
     }
-    for k, name in enumerate(CLASSES):
-        terms[f"is_{name}"] = parcels.classes[parcel, k]
+    for k, name in enumerate(situation.scene.class_names):
+        terms[f"{CLASS_PREFIX}{name}"] = parcels.classes[parcel, k]
     return {name: np.asarray(value, dtype=np.float64) for name, value in terms.items()}
 
 
 def spread_min(open_cups: NDArray[np.bool_], cups: Floats) -> Floats:
-    """Radius of gyration of the open cups [M, 8] along the direction in which it is least, metres [M]: 0 for a row."""
+    """Radius of gyration of the open cups [M, K] along the direction in which it is least, metres [M]: 0 for a row."""
     share = open_cups / np.maximum(open_cups.sum(axis=1), 1)[:, None]
     middle = share @ cups
     xx, yy = (share @ cups**2 - middle**2).T
@@ -112,24 +94,11 @@ def spread_min(open_cups: NDArray[np.bool_], cups: Floats) -> Floats:
     return np.asarray(np.sqrt(np.maximum(least, 0.0)))
 
 
-def carry_room(parcels: Parcels, beside_m: float, lift_m: float) -> Floats:
-    """How far a lifted parcel's underside passes above the highest other parcel, metres [I], at most
-    MOST_CARRY_ROOM_M. beside_m: height above the belt of the highest that is not among ``parcels``."""
-    if parcels.count == 0:
-        return np.zeros(0)
-    top = np.sort(parcels.top_m)
-    highest_other = np.where(parcels.top_m >= top[-1], top[-2] if len(top) > 1 else 0.0, top[-1])
-    highest_other = np.maximum(highest_other, beside_m)
-    underside = parcels.top_m + lift_m - parcels.thickness_m
-    return np.minimum(underside - highest_other, MOST_CARRY_ROOM_M)
-
-
-def standing(parcels: Parcels, rank: RankConfig) -> Floats:
-    """How much narrower than ``standing_aspect`` flat goods look, float64 [I]: seen from above, a mailer or bag that
+def edge_on(parcels: Parcels, fit: RankFit) -> Floats:
+    """How much narrower than ``edge_on_aspect`` flat goods look, float64 [I]: seen from above, a mailer or bag that
     stands on its edge, leaning on something, shows a strip, whose slope depth images understate."""
-    flat = parcels.classes[:, [CLASSES.index(name) for name in _FLAT]].sum(axis=1)
     aspect = parcels.sides_m[:, 1] / np.maximum(parcels.sides_m[:, 0], 1e-6)
-    return np.asarray(flat * np.maximum(rank.standing_aspect - aspect, 0.0))
+    return np.asarray(parcels.flat_probability * np.maximum(fit.edge_on_aspect - aspect, 0.0))
 
 
 def failures_near(position: Floats, failed: tuple[FailedPick, ...], reach_m: float) -> Floats:
@@ -149,7 +118,12 @@ def repeats_failure(
     repeated = np.zeros(len(position), dtype=bool)
     for failure in failed:
         near = np.linalg.norm(position - np.asarray(failure.position_m), axis=1) < config.failed_radius_m
-        shared = MEMBERS[cups & failure.cups].sum(axis=1) / np.maximum(MEMBERS[cups | failure.cups].sum(axis=1), 1)
+        shared = _count(cups & failure.cups) / np.maximum(_count(cups | failure.cups), 1)
         same = (shared > SAME_CUPS) & (failure.times >= config.failed_most)
         repeated |= near & (same | (failure.times > config.failed_most))
     return repeated
+
+
+def _count(cups: Ints) -> Ints:
+    """Cups of each mask."""
+    return np.asarray(subset_members(8)[cups].sum(axis=1))

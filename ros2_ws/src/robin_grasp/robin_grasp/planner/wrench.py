@@ -1,4 +1,4 @@
-"""Which of the 255 cup subsets can hold a parcel: least-energy split of a load over the cups against Dex-Net 3.0's
+"""Which subsets of the tool's cups can hold a parcel: least-energy split of a load over the cups against Dex-Net 3.0's
 limits.
 
 Tool frame, +z into the parcel. A load w = (F, M) acts on the parcel at the tool's origin. Each active cup i at c_i
@@ -16,35 +16,38 @@ shrink (> 1) or may grow (< 1) until the first limit is met.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from robin_grasp.planner.config import WrenchConfig
 from robin_grasp.planner.surface import Floats, Ints
-from robin_grasp.tool import CUP_COUNT, MotionConfig, ToolConfig
+from robin_grasp.tool import MotionConfig, ToolConfig
 
 GRAVITY_MPS2 = 9.81
-SUBSETS = 1 << CUP_COUNT
 UNHOLDABLE = 1e6
 POSES_AT_ONCE = 8  # as many as keep a product with all subsets inside the cache
 
-MEMBERS: NDArray[np.bool_] = (np.arange(SUBSETS)[:, None] >> np.arange(CUP_COUNT) & 1).astype(bool)
-"""bool [256, 8]: which cups each subset holds."""
+
+@cache
+def subset_members(cups: int) -> NDArray[np.bool_]:
+    """Which cups each subset of a tool with K cups holds: bool [2^K, K], the subset's number is its cup mask."""
+    return (np.arange(1 << cups)[:, None] >> np.arange(cups) & 1).astype(bool)
 
 
 @dataclass(frozen=True)
 class SubsetTable:
     """A+ of every subset, stacked. split: float32 [6, R, 6], component (fx fy fz mx my mz) of the R (subset, cup)
-    pairs per unit of each load component; subset [R], starts [255]: first row of subset s at starts[s - 1]."""
+    pairs per unit of each load component; starts [2^K - 1]: first row of subset s at starts[s - 1]. members:
+    ``subset_members`` of the tool."""
 
     split: NDArray[np.float32]
     starts: Ints
     friction: float
     radius_m: float
     peel_share: float
+    members: NDArray[np.bool_]
 
     @cached_property
     def _shares(self) -> NDArray[np.float32]:
@@ -54,10 +57,10 @@ class SubsetTable:
         return np.ascontiguousarray((self.split / limits[:, None, None]).transpose(0, 2, 1))
 
     def utilisation(self, loads: Floats) -> Floats:
-        """Loads [N, L, 6] in units of one cup's V (N/V and Nm/V) -> [N, 256], the worst of the L load cases; row 0
+        """Loads [N, L, 6] in units of one cup's V (N/V and Nm/V) -> [N, 2^K], the worst of the L load cases; row 0
         (no cup) is UNHOLDABLE. limit / load is its inverse."""
         n, cases, _ = loads.shape
-        result = np.full((n, SUBSETS), UNHOLDABLE)
+        result = np.full((n, len(self.members)), UNHOLDABLE)
         for first in range(0, n, POSES_AT_ONCE):
             some = loads[first : first + POSES_AT_ONCE].reshape(-1, 6).astype(np.float32)
             fx, fy, t, mx, my, mz = some @ self._shares
@@ -85,17 +88,18 @@ def cup_map(cups: Floats, radius_m: float) -> Floats:
     return np.concatenate(blocks, axis=1)
 
 
-def subset_table(tool: ToolConfig, config: WrenchConfig) -> SubsetTable:
-    """Pre-compute A+ for all 255 subsets of the tool."""
-    whole = cup_map(tool.cups_m, tool.cup_radius_m).reshape(6, CUP_COUNT, 6)
+def subset_table(tool: ToolConfig, peel_moment_share: float) -> SubsetTable:
+    """Pre-compute A+ for all subsets of the tool's cups. peel_moment_share: s above."""
+    members = subset_members(len(tool.cup_centres_m))
+    whole = cup_map(tool.cups_m, tool.cup_radius_m).reshape(6, -1, 6)
     rows: list[NDArray[np.floating]] = []
-    for members in MEMBERS[1:]:
-        inverse = np.linalg.pinv(whole[:, members].reshape(6, -1)).reshape(-1, 6, 6)
+    for held in members[1:]:
+        inverse = np.linalg.pinv(whole[:, held].reshape(6, -1)).reshape(-1, 6, 6)
         inverse[:, 3:] *= tool.cup_radius_m
         rows.append(inverse)
     split = np.ascontiguousarray(np.concatenate(rows).transpose(1, 0, 2), dtype=np.float32)
     starts = np.cumsum([0, *(len(inverse) for inverse in rows[:-1])])
-    return SubsetTable(split, starts, tool.friction, tool.cup_radius_m, config.peel_moment_share)
+    return SubsetTable(split, starts, tool.friction, tool.cup_radius_m, peel_moment_share, members)
 
 
 def load_cases(
@@ -141,13 +145,13 @@ def hold_probability(utilisation: Floats, log_sigma: Floats | float) -> Floats:
 def over_random_seals(held: Floats, seal: Floats) -> Floats:
     """E[held(sealed part of S)] for every subset S when cup i seals independently with probability seal[:, i].
 
-    held [N, 256]: P(hold) by the set of cups that did seal; seal [N, 8]. Exact, in eight passes:
+    held [N, 2^K]: P(hold) by the set of cups that did seal; seal [N, K]. Exact, in K passes:
     f(S) <- p_i f(S) + (1 - p_i) f(S without i) for every S that holds i.
     """
     expected = held.copy()
-    n = len(held)
-    for cup in range(CUP_COUNT):
-        pairs = expected.reshape(n, SUBSETS >> (cup + 1), 2, 1 << cup)
+    n, subsets = held.shape
+    for cup in range(seal.shape[1]):
+        pairs = expected.reshape(n, subsets >> (cup + 1), 2, 1 << cup)
         p = seal[:, cup, None, None]
         pairs[:, :, 1] = p * pairs[:, :, 1] + (1.0 - p) * pairs[:, :, 0]
     return expected

@@ -23,7 +23,7 @@ ConfigT = TypeVar("ConfigT", bound=StrictConfig)
 def parse_config(cls: type[ConfigT], values: dict[str, Any], source: str) -> ConfigT:
     """Validate ``values``; raise RobinError naming ``source``, the key path and what is allowed."""
     try:
-        return cls.model_validate(values)
+        return cls.model_validate(values, context={"source": source})
     except ValidationError as exc:
         first = exc.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(root)"
