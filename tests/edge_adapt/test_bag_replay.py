@@ -117,7 +117,7 @@ def test_another_planner_configuration_is_told_field_by_field_with_a_picture(
     bag: Path, bundle: Path, robin: Robin, tmp_path: Path
 ) -> None:
     config = tmp_path / "planner.yaml"
-    config.write_text("seal:\n  edge_margin_m: 0.05\n")
+    config.write_text("rank:\n  fail_cost: 5.0\n")
     options = ("--model", bundle, "--planner-config", config, "--out", tmp_path / "pictures", "--pictures", 2)
     done = robin("replay", bag, *options, "--json", tmp_path / "r.json")
     assert done.status == 1

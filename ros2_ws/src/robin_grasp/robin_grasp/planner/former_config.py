@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from robin_grasp.planner.fit import PlannerFit, shipped_fit
-from robin_perception.core.scene import CLASSES
 
+FORMER_CLASSES = ("carton", "flat_mailer", "padded_mailer", "poly_bag", "tube")
 PER_CLASS = {
     ("seal", "base_logit"): "seal_logit",
     ("wrench", "vacuum_share"): "vacuum_share",
@@ -42,7 +42,7 @@ def from_former(values: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in keys.items():
             name = RENAMED.get((section, key), key)
             if (section, key) in PER_CLASS and isinstance(value, list | tuple):
-                for kind, figure in zip(CLASSES, value, strict=True):
+                for kind, figure in zip(FORMER_CLASSES, value, strict=True):
                     fit["classes"][kind][PER_CLASS[section, key]] = figure
             elif name in fit.get(section, ()):
                 fit[section][name] = value

@@ -31,8 +31,7 @@ class Parcels:
     axis [I, 3]: unit normal into the parcel. long_axis [I, 3]: unit, along the longer side. sides_m [I, 2]: longer,
     shorter. plane_rms_m [I]. top_m [I]: height of the centre above the belt. classes [I, C]: their probabilities, with
     the ``figures`` of these classes. area_m2 [I]: of the whole face, hidden part included. thickness_m, mass_kg [I]:
-    expected. box_probability, flat_probability [I]: of all classes of that shape. seal_logit, vacuum_share,
-    mass_log_sigma [I]: expected over the classes.
+    expected. box_probability, flat_probability [I]: of all classes of that shape.
     """
 
     index: Ints
@@ -69,17 +68,9 @@ class Parcels:
     def flat_probability(self) -> Floats:
         return np.asarray(self.classes[:, self.figures.flat].sum(axis=1))
 
-    @cached_property
-    def seal_logit(self) -> Floats:
-        return np.asarray(self.classes @ self.figures.seal_logit)
-
-    @cached_property
-    def vacuum_share(self) -> Floats:
-        return np.asarray(self.classes @ self.figures.vacuum_share)
-
-    @cached_property
-    def mass_log_sigma(self) -> Floats:
-        return np.asarray(self.classes @ self.figures.mass_log_sigma)
+    def expected(self, rows: Ints, figure: Floats) -> Floats:
+        """One of the ``figures`` [C], expected over the classes of these rows."""
+        return np.asarray(self.classes[rows] @ figure)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _no_wrench(parts: PlannerParts) -> Planner:
     return _suction(parts, parts.config.model_copy(update={"wrench": wrench}), "no_wrench")
 
 
-@register("centroid", "baseline: mask centroid, all eight cups")
+@register("centroid", "baseline: mask centroid, all cups")
 def _centroid(parts: PlannerParts) -> Planner:
     from robin_grasp.planner.baselines import CentroidPlanner
 

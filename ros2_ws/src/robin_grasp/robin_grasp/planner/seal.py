@@ -140,7 +140,7 @@ def _judge(
     gap = above[row, cup]
     excess = np.maximum(lips.rms_m - seal.rms_free * lips.noise_m, 0.0)
     holes = np.clip(1.0 - lips.share, 0.0, 1.0)
-    logit = parcels.seal_logit[poses.parcel[row]]
+    logit = parcels.expected(poses.parcel[row], parcels.figures.seal_logit)
     short = np.maximum(tool.cup_radius_m + seal.edge_margin_m - footprints.edge_m[row, cup], 0.0)
     logit = logit - seal.edge_logit_per_m * short - seal.rms_logit_per_m * excess
     # Noise excuses a slope up to what the bellows follow, and no more.

@@ -53,7 +53,8 @@ def choose_subsets(table: SubsetTable, situation: Situation, left: Sealed) -> Ch
     seal = np.where(eligible, seals.probability, 0.0)
     if wrench.enabled:
         load = _utilisation(table, poses, parcels, situation.cell, config)
-        sigma = np.hypot(parcels.mass_log_sigma[poses.parcel], config.fit.wrench.hold_log_sigma)
+        sigma = parcels.expected(poses.parcel, parcels.figures.mass_log_sigma)
+        sigma = np.hypot(sigma, config.fit.wrench.hold_log_sigma)
         held = hold_probability(load, sigma[:, None])
         margin = 1.0 / (load * wrench.safety_factor)
     else:
@@ -86,7 +87,7 @@ def _utilisation(table: SubsetTable, poses: Poses, parcels: Parcels, cell: CellC
     hidden = 1.0 - parcels.visible[parcel]
     sigma = (config.fit.wrench.com_sigma_share + 0.25 * hidden) * np.sqrt(parcels.sides_m[parcel].prod(axis=1))
     loads = load_cases(poses.rotation, poses.position, com, sigma, parcels.mass_kg[parcel], cell.motion)
-    force = cell.tool.cup_force_n * parcels.vacuum_share[parcel]
+    force = cell.tool.cup_force_n * parcels.expected(parcel, parcels.figures.vacuum_share)
     return table.utilisation(loads * (parcels.mass_kg[parcel] / force)[:, None, None])
 
 
