@@ -26,7 +26,8 @@ from robin_sim.parcels import BASE_TRAINING_MIX, draw_parcels
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.pick import PickResultSim
 from robin_sim.reasons import failure_reason
-from robin_sim.runs.run import RunRequest, run_scenario
+from robin_sim.runs.request import RunRequest
+from robin_sim.runs.run import run_scenario
 from robin_sim.runs.simulated import run_simulated, summary_rows
 from robin_sim.scenario import CameraConfig, CountRange, Scenario, ScenarioConfig
 
@@ -255,7 +256,7 @@ def test_predicted_masks_run_through_the_segmenter(tmp_path: Path) -> None:
     result = run_simulated(RunRequest(small(), 1, 4, "centroid", "predicted", model=bundle.directory), tmp_path / "run")
     assert result.attempts == 1
     decision = read_decisions(tmp_path / "run").decisions[-1]
-    assert decision.model_id == result.model == result.turns[0].model_id
+    assert decision.model_id == result.model == result.picks[0].model_id
     assert decision.model_id != "oracle"
     assert decision.context.engine == "auto"
     assert decision.timings_ms["frame_to_plan"] > decision.timings_ms["network"] > 0
@@ -272,7 +273,7 @@ def test_physics_that_diverges_ends_the_pile_and_not_the_run(monkeypatch: pytest
 
     monkeypatch.setattr(cell_module, "execute_pick", diverges_once)
     result = run_scenario(RunRequest(small(), 2, 11, "geometric", "oracle"))
-    assert [turn.result for turn in result.turns] == ["clean", "unstable", "clean"]
-    assert [turn.pile for turn in result.turns] == [0, 0, 1]
+    assert [pick.result for pick in result.picks] == ["clean", "unstable", "clean"]
+    assert [pick.pile for pick in result.picks] == [0, 0, 1]
     assert (result.attempts, result.to_json()["unstable"]) == (2, 1)
-    assert "1e9" in result.turns[1].reason
+    assert "1e9" in result.picks[1].reason

@@ -168,7 +168,7 @@ def simulator(
     """Closed-loop picks of the simulated cell per second of wall clock."""
     require_writable(json_file)
     from robin_cli.doctor.machine import machine_facts
-    from robin_sim.runs.run import RunRequest
+    from robin_sim.runs.request import RunRequest
     from robin_sim.runs.simulated import run_simulated
 
     bundle = None if masks == "oracle" else model_path(model)

@@ -135,7 +135,7 @@ def planners(
     from robin_grasp.planner.registry import planner_names
     from robin_grasp.tool import CellConfig
     from robin_perception.core.config import load_config
-    from robin_sim.runs.run import RunRequest
+    from robin_sim.runs.request import RunRequest
     from robin_sim.runs.simulated import ranker_note, run_simulated
 
     chosen = [name.strip() for name in names.split(",") if name.strip()]

@@ -60,7 +60,7 @@ def run(
     from robin_grasp.planner.learned_ranker import load_ranker
     from robin_grasp.tool import CellConfig
     from robin_perception.core.config import load_config
-    from robin_sim.runs.run import RunRequest
+    from robin_sim.runs.request import RunRequest
     from robin_sim.runs.simulated import REPORT_FILE, ranker_note, run_simulated, summary_rows
 
     settings = load_config(CellConfig, cell)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +34,12 @@ from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
 from robin_perception.engines import EngineConfig
 from robin_sim.cell import PickEvent, SimCell
+from robin_sim.runs.loop import closed_loop
+from robin_sim.runs.results import AttemptCounter, Progress
 from robin_sim.scenario import Scenario
 
 START_S = 1.0  # of the bag's clock: a stamp of zero means "no time" in ROS
 BETWEEN_PILES_S = 2.0
-MOST_PILES_WITHOUT_PICK = 20
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -112,38 +112,40 @@ class _Recording:
             }
         )
         self._frames = FrameInput(BagTopics().frames, spec.images)
-        self._results: dict[str, int] = {}
+        self._frames.offset_s = START_S
+        self._results: Counter[str] = Counter()
         self._pile_cell = spec.cell
+        self._piles = 0
+        self._ended_s = START_S
 
     def run(self) -> RecordingResult:
         spec = self._spec
-        simulated = SimCell(self._scenario.config, spec.cell, self._planner, self._see)
-        self._frames.offset_s = START_S
-        left, pile = spec.picks, 0
+        simulated = SimCell(self._scenario.config, spec.cell, self._start_pile, self._see)
+        counter = AttemptCounter(spec.picks, self._progress)
         with BagWriter(self._out, spec.storage, {"robin_source": self._record.source}) as writer:
             picks = PickWriter(writer, spec.images)
-            while left > 0:
-                ended = self._frames.offset_s
-                for index, event in enumerate(simulated.run_pile(spec.seed, pile, left)):
-                    if index == 0:
-                        started_ns = round(self._frames.offset_s * 1e9)
-                        picks.pipeline(self._record.model_copy(update={"cell": self._pile_cell}), started_ns)
-                    picks.pick(self._recorded(event))
-                    left -= event.outcome is not None
-                    duration = event.outcome.duration_s if event.outcome is not None else 0.0
-                    ended = self._frames.of(event.frame).stamp_s + duration
-                    self._note(event.result, spec.picks - left)
-                self._frames.offset_s = round(ended + BETWEEN_PILES_S, 3)
-                pile += 1
-                if left == spec.picks and pile >= MOST_PILES_WITHOUT_PICK:
-                    raise RobinError(Code.NO_GRASP, f"{pile} piles without a single grasp: nothing to record")
+            run_pile = partial(simulated.run_pile, spec.seed)
+            for event in closed_loop(spec.picks, run_pile, lambda event: event.outcome is not None):
+                if event.pick_index == 0:
+                    started_ns = round(self._frames.offset_s * 1e9)
+                    picks.pipeline(self._record.model_copy(update={"cell": self._pile_cell}), started_ns)
+                picks.pick(self._recorded(event))
+                duration_s = event.outcome.duration_s if event.outcome is not None else 0.0
+                self._ended_s = self._frames.of(event.frame).stamp_s + duration_s
+                self._results[event.result] += 1
+                counter.count(event.result)
         self._segmenter.close()
-        return RecordingResult(self._out, writer.size_bytes, writer.counts, pile, self._results)
+        return RecordingResult(self._out, writer.size_bytes, writer.counts, self._piles, dict(self._results))
 
     def _see(self, frame: Frame) -> Scene:
         return self._segmenter.segment(self._frames.of(frame))
 
-    def _planner(self, cell: CellConfig, rng: np.random.Generator) -> Planner:
+    def _start_pile(self, cell: CellConfig, rng: np.random.Generator) -> Planner:
+        """The planner of the next pile, whose frames come after a pause on the bag's clock."""
+        if self._piles:
+            self._frames.offset_s = round(self._ended_s + BETWEEN_PILES_S, 3)
+        self._ended_s = self._frames.offset_s
+        self._piles += 1
         self._pile_cell = cell
         planner = make_planner(
             self._spec.planner, cell, self._spec.ranker, self._spec.planner_config, rng, self._helper
@@ -188,11 +190,6 @@ class _Recording:
             ),
             tool=ToolRecord.of(spec.cell.tool),
         )
-
-    def _note(self, result: str, done: int) -> None:
-        self._results[result] = self._results.get(result, 0) + 1
-        if self._progress is not None:
-            self._progress(done, self._spec.picks, result)
 
 
 def _scenario(spec: CellRecording) -> Scenario:

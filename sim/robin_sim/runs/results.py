@@ -12,18 +12,34 @@ from robin_perception.core.stats import percentiles, rate
 from robin_sim.cell import PickEvent
 
 NOT_ATTEMPTED = ("infeasible", "unstable")
-"""Turns that count as no attempt: nothing to grasp, or physics that diverged, which says nothing of the pick."""
+"""Results that count as no attempt: nothing to grasp, or physics that diverged, which says nothing of the pick."""
 
 RESULT_KEYS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi", "wrong": "wrong"}
+
+
+Progress = Callable[[int, int, str], None]
+"""Called with attempts done, attempts wanted, latest result."""
 
 
 def is_attempt(result: str) -> bool:
     return result not in NOT_ATTEMPTED
 
 
+class AttemptCounter:
+    """Counts attempts towards the total and passes them on to the progress call."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress, self._done = total, progress, 0
+
+    def count(self, result: str) -> None:
+        self._done += is_attempt(result)
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total, result)
+
+
 @dataclass(frozen=True)
 class PickSummary:
-    """One turn of the loop, in figures.
+    """One pick of the loop, in figures.
 
     result: a PickResult value, or one of NOT_ATTEMPTED. reason: what the physics saw, or the plan's message; empty for
     a clean pick. kind: of the target, empty when there is none. duration_s: simulated motion with its overhead;
@@ -56,7 +72,7 @@ class PickSummary:
 
 
 def summarize(event: PickEvent) -> PickSummary:
-    """The figures of one turn, without its images."""
+    """The figures of one pick, without its images."""
     best = event.plan.best
     outcome = event.outcome
     reason = ""
@@ -89,7 +105,7 @@ def _knocked_off(truth: dict[str, Any]) -> int:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run's turns and what they amount to; ``to_json`` gives the documented keys."""
+    """A run's picks and what they amount to; ``to_json`` gives the documented keys."""
 
     scenario: str
     seed: int
@@ -98,32 +114,32 @@ class RunResult:
     engine: str
     model: str
     workers: int
-    turns: tuple[PickSummary, ...]
+    picks: tuple[PickSummary, ...]
     wall_s: float
 
     @property
     def attempts(self) -> int:
-        return sum(turn.attempted for turn in self.turns)
+        return sum(pick.attempted for pick in self.picks)
 
     def count(self, result: str) -> int:
-        return sum(turn.result == result for turn in self.turns)
+        return sum(pick.result == result for pick in self.picks)
 
     @property
     def cell_time_s(self) -> float:
         """Simulated motion with its overhead, and the measured time to think."""
-        return sum(turn.duration_s + turn.latency_ms / 1e3 for turn in self.turns)
+        return sum(pick.duration_s + pick.latency_ms / 1e3 for pick in self.picks)
 
     @property
     def picks_per_hour(self) -> float:
         """Parcels cleanly delivered per hour of the cell's own time."""
-        return 3600.0 * self.count("clean") / self.cell_time_s if self.turns else 0.0
+        return 3600.0 * self.count("clean") / self.cell_time_s if self.picks else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Rates are fractions with 95 % Wilson intervals: of attempts, the infeasible rate of planned scenes."""
         attempts = self.attempts
         infeasible = self.count("infeasible")
         rates = {key: rate(self.count(result), attempts) for result, key in RESULT_KEYS.items()}
-        rates["infeasible"] = rate(infeasible, len(self.turns))
+        rates["infeasible"] = rate(infeasible, len(self.picks))
         return {
             "scenario": self.scenario,
             "seed": self.seed,
@@ -137,18 +153,18 @@ class RunResult:
             "infeasible": infeasible,
             "unstable": self.count("unstable"),
             "picks_per_hour": round(self.picks_per_hour, 1),
-            "latency_ms": self._times(lambda turn: turn.latency_ms),
-            "segment_ms": self._times(lambda turn: turn.segment_ms),
-            "plan_ms": self._times(lambda turn: turn.plan_ms),
+            "latency_ms": self._times(lambda pick: pick.latency_ms),
+            "segment_ms": self._times(lambda pick: pick.segment_ms),
+            "plan_ms": self._times(lambda pick: pick.plan_ms),
             "rates": rates,
-            "knocked_off": sum(turn.knocked_off for turn in self.turns),
-            "piles": len({turn.pile for turn in self.turns}),
-            "plans": len(self.turns),
-            "by_kind": self._breakdown(lambda turn: turn.kind or "none"),
-            "by_arrangement": self._breakdown(lambda turn: turn.arrangement),
-            "by_container": self._breakdown(lambda turn: turn.container),
-            "by_cup_count": self._breakdown(lambda turn: str(len(turn.cups)) if turn.attempted else "none"),
-            "failures": [_failure(turn) for turn in self.turns if turn.result != "clean"],
+            "knocked_off": sum(pick.knocked_off for pick in self.picks),
+            "piles": len({pick.pile for pick in self.picks}),
+            "plans": len(self.picks),
+            "by_kind": self._breakdown(lambda pick: pick.kind or "none"),
+            "by_arrangement": self._breakdown(lambda pick: pick.arrangement),
+            "by_container": self._breakdown(lambda pick: pick.container),
+            "by_cup_count": self._breakdown(lambda pick: str(len(pick.cups)) if pick.attempted else "none"),
+            "failures": [_failure(pick) for pick in self.picks if pick.result != "clean"],
             "wall_s": round(self.wall_s, 2),
             "wall_picks_per_s": round(attempts / self.wall_s, 3) if self.wall_s > 0 else 0.0,
         }
@@ -156,15 +172,15 @@ class RunResult:
     def outcome_key(self) -> tuple[tuple[Any, ...], ...]:
         """All that must not depend on the number of processes or the machine's speed."""
         measured = ("segment_ms", "plan_ms")
-        return tuple(tuple(v for k, v in asdict(turn).items() if k not in measured) for turn in self.turns)
+        return tuple(tuple(v for k, v in asdict(pick).items() if k not in measured) for pick in self.picks)
 
     def _times(self, of: Callable[[PickSummary], float]) -> dict[str, float]:
-        return {k: round(v, 2) for k, v in percentiles([of(turn) for turn in self.turns]).items()}
+        return {k: round(v, 2) for k, v in percentiles([of(pick) for pick in self.picks]).items()}
 
     def _breakdown(self, key: Callable[[PickSummary], str]) -> dict[str, dict[str, Any]]:
         groups: dict[str, Counter[str]] = {}
-        for turn in self.turns:
-            groups.setdefault(key(turn), Counter())[turn.result] += 1
+        for pick in self.picks:
+            groups.setdefault(key(pick), Counter())[pick.result] += 1
         table: dict[str, dict[str, Any]] = {}
         for name, counts in sorted(groups.items()):
             attempts = sum(n for result, n in counts.items() if is_attempt(result))
@@ -176,15 +192,15 @@ class RunResult:
         return table
 
 
-def _failure(turn: PickSummary) -> dict[str, Any]:
+def _failure(pick: PickSummary) -> dict[str, Any]:
     return {
-        "pile": turn.pile,
-        "pick": turn.pick,
-        "result": turn.result,
-        "reason": turn.reason,
-        "kind": turn.kind,
-        "arrangement": turn.arrangement,
-        "container": turn.container,
-        "cups": list(turn.cups),
-        "parcels_left": turn.parcels_left,
+        "pile": pick.pile,
+        "pick": pick.pick,
+        "result": pick.result,
+        "reason": pick.reason,
+        "kind": pick.kind,
+        "arrangement": pick.arrangement,
+        "container": pick.container,
+        "cups": list(pick.cups),
+        "parcels_left": pick.parcels_left,
     }

@@ -18,8 +18,9 @@ from robin_grasp.tool import CellConfig
 from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.stats import rate
 from robin_sim.cell import PickEvent
-from robin_sim.runs.results import RESULT_KEYS, RunResult
-from robin_sim.runs.run import Progress, RunRequest, run_scenario
+from robin_sim.runs.request import RunRequest
+from robin_sim.runs.results import RESULT_KEYS, Progress, RunResult
+from robin_sim.runs.run import run_scenario
 from robin_sim.scenario import Scenario, load_scenario
 
 REPORT_FILE = "report.html"
@@ -145,11 +146,11 @@ def run_demo(
 def summary_rows(result: RunResult) -> list[tuple[str, str, str]]:
     """(what, figure, spread) rows for the table at the end of a run."""
     attempts = result.attempts
-    rows = [("attempts", str(attempts), f"{len({turn.pile for turn in result.turns})} piles")]
+    rows = [("attempts", str(attempts), f"{len({pick.pile for pick in result.picks})} piles")]
     for name, key in RESULT_KEYS.items():
         rows.append((key, str(result.count(name)), _spread(result.count(name), attempts)))
     infeasible = result.count("infeasible")
-    rows.append(("infeasible", str(infeasible), _spread(infeasible, len(result.turns)) + " of planned scenes"))
+    rows.append(("infeasible", str(infeasible), _spread(infeasible, len(result.picks)) + " of planned scenes"))
     json_form = result.to_json()
     latency = json_form["latency_ms"]
     rows.append(("picks per hour", f"{result.picks_per_hour:.0f}", "clean, in the cell's own time"))

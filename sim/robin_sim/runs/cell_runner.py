@@ -1,0 +1,76 @@
+"""One process's share of a run: the cell with its model and planner, and what is kept of each pick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from robin_grasp.plan import Planner
+from robin_grasp.planner.registry import make_planner
+from robin_grasp.tool import CellConfig
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.helper_thread import HelperThread
+from robin_perception.engines.base import EngineConfig
+from robin_perception.segmentation.segmenter import load_segmenter
+from robin_sim.cell import PickEvent, SeeFrame, SimCell
+from robin_sim.runs.request import RunRequest
+from robin_sim.runs.results import PickSummary, summarize
+
+Capture = Callable[[PickEvent], Any]
+
+
+@dataclass(frozen=True)
+class CellPick:
+    """One pick of a run: its figures, and what ``capture`` made of it (None without one)."""
+
+    summary: PickSummary
+    captured: Any = None
+
+
+@dataclass
+class CellRunner:
+    """Runs piles of one scenario. It travels to worker processes as it is; the cell is built where the first pile runs,
+    so that a failure there can be reported.
+
+    request: with its scenario loaded. capture: turns an event into what is kept of it (a record with images).
+    """
+
+    request: RunRequest
+    capture: Capture | None = None
+
+    def __post_init__(self) -> None:
+        self._cell: SimCell | None = None
+
+    def run_pile(self, pile_index: int, most_attempts: int) -> Iterator[CellPick]:
+        """Picks of one pile, at most ``most_attempts``. Raises what loading the model, engine and planner raise."""
+        if self._cell is None:
+            self._cell = build_cell(self.request)
+        for event in self._cell.run_pile(self.request.seed, pile_index, most_attempts):
+            yield CellPick(summarize(event), self.capture(event) if self.capture is not None else None)
+
+
+def build_cell(request: RunRequest) -> SimCell:
+    """The cell of one process: model and planner are loaded here, once."""
+    config, helper = request.loaded.config, HelperThread()
+    return SimCell(
+        config, request.cell or CellConfig(), partial(_planner, request, helper), _segment_with(request, helper)
+    )
+
+
+def _planner(request: RunRequest, helper: HelperThread, cell: CellConfig, rng: np.random.Generator) -> Planner:
+    return make_planner(request.planner, cell, request.ranker, request.planner_config, rng, helper)
+
+
+def _segment_with(request: RunRequest, helper: HelperThread) -> SeeFrame | None:
+    if request.masks == "oracle":
+        return None
+    if request.model is None:
+        raise RobinError(Code.MODEL_MISSING, "predicted masks need a model bundle; name one, or use oracle masks")
+    # One thread, no spinning: workers share the cores, and sums in another order would give other figures.
+    return load_segmenter(
+        request.model, request.engine, engine_config=EngineConfig(intra_threads=1, spin=False), helper=helper
+    ).segment

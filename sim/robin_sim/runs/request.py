@@ -1,0 +1,49 @@
+"""What a run is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.registry import DEFAULT_PLANNER
+from robin_grasp.tool import CellConfig
+from robin_perception.core.errors import Code, RobinError
+from robin_sim.scenario import Scenario, load_scenario
+
+DEFAULT_ENGINE = "auto"
+MASKS = ("predicted", "oracle")
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to run: a scenario (loaded, by name or by path), how many picks, and with what.
+
+    masks: one of MASKS; model: the bundle for predicted ones. ranker, planner_config, cell: None for what is shipped.
+    """
+
+    scenario: str | Path | Scenario
+    picks: int
+    seed: int
+    planner: str = DEFAULT_PLANNER
+    masks: str = "predicted"
+    engine: str = DEFAULT_ENGINE
+    model: Path | None = None
+    workers: int = 1
+    cell: CellConfig | None = None
+    ranker: Path | None = None
+    planner_config: PlannerConfig | None = None
+
+    def checked(self) -> RunRequest:
+        """With its scenario loaded. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID."""
+        if self.picks < 1:
+            raise RobinError(Code.OPTION_INVALID, f"picks must be at least 1, got {self.picks}")
+        if self.workers < 1:
+            raise RobinError(Code.OPTION_INVALID, f"workers must be at least 1, got {self.workers}")
+        if self.masks not in MASKS:
+            raise RobinError(Code.OPTION_INVALID, f"masks must be one of {', '.join(MASKS)}, got '{self.masks}'")
+        return replace(self, scenario=self.loaded)
+
+    @property
+    def loaded(self) -> Scenario:
+        return self.scenario if isinstance(self.scenario, Scenario) else load_scenario(self.scenario)
