@@ -32,7 +32,7 @@ from edge_adapt.bag.pipeline import (
 from edge_adapt.bag.replay import Replay
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.decision import DecisionContext, build_decision
-from robin_grasp.picks.plan_desk import IssuedPlan, without_instances
+from robin_grasp.picks.plan_server import IssuedPlan, without_instances
 from robin_grasp.plan import FailedPick
 from robin_grasp.tool import CellConfig, ToolConfig, WorkspaceConfig
 from robin_perception.bags import cdr

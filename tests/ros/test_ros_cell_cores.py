@@ -1,4 +1,4 @@
-"""What the workcell's nodes do, without ROS: plan desk, open picks, pick recorder, live cell."""
+"""What the workcell's nodes do, without ROS: plan server, open picks, pick recorder, live cell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_adapt.decision_store import read_decisions
 from edge_adapt.pick_recorder import OPEN_FILE, PickRecorder
 from robin_grasp.picks.open_picks import OpenPick, OpenPicks, PlanNotice
 from robin_grasp.picks.outcome import PickOutcome, PickResult
-from robin_grasp.picks.plan_desk import IssuedPlan, PlanDesk
+from robin_grasp.picks.plan_server import IssuedPlan, PlanServer
 from robin_grasp.plan import Plan, Reject
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig
@@ -49,13 +49,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def desk(clock: Clock) -> PlanDesk:
-    return PlanDesk(make_planner("geometric", CellConfig()), "p1", clock)
+def server(clock: Clock) -> PlanServer:
+    return PlanServer(make_planner("geometric", CellConfig()), "p1", clock)
 
 
-def refused(desk: PlanDesk, age_limit_s: float = 1.0) -> Code:
+def refused(server: PlanServer, age_limit_s: float = 1.0) -> Code:
     with pytest.raises(RobinError) as error:
-        desk.plan_requested(age_limit_s)
+        server.plan_requested(age_limit_s)
     return error.value.code
 
 
@@ -71,34 +71,34 @@ def notice(issued: IssuedPlan) -> PlanNotice:
     return PlanNotice(issued.plan_id, issued.frame.stamp_s, issued.plan, issued.failed, issued.excluded, issued.flags)
 
 
-def test_desk_refuses_without_a_fresh_frame(desk: PlanDesk, clock: Clock) -> None:
-    assert refused(desk) == Code.FRAME_NONE
-    desk.offer(*seen(clock.now_s - 1.2))
-    assert refused(desk) == Code.FRAME_STALE
-    assert desk.plan_requested(2.0).plan.code == Code.OK
-    desk.offer(*seen(clock.now_s + 5.0))
-    assert refused(desk) == Code.FRAME_STALE  # a clock that is ahead
+def test_server_refuses_without_a_fresh_frame(server: PlanServer, clock: Clock) -> None:
+    assert refused(server) == Code.FRAME_NONE
+    server.offer(*seen(clock.now_s - 1.2))
+    assert refused(server) == Code.FRAME_STALE
+    assert server.plan_requested(2.0).plan.code == Code.OK
+    server.offer(*seen(clock.now_s + 5.0))
+    assert refused(server) == Code.FRAME_STALE  # a clock that is ahead
 
 
-def test_desk_never_plans_on_the_pile_before_a_pick(desk: PlanDesk, clock: Clock) -> None:
-    desk.offer(*seen(clock.now_s))
-    first = desk.plan_requested(1.0)
+def test_server_never_plans_on_the_pile_before_a_pick(server: PlanServer, clock: Clock) -> None:
+    server.offer(*seen(clock.now_s))
+    first = server.plan_requested(1.0)
     clock.now_s += 0.5
-    assert desk.note_outcome(first.plan_id, 0, PickResult.CLEAN, clock.now_s)
-    assert refused(desk) == Code.FRAME_STALE
-    desk.offer(*seen(clock.now_s))
-    assert desk.plan_requested(1.0).plan_id != first.plan_id
-    assert not desk.note_outcome("p0-000001", 0, None, clock.now_s + 0.1)  # from before a restart: still a pick's end
-    assert refused(desk) == Code.FRAME_STALE
+    assert server.note_outcome(first.plan_id, 0, PickResult.CLEAN, clock.now_s)
+    assert refused(server) == Code.FRAME_STALE
+    server.offer(*seen(clock.now_s))
+    assert server.plan_requested(1.0).plan_id != first.plan_id
+    assert not server.note_outcome("p0-000001", 0, None, clock.now_s + 0.1)  # from before a restart: still a pick's end
+    assert refused(server) == Code.FRAME_STALE
 
 
-def test_desk_remembers_failures_and_forgets_them_with_the_pile(desk: PlanDesk, clock: Clock) -> None:
-    desk.offer(*seen(clock.now_s))
-    first = desk.plan_requested(1.0)
+def test_server_remembers_failures_and_forgets_them_with_the_pile(server: PlanServer, clock: Clock) -> None:
+    server.offer(*seen(clock.now_s))
+    first = server.plan_requested(1.0)
     best = first.plan.best
     assert best is not None
-    desk.note_outcome(first.plan_id, 0, PickResult.MISS, clock.now_s)
-    second = desk.plan_requested(1.0)
+    server.note_outcome(first.plan_id, 0, PickResult.MISS, clock.now_s)
+    second = server.plan_requested(1.0)
     assert [f.position_m for f in second.failed] == [tuple(best.T_base_tool[:3, 3])]
     again = second.plan.best
     assert (
@@ -106,39 +106,39 @@ def test_desk_remembers_failures_and_forgets_them_with_the_pile(desk: PlanDesk, 
         or np.linalg.norm(again.T_base_tool[:3, 3] - best.T_base_tool[:3, 3]) > 0.01
         or (again.cups != best.cups)
     )
-    desk.forget_failures()
-    third = desk.plan_requested(1.0).plan.best
+    server.forget_failures()
+    third = server.plan_requested(1.0).plan.best
     assert third is not None and third.cups == best.cups and np.allclose(third.T_base_tool, best.T_base_tool)
 
 
-def test_desk_leaves_out_what_the_caller_excludes(desk: PlanDesk, clock: Clock) -> None:
-    desk.offer(*seen(clock.now_s))
-    some = desk.plan_requested(1.0, exclude=[1])
+def test_server_leaves_out_what_the_caller_excludes(server: PlanServer, clock: Clock) -> None:
+    server.offer(*seen(clock.now_s))
+    some = server.plan_requested(1.0, exclude=[1])
     assert some.plan.code == Code.OK and {g.instance_id for g in some.plan.grasps} == {2}
     assert Reject.EXCLUDED_BY_CALLER in {r.reason for r in some.plan.rejected if r.instance_id == 1}
-    free = desk.plan_requested(1.0).plan
+    free = server.plan_requested(1.0).plan
     banned = len(free.grasps) - len(some.plan.grasps)
     assert some.plan.rejected_counts == {**free.rejected_counts, Reject.EXCLUDED_BY_CALLER: banned}
-    none = desk.plan_requested(1.0, exclude=[2, 1])
+    none = server.plan_requested(1.0, exclude=[2, 1])
     assert none.plan.code == Code.NO_GRASP and not none.plan.grasps and "excluded" in none.plan.message
     assert none.excluded == (1, 2)
 
 
-def test_desk_does_not_plan_twice_on_the_same(desk: PlanDesk, clock: Clock) -> None:
+def test_server_does_not_plan_twice_on_the_same(server: PlanServer, clock: Clock) -> None:
     frame, scene = seen(clock.now_s)
-    desk.offer(frame, scene)
-    shown = desk.plan_scene(frame, scene)
-    asked = desk.plan_requested(1.0)
+    server.offer(frame, scene)
+    shown = server.plan_scene(frame, scene)
+    asked = server.plan_requested(1.0)
     assert asked.plan is shown.plan and asked.plan_id != shown.plan_id
     assert asked.requested and not shown.requested
 
 
 @pytest.mark.parametrize("plan_first", [True, False])
-def test_open_picks_join_in_any_order(desk: PlanDesk, clock: Clock, plan_first: bool) -> None:
+def test_open_picks_join_in_any_order(server: PlanServer, clock: Clock, plan_first: bool) -> None:
     told: list[OpenPick] = []
     picks = OpenPicks(told.append)
-    desk.offer(*seen(clock.now_s))
-    issued = desk.plan_requested(1.0)
+    server.offer(*seen(clock.now_s))
+    issued = server.plan_requested(1.0)
     steps = [lambda: picks.note_plan(notice(issued)), lambda: picks.offer(issued.frame, issued.scene)]
     for step in steps if plan_first else reversed(steps):
         assert told == []
@@ -154,9 +154,9 @@ def test_open_picks_join_in_any_order(desk: PlanDesk, clock: Clock, plan_first: 
 
 
 @pytest.fixture
-def issued(desk: PlanDesk, clock: Clock) -> IssuedPlan:
-    desk.offer(*seen(clock.now_s))
-    return desk.plan_requested(1.0)
+def issued(server: PlanServer, clock: Clock) -> IssuedPlan:
+    server.offer(*seen(clock.now_s))
+    return server.plan_requested(1.0)
 
 
 def records(folder: Path) -> list[Decision]:
@@ -177,10 +177,10 @@ def test_recorder_writes_a_pick_with_its_outcome(issued: IssuedPlan, tmp_path: P
     assert error.value.code == Code.PLAN_UNKNOWN
 
 
-def test_recorder_closes_what_nobody_closed(issued: IssuedPlan, desk: PlanDesk, tmp_path: Path) -> None:
+def test_recorder_closes_what_nobody_closed(issued: IssuedPlan, server: PlanServer, tmp_path: Path) -> None:
     recorder = PickRecorder(tmp_path, CONTEXT)
     recorder.open(opened(issued))
-    (closed,) = recorder.open(opened(desk.plan_requested(1.0)))
+    (closed,) = recorder.open(opened(server.plan_requested(1.0)))
     assert closed.decision_id == issued.plan_id and closed.result == "unfinished"
     assert "E615 PICK_UNFINISHED" in closed.message and "outcome_missing" in closed.flags
 

@@ -27,7 +27,7 @@ from edge_adapt.nodes.convert import decision_from_msg, decision_to_msg
 from robin_grasp.nodes.convert import outcome_from_msg, outcome_to_msg, plan_from_msg, plan_to_msg
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport
-from robin_grasp.picks.plan_desk import IssuedPlan
+from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.tool import mask_to_cups
 from robin_perception.core.errors import Code, RobinError

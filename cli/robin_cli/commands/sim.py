@@ -64,7 +64,7 @@ def run(
     from robin_sim.runs.simulated import REPORT_FILE, ranker_note, run_simulated, summary_rows
 
     settings = load_config(CellConfig, cell)
-    weighing = load_config(PlannerConfig, planner_config)
+    planner_settings = load_config(PlannerConfig, planner_config)
     if ranker is not None:
         load_ranker(ranker)  # a planner falls back to the geometric ranker; who names a file wants to know
     if said := ranker_note(planner, ranker):
@@ -83,7 +83,7 @@ def run(
             count,
             cell=settings,
             ranker=ranker,
-            planner_config=weighing,
+            planner_config=planner_settings,
         )
         result = run_simulated(request, out, advance, report=report)
     write_json(json_file, result.to_json())

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from edge_adapt.bag.rosbag2 import Qos
 from edge_adapt.decision import Decision
 from robin_grasp.picks.outcome import PickOutcome
-from robin_grasp.picks.plan_desk import IssuedPlan
+from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Grasp, Rejected
 from robin_grasp.planner.term_table import TermTable, named_terms
 from robin_perception.bags.cdr import Message

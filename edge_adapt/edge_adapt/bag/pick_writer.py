@@ -16,7 +16,7 @@ from edge_adapt.bag.pipeline import PipelineRecord
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.decision import Decision
 from robin_grasp.picks.outcome import PickOutcome
-from robin_grasp.picks.plan_desk import IssuedPlan
+from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Plan, Planner
 from robin_perception.bags.frames import EncodedFrame, FrameTopics, ImageCoding, encode_frame, stamp_ns
 from robin_perception.core.frame import Frame

@@ -34,7 +34,7 @@ from edge_adapt.bag.pipeline import (
     start_segmenter,
     this_machine,
 )
-from robin_grasp.picks.plan_desk import IssuedPlan, without_instances
+from robin_grasp.picks.plan_server import IssuedPlan, without_instances
 from robin_grasp.plan import Grasp, Plan, Planner
 from robin_perception.bags import cdr
 from robin_perception.bags.frames import FrameAssembler, RecordedFrame, header_ns

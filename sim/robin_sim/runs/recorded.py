@@ -22,7 +22,7 @@ from edge_adapt.bag.pipeline import (
 )
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.decision import DecisionContext, ToolRecord, build_decision, config_digest
-from robin_grasp.picks.plan_desk import IssuedPlan
+from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner

@@ -72,7 +72,7 @@ def run_simulated(
     cell = request.cell or CellConfig()
     make_folder(out)  # a folder that cannot be written, or must not be, is told before the first pick
     refuse_foreign_images(out)
-    weighing = request.planner_config or PlannerConfig()
+    planner_settings = request.planner_config or PlannerConfig()
     context = DecisionContext(
         run_id=f"{scenario.name}-s{seed}-{planner}",
         pile=0,
@@ -80,8 +80,8 @@ def run_simulated(
         source=scenario.name,
         seed=seed,
         engine=request.engine if masks == "predicted" else "",
-        config_digest=config_digest(cell, scenario.config, weighing, {"planner": planner, "masks": masks}),
-        thresholds=_thresholds(weighing),
+        config_digest=config_digest(cell, scenario.config, planner_settings, {"planner": planner, "masks": masks}),
+        thresholds=_thresholds(planner_settings),
         tool=ToolRecord.of(cell.tool),
     )
     with closing(_Recorder(out)) as recorder:

@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from robin_grasp.picks.open_picks import PlanNotice
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport
-from robin_grasp.picks.plan_desk import IssuedPlan
+from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.planner.term_table import TermTable, named_terms
 from robin_perception.bags.frames import BASE_FRAME

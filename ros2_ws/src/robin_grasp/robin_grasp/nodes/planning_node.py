@@ -19,7 +19,7 @@ from robin_grasp.node_config import PlanningNodeConfig
 from robin_grasp.nodes.convert import outcome_from_msg, plan_to_msg
 from robin_grasp.nodes.markers import plan_markers
 from robin_grasp.nodes.scene_input import SceneInput
-from robin_grasp.picks.plan_desk import IssuedPlan, PlanDesk
+from robin_grasp.picks.plan_server import IssuedPlan, PlanServer
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig
@@ -45,7 +45,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         super().__init__("planning", PlanningNodeConfig, bus=bus, **ros)
         self._requests = ThreadPoolExecutor(1, "plan_pick")
         self._priority = PriorityWork() if bus is None else bus.planning
-        self._desk: PlanDesk | None = None
+        self._server: PlanServer | None = None
         self._cell = CellConfig()
         self._input: SceneInput | None = None
         self._every_scene: LatestWorker[tuple[Frame, Scene]] | None = None
@@ -59,16 +59,16 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         self._cell = load_config(CellConfig, config.cell_file)
         planner_config = load_config(PlannerConfig, config.planner_file)
         planner = make_planner(config.planner, self._cell, config.ranker_file, planner_config)
-        self._desk = PlanDesk(planner, clock=self._now_s)
+        self._server = PlanServer(planner, clock=self._now_s)
         self._plans = self.add_publisher(GraspPlan, PLAN, RESULT)
         self._markers = self.add_publisher(MarkerArray, GRASPS, 1)
         self.add_subscription(PickOutcome, OUTCOME, self._outcome, RESULT)
         self._input = SceneInput(self, config, self._segmented)
 
     def start(self) -> None:
-        assert self._input is not None and self._desk is not None
+        assert self._input is not None and self._server is not None
         self._input.reset()
-        self._desk.forget_frame()
+        self._server.forget_frame()
         self._every_scene = LatestWorker("plan_every_scene", self._plan_scene, self._dropped, self.report_exception)
 
     def stop(self) -> None:
@@ -80,29 +80,29 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
     def teardown(self) -> None:
         if self._input is not None:
             self._input.close()
-        self._input = self._desk = None
+        self._input = self._server = None
 
     def status_values(self) -> dict[str, str]:
-        desk = self._desk
-        if desk is None or self._input is None:
+        server = self._server
+        if server is None or self._input is None:
             return {"planner": self.config.planner}
         return {
             "planner": self.config.planner,
-            "planner_flags": " ".join(desk.planner_flags),
+            "planner_flags": " ".join(server.planner_flags),
             "input": self._input.source,
-            "failed_picks_remembered": str(len(desk.failed)),
-            "stuck": str(desk.stuck).lower(),
+            "failed_picks_remembered": str(len(server.failed)),
+            "stuck": str(server.stuck).lower(),
         }
 
     def _now_s(self) -> float:
         return float(self.get_clock().now().nanoseconds * 1e-9)
 
     def _segmented(self, frame: Frame, scene: Scene) -> None:
-        desk, worker = self._desk, self._every_scene
-        if desk is None:
+        server, worker = self._server, self._every_scene
+        if server is None:
             return
         self.counters.count("scenes")
-        desk.offer(frame, scene)
+        server.offer(frame, scene)
         if self.config.plan_every_scene and worker is not None:
             self._priority.begin()  # here, before the segmentation looks for its next frame
             if not worker.offer((frame, scene)):
@@ -121,19 +121,19 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         return response
 
     def _planned(self, age_limit_s: float, excluded: Sequence[int]) -> Any:
-        desk = self._desk
-        if desk is None:
+        server = self._server
+        if server is None:
             raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} is {self.phase}")
         self._priority.begin()
         try:
-            return self._publish(desk.plan_requested(age_limit_s, excluded))
+            return self._publish(server.plan_requested(age_limit_s, excluded))
         finally:
             self._priority.end()
 
     def _plan_scene(self, segmented: tuple[Frame, Scene]) -> None:
         try:
-            if (desk := self._desk) is not None:
-                self._publish(desk.plan_scene(*segmented))
+            if (server := self._server) is not None:
+                self._publish(server.plan_scene(*segmented))
         finally:
             self._priority.end()
 
@@ -164,18 +164,18 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         self._markers.publish(plan_markers(issued.plan, self._cell, header, self.config.markers_shown))
 
     def _outcome(self, message: Any) -> None:
-        desk = self._desk
-        if desk is None:
+        server = self._server
+        if server is None:
             return
         outcome = outcome_from_msg(message)
-        if not desk.note_outcome(outcome.plan_id, outcome.grasp, outcome.result, outcome.ended_s):
+        if not server.note_outcome(outcome.plan_id, outcome.grasp, outcome.result, outcome.ended_s):
             self.counters.count("outcomes_of_unknown_plans")
-        if desk.stuck:
+        if server.stuck:
             self.report(Code.NO_GRASP, "too many picks failed in a row: someone should look at the pile", warning=True)
 
     def _forget_failures(self, request: Any, response: Any) -> Any:
-        if self._desk is not None:
-            self._desk.forget_failures()
+        if self._server is not None:
+            self._server.forget_failures()
         response.success, response.message = True, "E0 OK: failed picks are forgotten"
         return response
 

@@ -44,7 +44,7 @@ def new_session() -> str:
     return f"p{time.time_ns() // 1_000_000:x}"
 
 
-class PlanDesk:
+class PlanServer:
     """Holds the newest segmented frame and plans on it.
 
     Thread-safe in that frames and outcomes may come from any thread while another plans; plans are made one at a time.
@@ -112,7 +112,7 @@ class PlanDesk:
     def note_outcome(self, plan_id: str, grasp: int, result: PickResult | None, ended_s: float) -> bool:
         """A pick has ended at ``ended_s``: earlier frames are stale. result: None when nobody knows it.
 
-        False for a plan that this desk did not hand out (from before a restart): nothing is remembered of it then.
+        False for a plan that this server did not hand out (from before a restart): nothing is remembered of it then.
         """
         with self._lock:
             if ended_s <= self._clock() + 1.0:  # a stamp of another clock must not make every frame stale
