@@ -1,7 +1,7 @@
 """Absolute floors of what the product can do: only a real loss crosses them, and then nothing else may have told it.
 
-Figures when they were set, with the shipped bundle and ONNX Runtime in float32: AP50 .989, AP75 .949 and boundary F .926
-on the stored scenes, and 59 clean picks of 60. No training or tuning has seen the two seeds.
+Figures when they were set, with the shipped bundle and ONNX Runtime in float32: AP50 .989, AP75 .949, boundary
+F .926 on the stored scenes; 59 clean picks of 60. No training or tuning has seen the two seeds.
 """
 
 from __future__ import annotations
