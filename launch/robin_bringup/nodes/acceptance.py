@@ -51,7 +51,6 @@ class AcceptanceNode(Node):
         parameters: NodeParameters[AcceptanceConfig] = NodeParameters(
             self,
             AcceptanceConfig,
-            dict(self._parameter_overrides),
             lambda: False,
             lambda config: None,
             lambda old, new: None,

@@ -41,7 +41,6 @@ class LifecycleManager(Node):
         self._parameters_of_node: NodeParameters[LifecycleManagerConfig] = NodeParameters(
             self,
             LifecycleManagerConfig,
-            dict(self._parameter_overrides),
             lambda: False,
             lambda config: None,
             lambda old, new: None,

@@ -56,7 +56,6 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
         self._parameters_of_node: NodeParameters[NodeConfigT] = NodeParameters(
             self,
             config_type,
-            dict(self._parameter_overrides),
             lambda: self._phase == UNCONFIGURED,
             self.check_parameters,
             self.parameters_changed,
