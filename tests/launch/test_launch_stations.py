@@ -266,9 +266,7 @@ def test_a_parameter_file_as_ros_users_write_it_is_accepted(tmp_path: Path) -> N
 def test_ros_arguments_reach_every_process_after_all_else(tmp_path: Path) -> None:
     extra = tmp_path / "extra.yaml"
     extra.write_text("/**: {ros__parameters: {use_sim_time: true}}")
-    words = (
-        f"-p use_sim_time:=true --param planning:frame_age_limit_s:=2.5 -r scene:=/other/scene --params-file {extra}"
-    )
+    words = "-p use_sim_time:=true --param planning:frame_age_limit_s:=2.5 -r scene:=/other/scene"
     options = StationOptions(engine="onnxruntime", ros_args=f"{words} --params-file {extra}")
     check_parameters(STATIONS["sim_station"], options)
     for process in station_processes(STATIONS["sim_station"], options):
