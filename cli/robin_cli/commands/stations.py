@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperCommand
 
@@ -69,7 +68,7 @@ class StationArguments:
 class StationCommand(TyperCommand):
     """A command that hands on what follows ``--ros-args``, as every program of ROS 2 does."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         at = args.index(ROS_ARGS) if ROS_ARGS in args else len(args)
         ctx.obj = args[at + 1 :]
         return super().parse_args(ctx, args[:at])
