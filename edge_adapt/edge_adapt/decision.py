@@ -6,22 +6,35 @@ figures, never arrays; images lie beside it, named by relative paths. See ``docs
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from scipy.spatial.transform import Rotation
 
+from edge_adapt.record_parts import (
+    CandidateRecord,
+    Count,
+    FailedPickRecord,
+    FrameRecord,
+    ImagePath,
+    InstanceRecord,
+    OutcomeRecord,
+    Quaternion,
+    ToolRecord,
+    Vector3,
+)
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.plan import FailedPick, Grasp, Plan, Rejected
 from robin_grasp.tool import ToolConfig, mask_to_cups
-from robin_perception.core.config import StrictConfig
+from robin_perception.core.config import StrictConfig, first_fault
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.ids import PlainId
@@ -31,98 +44,13 @@ RECORD_VERSION = 1
 MAX_REJECTED = 32  # keeps a record of a 60-parcel pile below 50 kB; the counts are of all that were ruled out
 MAX_RANKED = 12
 
-Vector3 = tuple[float, float, float]
-Quaternion = tuple[float, float, float, float]
-
-
-class FrameRecord(StrictConfig):
-    """The frame as taken. digest: sha256 over rgb then depth. intrinsics: fx fy cx cy, pixels."""
-
-    digest: str = Field(pattern="^[0-9a-f]{64}$")
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
-    intrinsics: tuple[float, float, float, float]
-    camera_id: str
-    camera_position_m: Vector3
-    camera_quaternion_xyzw: Quaternion
-    valid_depth_share: float = Field(ge=0, le=1)
-
-
-class InstanceRecord(StrictConfig):
-    """One parcel as seen; the scores are those of ``robin_perception.core.scene.Instance``."""
-
-    id: int
-    class_name: str
-    class_probability: float
-    detection: float
-    mask_quality: float
-    visible_fraction: float
-    boundary_uncertainty_px: float
-    bbox: tuple[int, int, int, int]
-    area_px: int
-
-
-class CandidateRecord(StrictConfig):
-    """One way to pick. rank: 0 best, -1 for a rejected one. reason: name of the Reject code, empty when ranked."""
-
-    rank: int
-    instance: int
-    position_m: Vector3
-    quaternion_xyzw: Quaternion
-    cups: tuple[int, ...]
-    score: float | None = None
-    terms: dict[str, float] = Field(default_factory=dict)
-    reason: str = ""
-    reason_code: int = 0
-
-
-class OutcomeRecord(StrictConfig):
-    """What became of the pick. truth is filled by the simulated cell only.
-
-    probability: the pick check's belief in ``result``, None where it was not asked; reasons: of that judgement.
-    """
-
-    result: str
-    vacuum_pa: tuple[float, ...]
-    lifted_weight_n: float
-    duration_s: float
-    truth: dict[str, Any] = Field(default_factory=dict)
-    probability: float | None = Field(None, ge=0, le=1)
-    reasons: tuple[str, ...] = ()
-
-
-class FailedPickRecord(StrictConfig):
-    """A failure in this pile that the planner was told of."""
-
-    position_m: Vector3
-    cups: tuple[int, ...]
-    times: int
-
-
-class ToolRecord(StrictConfig):
-    """The tool's geometry, so that a record can be drawn without the cell's configuration."""
-
-    cup_centres_m: tuple[tuple[float, float], ...]
-    cup_radius_m: float
-    plate_half_size_m: tuple[float, float]
-    vacuum_pa: float
-
-    @classmethod
-    def of(cls, tool: ToolConfig) -> ToolRecord:
-        return cls(
-            cup_centres_m=tool.cup_centres_m,
-            cup_radius_m=tool.cup_radius_m,
-            plate_half_size_m=tool.plate_half_size_m,
-            vacuum_pa=tool.vacuum_pa,
-        )
-
 
 class DecisionContext(StrictConfig):
     """Where a decision belongs. config_digest: sha256 of the cell's and the planner's configuration."""
 
     run_id: PlainId
-    pile: int = Field(ge=0)
-    pick: int = Field(ge=0)
+    pile: Count
+    pick: Count
     source: str = Field("robot", description="'robot', or the simulated scenario's name")
     seed: int | None = None
     engine: str = ""
@@ -149,17 +77,23 @@ class Decision(StrictConfig):
     planner: str
     scene_flags: tuple[str, ...]
     instances: tuple[InstanceRecord, ...]
-    code: int
+    code: int = Field(ge=0, le=65_535)
     message: str
     candidates: tuple[CandidateRecord, ...]
     rejected: tuple[CandidateRecord, ...]
-    rejected_counts: dict[str, int]
+    rejected_counts: dict[str, Count]
     choice: int | None
     failed_before: tuple[FailedPickRecord, ...] = ()
     outcome: OutcomeRecord | None = None
     timings_ms: dict[str, float]
     flags: tuple[str, ...] = ()
-    images: dict[str, str] = Field(default_factory=dict)
+    images: dict[str, ImagePath] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _choice_is_a_candidate(self) -> Decision:
+        if self.choice is not None and not 0 <= self.choice < len(self.candidates):
+            raise ValueError(f"'choice' is {self.choice}, of {len(self.candidates)} candidates")
+        return self
 
     @property
     def chosen(self) -> CandidateRecord | None:
@@ -200,35 +134,40 @@ def build_decision(
     flags: tuple[str, ...] = (),
     images: Mapping[str, str] | None = None,
 ) -> Decision:
-    """One record of one pick. ``chosen`` defaults to the plan's best grasp; it must be one of the plan's grasps."""
+    """One record of one pick. ``chosen`` defaults to the plan's best grasp; it must be one of the plan's grasps.
+
+    Raises RobinError RECORD_INVALID for figures that no cell can have.
+    """
     chosen = chosen if chosen is not None else plan.best
     choice = next((i for i, grasp in enumerate(plan.grasps) if grasp is chosen), None)
     ranked = plan.grasps[: max(MAX_RANKED, (choice or 0) + 1)]
     timings = {**scene.timings_ms, **plan.timings_ms, **(timings_ms or {})}
-    return Decision(
-        decision_id=context.decision_id,
-        context=context,
-        stamp_s=frame.stamp_s,
-        recorded_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        frame=_frame_record(frame),
-        model_id=scene.model_id,
-        planner=plan.planner,
-        scene_flags=scene.flags,
-        instances=tuple(_instance_record(instance) for instance in scene.instances),
-        code=int(plan.code),
-        message=plan.message,
-        candidates=tuple(_ranked_record(rank, grasp) for rank, grasp in enumerate(ranked)),
-        rejected=tuple(_rejected_record(rejected) for rejected in _worth_keeping(plan.rejected)),
-        rejected_counts={reason.name: count for reason, count in plan.rejected_counts.items()},
-        choice=choice,
-        failed_before=tuple(
-            FailedPickRecord(position_m=_vector(f.position_m), cups=mask_to_cups(f.cups), times=f.times) for f in failed
-        ),
-        outcome=None if outcome is None else _outcome_record(outcome),
-        timings_ms={name: round(float(value), 3) for name, value in timings.items()},
-        flags=flags,
-        images=dict(images or {}),
-    )
+    with _refused(context.decision_id):
+        return Decision(
+            decision_id=context.decision_id,
+            context=context,
+            stamp_s=frame.stamp_s,
+            recorded_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            frame=_frame_record(frame),
+            model_id=scene.model_id,
+            planner=plan.planner,
+            scene_flags=scene.flags,
+            instances=tuple(_instance_record(instance) for instance in scene.instances),
+            code=int(plan.code),
+            message=plan.message,
+            candidates=tuple(_ranked_record(rank, grasp) for rank, grasp in enumerate(ranked)),
+            rejected=tuple(_rejected_record(rejected) for rejected in _worth_keeping(plan.rejected)),
+            rejected_counts={reason.name: count for reason, count in plan.rejected_counts.items()},
+            choice=choice,
+            failed_before=tuple(
+                FailedPickRecord(position_m=_vector(f.position_m), cups=mask_to_cups(f.cups), times=f.times)
+                for f in failed
+            ),
+            outcome=None if outcome is None else _outcome_record(outcome),
+            timings_ms={name: round(float(value), 3) for name, value in timings.items()},
+            flags=flags,
+            images=dict(images or {}),
+        )
 
 
 def with_outcome(
@@ -241,14 +180,24 @@ def with_outcome(
 ) -> Decision:
     """The record once the pick has ended. grasp: index of the executed one; probability and reasons: of the pick check.
 
-    Raises RobinError OUTCOME_INVALID for a grasp that the record does not hold.
+    Raises RobinError OUTCOME_INVALID for a grasp that the record does not hold, RECORD_INVALID as ``build_decision``.
     """
     if not 0 <= grasp < len(decision.candidates):
         kept = len(decision.candidates)
         raise RobinError(Code.OUTCOME_INVALID, f"{decision.decision_id}: grasp {grasp} is none of its {kept}")
-    record = _outcome_record(outcome).model_copy(update={"probability": probability, "reasons": reasons})
+    with _refused(decision.decision_id):
+        record = _outcome_record(outcome).model_copy(update={"probability": probability, "reasons": reasons})
     update = {"choice": grasp, "outcome": record, "flags": (*decision.flags, *flags)}
     return decision.model_copy(update=update)
+
+
+@contextlib.contextmanager
+def _refused(decision_id: str) -> Iterator[None]:
+    """Figures that no cell can have, from a message: one numbered line."""
+    try:
+        yield
+    except ValidationError as exc:
+        raise RobinError(Code.RECORD_INVALID, f"{decision_id}: {first_fault(exc)}") from None
 
 
 def _worth_keeping(rejected: tuple[Rejected, ...]) -> list[Rejected]:

@@ -3,23 +3,57 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, overload
 
 from pydantic import ValidationError
 
 from edge_adapt.decision import Decision
+from robin_perception.core.bounded import parse_json, require_plain_file
+from robin_perception.core.config import first_fault
 from robin_perception.core.disk import make_folder, sync_folder, write_atomic, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.ids import plain_id
 
 RECORD_FILE = "decisions.jsonl"
 IMAGE_FOLDER = "images"
+LONGEST_RECORD = 4_000_000
+"""Bytes; a pile of sixty parcels takes fifty thousand."""
 _RECORD_START = b'{"version":'  # the model's first field comes first in its JSON
+
+
+class Records(Sequence[Decision]):
+    """The records of a file, each read when it is asked for: thousands of them do not fit into memory.
+
+    lines: (number, start, length in bytes) of each; ids: theirs, in the same order.
+    """
+
+    def __init__(self, path: Path, lines: Sequence[tuple[int, int, int]], ids: Sequence[str]) -> None:
+        self._path, self._lines, self.ids = path, lines, ids
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, index: int) -> Decision: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Decision, ...]: ...
+    def __getitem__(self, index: int | slice) -> Decision | tuple[Decision, ...]:
+        """Raises RobinError RECORD_INVALID where the file has changed since, INPUT_UNREADABLE."""
+        if isinstance(index, slice):
+            return tuple(self[at] for at in range(*index.indices(len(self))))
+        number, start, length = self._lines[index]
+        with _opened(self._path) as stream:
+            stream.seek(start)
+            return _parse(stream.read(length), f"{self._path}:{number}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
 
 
 @dataclass(frozen=True)
@@ -27,20 +61,19 @@ class DecisionLog:
     """What was read back. truncated: the last line was cut short (a power cut while writing) and was left out."""
 
     folder: Path
-    decisions: tuple[Decision, ...]
+    decisions: Records
     truncated: bool = False
 
     def find(self, decision_id: str) -> Decision:
         """The record with that id, or the only one whose id ends with it. Raises RobinError(RECORD_INVALID)."""
-        exact = [d for d in self.decisions if d.decision_id == decision_id]
+        ids = self.decisions.ids
+        exact = [index for index, known in enumerate(ids) if known == decision_id]
         if exact:
-            return exact[-1]
-        ending = [d for d in self.decisions if d.decision_id.endswith(decision_id)]
+            return self.decisions[exact[-1]]
+        ending = [index for index, known in enumerate(ids) if known.endswith(decision_id)]
         if len(ending) == 1:
-            return ending[0]
-        found = (
-            f"{len(ending)} decisions end with it" if ending else f"{len(self.decisions)} decisions, none of that id"
-        )
+            return self.decisions[ending[0]]
+        found = f"{len(ending)} decisions end with it" if ending else f"{len(ids)} decisions, none of that id"
         raise RobinError(Code.RECORD_INVALID, f"{self.folder / RECORD_FILE}: '{decision_id}': {found}")
 
 
@@ -86,11 +119,13 @@ class DecisionStore:
     def append(self, decision: Decision, images: Mapping[str, bytes] | None = None) -> Decision:
         """Write the images (file name -> bytes), then the record that names them. Returns the record as written.
 
-        Raises RobinError ID_INVALID; or DISK_FULL when there is no room, on this call and on every later one.
+        Raises RobinError ID_INVALID, or RECORD_INVALID for what could not be read back; or DISK_FULL when there is no
+        room, on this call and on every later one.
         """
         if self._failure is not None:
             raise self._failure
         image_folder = self.folder / IMAGE_FOLDER / plain_id(decision.decision_id, "decision_id")
+        _line_of(decision, self.path)
         others = image_folder.exists()  # not made by this call, so not its to delete
         try:
             if images:
@@ -99,7 +134,7 @@ class DecisionStore:
                     write_atomic(image_folder / name, data)
                 paths = {name.split(".")[0]: f"{IMAGE_FOLDER}/{decision.decision_id}/{name}" for name in images}
                 decision = decision.model_copy(update={"images": paths})
-            self._append_line(decision.model_dump_json(exclude_defaults=False).encode() + b"\n")
+            self._append_line(_line_of(decision, self.path))
         except RobinError as failure:
             if not others:
                 shutil.rmtree(image_folder, ignore_errors=True)
@@ -143,34 +178,56 @@ def read_decisions(path: Path) -> DecisionLog:
     or RECORD_INVALID naming the line that is no decision record.
     """
     path = path / RECORD_FILE if path.is_dir() else path
+    lines, ids = list[tuple[int, int, int]](), list[str]()
+    with _opened(path) as stream:
+        for number in itertools.count(1):
+            start = stream.tell()
+            line = stream.readline(LONGEST_RECORD + 1)
+            if not line.endswith(b"\n"):
+                break
+            if line.strip():
+                ids.append(_parse(line, f"{path}:{number}").decision_id)
+                lines.append((number, start, len(line)))
+    if len(line) > LONGEST_RECORD:
+        raise RobinError(Code.RECORD_INVALID, f"{path}:{number}: longer than {LONGEST_RECORD:,} bytes")
+    truncated = bool(line)  # a whole file ends in a newline, so nothing is left
+    if truncated and not lines and not line.startswith(_RECORD_START):
+        raise RobinError(Code.RECORD_INVALID, f"{path}:1: not a decision record")
+    return DecisionLog(path.parent, Records(path, lines, ids), truncated)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    require_plain_file(path)
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
+        with path.open("rb") as stream:
+            yield stream
     except OSError as exc:
         raise RobinError(Code.INPUT_UNREADABLE, f"{path}: {exc.strerror or exc}") from None
-    lines = data.split(b"\n")
-    truncated = bool(lines[-1])  # a whole file ends in a newline, so the last piece is empty
-    decisions = tuple(_parse(line, path, number) for number, line in enumerate(lines[:-1], start=1) if line.strip())
-    if truncated and not decisions and not lines[-1].startswith(_RECORD_START):
-        raise RobinError(Code.RECORD_INVALID, f"{path}:1: not a decision record")
-    return DecisionLog(path.parent, decisions, truncated)
 
 
-def _parse(line: bytes, path: Path, number: int) -> Decision:
+def _parse(line: bytes, source: str) -> Decision:
     try:
-        values = json.loads(line)
-    except ValueError:
-        raise RobinError(Code.RECORD_INVALID, f"{path}:{number}: not a decision record (not JSON)") from None
-    version = values.get("version") if isinstance(values, dict) else None
-    if not isinstance(version, int):
-        raise RobinError(Code.RECORD_INVALID, f"{path}:{number}: not a decision record (no version)")
-    try:
-        return Decision.model_validate(values)
+        return Decision.model_validate_json(line)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise RobinError(Code.RECORD_INVALID, f"{path}:{number}: '{key}': {first['msg']}") from None
+        values = parse_json(line, f"{source}: not a decision record (not JSON)", Code.RECORD_INVALID)
+        if not isinstance(values, dict) or not isinstance(values.get("version"), int):
+            raise RobinError(Code.RECORD_INVALID, f"{source}: not a decision record (no version)") from None
+        raise RobinError(Code.RECORD_INVALID, f"{source}: {first_fault(exc)}") from None
+
+
+def _line_of(decision: Decision, path: Path) -> bytes:
+    """As it is written. Raises RobinError RECORD_INVALID for what ``_parse`` would refuse: a copy with other values was
+    never validated, and a single such line would make the whole file unreadable."""
+    source = f"{path}: {decision.decision_id}"
+    try:
+        line = decision.model_dump_json().encode() + b"\n"
+    except ValueError as exc:
+        raise RobinError(Code.RECORD_INVALID, f"{source}: {exc}") from None
+    if len(line) > LONGEST_RECORD:
+        raise RobinError(Code.RECORD_INVALID, f"{source}: {len(line):,} bytes")
+    _parse(line, source)
+    return line
 
 
 def _end_of_last_whole_line(path: Path) -> int:

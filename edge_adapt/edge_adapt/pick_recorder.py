@@ -9,11 +9,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edge_adapt.decision import Decision, DecisionContext, build_decision, with_outcome
-from edge_adapt.decision_store import DecisionStore
+from edge_adapt.decision_store import LONGEST_RECORD, DecisionStore
 from edge_adapt.picture_keeper import PictureKeeper, PictureRules
 from edge_adapt.recording import pick_images
 from robin_grasp.picks.open_picks import OpenPick
 from robin_grasp.picks.outcome import PickOutcome
+from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.core.disk import write_atomic
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
@@ -111,13 +112,8 @@ class PickRecorder:
     def _left_open(self) -> Decision | None:
         """The pick that was under way when an earlier recorder ended."""
         try:
-            left = Decision.model_validate_json(self._open_file.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (
-            OSError,
-            ValidationError,
-        ):  # written atomically, so this is a foreign or an older file: not ours to close
+            left = Decision.model_validate_json(read_plain_bytes(self._open_file, LONGEST_RECORD))
+        except (RobinError, ValidationError):  # written atomically: a foreign or an older file is not ours to close
             return None
         return left.model_copy(update={"flags": (*left.flags, "recorder_restarted")})
 

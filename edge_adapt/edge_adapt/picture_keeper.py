@@ -19,11 +19,14 @@ from pathlib import Path
 from pydantic import Field
 
 from edge_adapt.decision import Decision
-from edge_adapt.decision_store import IMAGE_FOLDER, RECORD_FILE
+from edge_adapt.decision_store import IMAGE_FOLDER, LONGEST_RECORD, RECORD_FILE
+from robin_perception.core.bounded import parse_json, read_plain_bytes
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.disk import write_error
+from robin_perception.core.errors import RobinError
 
 REMOVED_FILE = "removed_pictures.jsonl"
+MOST_REMOVED_BYTES = 100_000_000
 _LEAVING = ".leaving-"  # a picture folder on its way out, so that half of one is never taken for whole
 _MB = 1_000_000
 _DAY_S = 86_400.0
@@ -166,10 +169,10 @@ def is_notable(decision: Decision) -> bool:
 def removed_pictures(folder: Path) -> dict[str, str]:
     """Decision id -> reason, of the pictures that a rule removed from the records of ``folder``."""
     reasons = {}
-    with contextlib.suppress(OSError):
-        for line in (folder / REMOVED_FILE).read_text(errors="replace").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                values = json.loads(line)
+    with contextlib.suppress(RobinError):
+        for line in read_plain_bytes(folder / REMOVED_FILE, MOST_REMOVED_BYTES).splitlines():
+            with contextlib.suppress(RobinError, KeyError, TypeError):
+                values = parse_json(line, REMOVED_FILE)
                 reasons[str(values["decision_id"])] = str(values["reason"])
     return reasons
 
@@ -177,7 +180,7 @@ def removed_pictures(folder: Path) -> dict[str, str]:
 def _clean_ids(path: Path) -> Iterator[str]:
     """Ids of picks that may go first; what cannot be read stays longest."""
     with contextlib.suppress(OSError), path.open("rb") as stream:
-        for line in stream:
+        while line := stream.readline(LONGEST_RECORD):
             with contextlib.suppress(ValueError):
                 decision = Decision.model_validate_json(line)
                 if not is_notable(decision):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -36,19 +36,16 @@ from robin_perception.core.stats import percentiles, rate
 
 MAX_FULL_PICKS = 60  # about 150 kB each: the file stays small enough to mail
 RUNNERS_UP = 4
+LONGEST_OUTCOME = 300
 RESULTS = tuple(RESULT_COLOURS)
 LABELS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi-pick", "wrong": "wrong parcel"}
 
 
 @dataclass(frozen=True)
 class PickCard:
-    """What the template shows of one decision; Markup fields are SVG or data URIs made here."""
+    """What the template shows of one decision in full; Markup fields are SVG or data URIs made here."""
 
     decision: Decision
-    number: int
-    full: bool
-    result: str
-    outcome: str
     why: tuple[str, ...]
     color: str
     depth: str
@@ -61,7 +58,25 @@ class PickCard:
     terms: tuple[tuple[str, tuple[str, ...]], ...]
     rejected: tuple[tuple[str, str, int, tuple[CandidateRecord, ...]], ...]
     truth: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class PickRow:
+    """What the report needs of every decision; of a long run the decisions themselves are not kept in memory."""
+
+    number: int
+    decision_id: str
+    result: str
+    attempted: bool
+    outcome: str
+    pile: int
+    pick: int
+    parcels: int
+    frame_to_plan_ms: float | None
+    class_name: str
+    arrangement: str
     removed: str
+    card: PickCard | None = None
 
 
 def write_report(folder: Path, path: Path, results: Mapping[str, Any] | None = None, title: str = "") -> Path:
@@ -78,8 +93,6 @@ def write_report(folder: Path, path: Path, results: Mapping[str, Any] | None = N
 
 def render_report(log: DecisionLog, results: Mapping[str, Any] | None = None, title: str = "") -> str:
     """The report's HTML text."""
-    decisions = log.decisions
-    full = _shown_in_full(decisions)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=select_autoescape(default=True),
@@ -88,24 +101,43 @@ def render_report(log: DecisionLog, results: Mapping[str, Any] | None = None, ti
         lstrip_blocks=True,
     )
     gone = removed_pictures(log.folder)
-    cards = [_card(log.folder, i, d, i in full, gone.get(d.decision_id, "")) for i, d in enumerate(decisions)]
-    first = decisions[0] if decisions else None
+    rows = [_row(number, d, gone.get(d.decision_id, "")) for number, d in enumerate(log.decisions, start=1)]
+    for index in _shown_in_full(rows):
+        rows[index] = replace(rows[index], card=_card(log.folder, log.decisions[index]))
+    first = log.decisions[0] if rows else None
     return environment.get_template("report.html.j2").render(
         title=title or (f"Picks: {first.context.source}" if first else "No picks"),
         made_at=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         first=first,
-        cards=cards,
+        rows=rows,
         truncated=log.truncated,
-        summary=_summary(decisions),
-        facts=_facts(decisions, results),
-        strip=Markup(result_strip([(d.decision_id, d.result) for d in decisions])),
-        by_class=_bars(decisions, _class_of),
-        by_arrangement=_bars(decisions, lambda d: _flag(d, "arrangement_")),
-        latency=Markup(histogram(_latencies(decisions), "ms")),
-        counts=Counter(d.result for d in decisions),
+        summary=_summary(rows),
+        facts=_facts(rows, first, results),
+        strip=Markup(result_strip([(row.decision_id, row.result) for row in rows])),
+        by_class=_bars(rows, lambda row: row.class_name),
+        by_arrangement=_bars(rows, lambda row: row.arrangement),
+        latency=Markup(histogram(_latencies(rows), "ms")),
+        counts=Counter(row.result for row in rows),
         results=RESULTS,
         colours=RESULT_COLOURS,
         results_json=Markup(_script_json(results)) if results else "",
+    )
+
+
+def _row(number: int, decision: Decision, removed: str) -> PickRow:
+    return PickRow(
+        number=number,
+        decision_id=decision.decision_id,
+        result=decision.result,
+        attempted=decision.outcome is not None,
+        outcome=outcome_text(decision)[:LONGEST_OUTCOME],
+        pile=decision.context.pile,
+        pick=decision.context.pick,
+        parcels=len(decision.instances),
+        frame_to_plan_ms=decision.timings_ms.get("frame_to_plan"),
+        class_name=_class_of(decision),
+        arrangement=_flag(decision, "arrangement_"),
+        removed=removed,
     )
 
 
@@ -114,50 +146,48 @@ def _script_json(values: Mapping[str, Any]) -> str:
     return json.dumps(values).replace("<", "\\u003c")
 
 
-def _shown_in_full(decisions: tuple[Decision, ...]) -> set[int]:
+def _shown_in_full(rows: Sequence[PickRow]) -> list[int]:
     """Indices: failures before clean picks, early before late."""
-    order = sorted(range(len(decisions)), key=lambda i: (decisions[i].result == "clean", i))
-    return set(order[:MAX_FULL_PICKS])
+    return sorted(range(len(rows)), key=lambda i: (rows[i].result == "clean", i))[:MAX_FULL_PICKS]
 
 
-def _summary(decisions: tuple[Decision, ...]) -> list[dict[str, Any]]:
-    attempts = sum(d.outcome is not None for d in decisions)
-    rows = []
+def _summary(rows: Sequence[PickRow]) -> list[dict[str, Any]]:
+    attempts = sum(row.attempted for row in rows)
+    lines = []
     for result in RESULTS:
-        count = sum(d.result == result for d in decisions)
+        count = sum(row.result == result for row in rows)
         if result == "unfinished" and count == 0:
             continue
-        found = rate(count, len(decisions) if result in ("infeasible", "unfinished") else attempts)
-        rows.append({"result": result, "label": LABELS.get(result, result), "text": RESULT_TEXT[result], **found})
-    return rows
+        found = rate(count, len(rows) if result in ("infeasible", "unfinished") else attempts)
+        lines.append({"result": result, "label": LABELS.get(result, result), "text": RESULT_TEXT[result], **found})
+    return lines
 
 
-def _facts(decisions: tuple[Decision, ...], results: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+def _facts(rows: Sequence[PickRow], first: Decision | None, results: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Label and value pairs under the table."""
     facts: list[tuple[str, str]] = []
     if results is not None:
         facts.append(("picks per hour", f"{results['picks_per_hour']:.0f}"))
-    times = percentiles(_latencies(decisions))
+    times = percentiles(_latencies(rows))
     facts.append(("frame to plan", f"p50 {times['p50']:.0f} ms, p95 {times['p95']:.0f} ms"))
-    facts.append(("piles", str(len({d.context.pile for d in decisions}))))
-    if decisions:
-        first = decisions[0]
+    facts.append(("piles", str(len({row.pile for row in rows}))))
+    if first is not None:
         facts += [("model", first.model_id), ("engine", first.context.engine or "–"), ("planner", first.planner)]
         facts.append(("seed", "–" if first.context.seed is None else str(first.context.seed)))
         facts.append(("configuration", first.context.config_digest[:12] or "–"))
     return facts
 
 
-def _latencies(decisions: tuple[Decision, ...]) -> list[float]:
-    return [d.timings_ms["frame_to_plan"] for d in decisions if "frame_to_plan" in d.timings_ms]
+def _latencies(rows: Sequence[PickRow]) -> list[float]:
+    return [row.frame_to_plan_ms for row in rows if row.frame_to_plan_ms is not None]
 
 
-def _bars(decisions: tuple[Decision, ...], group_of: Callable[[Decision], str]) -> Markup:
+def _bars(rows: Sequence[PickRow], group_of: Callable[[PickRow], str]) -> Markup:
     """Clean rate per group, of attempts."""
     groups: dict[str, list[bool]] = {}
-    for decision in decisions:
-        if decision.outcome is not None and (group := group_of(decision)):
-            groups.setdefault(group, []).append(decision.result == "clean")
+    for row in rows:
+        if row.attempted and (group := group_of(row)):
+            groups.setdefault(group, []).append(row.result == "clean")
     return Markup(rate_bars({name: rate(sum(hits), len(hits)) for name, hits in sorted(groups.items())}))
 
 
@@ -170,16 +200,12 @@ def _flag(decision: Decision, prefix: str) -> str:
     return next((flag[len(prefix) :] for flag in decision.flags if flag.startswith(prefix)), "")
 
 
-def _card(folder: Path, number: int, decision: Decision, full: bool, removed: str) -> PickCard:
-    images = _images(folder, decision) if full else {}
-    columns = _columns(decision) if full else ()
+def _card(folder: Path, decision: Decision) -> PickCard:
+    images = _images(folder, decision)
+    columns = _columns(decision)
     chosen = decision.chosen
     return PickCard(
         decision=decision,
-        number=number + 1,
-        full=full,
-        result=decision.result,
-        outcome=outcome_text(decision),
         why=why_chosen(decision),
         color=images.get("color", ""),
         depth=images.get("depth", ""),
@@ -192,7 +218,6 @@ def _card(folder: Path, number: int, decision: Decision, full: bool, removed: st
         terms=_terms(columns),
         rejected=_rejected(decision),
         truth=_truth(decision),
-        removed=removed,
     )
 
 
@@ -202,13 +227,13 @@ def _images(folder: Path, decision: Decision) -> dict[str, str]:
 
     found: dict[str, str] = {}
     for name in ("color", "after"):
-        if name in decision.images and (rgb := read_rgb(folder / decision.images[name])) is not None:
+        if name in decision.images and (rgb := read_rgb(folder, decision.images[name])) is not None:
             found[name] = image_uri(rgb)
     if "depth" in decision.images:
-        depth = read_coloured_depth(folder / decision.images["depth"], DEPTH_SCALE_M)
+        depth = read_coloured_depth(folder, decision.images["depth"], DEPTH_SCALE_M)
         if depth is not None:
             found["depth"] = image_uri(depth)
-    if "labels" in decision.images and (labels := read_labels(folder / decision.images["labels"])) is not None:
+    if "labels" in decision.images and (labels := read_labels(folder, decision.images["labels"])) is not None:
         found["masks"] = mask_paths(labels, decision)
     return found
 

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from edge_adapt.decision import CandidateRecord, Decision, ToolRecord
+from robin_perception.core.bounded import read_plain_bytes
+from robin_perception.core.bounded_arrays import IMAGE_BYTES, decode_image
+from robin_perception.core.errors import RobinError
 from robin_perception.segmentation.overlay import colour_depth, instance_colour
 
 IMAGE_QUALITY = 78
@@ -42,22 +45,35 @@ def image_uri(rgb: NDArray[np.uint8]) -> str:
     return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8] | None:
+def read_rgb(folder: Path, name: str) -> NDArray[np.uint8] | None:
     """RGB image, uint8 [H, W, 3], or None where it is missing or unreadable: a report is made of what is there."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = _read(folder, name, cv2.IMREAD_COLOR)
     return None if image is None else np.ascontiguousarray(image[:, :, ::-1], dtype=np.uint8)
 
 
-def read_labels(path: Path) -> NDArray[np.uint16] | None:
-    """Instance ids [H, W], 0 background; None where the file is missing or unreadable."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    return None if image is None else np.asarray(image, dtype=np.uint16)
+def read_labels(folder: Path, name: str) -> NDArray[np.uint16] | None:
+    """Instance ids [H, W], 0 background; None where the file is missing or no such picture."""
+    image = _read(folder, name, cv2.IMREAD_UNCHANGED)
+    return None if image is None or image.ndim != 2 else np.asarray(image, dtype=np.uint16)
 
 
-def read_coloured_depth(path: Path, scale_m: float) -> NDArray[np.uint8] | None:
+def read_coloured_depth(folder: Path, name: str, scale_m: float) -> NDArray[np.uint8] | None:
     """A depth file of ``scale_m`` metres per unit in colours, uint8 [H, W, 3]; None where there is none to read."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    return None if image is None else colour_depth(image.astype(np.float32) * np.float32(scale_m))
+    image = _read(folder, name, cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim != 2:
+        return None
+    return colour_depth(image.astype(np.float32) * np.float32(scale_m))
+
+
+def _read(folder: Path, name: str, flags: int) -> NDArray[Any] | None:
+    """A picture of ``folder``; None also where a link leads out of it."""
+    path = folder / name
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            return None
+        return decode_image(read_plain_bytes(path, IMAGE_BYTES), str(path), flags)
+    except (RobinError, OSError, RuntimeError):  # a link that leads to itself
+        return None
 
 
 def mask_paths(labels: NDArray[np.uint16], decision: Decision) -> str:
@@ -94,7 +110,8 @@ def project(points_base: NDArray[np.float64], decision: Decision) -> NDArray[np.
     rotation = Rotation.from_quat(frame.camera_quaternion_xyzw).as_matrix()
     local = (points_base - np.asarray(frame.camera_position_m)) @ rotation
     fx, fy, cx, cy = frame.intrinsics
-    return np.stack([fx * local[:, 0] / local[:, 2] + cx, fy * local[:, 1] / local[:, 2] + cy], axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a point in the camera's own plane is nowhere in the picture
+        return np.stack([fx * local[:, 0] / local[:, 2] + cx, fy * local[:, 1] / local[:, 2] + cy], axis=1)
 
 
 def tool_footprint(candidate: CandidateRecord, decision: Decision) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edge_adapt.decision import CandidateRecord, Decision
+from robin_perception.core.errors import printable
 
 RUNNERS_UP = 3
 REJECTED_SHOWN = 12
@@ -95,7 +96,8 @@ def trace_text(decision: Decision) -> str:
         _outcome(decision),
         _times(decision),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    text = "\n\n".join(part for part in parts if part)
+    return "\n".join(printable(line) for line in text.split("\n")) + "\n"
 
 
 def _head(decision: Decision) -> str:

@@ -41,10 +41,11 @@ def train(
 
     settings = load_config(RankerTrainingConfig, config)
     logs = [read_decisions(run) for run in runs]
-    decisions = [decision for log in logs for decision in log.decisions]
-    facts = {"runs": sorted({decision.context.run_id for decision in decisions}), "decisions": len(decisions)}
+    runs_read = {decision.context.run_id for log in logs for decision in log.decisions}
+    facts = {"runs": sorted(runs_read), "decisions": sum(len(log.decisions) for log in logs)}
     target = out if out is not None else SHIPPED_RANKER
-    report = train_ranker(outcomes_from_decisions(decisions), target, seed, settings, facts)
+    outcomes = outcomes_from_decisions(decision for log in logs for decision in log.decisions)
+    report = train_ranker(outcomes, target, seed, settings, facts)
     write_json(json_file, {**asdict(report), "out": target})
     rows = [
         ("log loss (lower is better)", f"{report.log_loss:.4f}", f"{report.log_loss_geometric:.4f}"),

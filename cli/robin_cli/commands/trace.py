@@ -47,7 +47,8 @@ def trace(
         if (reason := removed_pictures(log.folder).get(found.decision_id)) is not None:
             print(f"\nPictures\n  removed by rule: {reason}")
         return
-    write_json(json_file, [d.model_dump(mode="json") for d in log.decisions])
+    if json_file is not None:
+        write_json(json_file, [d.model_dump(mode="json") for d in log.decisions])
     rows = [
         (
             d.decision_id,

@@ -23,10 +23,13 @@ from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.planner.term_table import TermTable, named_terms
 from robin_perception.bags.frames import BASE_FRAME
+from robin_perception.core.bounded import parse_json
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.ids import plain_id
 from robin_perception.core.pose import pose_matrix
 from robin_perception.nodes.convert import stamp_from_s, stamp_to_s, timings_from_msg, timings_to_msg
+
+LONGEST_TRUTH = 1_000_000  # characters; a pile of sixty parcels takes five thousand
 
 
 def base_header(stamp_s: float) -> Header:
@@ -149,10 +152,9 @@ def outcome_from_msg(message: PickOutcomeMsg) -> OutcomeReport:
     except ValueError:
         known = ", ".join(r.value for r in PickResult)
         raise RobinError(Code.OUTCOME_INVALID, f"{name}: result '{message.result}', known are {known}") from None
-    try:
-        truth = json.loads(message.truth_json) if message.truth_json else {}
-    except ValueError as exc:
-        raise RobinError(Code.OUTCOME_INVALID, f"{name}: truth_json is no JSON: {exc}") from None
+    if len(message.truth_json) > LONGEST_TRUTH:
+        raise RobinError(Code.OUTCOME_INVALID, f"{name}: truth_json has {len(message.truth_json):,} characters")
+    truth = parse_json(message.truth_json or "{}", f"{name}: truth_json", Code.OUTCOME_INVALID)
     if not isinstance(truth, dict):
         raise RobinError(Code.OUTCOME_INVALID, f"{name}: truth_json is no JSON object")
     return OutcomeReport(

@@ -10,6 +10,8 @@ from robin_grasp.picks.pick_check import PickJudgement
 from robin_grasp.tool import CUP_COUNT
 from robin_perception.core.errors import Code, RobinError
 
+_LARGEST = 1e9  # Pa, N, s
+
 
 @dataclass(frozen=True)
 class OutcomeReport:
@@ -37,9 +39,11 @@ class OutcomeReport:
 
     def validated(self) -> OutcomeReport:
         """Return self, or raise RobinError OUTCOME_INVALID for figures that no cell can have measured."""
-        figures = (*self.vacuum_pa, self.lifted_weight_n, self.duration_s, self.ended_s)
-        if len(self.vacuum_pa) != CUP_COUNT or not all(math.isfinite(v) for v in figures) or self.duration_s < 0:
-            raise RobinError(Code.OUTCOME_INVALID, f"outcome of '{self.plan_id}': a figure is missing or not finite")
+        figures = (*self.vacuum_pa, self.lifted_weight_n, self.duration_s)
+        possible = all(abs(v) <= _LARGEST for v in figures) and math.isfinite(self.ended_s)  # False for NaN
+        if len(self.vacuum_pa) != CUP_COUNT or not possible or self.duration_s < 0:
+            text = f"outcome of '{self.plan_id}': a figure is missing, not finite or impossible"
+            raise RobinError(Code.OUTCOME_INVALID, text)
         return self
 
     def measured(self) -> PickOutcome:

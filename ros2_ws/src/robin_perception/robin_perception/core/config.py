@@ -20,6 +20,12 @@ class StrictConfig(BaseModel):
 ConfigT = TypeVar("ConfigT", bound=StrictConfig)
 
 
+def first_fault(exc: ValidationError) -> str:
+    """``'key.path': what is wrong`` of the first fault."""
+    first = exc.errors(include_input=False, include_url=False)[0]
+    return f"'{'.'.join(str(part) for part in first['loc']) or '(root)'}': {first['msg']}"
+
+
 def parse_config(cls: type[ConfigT], values: dict[str, Any], source: str) -> ConfigT:
     """Validate ``values``; raise RobinError naming ``source``, the key path and what is allowed."""
     try:

@@ -85,9 +85,14 @@ class Code(IntEnum):
     PROCESS_ENDED = 624
 
 
+def printable(text: str) -> str:
+    """``text`` with its control characters escaped: a terminal would obey them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def one_line(text: str) -> str:
     """``text`` as one printable line of bounded length: what a file or a peer sent may stand in it."""
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LONGEST_TEXT])
+    plain = printable(text[:_LONGEST_TEXT])
     return plain if max(len(plain), len(text)) <= _LONGEST_TEXT else f"{plain[: _LONGEST_TEXT - 4]} ..."
 
 
