@@ -52,7 +52,7 @@ PlannerOption = Annotated[str, typer.Option("--planner", metavar="P", help=f"Pla
 PlannerConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--planner-config", metavar="FILE", help="YAML of the planner's constants (SI units). Default: built in."
+        "--planner-config", metavar="FILE", help="YAML of the planner's settings (SI units), as in docs/planner.md."
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="K", min=0, help="Seed of every random draw.")]

@@ -55,7 +55,9 @@ class AcceptanceConfig(NodeConfig):
     planner: str = Field(DEFAULT_PLANNER, description="Planner of the comparison.", json_schema_extra=FIXED)
     cell_file: Path | None = Field(None, description=CELL_FILE, json_schema_extra=FIXED)
     planner_file: Path | None = Field(
-        None, description="YAML file of the planner's configuration; empty: defaults.", json_schema_extra=FIXED
+        None,
+        description="YAML file of the planner's settings (PlannerConfig); empty: defaults.",
+        json_schema_extra=FIXED,
     )
     ranker_file: Path | None = Field(
         None, description="The learned ranker; empty: the one that is shipped.", json_schema_extra=FIXED

@@ -49,7 +49,9 @@ def test_flattest_opens_the_cups_on_the_mask() -> None:
 
 
 def test_single_cup_opens_one() -> None:
-    for grasp in make_planner("single_cup", CellConfig()).plan(*SCENE).grasps:
+    grasps = make_planner("single_cup", CellConfig()).plan(*SCENE).grasps
+    assert len(grasps) == 2
+    for grasp in grasps:
         assert len(mask_to_cups(grasp.cups)) == 1
 
 

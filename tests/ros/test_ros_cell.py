@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -91,7 +90,7 @@ def killed_with_an_open_pick(recorder: NodeProcess, tmp_path: Path) -> str:
     if not open_pick(tmp_path):
         return ""
     recorder.process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, recorder.process.pid, os.WSTOPPED | os.WNOWAIT)
+    time.sleep(0.2)
     if not (found := open_pick(tmp_path)):  # closed just now
         recorder.process.send_signal(signal.SIGCONT)
         return ""

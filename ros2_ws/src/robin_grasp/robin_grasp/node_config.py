@@ -20,7 +20,9 @@ class PlanningNodeConfig(NodeConfig, FrameInputConfig):
 
     planner: str = Field(DEFAULT_PLANNER, description="Planner by name, as `robin sim run --planner` takes it.")
     cell_file: Path | None = Field(None, description=CELL_FILE)
-    planner_file: Path | None = Field(None, description="YAML file of the planner's configuration; empty: defaults.")
+    planner_file: Path | None = Field(
+        None, description="YAML file of the planner's settings (PlannerConfig); empty: defaults."
+    )
     ranker_file: Path | None = Field(None, description="The learned ranker; empty: the one that is shipped.")
     frame_age_limit_s: float = Field(
         1.0,
