@@ -15,16 +15,15 @@ from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from robin_bringup.parameter_files import check_parameter_file
 from robin_bringup.stations import (
     CAMERAS,
     STOP_S,
     Process,
     Station,
     StationOptions,
+    check_parameters,
     managed_nodes,
     option_names,
-    parameter_files,
     station_named,
     station_processes,
 )
@@ -53,9 +52,7 @@ def _processes(context: LaunchContext, station: Station) -> list[Any]:
     given = {name: LaunchConfiguration(name).perform(context) for name in option_names(station)}
     options = parse_config(StationOptions, given, f"{station.name}.launch.py")
     processes = station_processes(station, options)
-    hosted = tuple(node for process in processes for node in process.nodes)
-    for file in parameter_files(station, options):
-        check_parameter_file(file, hosted, options.namespace)
+    check_parameters(station, options)
     order = " -> ".join(managed_nodes(station, options))
     folder = Path(tempfile.mkdtemp(prefix=f"robin_{station.name}_"))
     gone = RegisterEventHandler(OnShutdown(on_shutdown=lambda *_: shutil.rmtree(folder, ignore_errors=True)))
@@ -74,7 +71,7 @@ def _node(process: Process, folder: Path) -> Node:
         executable=process.program.executable,
         namespace=process.namespace or None,
         arguments=list(process.arguments),
-        ros_arguments=[*process.ros_arguments, *process.override_arguments(folder)],
+        ros_arguments=[*process.all_ros_arguments(folder)],
         additional_env=process.environment or None,
         output="screen",
         sigterm_timeout=str(STOP_S),

@@ -6,7 +6,8 @@ refuses to configure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import yaml
 
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.node_config import node_configs
-from robin_perception.node_parameters import config_from_flat, parameter_specs
+from robin_perception.node_parameters import config_from_flat, is_ros_parameter, parameter_specs
 
 KEY = "ros__parameters"
+DRIVER_NODES = ("/camera/camera",)
+_ALIKE = 0.8  # of 1: as much of a name must be the same to be a slip
 
 
 def read_parameter_file(path: Path) -> dict[str, dict[str, Any]]:
@@ -55,24 +58,46 @@ def check_parameter_file(path: Path, nodes: Iterable[str], namespace: str = "") 
 
     Raises RobinError CONFIG_UNKNOWN_KEY or CONFIG_OUT_OF_RANGE naming file, node and key.
     """
-    configs = node_configs()
     sections = read_parameter_file(path)
-    known = [*configs]
-    for pattern in sections:
-        if not any(matches(pattern, node, namespace) for node in known):
-            raise RobinError(
-                Code.CONFIG_UNKNOWN_KEY, f"{path}: '{pattern}' is no node of this station; known: {', '.join(known)}"
+    for pattern, values in sections.items():
+        matched = [node for node in node_configs() if matches(pattern, node, namespace)]
+        if matched:
+            check_parameter_names(
+                values, matched, f"{path}: {pattern.rpartition('/')[2] if len(matched) == 1 else pattern}"
             )
+        else:
+            _refuse_misspelt(pattern, sections, path, namespace)
     for node in nodes:
-        if node not in configs:
-            continue
-        values = parameters_of(path, node, namespace)
-        source = f"{path}: {node}"
-        specs = parameter_specs(configs[node])
-        for name in values:
-            if name not in specs:
-                raise RobinError(Code.CONFIG_UNKNOWN_KEY, f"{source}: unknown key '{name}'")
-        config_from_flat(configs[node], values, source)
+        check_parameter_values(parameters_of(path, node, namespace), node, f"{path}: {node}")
+
+
+def check_parameter_names(values: Mapping[str, Any], nodes: Sequence[str], source: str) -> None:
+    """Each name is a parameter of one of ``nodes``, or of rclpy. Raises as ``check_parameter_file``."""
+    known = [parameter_specs(node_configs()[node]) for node in nodes]
+    for name, value in values.items():
+        if not is_ros_parameter(name, value, source) and not any(name in specs for specs in known):
+            raise RobinError(Code.CONFIG_UNKNOWN_KEY, f"{source}: unknown key '{name}'")
+
+
+def check_parameter_values(values: Mapping[str, Any], node: str, source: str) -> None:
+    """Those of ``values`` that are the node's own are in range. Raises as ``check_parameter_file``."""
+    config = node_configs()[node]
+    specs = parameter_specs(config)
+    config_from_flat(config, {name: value for name, value in values.items() if name in specs}, source)
+
+
+def _refuse_misspelt(pattern: str, sections: Mapping[str, Any], path: Path, namespace: str) -> None:
+    """A file may hold sections of nodes that are not ours, or of another station. What only looks like one of ours, or
+    misses the station's namespace, would silently not be used."""
+    last = pattern.rpartition("/")[2]
+    known = [*node_configs()]
+    if pattern in DRIVER_NODES or not get_close_matches(last, known, 1, _ALIKE):
+        return
+    if last in known and any(matches(other, last, namespace) for other in sections if other.endswith(f"/{last}")):
+        return
+    name = f"{namespace.rstrip('/')}/{last}" if last in known else ""
+    hint = f"here it is '{name}', or '/**/{last}' in any namespace" if name else f"known: {', '.join(known)}"
+    raise RobinError(Code.CONFIG_UNKNOWN_KEY, f"{path}: '{pattern}' is no node of this station; {hint}")
 
 
 def _collect(content: Any, prefix: str, sections: dict[str, dict[str, Any]], path: Path) -> None:

@@ -21,8 +21,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from robin_bringup.node_table import MANAGER
-from robin_bringup.parameter_files import check_parameter_file
-from robin_bringup.stations import STOP_S, Process, Station, StationOptions, parameter_files, station_processes
+from robin_bringup.stations import STOP_S, Process, Station, StationOptions, check_parameters, station_processes
 from robin_perception.core.errors import Code, RobinError
 
 _SIGTERM_S = 2.0
@@ -90,9 +89,7 @@ class StationRunner:
         self._scratch = tempfile.TemporaryDirectory(prefix=f"robin_{station.name}_")
         self._status_file = Path(self._scratch.name) / "status.json"
         self._processes = station_processes(station, options, self._status_file)
-        hosted = [node for process in self._processes for node in process.nodes]
-        for file in parameter_files(station, options):
-            check_parameter_file(file, hosted, options.namespace)
+        check_parameters(station, options)
         self._running: list[Running] = []
         self._started_s = 0.0
 
@@ -180,8 +177,7 @@ class StationRunner:
     def _spawn(self, process: Process) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "robin_bringup.child", process.program.module, str(os.getpid())]
         namespace = ["-r", f"__ns:=/{process.namespace.strip('/')}"] if process.namespace else []
-        overrides = process.override_arguments(Path(self._scratch.name))
-        command += [*process.arguments, "--ros-args", *process.ros_arguments, *overrides, *namespace]
+        command += [*process.arguments, "--ros-args", *process.all_ros_arguments(Path(self._scratch.name)), *namespace]
         environ = {**self._environ, **process.environment}
         # A session of its own, so that Ctrl-C reaches this runner alone, which then stops the others in order.
         return subprocess.Popen(command, env=environ, stdout=self._output, stderr=self._output, start_new_session=True)

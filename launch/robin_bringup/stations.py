@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,13 @@ import yaml
 from pydantic import Field, field_validator
 
 from robin_bringup.node_table import ACCEPTANCE, MANAGER, NODES, WORKCELL, NodeSpec
-from robin_bringup.parameter_files import parameters_of
+from robin_bringup.parameter_files import (
+    check_parameter_file,
+    check_parameter_names,
+    check_parameter_values,
+    parameters_of,
+)
+from robin_bringup.ros_arguments import RosArguments, parse_ros_arguments
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 
@@ -105,6 +112,9 @@ class StationOptions(StrictConfig):
         "empty = as in the parameters files.",
     )
     params_file: str = Field("", description="YAML file of parameters that override the station's own.")
+    ros_args: str = Field(
+        "", description="What follows --ros-args, for every process: -p, -r, --params-file as ROS takes them."
+    )
     namespace: str = Field(
         "",
         pattern=r"^/?([A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*)?$",
@@ -151,8 +161,8 @@ def option_names(station: Station) -> tuple[str, ...]:
 class Process:
     """One process to start.
 
-    nodes: names of the nodes it hosts. arguments: its own; ros_arguments: what follows ``--ros-args`` (the namespace
-    and ``overrides`` are left to who starts it). overrides: node -> parameter -> value, over every file.
+    nodes: names of the nodes it hosts. arguments: its own; ros_arguments: what follows ``--ros-args``, but for the
+    namespace. overrides: node -> parameter -> value, over every file. user_arguments: the user's, over all.
     environment: set beside the inherited one. respawn: None = its end ends the station.
     """
 
@@ -161,6 +171,7 @@ class Process:
     arguments: tuple[str, ...]
     ros_arguments: tuple[str, ...]
     overrides: dict[str, dict[str, Any]]
+    user_arguments: tuple[str, ...]
     namespace: str
     environment: dict[str, str]
     respawn: Respawn | None
@@ -169,15 +180,16 @@ class Process:
     def name(self) -> str:
         return self.program.name
 
-    def override_arguments(self, folder: Path) -> tuple[str, ...]:
-        """Write ``overrides`` into ``folder`` as a parameter file and return the arguments that name it: a file reaches
-        nodes in any namespace, which ``-p`` with a node's name does not."""
+    def all_ros_arguments(self, folder: Path) -> tuple[str, ...]:
+        """Everything after ``--ros-args`` but the namespace, later ones over earlier ones. ``overrides`` are written
+        into ``folder`` as a parameter file: it reaches nodes in any namespace, which ``-p`` with a node's name does
+        not."""
         if not self.overrides:
-            return ()
+            return (*self.ros_arguments, *self.user_arguments)
         content = {f"/**/{node}": {"ros__parameters": values} for node, values in self.overrides.items()}
         path = folder / f"{self.name}.yaml"
         path.write_text(yaml.safe_dump(content, sort_keys=False))
-        return ("--params-file", str(path))
+        return (*self.ros_arguments, "--params-file", str(path), *self.user_arguments)
 
 
 def station_named(name: str) -> Station:
@@ -217,6 +229,30 @@ def parameter_files(station: Station, options: StationOptions) -> tuple[Path, ..
     return tuple(files)
 
 
+def given_ros_arguments(options: StationOptions) -> RosArguments:
+    """Raises RobinError OPTION_INVALID, INPUT_MISSING."""
+    return parse_ros_arguments(shlex.split(options.ros_args))
+
+
+def check_parameters(station: Station, options: StationOptions) -> None:
+    """Refuse what a node of the station would refuse, in files and in ``-p``, before anything starts.
+
+    Raises RobinError CONFIG_UNKNOWN_KEY, CONFIG_OUT_OF_RANGE, CONFIG_UNREADABLE naming file, node and key.
+    """
+    hosted = [node for process in station_processes(station, options) for node in process.nodes]
+    given = given_ros_arguments(options)
+    for file in (*parameter_files(station, options), *given.files):
+        check_parameter_file(file, hosted, options.namespace)
+    for node, name, value in given.parameters:
+        nodes = [node] if node else hosted
+        source = f"--ros-args: -p {node}:" if node else "--ros-args: -p"
+        if node not in ("", *hosted):
+            raise RobinError(Code.CONFIG_UNKNOWN_KEY, f"{source}{name}: no such node; known: {', '.join(hosted)}")
+        check_parameter_names({name: value}, nodes, source)
+        for one in nodes:
+            check_parameter_values({name: value}, one, source)
+
+
 def station_processes(
     station: Station, options: StationOptions, status_file: Path | None = None
 ) -> tuple[Process, ...]:
@@ -228,6 +264,7 @@ def station_processes(
     overrides = _overrides(station, options, nodes, status_file)
     environment = {} if options.domain < 0 else {"ROS_DOMAIN_ID": str(options.domain)}
     files = [str(file) for file in parameter_files(station, options)]
+    user = given_ros_arguments(options).words
 
     def process(
         program: NodeSpec, hosted: tuple[str, ...], arguments: tuple[str, ...] = (), once: bool = False
@@ -235,7 +272,7 @@ def station_processes(
         values = {node: overrides[node] for node in hosted if overrides.get(node)}
         ros = (*(part for file in files for part in ("--params-file", file)), "--log-level", options.log_level)
         respawn = None if once else station.respawn
-        return Process(program, hosted, arguments, ros, values, options.namespace, environment, respawn)
+        return Process(program, hosted, arguments, ros, values, user, options.namespace, environment, respawn)
 
     if options.composition:
         found = [process(WORKCELL, nodes, ("--nodes", ",".join(nodes)))]

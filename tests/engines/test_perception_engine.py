@@ -33,7 +33,7 @@ def engine(bundle: Bundle) -> Engine:
 
 
 def frame_inputs(bundle: Bundle, engine: Engine) -> dict[str, np.ndarray]:
-    return Segmenter(bundle, engine).prepare(colour_frame(blocks(384, 512, 2, 3, 8)))[1]
+    return Segmenter(bundle, engine).view(colour_frame(blocks(384, 512, 2, 3, 8))).inputs
 
 
 def test_unknown_engine_names_the_known_ones(bundle: Bundle) -> None:

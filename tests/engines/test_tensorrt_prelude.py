@@ -24,8 +24,8 @@ from robin_perception.engines.tensorrt.operators import unsupported
 from robin_perception.engines.testing.reference import OnnxRuntimeReference
 from robin_perception.engines.verify import verify_engine
 from robin_perception.model.bundle import INSTANCE_OUTPUTS, Bundle, load_bundle
-from robin_perception.segmentation.letterbox import letterbox
 from robin_perception.segmentation.segmenter import Segmenter
+from robin_perception.segmentation.view import letterbox
 
 BASE = Path(__file__).resolve().parents[2] / "models" / "base"
 SIZES = [
@@ -56,7 +56,7 @@ def camera(size: tuple[int, int], smooth: bool) -> tuple[NDArray[np.uint8], NDAr
 
 @pytest.mark.parametrize("size", SIZES)
 def test_depth_has_the_letterboxs_bits_and_colour_is_within_a_grey_level(size: tuple[int, int]) -> None:
-    box = letterbox(*size, 512, 384, 4)
+    box = letterbox(size, (512, 384))
     session = onnxruntime.InferenceSession(prelude_graph(box), providers=["CPUExecutionProvider"])
     for unit_m, smooth in ((0.001, False), (0.00025, True)):
         rgb, units = camera(size, smooth)
@@ -70,13 +70,13 @@ def test_depth_has_the_letterboxs_bits_and_colour_is_within_a_grey_level(size: t
 
 @pytest.mark.parametrize("size", SIZES)
 def test_tensorrt_takes_it_and_nothing_in_it_loses_digits(size: tuple[int, int]) -> None:
-    model = onnx.load_model_from_string(prelude_graph(letterbox(*size, 512, 384, 4)))
+    model = onnx.load_model_from_string(prelude_graph(letterbox(size, (512, 384))))
     assert not list(unsupported(model))
     assert {"MatMul", "Conv", "AveragePool", "Resize"}.isdisjoint(node.op_type for node in model.graph.node)
 
 
 def test_whole_frames_pass_with_their_bits() -> None:
-    box = letterbox(512, 384, 512, 384, 4)
+    box = letterbox((512, 384), (512, 384))
     rgb, units = camera((512, 384), smooth=False)
     session = onnxruntime.InferenceSession(prelude_graph(box), providers=["CPUExecutionProvider"])
     unit = np.array([0.001], dtype=np.float32)

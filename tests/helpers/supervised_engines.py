@@ -62,7 +62,7 @@ def pile_frame(parcels: int = COUNT, standing: int | None = None) -> Frame:
 
 
 def inputs_of(engine: SupervisedEngine, frame: Frame) -> Tensors:
-    return Segmenter(engine.bundle, engine).prepare(frame)[1]
+    return Segmenter(engine.bundle, engine).view(frame).inputs
 
 
 def found(answer: Tensors) -> list[int]:

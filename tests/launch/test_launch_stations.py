@@ -24,6 +24,7 @@ from robin_bringup.stations import (
     Station,
     StationOptions,
     camera_of,
+    check_parameters,
     managed_nodes,
     option_names,
     parameter_files,
@@ -154,7 +155,7 @@ def test_overrides_reach_nodes_in_any_namespace(tmp_path: Path) -> None:
     (workcell, *_) = station_processes(
         STATIONS["sim_station"], StationOptions(engine="onnxruntime", supervision="never", namespace="/a/b")
     )
-    flag, file = workcell.override_arguments(tmp_path)
+    *_, flag, file = workcell.all_ros_arguments(tmp_path)
     assert flag == "--params-file"
     given = parameters_of(Path(file), "segmentation", "/a/b")
     assert (given["engine"], given["supervision.mode"]) == ("onnxruntime", "never")
@@ -212,7 +213,11 @@ def test_arguments_as_launch_gives_them_are_texts() -> None:
         ("segmentation: {ros__parameters: {engin: x}}", Code.CONFIG_UNKNOWN_KEY, "segmentation: unknown key 'engin'"),
         ("/**/planning: {ros__parameters: {frame_age_limit_s: -1.0}}", Code.CONFIG_OUT_OF_RANGE, "frame_age_limit_s"),
         ("/**/segmentaton: {ros__parameters: {engine: x}}", Code.CONFIG_UNKNOWN_KEY, "no node of this station"),
-        ("/**: {ros__parameters: {engine: x}}", Code.CONFIG_UNKNOWN_KEY, "unknown key 'engine'"),
+        ("/**: {ros__parameters: {enigne: x}}", Code.CONFIG_UNKNOWN_KEY, "/\\*\\*: unknown key 'enigne'"),
+        ("/**: {ros__parameters: {log_period_s: 0.0}}", Code.CONFIG_OUT_OF_RANGE, "log_period_s"),
+        ("/**: {ros__parameters: {use_sim_time: 1}}", Code.CONFIG_OUT_OF_RANGE, "needs true or false"),
+        ("/planning: {ros__parameters: {engine: x}}", Code.CONFIG_UNKNOWN_KEY, "planning: unknown key 'engine'"),
+        ("/elsewhere/planning: {ros__parameters: {}}", Code.CONFIG_UNKNOWN_KEY, "here it is '/planning'"),
         ("segmentation: 3", Code.CONFIG_UNREADABLE, "expected a mapping"),
         ("segmentation: {ros__parameters: 3}", Code.CONFIG_UNREADABLE, "must be a mapping"),
         ("a: [", Code.CONFIG_UNREADABLE, "mine.yaml"),
@@ -223,6 +228,74 @@ def test_a_wrong_parameter_file_is_refused(tmp_path: Path, content: str, code: C
     file.write_text(content)
     with pytest.raises(RobinError, match=text) as caught:
         check_parameter_file(file, ["segmentation", "planning"])
+    assert caught.value.code == code
+
+
+AS_ROS_USERS_WRITE = """
+/**:
+  ros__parameters: {use_sim_time: true, engine: onnxruntime, start_type_description_service: false}
+/segmentation:
+  ros__parameters:
+    segmenter: {decode: {duplicate_iou: 0.6}}
+    qos_overrides: {/scene: {publisher: {depth: 3}}}
+/cell_a/planning:
+  ros__parameters: {frame_age_limit_s: 2.0}
+/planning:
+  ros__parameters: {frame_age_limit_s: 3.0}
+/camera/camera:
+  ros__parameters: {enable_color: true}
+/rviz2:
+  ros__parameters: {whatever: 1}
+"""
+
+
+def test_a_parameter_file_as_ros_users_write_it_is_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(AS_ROS_USERS_WRITE)
+    check_parameter_file(file, ["segmentation", "planning", "recorder"])
+    assert parameters_of(file, "segmentation") == {
+        "use_sim_time": True, "engine": "onnxruntime", "start_type_description_service": False,
+        "segmenter.decode.duplicate_iou": 0.6, "qos_overrides./scene.publisher.depth": 3,
+    }  # fmt: skip
+    with pytest.raises(
+        RobinError, match="'/segmentation' is no node of this station; here it is '/cell_a/segmentation'"
+    ):
+        check_parameter_file(file, ["segmentation", "planning"], "/cell_a")
+
+
+def test_ros_arguments_reach_every_process_after_all_else(tmp_path: Path) -> None:
+    extra = tmp_path / "extra.yaml"
+    extra.write_text("/**: {ros__parameters: {use_sim_time: true}}")
+    words = "-p use_sim_time:=true --param planning:frame_age_limit_s:=2.5 -r scene:=/other/scene"
+    options = StationOptions(engine="onnxruntime", ros_args=f"{words} --params-file {extra}")
+    check_parameters(STATIONS["sim_station"], options)
+    for process in station_processes(STATIONS["sim_station"], options):
+        given = process.all_ros_arguments(tmp_path)
+        assert given[-8:] == (
+            "--param", "use_sim_time:=true", "--param", "planning:frame_age_limit_s:=2.5",
+            "--remap", "scene:=/other/scene", "--params-file", str(extra),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        ("-p frame_age:=1.0", Code.CONFIG_UNKNOWN_KEY, "unknown key 'frame_age'"),
+        ("-p planning:engine:=x", Code.CONFIG_UNKNOWN_KEY, "planning:: unknown key 'engine'"),
+        ("-p nobody:engine:=x", Code.CONFIG_UNKNOWN_KEY, "no such node"),
+        ("-p frame_age_limit_s:=-1.0", Code.CONFIG_OUT_OF_RANGE, "frame_age_limit_s"),
+        ("-p use_sim_time:=yes_please", Code.CONFIG_OUT_OF_RANGE, "use_sim_time"),
+        ("-p engine", Code.OPTION_INVALID, "needs NAME:=VALUE"),
+        ("-p", Code.OPTION_INVALID, "'-p' needs a value"),
+        ("-r scene", Code.OPTION_INVALID, "needs FROM:=TO"),
+        ("-r __ns:=/a", Code.OPTION_INVALID, "the option namespace"),
+        ("--parms x", Code.OPTION_INVALID, "'--parms' is no argument of ROS"),
+        ("--params-file nowhere.yaml", Code.INPUT_MISSING, "no such file"),
+    ],
+)
+def test_wrong_ros_arguments_are_refused(words: str, code: Code, text: str) -> None:
+    with pytest.raises(RobinError, match=text) as caught:
+        check_parameters(STATIONS["sim_station"], StationOptions(ros_args=words))
     assert caught.value.code == code
 
 

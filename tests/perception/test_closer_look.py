@@ -9,9 +9,10 @@ from helpers.perception_graphs import colour_bundle, colour_frame
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Instance
 from robin_perception.engines import EngineConfig
-from robin_perception.segmentation.closer_look import CloserLookConfig, Part, joined, parts
+from robin_perception.segmentation.closer_look import CloserLookConfig, joined
 from robin_perception.segmentation.decode import Decoded
 from robin_perception.segmentation.segmenter import Segmenter, SegmenterConfig, load_segmenter
+from robin_perception.segmentation.view import View
 
 HEIGHT, WIDTH = 384, 512
 BELT_M = 1.2
@@ -63,32 +64,36 @@ def test_a_frame_with_parcels_is_looked_at_once(segmenter: Segmenter) -> None:
 def test_the_network_gets_the_geometry_of_the_part(segmenter: Segmenter) -> None:
     """A point of the scene has the same ray through the whole frame and through a part of it."""
     frame = lone((440, 300, 447, 308))
-    part = parts(frame, CloserLookConfig())[3]
-    whole, part_box = segmenter.prepare(frame), segmenter.prepare(frame, part)
-    assert (part.x, part.y, part.width, part.height) == (205, 154, 307, 230)
+    whole = segmenter.view(frame)
+    part = whole.corners(CloserLookConfig().part)[3]
+    assert (part.x, part.y, *part.box.frame_size) == (205, 154, 307, 230) and whole.whole and not part.whole
     for x, y in ((443.0, 304.0), (300.0, 200.0)):
         rays = []
-        for (box, inputs), point in ((whole, (x, y)), (part_box, (x - part.x, y - part.y))):
-            u, v = box.to_network(np.array(point))
-            fx, fy, cx, cy = inputs["intrinsics"]
+        for view in (whole, part):
+            u, v = view.box.to_network(np.array((x - view.x, y - view.y)))
+            fx, fy, cx, cy = view.inputs["intrinsics"]
             rays.append(((u - cx) / fx, (v - cy) / fy))
         assert np.allclose(rays[0], rays[1], atol=1e-5)
-    assert np.array_equal(whole[1]["belt_plane"], part_box[1]["belt_plane"])
+    assert np.array_equal(whole.inputs["belt_plane"], part.inputs["belt_plane"])
+
+
+def corners(frame: Frame, share: float = CloserLookConfig().part) -> tuple[View, ...]:
+    return View.of(frame, (WIDTH, HEIGHT), 0.0).corners(share)
 
 
 def test_the_parts_cover_the_frame() -> None:
     for size, share in (((640, 480), 0.5), ((641, 479), 0.6), ((5, 3), 0.9)):
         frame = colour_frame(np.zeros(size[::-1], dtype=np.uint16))
         seen = np.zeros((frame.height, frame.width), dtype=int)
-        for part in parts(frame, CloserLookConfig(part=share)):
+        for part in corners(frame, share):
             seen[part.window] += 1
         assert seen.min() >= 1
 
 
-def decoded(part: Part, box: tuple[int, int, int, int], detection: float) -> Decoded:
+def decoded(part: View, box: tuple[int, int, int, int], detection: float) -> Decoded:
     """One mask at ``box``, in pixels of the frame."""
     x0, y0, x1, y1 = box[0] - part.x, box[1] - part.y, box[2] - part.x, box[3] - part.y
-    labels = np.zeros((part.height, part.width), dtype=np.uint16)
+    labels = np.zeros(part.box.frame_size[::-1], dtype=np.uint16)
     labels[y0:y1, x0:x1] = 1
     one = Instance(1, (x0, y0, x1, y1), (x1 - x0) * (y1 - y0), np.ones(5) / 5, detection, 0.9, 1.0, 0.5, np.ones(4) / 2)
     return Decoded(labels, (one,), (0,), truncated=False)
@@ -96,12 +101,11 @@ def decoded(part: Part, box: tuple[int, int, int, int], detection: float) -> Dec
 
 def found(*views: tuple[int, tuple[int, int, int, int], float]) -> list[tuple[tuple[int, int, int, int], float]]:
     frame = lone((0, 0, 1, 1))
-    windows = parts(frame, ON_THE_BELT)
-    looks = [(windows[k], decoded(windows[k], box, detection)) for k, box, detection in views]
-    labels, instances = joined(frame, looks, frame.belt_plane(0.0), ON_THE_BELT)
-    assert [i.id for i in instances] == list(range(1, len(instances) + 1))
-    assert [int((labels == i.id).sum()) for i in instances] == [i.area_px for i in instances]
-    return [(i.bbox, i.detection) for i in instances]
+    parts = corners(frame)
+    both = joined([(parts[k], decoded(parts[k], box, detection)) for k, box, detection in views], ON_THE_BELT)
+    assert [i.id for i in both.instances] == list(range(1, len(both.instances) + 1))
+    assert [int((both.labels == i.id).sum()) for i in both.instances] == [i.area_px for i in both.instances]
+    return [(i.bbox, i.detection) for i in both.instances]
 
 
 def test_of_a_parcel_that_two_parts_show_the_surer_mask_stays() -> None:
@@ -117,8 +121,9 @@ def test_two_parcels_are_two_though_their_masks_touch_a_little() -> None:
 
 
 def test_a_mask_that_a_part_cuts_is_left_to_another_part() -> None:
-    first, second, *_ = parts(lone((0, 0, 1, 1)), ON_THE_BELT)
-    cut = (first.width - 20, 60, first.width, 90)
+    first, second, *_ = corners(lone((0, 0, 1, 1)))
+    edge = first.box.frame_size[0]
+    cut = (edge - 20, 60, edge, 90)
     assert found((0, cut, 0.9), (1, (cut[0], 60, cut[2] + 30, 90), 0.8)) == [((cut[0], 60, cut[2] + 30, 90), 0.8)]
     assert found((1, (second.x, 60, second.x + 20, 90), 0.9)) == []
     assert found((0, (0, 0, 20, 30), 0.9)) == [((0, 0, 20, 30), 0.9)]  # at the edge of the picture nothing is missing

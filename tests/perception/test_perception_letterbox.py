@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robin_perception.segmentation.letterbox import Letterbox
+from robin_perception.segmentation.mask_grid import MaskGrid
+from robin_perception.segmentation.view import Letterbox
 
 SIZES = st.tuples(st.integers(64, 2000), st.integers(48, 1600))
 
@@ -49,14 +50,15 @@ def test_a_straight_edge_on_the_grid_is_straight_and_in_place_in_the_frame(
 ) -> None:
     """Logits that are linear in frame coordinates come back as the same linear function, at every frame size, also from
     a network whose masks are shifted."""
-    box = Letterbox(size).shifted(shift)
+    box = Letterbox(size)
+    grid = MaskGrid(box, 4, shift)
     rows, columns = np.mgrid[:96, :128]
     cells = np.stack([columns, rows], axis=-1) * 4 + 1.5
     place = box.to_frame(cells - np.array(shift))
-    grid = (place[..., 0] - at * size[0] + tilt * (place[..., 1] - at * size[1])).astype(np.float32)
+    logits = (place[..., 0] - at * size[0] + tilt * (place[..., 1] - at * size[1])).astype(np.float32)
     y, x = np.mgrid[: size[1], : size[0]]
     wanted = x - at * size[0] + tilt * (y - at * size[1])
-    fine, (ys, xs) = box.enlarge(grid, (0, 96, 0, 128))
+    fine, (ys, xs) = grid.enlarge(logits, (0, 96, 0, 128))
     assert fine.shape == (size[1], size[0]) and (ys.start, xs.start) == (0, 0)
     margin = int(np.ceil(3 / box.scale.min())) + 1  # half a cell at the rim is extrapolated
     inner = (slice(margin, -margin), slice(margin, -margin))
@@ -71,14 +73,14 @@ def test_a_straight_edge_on_the_grid_is_straight_and_in_place_in_the_frame(
 )
 def test_a_window_of_cells_gives_the_same_mask_as_the_whole_grid(size: tuple[int, int], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    box = Letterbox(size).shifted((0.5, -0.4) if seed % 2 else (0.0, 0.0))
-    grid = np.full((96, 128), -3.0, dtype=np.float32)
+    grid = MaskGrid(Letterbox(size), 4, (0.5, -0.4) if seed % 2 else (0.0, 0.0))
+    cells = np.full((96, 128), -3.0, dtype=np.float32)
     y0, x0 = int(rng.integers(0, 70)), int(rng.integers(0, 100))
     y1, x1 = y0 + int(rng.integers(2, 26)), x0 + int(rng.integers(2, 28))
-    grid[y0:y1, x0:x1] = rng.normal(2, 2, (y1 - y0, x1 - x0))
+    cells[y0:y1, x0:x1] = rng.normal(2, 2, (y1 - y0, x1 - x0))
     window = max(y0 - 1, 0), min(y1 + 1, 96), max(x0 - 1, 0), min(x1 + 1, 128)
-    whole = (box.rows @ grid @ box.columns.T) > 1e-4
-    fine, pixels = box.enlarge(grid[window[0] : window[1], window[2] : window[3]], window)
+    whole = (grid.rows @ cells @ grid.columns.T) > 1e-4
+    fine, pixels = grid.enlarge(cells[window[0] : window[1], window[2] : window[3]], window)
     placed = np.zeros_like(whole)
     placed[pixels] = fine > 1e-4
     # Two ways to interpolate differ in the last bits only, so that at most a few pixels at the threshold may differ.
@@ -90,7 +92,7 @@ def test_a_window_of_cells_gives_the_same_mask_as_the_whole_grid(size: tuple[int
     [((1280, 720), (12, 84, 0, 128)), ((848, 480), (11, 85, 0, 128)), ((640, 480), (0, 96, 0, 128))],
 )
 def test_cells_with_picture_in_them(size: tuple[int, int], cells: tuple[int, int, int, int]) -> None:
-    assert Letterbox(size).picture_cells == cells
+    assert MaskGrid(Letterbox(size)).picture_cells == cells
 
 
 def test_depth_is_never_mixed_and_padding_is_invalid() -> None:
@@ -116,9 +118,9 @@ def test_colour_has_network_size_and_keeps_its_mean(size: tuple[int, int]) -> No
 def test_boundary_grid_covers_the_frame_without_padding(size: tuple[int, int]) -> None:
     box = Letterbox(size)
     columns = np.mgrid[:96, :128][1]
-    grid = ((columns * 4 + 1.5 - box.pad[0] + 0.5) / box.scale[0] - 0.5).astype(np.float32)  # frame x of each cell
-    cut = box.unpadded(grid)
-    w, h = box.cell_size
+    cells = ((columns * 4 + 1.5 - box.pad[0] + 0.5) / box.scale[0] - 0.5).astype(np.float32)  # frame x of each cell
+    cut = MaskGrid(box).unpadded(cells)
+    w, h = MaskGrid(box).cell_size
     assert cut.shape == (h, w)
     centres = (np.arange(w) + 0.5) * size[0] / w - 0.5
     assert np.allclose(cut[h // 2, 1:-1], centres[1:-1], atol=0.05)

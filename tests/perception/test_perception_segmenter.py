@@ -18,14 +18,16 @@ from robin_perception.segmentation.decode import (
     decode,
     distinct,
     edge_uncertainty,
-    paint,
+    painted,
 )
-from robin_perception.segmentation.letterbox import Letterbox
+from robin_perception.segmentation.mask_grid import MaskGrid
 from robin_perception.segmentation.refine import RefineConfig
 from robin_perception.segmentation.segmenter import Segmenter, SegmenterConfig, load_segmenter
+from robin_perception.segmentation.view import Letterbox
 
 COUNT = 12
 SQUARE = Letterbox((512, 384))
+GRID = MaskGrid(SQUARE)
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +88,8 @@ def test_an_empty_belt_is_an_empty_scene_with_a_flag(segmenter: Segmenter) -> No
 
 def test_more_candidates_than_places_is_flagged(segmenter: Segmenter) -> None:
     config = DecodeConfig(detection_threshold=0.0)
-    analysis = segmenter.analyse(colour_frame(blocks(384, 512, 3, 4, 8)))
-    assert segmenter.decode(analysis.tensors, analysis.letterbox, config).truncated
+    _, look = segmenter.analyse(colour_frame(blocks(384, 512, 3, 4, 8)))
+    assert segmenter.decode(look.view, look.tensors, look.guide, config).truncated
 
 
 def test_frames_with_little_depth_are_flagged_and_empty_ones_refused(segmenter: Segmenter) -> None:
@@ -115,9 +117,9 @@ def test_a_new_head_takes_effect_and_changes_the_model_id(bundle: Bundle) -> Non
 
 def test_features_come_with_the_analysis_when_asked_for(segmenter: Segmenter) -> None:
     frame = colour_frame(blocks(384, 512, 3, 4, 8))
-    analysis = segmenter.analyse(frame, ("trunk_stride4",))
-    assert analysis.tensors["trunk_stride4"].shape == (COUNT, 96 * 128)
-    assert len(analysis.candidates) == len(analysis.scene.instances)
+    scene, look = segmenter.analyse(frame, ("trunk_stride4",))
+    assert look.tensors["trunk_stride4"].shape == (COUNT, 96 * 128)
+    assert len(look.decoded.candidates) == len(scene.instances)
 
 
 def test_unknown_and_bad_settings_are_refused() -> None:
@@ -196,7 +198,7 @@ def test_tiny_masks_go() -> None:
 def test_edges_are_interpolated_before_they_are_cut() -> None:
     """A box whose edges lie between cells comes back with sub-cell accuracy."""
     mask = ramp(40.3, 40.6, 21.0, 13.4)
-    labels, boxes, areas = paint(mask[None], np.ones(1, np.float32), SQUARE)
+    labels, boxes, areas = painted(mask[None], np.ones(1, np.float32), GRID)
     width, height = boxes[0][2] - boxes[0][0], boxes[0][3] - boxes[0][1]
     assert abs(width - 84) <= 1 and abs(height - 53.6) <= 1
     assert abs((boxes[0][0] + boxes[0][2] - 1) / 2 - (4 * 40.3 + 1.5)) <= 0.75
@@ -207,8 +209,8 @@ def test_a_contested_pixel_goes_to_the_best_product_of_odds_and_rank() -> None:
     rng = np.random.default_rng(3)
     masks = np.stack([ramp(*rng.uniform((40, 30), (80, 60)), *rng.uniform(20, 50, 2), slope=0.4) for _ in range(8)])
     rank = np.sort(rng.uniform(0.3, 1, 8))[::-1].astype(np.float32)
-    labels, _, _ = paint(masks, rank, SQUARE)
-    fine = np.stack([SQUARE.rows @ mask @ SQUARE.columns.T for mask in masks])
+    labels, _, _ = painted(masks, rank, GRID)
+    fine = np.stack([GRID.rows @ mask @ GRID.columns.T for mask in masks])
     score = np.where(fine > 0, np.minimum(fine, 8) + np.log(rank)[:, None, None], -100.0)
     expected = np.where((fine > 0).any(axis=0), score.argmax(axis=0) + 1, 0)
     best = np.sort(score, axis=0)
@@ -219,7 +221,7 @@ def test_a_contested_pixel_goes_to_the_best_product_of_odds_and_rank() -> None:
 
 def test_what_a_mask_alone_claims_it_gets_whatever_its_rank() -> None:
     masks = np.stack([ramp(30, 48, 20, 20), ramp(90, 48, 20, 20)])
-    _, _, areas = paint(masks, np.array([1.0, 1e-6], np.float32), SQUARE)
+    _, _, areas = painted(masks, np.array([1.0, 1e-6], np.float32), GRID)
     assert areas[0] == areas[1] > 0
 
 
@@ -227,14 +229,14 @@ def test_more_masks_than_a_byte_counts() -> None:
     masks = np.full((300, 96, 128), -4, dtype=np.float32)
     for i in range(300):
         masks[i, 4 + i // 20 * 6 : 8 + i // 20 * 6, 4 + i % 20 * 6 : 8 + i % 20 * 6] = 4
-    labels, _, areas = paint(masks, np.ones(300, np.float32), SQUARE)
+    labels, _, areas = painted(masks, np.ones(300, np.float32), GRID)
     assert labels.dtype == np.uint16 and set(np.unique(labels)) == set(range(301)) and min(areas) > 0
 
 
 def test_each_mask_has_the_edge_uncertainty_of_its_own_slope() -> None:
     """Also with an empty mask among them, and one that the frame cuts off: the frame's rim is no edge."""
     masks = [ramp(20, 20, 20, 20, 1.0), np.full((96, 128), -5, np.float32), ramp(90, 60, 30, 30, 4.0)]
-    sigma = edge_uncertainty(np.stack([*masks, ramp(128, 48, 60, 50, 4.0)]), SQUARE, 1.0, 0.3)
+    sigma = edge_uncertainty(np.stack([*masks, ramp(128, 48, 60, 50, 4.0)]), GRID, 1.0, 0.3)
     assert sigma[0] == pytest.approx(4 * sigma[2], rel=0.02) and sigma[1] == pytest.approx(0.3)
     assert sigma[3] == pytest.approx(sigma[2], rel=0.05)
 
@@ -242,9 +244,9 @@ def test_each_mask_has_the_edge_uncertainty_of_its_own_slope() -> None:
 @pytest.mark.parametrize("slope", [1.0, 2.0, 4.0])
 def test_edge_uncertainty_follows_the_slope_of_the_logits(slope: float) -> None:
     mask = ramp(64, 48, 60, 50, slope)[None]
-    sigma = edge_uncertainty(mask, SQUARE, 1.0, 0.0)[0]
+    sigma = edge_uncertainty(mask, GRID, 1.0, 0.0)[0]
     assert np.isclose(sigma, np.pi / np.sqrt(3) * 4 / slope, rtol=0.1)
-    large = edge_uncertainty(mask, Letterbox((1280, 960)), 0.5, 0.0)[0]
+    large = edge_uncertainty(mask, MaskGrid(Letterbox((1280, 960))), 0.5, 0.0)[0]
     assert np.isclose(large, 0.5 * 2.5 * sigma, rtol=1e-5)
 
 

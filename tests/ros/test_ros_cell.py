@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ def killed_with_an_open_pick(recorder: NodeProcess, tmp_path: Path) -> str:
     if not open_pick(tmp_path):
         return ""
     recorder.process.send_signal(signal.SIGSTOP)
-    time.sleep(0.2)
+    os.waitid(os.P_PID, recorder.process.pid, os.WSTOPPED | os.WNOWAIT)
     if not (found := open_pick(tmp_path)):  # closed just now
         recorder.process.send_signal(signal.SIGCONT)
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from helpers.grasp_scenes import Box, box_scene
 from edge_adapt.decision import Decision, DecisionContext
 from edge_adapt.decision_store import read_decisions
 from edge_adapt.pick_recorder import OPEN_FILE, PickRecorder
+from robin_grasp.picks import open_picks
 from robin_grasp.picks.open_picks import OpenPick, OpenPicks, PlanNotice
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.plan_server import IssuedPlan, PlanServer
@@ -223,3 +225,24 @@ def test_live_cell_stays_in_one_mount_and_goes_on(issued: IssuedPlan) -> None:
     assert cell.parcels_left == left - (result.result is PickResult.CLEAN)
     again = LiveCell(config, CellConfig(), 3, mount).next_pile(10.0)
     assert np.array_equal(again.rgb, frame.rgb) and np.array_equal(again.depth, frame.depth)
+
+
+def test_a_wait_for_a_frame_counts_in_its_own_clock_and_is_bounded_where_that_stands_still(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_picks, "STANDSTILL_S", 0.2)
+    picks = OpenPicks(clock=clock)
+    assert picks.after(ended_s=1000.0, timeout_s=0.1) is None, "the clock stands still, the wait ends all the same"
+    monkeypatch.setattr(open_picks, "STANDSTILL_S", 3600.0)
+    ticking = itertools.count(1000.0)
+    running = OpenPicks(clock=lambda: next(ticking))
+    assert running.after(ended_s=1000.0, timeout_s=5.0) is None, "five seconds of the clock are soon over"
+
+
+def test_a_clock_that_jumps_back_makes_no_frame_stale(server: PlanServer, clock: Clock) -> None:
+    server.note_outcome("p0-1", 0, None, clock.now_s)
+    clock.now_s = 10.0
+    server.forget_time()
+    assert refused(server) == Code.FRAME_NONE
+    server.offer(*seen(10.0))
+    assert server.plan_requested(1.0).requested

@@ -25,7 +25,6 @@ def test_workers_end_when_their_parent_is_killed(arguments: tuple[str, ...], tmp
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         workers = _wait_for(lambda: _workers(process.pid), 60)
-        time.sleep(1.0)
     finally:
         process.kill()
         process.wait()

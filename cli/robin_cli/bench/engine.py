@@ -68,7 +68,7 @@ def measure_engines(bench: EngineBench, progress: Progress) -> dict[str, Any]:
         engine = make_engine(name, bundle, bench.config)
         loaded_ms = (time.perf_counter() - started) * 1e3
         results[engine.name] = {**engine_facts(engine), "load_ms": round(loaded_ms, 1)}
-        inputs = [Segmenter(bundle, engine).prepare(frame)[1] for frame in frames]
+        inputs = [Segmenter(bundle, engine).view(frame).inputs for frame in frames]
         engine.run(inputs[0])
         results[engine.name]["memory_mb"] = round(_rss_mb() - before, 1)
         engines.append(engine)

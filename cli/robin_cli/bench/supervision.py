@@ -117,7 +117,7 @@ def _measure_cost(bench: SupervisionBench, frames: Sequence[Frame], progress: Ca
     supervised = _supervised(bench, deadline_ms=60_000)
     samples: dict[str, list[float]] = {"direct_ms": [], "supervised_ms": [], "cost_ms": [], "own_share_ms": []}
     try:
-        inputs = [direct.prepare(frame)[1] for frame in frames]
+        inputs = [direct.view(frame).inputs for frame in frames]
         for number in range(-_WARM_UP, bench.repeats * len(inputs)):
             feeds, took = inputs[number % len(inputs)], {}
             for segmenter in (direct, supervised) if number % 2 else (supervised, direct):

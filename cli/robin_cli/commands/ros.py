@@ -10,8 +10,8 @@ import typer
 from robin_cli.commands import stations
 
 app = typer.Typer(help="The ROS 2 nodes: stations, acceptance, reference of their parameters.", no_args_is_help=True)
-app.command("up")(stations.up)
-app.command("acceptance")(stations.acceptance)
+app.command("up", cls=stations.StationCommand)(stations.up)
+app.command("acceptance", cls=stations.StationCommand)(stations.acceptance)
 
 
 @app.callback()

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from robin_cli.failures import EXIT_FAILURE, EXIT_INTERRUPTED
 from robin_cli.options import EngineOption, ModelOption, SupervisedOption, with_groups
 from robin_cli.terminal import note
 from robin_perception.core.errors import Code, RobinError
+
+ROS_ARGS = "--ros-args"
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class StationArguments:
     supervised: SupervisedOption = None
     model: ModelOption = None
     params_file: Annotated[
-        Path | None, typer.Option("--params-file", metavar="FILE", help="YAML of parameters over the station's own.")
+        Path | None,
+        typer.Option("--params", "--params-file", metavar="FILE", help="YAML of parameters over the station's own."),
     ] = None
     namespace: Annotated[str, typer.Option("--namespace", metavar="NS", help="Namespace of all nodes and topics.")] = ""
     domain: Annotated[
@@ -53,15 +58,26 @@ class StationArguments:
         str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warn, error or fatal.")
     ] = "info"
 
-    def values(self) -> dict[str, Any]:
+    def values(self, ros_args: Sequence[str]) -> dict[str, Any]:
         """As ``StationOptions`` names them; None is left out there."""
         own = {name: value for name, value in vars(self).items() if name != "supervised"}
-        return own | {"supervision": {None: None, True: "always", False: "never"}[self.supervised]}
+        supervision = {None: None, True: "always", False: "never"}[self.supervised]
+        return own | {"supervision": supervision, "ros_args": shlex.join(ros_args)}
+
+
+class StationCommand(TyperCommand):
+    """A command that hands on what follows ``--ros-args``, as every program of ROS 2 does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        at = args.index(ROS_ARGS) if ROS_ARGS in args else len(args)
+        ctx.obj = args[at + 1 :]
+        return super().parse_args(ctx, args[:at])
 
 
 @with_groups
 def up(
     *,
+    context: typer.Context,
     station: Annotated[str, typer.Option("--station", metavar="S", help="sim, test or workcell.")] = "sim",
     arguments: StationArguments,
     once: Annotated[
@@ -71,13 +87,17 @@ def up(
         float, typer.Option("--timeout", metavar="S", min=1.0, help="With --once: how long to wait, seconds.")
     ] = 120.0,
 ) -> None:
-    """Run a station until Ctrl-C: the processes and parameters that `ros2 launch robin_bringup` starts."""
-    _run(station, arguments.values(), timeout_s if once else None)
+    """Run a station until Ctrl-C: the processes and parameters that `ros2 launch robin_bringup` starts.
+
+    What follows --ros-args goes to every process: -p NAME:=VALUE, -r FROM:=TO, --params-file FILE.
+    """
+    _run(station, arguments.values(context.obj), timeout_s if once else None)
 
 
 @with_groups
 def acceptance(
     *,
+    context: typer.Context,
     picks: Annotated[
         int, typer.Option("--picks", metavar="N", min=0, help="Picks to make; 0: as in the thresholds.")
     ] = 0,
@@ -94,7 +114,7 @@ def acceptance(
 ) -> None:
     """The test station: N picks against thresholds, a candidate beside the current model. Exit status 0 is a pass."""
     own = {"picks": picks, "candidate": candidate, "thresholds": thresholds, "report": report}
-    _run("test", arguments.values() | own, None)
+    _run("test", arguments.values(context.obj) | own, None)
 
 
 @contextmanager

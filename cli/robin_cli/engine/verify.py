@@ -53,7 +53,7 @@ def tensorrt_engine(
 def verified(engine: Engine, bundle: Bundle, data: Path | None, progress: Progress) -> Verdict:
     """As ``verify``, for an engine that runs already."""
     segmenter = Segmenter(bundle, engine)
-    frames = [segmenter.prepare(load_frame(folder))[1] for folder in scene_folders(data)] if data else []
+    frames = [segmenter.view(load_frame(folder)).inputs for folder in scene_folders(data)] if data else []
     verdict = verify_engine(engine, bundle, frames, progress)
     report = verdict.report
     report["machine"] = {**machine_facts(), "gpu_libraries": {f.name: f.found for f in tensorrt_probe.findings()}}

@@ -183,10 +183,13 @@ class BagRecorderNode(RobinNode[BagRecorderNodeConfig]):
     def _put(self, topic: str, data: bytes) -> None:
         if (background := self._background) is None or not self.is_active:
             return
-        if background.put(topic, data, time.time_ns()):
+        if background.put(topic, data, self._now_ns()):
             self.counters.count("messages")
         else:
             self.counters.drop("queue_full")
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
 
     # What made the plans: asked of the nodes themselves, as often as diagnostics are published.
 
@@ -220,7 +223,7 @@ class BagRecorderNode(RobinNode[BagRecorderNodeConfig]):
         seeing = self._answers.get(self.config.segmentation_node)
         planning = self._answers.get(self.config.planning_node)
         if isinstance(planning, PlanningNodeConfig) and any(planning.camera_pose_xyzw):
-            pose = pose_message(planning.camera_pose_xyz_m, planning.camera_pose_xyzw, time.time_ns())
+            pose = pose_message(planning.camera_pose_xyz_m, planning.camera_pose_xyzw, self._now_ns())
             self._put(self._topics.frames.tf_static, cdr.encode("tf2_msgs/msg/TFMessage", pose))
         if isinstance(seeing, SegmentationNodeConfig) and isinstance(planning, PlanningNodeConfig):
             record = _pipeline_record(seeing, planning, f"{self.get_namespace()} live").model_dump_json()

@@ -69,7 +69,11 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
     def start(self) -> None:
         assert self._input is not None
         self._input.reset()
-        self._picks = OpenPicks(self._opened)
+        self._picks = OpenPicks(self._opened, self.data_clock_s)
+
+    def time_jumped(self) -> None:
+        if self._input is not None:
+            self.start()
 
     def stop(self) -> None:
         self._writer.submit(lambda: None).result()  # what waits is written

@@ -17,7 +17,6 @@ import rclpy
 from pydantic import ValidationError
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from robin_msgs.msg import Decision as DecisionMsg
 from std_srvs.srv import Trigger
 
@@ -35,7 +34,7 @@ from robin_perception.core.config import load_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.nodes.parameters import NodeParameters
 from robin_perception.nodes.qos import RESULT
-from robin_perception.nodes.transport import use_large_message_profile
+from robin_perception.nodes.run import init_ros
 from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
 from robin_perception.topics import DECISION
 
@@ -51,7 +50,6 @@ class AcceptanceNode(Node):
         parameters: NodeParameters[AcceptanceConfig] = NodeParameters(
             self,
             AcceptanceConfig,
-            dict(self._parameter_overrides),
             lambda: False,
             lambda config: None,
             lambda old, new: None,
@@ -173,12 +171,11 @@ class AcceptanceNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """``ros2 run robin_bringup acceptance --ros-args -p candidate:=DIR``"""
-    use_large_message_profile()
-    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
     try:
+        init_ros(args)
         node = AcceptanceNode()
         verdict = node.run(interrupted.is_set)
         node.destroy_node()

@@ -18,9 +18,9 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from robin_bringup.bring_up import BringUp
@@ -30,7 +30,7 @@ from robin_bringup.nodes.lifecycle_link import RosLink
 from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.errors import RobinError
 from robin_perception.nodes.parameters import NodeParameters
-from robin_perception.nodes.transport import use_large_message_profile
+from robin_perception.nodes.run import init_ros
 
 
 class LifecycleManager(Node):
@@ -41,7 +41,6 @@ class LifecycleManager(Node):
         self._parameters_of_node: NodeParameters[LifecycleManagerConfig] = NodeParameters(
             self,
             LifecycleManagerConfig,
-            dict(self._parameter_overrides),
             lambda: False,
             lambda config: None,
             lambda old, new: None,
@@ -57,7 +56,9 @@ class LifecycleManager(Node):
         for service, answer in (("start", self._on_start), ("stop", self._on_stop), ("is_active", self._on_is_active)):
             self.create_service(Trigger, f"{MANAGER}/{service}", answer)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(1.0 / config.diagnostics_rate_hz, self._publish)
+        # Simulated time stands still while a recording is paused; whether nodes are alive is told all the same.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0 / config.diagnostics_rate_hz, self._publish, clock=steady)
         self._worker = threading.Thread(target=self._work, name="bring_up", daemon=True)
 
     @property
@@ -177,8 +178,6 @@ class LifecycleManager(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run until SIGINT or SIGTERM, then take the nodes down. Exit status 1 when the parameters are wrong."""
-    use_large_message_profile()
-    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     interrupted, hurried = threading.Event(), threading.Event()
 
     def end(*_: Any) -> None:
@@ -187,8 +186,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    executor = SingleThreadedExecutor()
     try:
+        init_ros(args)
+        executor = SingleThreadedExecutor()
         manager = LifecycleManager()
         executor.add_node(manager)
         manager.begin()

@@ -119,9 +119,6 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
 
     # Camera.
 
-    def _now_s(self) -> float:
-        return float(self.get_clock().now().nanoseconds * 1e-9)
-
     def _publish(self, frame: Frame) -> None:
         self._due_s = time.monotonic() + 1.0 / self.config.rate_hz
         if self.bus is not None:
@@ -154,7 +151,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
             due_s = end
             if self._cell.has_looked:
                 if now >= self._due_s:
-                    self._publish(self._cell.latest(self._now_s()))
+                    self._publish(self._cell.latest(self.now_s()))
                 due_s = min(self._due_s, end)
             self._wake.wait(max(0.0, due_s - time.monotonic()))
 
@@ -199,7 +196,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         assert self._cell is not None
         begin = time.perf_counter()
         self._memory = FailureMemory()
-        self._looked_s = self._now_s()
+        self._looked_s = self.now_s()
         self._publish(self._cell.next_pile(self._looked_s))
         self.counters.count("piles")
         self.counters.latency("new_pile", (time.perf_counter() - begin) * 1e3)
@@ -221,7 +218,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         outcome = cell.execute(grasp, scene)
         self._picks += 1
         self.counters.latency("execute", (time.perf_counter() - begin) * 1e3)
-        ended_s = self._now_s()
+        ended_s = self.now_s()
         self._look(ended_s)
         truth = str(outcome.truth["result"])
         self.counters.count(f"truly_{truth}")
@@ -244,7 +241,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         end = time.monotonic() + self.config.give_up_s
         self._watch_until(self._sees_the_pile, self.config.give_up_s)
         while True:
-            youngest_s = self._now_s() - self._looked_s + STAMP_MARGIN_S
+            youngest_s = self.now_s() - self._looked_s + STAMP_MARGIN_S
             reply = self._call(self._planner, PlanPick.Request(max_frame_age_s=youngest_s), "plan_pick")
             code = Code.SERVICE_UNAVAILABLE if reply is None else Code(reply.code)
             text = "plan_pick does not answer" if reply is None else reply.text

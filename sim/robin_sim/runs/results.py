@@ -32,9 +32,11 @@ class AttemptCounter:
         self._total, self._progress, self._done = total, progress, 0
 
     def count(self, result: str) -> None:
+        if self._done == self._total:  # of a pile that a worker began beyond the last counted attempt
+            return
         self._done += is_attempt(result)
         if self._progress is not None:
-            self._progress(min(self._done, self._total), self._total, result)
+            self._progress(self._done, self._total, result)
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,16 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from robin_perception.core.config import ConfigT, StrictConfig, parse_config
+from robin_perception.core.errors import Code, RobinError
 
 Update = Literal["always", "unconfigured", "start"]
 DYNAMIC: dict[str, Any] = {"update": "always"}
 """Give this as ``json_schema_extra`` of a field that may change while the node runs."""
 FIXED: dict[str, Any] = {"update": "start"}
 """... of a field that is read once when the node starts; ROS then marks it read-only."""
+
+ROS_SWITCHES = ("use_sim_time", "start_type_description_service")
+QOS_OVERRIDES = "qos_overrides."
 
 ParameterValue = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
 
@@ -92,6 +96,16 @@ def config_from_flat(cls: type[ConfigT], values: Mapping[str, Any], source: str)
             place = place.setdefault(section, {})
         place[leaf] = value if spec is None else _from_ros(value, spec)
     return parse_config(cls, nested, source)
+
+
+def is_ros_parameter(name: str, value: Any, source: str) -> bool:
+    """Whether rclpy declares ``name`` itself in every node. Raises RobinError CONFIG_OUT_OF_RANGE for a value that it
+    does not take."""
+    if name in ROS_SWITCHES:
+        if not isinstance(value, bool):
+            raise RobinError(Code.CONFIG_OUT_OF_RANGE, f"{source}: '{name}': needs true or false (got {value!r})")
+        return True
+    return name.startswith(QOS_OVERRIDES)
 
 
 def _specs(

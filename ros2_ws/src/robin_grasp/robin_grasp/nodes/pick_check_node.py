@@ -54,7 +54,11 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
     def start(self) -> None:
         assert self._input is not None
         self._input.reset()
-        self._picks = OpenPicks()
+        self._picks = OpenPicks(clock=self.data_clock_s)
+
+    def time_jumped(self) -> None:
+        if self._input is not None:
+            self.start()
 
     def stop(self) -> None:
         self._requests.submit(lambda: None).result()  # a judgement under way is finished
@@ -71,7 +75,7 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
     def _report_outcome(self, request: Any, response: Any) -> Any:
         report = outcome_from_msg(request.outcome).validated()
         if report.ended_s <= 0:
-            report = replace(report, ended_s=self.get_clock().now().nanoseconds * 1e-9)
+            report = replace(report, ended_s=self.now_s())
         judged = self._judged(report)
         response.decision_id = judged.plan_id
         response.result = judged.result.value if judged.result is not None else PickOutcome.UNKNOWN

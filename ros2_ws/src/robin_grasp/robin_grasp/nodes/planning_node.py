@@ -59,7 +59,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         self._cell = load_config(CellConfig, config.cell_file)
         planner_config = load_config(PlannerConfig, config.planner_file)
         planner = make_planner(config.planner, self._cell, config.ranker_file, planner_config)
-        self._server = PlanServer(planner, clock=self._now_s)
+        self._server = PlanServer(planner, clock=self.now_s)
         self._plans = self.add_publisher(GraspPlan, PLAN, RESULT)
         self._markers = self.add_publisher(MarkerArray, GRASPS, 1)
         self.add_subscription(PickOutcome, OUTCOME, self._outcome, RESULT)
@@ -82,6 +82,11 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
             self._input.close()
         self._input = self._server = None
 
+    def time_jumped(self) -> None:
+        if self._input is not None and self._server is not None:
+            self._input.reset()
+            self._server.forget_time()
+
     def status_values(self) -> dict[str, str]:
         server = self._server
         if server is None or self._input is None:
@@ -93,9 +98,6 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
             "failed_picks_remembered": str(len(server.failed)),
             "stuck": str(server.stuck).lower(),
         }
-
-    def _now_s(self) -> float:
-        return float(self.get_clock().now().nanoseconds * 1e-9)
 
     def _segmented(self, frame: Frame, scene: Scene) -> None:
         server, worker = self._server, self._every_scene
@@ -149,7 +151,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         if issued.plan.code != Code.OK:
             self.counters.count(issued.plan.code.name.lower())
         self.counters.latency("plan", sum(issued.plan.timings_ms.values()))
-        self.counters.latency("age", (self._now_s() - issued.frame.stamp_s) * 1e3)
+        self.counters.latency("age", (self.now_s() - issued.frame.stamp_s) * 1e3)
         return message
 
     def _show(self, issued: IssuedPlan, header: Any) -> None:

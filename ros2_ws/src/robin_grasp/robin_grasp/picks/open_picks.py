@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from robin_perception.core.scene import Scene
 SAME_STAMP_S = 5e-4  # a stamp loses up to 0.3 us between seconds and nanoseconds; frames are milliseconds apart
 KEPT_FRAMES = 10  # how far a plan may lag behind its frame
 KEPT_PICKS = 4
+STANDSTILL_S = 10.0  # a wait takes so much longer at most, where its clock stands still
+_LOOK_S = 0.05  # how often a clock is looked at that nobody announces
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,16 @@ def same_stamp(a_s: float, b_s: float) -> bool:
 class OpenPicks:
     """Plans waiting for their outcome. Thread-safe; keeps the last KEPT_FRAMES frames and KEPT_PICKS plans.
 
-    on_open: called, in the thread that completed it, when a plan has found its frame and scene.
+    on_open: called, in the thread that completed it, when a plan has found its frame and scene. clock: that waits are
+    told in, s; it may stand still, as the one of a paused recording.
     """
 
-    def __init__(self, on_open: Callable[[OpenPick], None] | None = None) -> None:
-        self._on_open = on_open
+    def __init__(
+        self,
+        on_open: Callable[[OpenPick], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._on_open, self._clock = on_open, clock
         self._changed = threading.Condition()
         self._segmented: deque[tuple[Frame, Scene]] = deque(maxlen=KEPT_FRAMES)
         self._waiting: OrderedDict[str, PlanNotice] = OrderedDict()
@@ -88,13 +96,13 @@ class OpenPicks:
     def wait(self, plan_id: str, timeout_s: float) -> OpenPick | None:
         """The open pick, as soon as its frame is here; None when it did not come in time."""
         with self._changed:
-            self._changed.wait_for(lambda: plan_id in self._open, timeout_s)
+            self._wait_for(lambda: plan_id in self._open, timeout_s)
             return self._open.get(plan_id)
 
     def after(self, ended_s: float, timeout_s: float) -> Frame | None:
         """A frame that was taken at or after ``ended_s``; None when none came in time."""
         with self._changed:
-            self._changed.wait_for(lambda: self._taken_after(ended_s), timeout_s)
+            self._wait_for(lambda: self._taken_after(ended_s), timeout_s)
             found = self._newest[1] if self._newest is not None and self._taken_after(ended_s) else None
         return None if found is None else found()
 
@@ -103,6 +111,11 @@ class OpenPicks:
         with self._changed:
             self._open.pop(plan_id, None)
             self._waiting.pop(plan_id, None)
+
+    def _wait_for(self, ready: Callable[[], bool], timeout_s: float) -> None:
+        end, bound = self._clock() + timeout_s, time.monotonic() + timeout_s + STANDSTILL_S
+        while not ready() and (left_s := min(end - self._clock(), bound - time.monotonic())) > 0:
+            self._changed.wait(min(left_s, _LOOK_S))
 
     def _taken_after(self, ended_s: float) -> bool:
         return self._newest is not None and self._newest[0] >= ended_s - SAME_STAMP_S

@@ -85,6 +85,12 @@ class PlanServer:
         with self._lock:
             self._newest = None
 
+    def forget_time(self) -> None:
+        """The clock is another one, or jumped back: there is no frame, and no pick has ended."""
+        with self._lock:
+            self._newest = None
+            self._pick_ended_s = float("-inf")
+
     def offer(self, frame: Frame, scene: Scene) -> None:
         """``scene`` is what the segmenter says of ``frame``. The latest to come counts, whatever its stamp says."""
         with self._lock:

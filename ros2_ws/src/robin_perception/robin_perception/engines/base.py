@@ -109,6 +109,11 @@ class Engine(ABC):
             return dict(self._head.weights)
 
     @property
+    def by_fallback(self) -> bool:
+        """Whether another engine gave the last answer in place of this one."""
+        return False
+
+    @property
     def stage_ms(self) -> dict[str, float]:
         """Milliseconds of the latest run: copy_in, network, copy_out, as far as the engine tells them apart."""
         return dict(self._stage_ms)

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from robin_perception.engines.onnx_graph import inferred
-from robin_perception.segmentation.letterbox import Letterbox, letterbox
+from robin_perception.segmentation.view import Letterbox, letterbox
 
-_STRIDE = 4  # of the masks: the letterbox asks for it, the prelude does not use it
 PRELUDE_INPUTS = ("camera_rgb", "camera_depth", "depth_unit_m")
 _OPSET = 17
 _IR_VERSION = 8
@@ -71,7 +70,7 @@ def nearest_index(size: int, target: int, scale: float) -> NDArray[np.int64]:
 
 def camera_graph(frame_size: tuple[int, int], network_size: tuple[int, int]) -> bytes:
     """``prelude_graph`` for frames and a network of these sizes, width and height in pixels."""
-    return prelude_graph(letterbox(*frame_size, *network_size, _STRIDE))
+    return prelude_graph(letterbox(frame_size, network_size))
 
 
 def prelude_graph(box: Letterbox) -> bytes:

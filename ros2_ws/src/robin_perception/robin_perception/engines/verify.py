@@ -19,7 +19,7 @@ from robin_perception.engines.golden import golden_frames
 from robin_perception.engines.parity import BOUNDS, COMPARED_FROM, Parity, ParityBound, compare, partner_rows
 from robin_perception.engines.testing.reference import OnnxRuntimeReference
 from robin_perception.model.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle
-from robin_perception.segmentation.letterbox import letterbox
+from robin_perception.segmentation.view import letterbox
 
 HEAD_SEED = 77
 CAMERA_SIZES = ((1280, 720), (640, 480), (848, 480), (512, 384))
@@ -140,7 +140,7 @@ def _camera(
     height, width = golden["depth"].shape
     found = {}
     for size in CAMERA_SIZES:
-        box = letterbox(*size, width, height, 4)
+        box = letterbox(size, (width, height))
         rows = np.linspace(0, height - 1, size[1]).round().astype(int)
         columns = np.linspace(0, width - 1, size[0]).round().astype(int)
         rgb = np.ascontiguousarray(golden["rgb"][rows][:, columns])

@@ -47,9 +47,8 @@ def segmenter_predictor(segmenter: Segmenter, candidate_threshold: float = 0.0) 
 
 
 def predict_both(segmenter: Segmenter, frame: Frame, low: DecodeConfig) -> Prediction:
-    analysis = segmenter.analyse(frame)
-    decoded = segmenter.decode(analysis.tensors, analysis.letterbox, low, guide=analysis.guide)
-    scene = analysis.scene
+    scene, look = segmenter.analyse(frame)
+    decoded = segmenter.decode(look.view, look.tensors, look.guide, low)
     all_of_it = Scene(scene.stamp_s, scene.model_id, decoded.labels, decoded.instances, scene.boundary)
     return Prediction(scene, all_of_it)
 

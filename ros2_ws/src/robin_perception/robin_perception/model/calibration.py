@@ -95,12 +95,12 @@ def fit_tables(samples: Samples, fitted_on: str) -> CalibrationTables:
 def collect(segmenter: Segmenter, folder: Path, index: int = 0) -> Samples:
     """Candidates of one scene above a very low raw score, after duplicates are gone, against its labels."""
     frame, truth, info = load_frame(folder), load_labels(folder), load_scene_info(folder)
-    box, inputs = segmenter.prepare(frame)
-    raw = segmenter.engine.run(inputs)
+    view = segmenter.view(frame)
+    raw = segmenter.engine.run(view.inputs)
     config = segmenter.config.decode.model_copy(update={"detection_threshold": _RAW_THRESHOLD})
-    decoded = segmenter.decode(raw, box, config, CalibrationTables(), segmenter.guide(inputs, box))
+    decoded = segmenter.decode(view, raw, segmenter.guide(view), config, CalibrationTables())
     table = overlap(decoded.labels, truth)
-    return _samples(raw, decoded, table, truth, info, box.scale, index)
+    return _samples(raw, decoded, table, truth, info, view.box.scale, index)
 
 
 def _samples(

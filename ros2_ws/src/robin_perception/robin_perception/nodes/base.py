@@ -7,7 +7,6 @@ node may call ``report``, ``counters`` and publish; they are started in ``start`
 from __future__ import annotations
 
 import os
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,19 +16,22 @@ from typing import Any, Generic
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from robin_perception.core.counters import Counters, Fault
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.core.repeated import RepeatedFaults
 from robin_perception.node_config import NodeConfigT
 from robin_perception.nodes.diagnostics import Health, log_line, status
+from robin_perception.nodes.fault_log import FaultLog
 from robin_perception.nodes.frame_bus import FrameBus
 from robin_perception.nodes.parameters import NodeParameters
+from robin_perception.nodes.qos import own_profile
 from robin_perception.nodes.replies import reply_from
 
 UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED = "unconfigured", "inactive", "active", "finalized"
@@ -50,17 +52,18 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
         self.counters = Counters()
         self._phase = UNCONFIGURED
         self._standing: Fault | None = None
-        self._repeated = RepeatedFaults()
-        self._log_lock = threading.Lock()
+        self._faults = FaultLog(self.counters, self.get_logger())
         self._entities: list[Callable[[], Any]] = []
         self._parameters_of_node: NodeParameters[NodeConfigT] = NodeParameters(
             self,
             config_type,
-            dict(self._parameter_overrides),
             lambda: self._phase == UNCONFIGURED,
             self.check_parameters,
             self.parameters_changed,
         )
+        self._refuse_impossible_transitions()
+        jump = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+        self._jumps = self.get_clock().create_jump_callback(jump, post_callback=self._jumped)
         self._started_s = time.monotonic()
         self._last_log = (time.monotonic(), "")
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -89,6 +92,9 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
     def parameters_changed(self, old: NodeConfigT, new: NodeConfigT) -> None:
         """``config`` is now ``new``; while configured only fields marked DYNAMIC differ."""
 
+    def time_jumped(self) -> None:
+        """ROS time jumped back (a recording began anew) or is another clock now: forget what waits for later stamps."""
+
     def watch(self) -> None:
         """Called as often as /diagnostics is published: the place to notice that something has not happened."""
 
@@ -112,36 +118,39 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
     def is_active(self) -> bool:
         return self._phase == ACTIVE
 
+    @property
+    def simulated_time(self) -> bool:
+        """Whether time is what ``/clock`` says (``use_sim_time``)."""
+        return bool(self.get_clock().ros_time_is_active)
+
+    def now_s(self) -> float:
+        """ROS time, s: what stamps and their ages are told in."""
+        return float(self.get_clock().now().nanoseconds * 1e-9)
+
+    def data_clock_s(self) -> float:
+        """For timeouts about data, s: simulated time where there is one, else a clock that nobody sets."""
+        return self.now_s() if self.simulated_time else time.monotonic()
+
     def report(self, code: Code, text: str, warning: bool = False, lasting: bool = False) -> bool:
         """Count a fault for /diagnostics and log it: at once, then at growing intervals. Any thread.
 
         lasting: it lasts until ``recovered``, as a camera that is gone. Returns whether it was logged.
         """
-        self.counters.fault(code, text, warning)
-        with self._log_lock:
-            line = self._repeated.line(code, text, lasting)
-        if line is None:
-            return False
-        self._log_line(f"E{int(code)} {code.name}: {line}", warning)
-        return True
+        return self._faults.report(code, text, warning, lasting)
 
     def recovered(self, what: str, *codes: Code) -> None:
         """These faults are over; one line says so where there were any. Any thread."""
-        with self._log_lock:
-            after = self._repeated.ended(*codes)
-        if after is not None:
-            self.get_logger().info(f"{what} back {after}")
+        self._faults.recovered(what, *codes)
 
     def report_exception(self, exc: Exception, warning: bool = False) -> None:
         """``report`` an expected failure by its code; anything else as INTERNAL_ERROR, its traceback in the log."""
-        if isinstance(exc, RobinError):
-            self.report(exc.code, exc.text, warning)
-        elif self.report(Code.INTERNAL_ERROR, f"{type(exc).__name__}: {exc}"):
-            self.get_logger().error("".join(traceback.format_exception(exc)))
+        self._faults.report_exception(exc, warning)
 
     def add_publisher(self, message: type[Any], topic: str, qos: QoSProfile | int) -> Any:
         """A publisher that is silent unless the node is active; released at cleanup."""
-        publisher = self.create_lifecycle_publisher(message, topic, qos)
+        publisher = self.create_lifecycle_publisher(
+            message, topic, own_profile(qos), qos_overriding_options=QoSOverridingOptions.with_default_policies()
+        )
         self._entities.append(lambda: self.destroy_lifecycle_publisher(publisher))
         return publisher
 
@@ -161,7 +170,10 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
             except Exception as exc:
                 self.report_exception(exc)
 
-        subscription = self.create_subscription(message, topic, guarded, qos, **options)
+        overridable = QoSOverridingOptions.with_default_policies()
+        subscription = self.create_subscription(
+            message, topic, guarded, own_profile(qos), qos_overriding_options=overridable, **options
+        )
         self._entities.append(lambda: self.destroy_subscription(subscription))
         return subscription
 
@@ -277,14 +289,21 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
         if self.config.autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
-    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
-        """rclpy's own lets a request for a transition that does not exist in this state end the process."""
-        try:
-            return super()._LifecycleNodeMixin__change_state(transition_id)
-        except rclpy_implementation.RCLError:
-            text = f"{self.get_name()} is {self._phase}: transition {transition_id} is not possible"
-            self.report(Code.TRANSITION_INVALID, text, warning=True)
-            return TransitionCallbackReturn.FAILURE
+    def _refuse_impossible_transitions(self) -> None:
+        """rclpy lets a request for a transition that does not exist in this state end the process."""
+        service = next(service for service in self.services if service.srv_name.endswith("/change_state"))
+        change = service.callback
+
+        def guarded(request: Any, response: Any) -> Any:
+            try:
+                return change(request, response)
+            except rclpy_implementation.RCLError:
+                text = f"{self.get_name()} is {self._phase}: transition {request.transition.id} is not possible"
+                self.report(Code.TRANSITION_INVALID, text, warning=True)
+                response.success = False
+                return response
+
+        service.callback = guarded
 
     def _transition(self, name: str, step: Callable[[], None]) -> TransitionCallbackReturn:
         begin = time.perf_counter()
@@ -313,26 +332,25 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
             self.report_exception(exc)
 
     def _stand(self, code: Code, text: str) -> None:
-        with self._log_lock:
-            self._repeated.ended(code)  # every attempt is answered with a line of its own
+        self._faults.begin_anew(code)  # every attempt is answered with a line of its own
         self.report(code, text)
         self._standing = Fault(code, text, 1, time.monotonic(), False)
-
-    def _log_line(self, line: str, warning: bool) -> None:
-        if warning:
-            self.get_logger().warning(line)
-        else:
-            self.get_logger().error(line)
 
     def _tick(self) -> None:
         try:
             self.watch()
+            if self.simulated_time and self.now_s() == 0.0:
+                self.report(Code.CLOCK_MISSING, "use_sim_time is true, and nothing has come on /clock", lasting=True)
             message = DiagnosticArray(status=[status(self.counters, self._health(), self._values)])
             message.header.stamp = self.get_clock().now().to_msg()
             self._diagnostics.publish(message)
             self._log()
         except Exception as exc:
             self.report_exception(exc)
+
+    def _jumped(self, jump: Any) -> None:
+        self.get_logger().info("time jumped back, or is another clock now")
+        self._quietly(self.time_jumped)
 
     def _health(self) -> Health:
         config = self.config

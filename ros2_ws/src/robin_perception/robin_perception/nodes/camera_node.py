@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sensor_msgs.msg import CameraInfo, Image
@@ -40,7 +41,7 @@ class CameraNode(RobinNode[CameraNodeConfig]):
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._due_s = 0.0
-        self._faults: set[Code] = set()  # since the last good frame
+        self._missing: set[Code] = set()  # since the last good frame
         self._camera_publishers: tuple[Any, ...] = ()
 
     def make_source(self) -> FrameSource:
@@ -136,15 +137,15 @@ class CameraNode(RobinNode[CameraNodeConfig]):
                     return True
                 continue
             failures, last = 0, time.monotonic()
-            if self._faults:
-                self.recovered("camera", *self._faults)
-                self._faults.clear()
+            if self._missing:
+                self.recovered("camera", *self._missing)
+                self._missing.clear()
             self._hand_out(frame)
         return True
 
     def _away(self, code: Code, text: str) -> None:
         """No frame, for this reason, until one comes."""
-        self._faults.add(code)
+        self._missing.add(code)
         self.report(code, text, lasting=True)
 
     def _hand_out(self, frame: Frame) -> None:
@@ -156,6 +157,8 @@ class CameraNode(RobinNode[CameraNodeConfig]):
             self._due_s = max(self._due_s + 1.0 / rate, now - 1.0 / rate)
         begin = time.perf_counter()
         frame = as_from_camera(frame)
+        if self.simulated_time:
+            frame = replace(frame, stamp_s=self.now_s())
         if self.bus is not None:
             self.bus.frames.publish(frame)
         if any(publisher.get_subscription_count() for publisher in self._camera_publishers):

@@ -11,8 +11,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.node_config import NodeConfigT
-from robin_perception.node_parameters import ParameterSpec, config_from_flat, flatten, parameter_specs
+from robin_perception.node_config import NodeConfigT, node_configs
+from robin_perception.node_parameters import ParameterSpec, config_from_flat, flatten, is_ros_parameter, parameter_specs
 
 _ROS_TYPES = {
     "bool": ParameterType.PARAMETER_BOOL,
@@ -27,7 +27,6 @@ _ROS_TYPES = {
 _PYTHON_TYPES: dict[str, type] = {"bool": bool, "integer": int, "double": float, "string": str}
 _OPEN_INTEGER = 2**62
 _OPEN_FLOAT = 1e300
-_FOREIGN = ("use_sim_time", "qos_overrides.", "start_type_description_service")
 
 
 class NodeParameters(Generic[NodeConfigT]):
@@ -42,7 +41,6 @@ class NodeParameters(Generic[NodeConfigT]):
         self,
         node: Node,
         config_type: type[NodeConfigT],
-        overrides: dict[str, Parameter],
         is_unconfigured: Callable[[], bool],
         check: Callable[[NodeConfigT], None],
         changed: Callable[[NodeConfigT, NodeConfigT], None],
@@ -53,7 +51,7 @@ class NodeParameters(Generic[NodeConfigT]):
         self._is_unconfigured, self._check, self._changed = is_unconfigured, check, changed
         self._wrong: dict[str, RobinError] = {}
         self.config = config_type()
-        start = self._start_values(overrides)
+        start = self._start_values(node)
         for spec in self._specs.values():
             node.declare_parameter(spec.name, start[spec.name], _descriptor(spec), ignore_override=True)
         node.add_on_set_parameters_callback(self._on_set)
@@ -75,17 +73,17 @@ class NodeParameters(Generic[NodeConfigT]):
             Parameter(c.name, value=_typed(specs[c.name], c, self._source)) if c.name in specs else c for c in changes
         ]
 
-    def _start_values(self, overrides: dict[str, Parameter]) -> dict[str, Any]:
+    def _start_values(self, node: Node) -> dict[str, Any]:
         """Defaults with what YAML or command line gave instead, as far as valid; the rest goes to ``_wrong``."""
         given: dict[str, Any] = {}
-        for name, override in overrides.items():
-            if name.startswith(_FOREIGN):
-                continue
-            if name not in self._specs:
-                self._wrong[name] = RobinError(Code.CONFIG_UNKNOWN_KEY, f"{self._source}: unknown key '{name}'")
-                continue
+        for name, override in node._parameter_overrides.items():
             try:
-                given[name] = _typed(self._specs[name], override, self._source)
+                if is_ros_parameter(name, override.value, self._source):
+                    continue
+                if name in self._specs:
+                    given[name] = _typed(self._specs[name], override, self._source)
+                else:
+                    node.get_logger().info(f"parameter '{name}' is {self._owner(name)}'s, left out here")
             except RobinError as exc:
                 self._wrong[name] = exc
         values: dict[str, Any] = flatten(self.config)
@@ -102,6 +100,13 @@ class NodeParameters(Generic[NodeConfigT]):
             except RobinError as exc:
                 self._wrong[name] = exc
         return values
+
+    def _owner(self, name: str) -> str:
+        """The node that has this parameter: a wildcard of a file, or ``-p`` for a process, gives it to all of them."""
+        owners = [node for node, config in node_configs().items() if name in parameter_specs(config)]
+        if not owners:
+            raise RobinError(Code.CONFIG_UNKNOWN_KEY, f"{self._source}: unknown key '{name}'")
+        return owners[0]
 
     def _candidate(self, changes: Iterable[Parameter]) -> NodeConfigT:
         values: dict[str, Any] = flatten(self.config)

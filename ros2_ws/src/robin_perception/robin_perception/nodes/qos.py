@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 SENSOR = QoSProfile(
@@ -37,3 +39,8 @@ RESULT = QoSProfile(
     durability=DurabilityPolicy.VOLATILE,
 )
 """Scenes, plans, outcomes, decisions."""
+
+
+def own_profile(qos: QoSProfile | int) -> QoSProfile:
+    """A profile that rclpy may change: what ``qos_overrides`` says goes into the object itself. int: of this depth."""
+    return QoSProfile(depth=qos) if isinstance(qos, int) else copy.copy(qos)

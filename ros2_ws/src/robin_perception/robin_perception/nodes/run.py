@@ -67,15 +67,31 @@ class Ending:
         get_logger("ending").error(f"E{int(code)} {code.name}: {what} {after}: {at}")
 
 
+def init_ros(args: Sequence[str] | None) -> None:
+    """``rclpy.init`` without its signal handlers, which would shut the context down before nodes could stop their work
+    and say so. Raises RobinError OPTION_INVALID for arguments or a parameter file that ROS cannot read."""
+    use_large_message_profile()
+    try:
+        rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as exc:  # rclpy's own RCLError and UnknownROSArgsError have no base but this
+        raise RobinError(Code.OPTION_INVALID, f"--ros-args: {' '.join(str(exc).split())}") from None
+
+
 def run_nodes(make: Callable[[], Sequence[RobinNode[Any]]], args: Sequence[str] | None = None) -> int:
     """Host the nodes that ``make`` gives (called after ``rclpy.init``) in one process with one executor.
 
     args: of the command line, with ``--ros-args``; None takes the process's. Returns the exit status.
     """
-    # Own handlers: rclpy's would shut the context down before the nodes could stop their work and say so.
-    use_large_message_profile()
-    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
-    ending = Ending()
+    try:
+        init_ros(args)
+        _run(make, Ending())
+    except RobinError as exc:
+        print(f"error {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(make: Callable[[], Sequence[RobinNode[Any]]], ending: Ending) -> None:
     nodes: list[RobinNode[Any]] = []
     executor = SingleThreadedExecutor()
     try:
@@ -85,9 +101,6 @@ def run_nodes(make: Callable[[], Sequence[RobinNode[Any]]], args: Sequence[str] 
             node.autostart()
         while not ending.asked:
             executor.spin_once(timeout_sec=_WAKE_S)
-    except RobinError as exc:
-        print(f"error {exc}", file=sys.stderr)
-        return 1
     finally:
         for node in reversed(nodes):
             node.close()
@@ -95,4 +108,3 @@ def run_nodes(make: Callable[[], Sequence[RobinNode[Any]]], args: Sequence[str] 
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
-    return 0

@@ -55,7 +55,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._overlay: OverlayPublisher | None = None
         self._unsubscribe: list[Callable[[], None]] = []
         self._pace = FramePace()
-        self._last_input_s = time.monotonic()
+        self._last_input_s = self.data_clock_s()
         self._is_silent = False
         self._engine_watch = EngineWatch(self.report)
         self._loader = ThreadPoolExecutor(1, "load_model")
@@ -73,7 +73,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
     def start(self) -> None:
         if self._topics is not None:
             self._topics.clear()
-        self._last_input_s = time.monotonic()
+        self._last_input_s = self.data_clock_s()
         self._pace = FramePace()
         worker = self._worker = LatestWorker(
             "segmentation", self._segment, lambda: self.counters.drop("busy"), self.report_exception, self._pause_s
@@ -113,8 +113,16 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         if self._segmenter is not None:
             self._segmenter.config = new.segmenter
 
+    def time_jumped(self) -> None:
+        if self._topics is not None:
+            self._topics.clear()
+        self._last_input_s = self.data_clock_s()
+
     def watch(self) -> None:
-        silent_s = time.monotonic() - self._last_input_s
+        now_s = self.data_clock_s()
+        if self._last_input_s == 0.0:  # simulated time had not begun
+            self._last_input_s = now_s
+        silent_s = now_s - self._last_input_s
         if self.is_active and silent_s > self.config.input_timeout_s:
             self._is_silent = True
             self.report(Code.FRAME_TIMEOUT, f"no usable frame for {silent_s:.1f} s", warning=True, lasting=True)
@@ -177,7 +185,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
             self.report(exc.code, exc.text, warning=exc.code < Code.MODEL_MISSING)
             return
         self._engine_watch.tell_faults(self._segmenter)
-        self._last_input_s = time.monotonic()
+        self._last_input_s = self.data_clock_s()
         if self._is_silent:
             self._is_silent = False
             self.recovered("frames", Code.FRAME_TIMEOUT)
@@ -192,7 +200,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self.counters.count("scenes")
         self.counters.latency("segment", scene.timings_ms["segment"])
         self.counters.latency("frame_to_scene", (time.perf_counter() - begin) * 1e3)
-        self.counters.latency("age", self.get_clock().now().nanoseconds / 1e6 - frame.stamp_s * 1e3)
+        self.counters.latency("age", (self.now_s() - frame.stamp_s) * 1e3)
 
     def _frame_of(self, item: Frame | FrameMessages) -> Frame:
         if isinstance(item, Frame):

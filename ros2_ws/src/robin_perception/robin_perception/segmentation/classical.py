@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import CLASSES, Instance, Scene
-from robin_perception.segmentation.letterbox import letterbox
+from robin_perception.segmentation.view import letterbox
 
 
 class ClassicalConfig(StrictConfig):
@@ -51,7 +51,7 @@ class ClassicalSegmenter:
         """Frame to Scene. Raises RobinError for a frame that cannot be used."""
         start = time.perf_counter()
         frame = frame.validated()
-        box = letterbox(frame.width, frame.height, 512, max(1, round(512 * frame.height / frame.width)), 1)
+        box = letterbox((frame.width, frame.height), (512, max(1, round(512 * frame.height / frame.width))))
         rgb, depth, k = box.rgb(frame.rgb), box.depth(frame.depth), box.intrinsics(frame.K)
         points, valid = _points(_filled(depth), k), depth > 0
         height = _blurred(points @ frame.belt_plane(self.config.belt_z_m)[:3], self.config.smooth_px)

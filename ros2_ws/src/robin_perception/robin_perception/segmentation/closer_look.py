@@ -5,8 +5,8 @@ of many; twice as large in the picture it is found as surely as any.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_perception.core.config import StrictConfig
-from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Instance
 from robin_perception.segmentation.decode import Decoded
+from robin_perception.segmentation.view import Box, View
 
 
 class CloserLookConfig(StrictConfig):
@@ -32,51 +32,20 @@ class CloserLookConfig(StrictConfig):
     )
 
 
-@dataclass(frozen=True)
-class Part:
-    """A window of a frame, in frame pixels."""
+def joined(found: Sequence[tuple[View, Decoded]], config: CloserLookConfig) -> Decoded:
+    """What was found in the views of one frame, in pixels of that frame and without rows of tensors, the surest first.
 
-    x: int
-    y: int
-    width: int
-    height: int
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
-
-    def intrinsics(self, K: NDArray[np.float64]) -> NDArray[np.float64]:
-        """K [3, 3] of the frame in the pixels of this part. The principal point may lie outside."""
-        moved = K.copy()
-        moved[:2, 2] -= (self.x, self.y)
-        return moved
-
-
-def parts(frame: Frame, config: CloserLookConfig) -> tuple[Part, ...]:
-    """Four windows, one in each corner of the frame; they overlap where they are larger than half of it."""
-    width, height = (max(1, round(config.part * size)) for size in (frame.width, frame.height))
-    return tuple(Part(x, y, width, height) for y in (0, frame.height - height) for x in (0, frame.width - width))
-
-
-def joined(
-    frame: Frame, found: Iterable[tuple[Part, Decoded]], plane: NDArray[np.float32], config: CloserLookConfig
-) -> tuple[NDArray[np.uint16], tuple[Instance, ...]]:
-    """What was found in the parts as label image uint16 [H, W] and instances of the frame, the surest first.
-
-    A mask that ends at a part's inner edge is left out: it is cut there, and another part has the whole of it. plane:
-    float32 [4] (n, d) of the belt in camera coordinates, height(P) = n·P + d, metres.
+    A mask that ends at a view's inner edge is left out: it is cut there, and another view has the whole of it.
     """
     masks: list[tuple[NDArray[np.bool_], Instance]] = []
-    for part, decoded in found:
+    for view, decoded in found:
         for instance in decoded.instances:
             x0, y0, x1, y1 = instance.bbox
-            mask = np.asarray(decoded.labels[y0:y1, x0:x1] == instance.id)
-            box = (x0 + part.x, y0 + part.y, x1 + part.x, y1 + part.y)
-            whole = not _ends_inside(frame, part, box)
-            if whole and _height(frame, box, mask, plane) >= config.min_height_m:
+            mask, box = np.asarray(decoded.labels[y0:y1, x0:x1] == instance.id), view.in_frame(instance.bbox)
+            if not view.cuts(box) and _height(view, box, mask) >= config.min_height_m:
                 masks.append((mask, replace(instance, bbox=box)))
     masks.sort(key=lambda entry: -entry[1].detection * entry[1].mask_quality)
-    labels = np.zeros((frame.height, frame.width), dtype=np.uint16)
+    labels = np.zeros(found[0][0].frame.depth.shape, dtype=np.uint16)
     instances: list[Instance] = []
     for mask, instance in masks:
         x0, y0, x1, y1 = instance.bbox
@@ -88,22 +57,12 @@ def joined(
         own = mask & (there == 0)
         there[own] = len(instances) + 1
         instances.append(_fitted(instance, own, len(instances) + 1))
-    return labels, tuple(instances)
+    return Decoded(labels, tuple(instances), (), truncated=False)
 
 
-def _ends_inside(frame: Frame, part: Part, box: tuple[int, int, int, int]) -> bool:
-    """Whether the box, in frame pixels, touches an edge of the part that is not the frame's own."""
-    return (
-        (box[0] <= part.x and part.x > 0)
-        or (box[1] <= part.y and part.y > 0)
-        or (box[2] >= part.x + part.width and part.x + part.width < frame.width)
-        or (box[3] >= part.y + part.height and part.y + part.height < frame.height)
-    )
-
-
-def _height(frame: Frame, box: tuple[int, int, int, int], mask: NDArray[np.bool_], plane: NDArray[np.float32]) -> float:
+def _height(view: View, box: Box, mask: NDArray[np.bool_]) -> float:
     """Median height above the belt of the mask's pixels that have depth, metres; 0 where none has."""
-    x0, y0, x1, y1 = box
+    (x0, y0, x1, y1), frame, plane = box, view.frame, view.belt_plane
     depth = frame.depth[y0:y1, x0:x1]
     ys, xs = np.nonzero(mask & (depth > 0))
     if not len(ys):

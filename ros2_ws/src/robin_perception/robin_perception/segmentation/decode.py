@@ -19,14 +19,13 @@ from pydantic import Field
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.scene import Instance
 from robin_perception.model.bundle import CalibrationTables
-from robin_perception.segmentation.letterbox import Letterbox
-from robin_perception.segmentation.refine import REFINED_LIMIT, Guide, RefineConfig, refined
+from robin_perception.segmentation.mask_grid import MaskGrid, Window, mask_grid, paint
+from robin_perception.segmentation.refine import Guide, RefineConfig, refined
+from robin_perception.segmentation.view import Box, Letterbox
 
 # A logit that is linear across an edge with slope g per pixel is a logistic distribution of the edge's place with scale
 # 1/g, whose standard deviation is pi / (sqrt(3) g).
 _LOGISTIC_SIGMA = float(np.pi / np.sqrt(3.0))
-_MOST_LOGIT = 8.0  # surer masks are not told apart
-_ZERO = 127.49  # what logit 0 becomes where logits are written as bytes: rounded, the highest that is not inside
 
 
 class DecodeConfig(StrictConfig):
@@ -103,22 +102,23 @@ def decode(
     ``raw``: the network's instance tensors. ``threshold`` is used where the config has none. guide: of the frame;
     without it masks keep the edges of the network's grid.
     """
-    scores, box = calibrated(raw, tables), box.shifted(tables.mask_shift_px)
+    scores = calibrated(raw, tables)
+    grid = mask_grid(box, box.network_size[1] // raw["mask_logits"].shape[1], tables.mask_shift_px)
     threshold = threshold if config.detection_threshold is None else config.detection_threshold
     found = np.flatnonzero(scores.detection >= threshold)
     truncated = len(found) == len(scores.detection)
     order = found[np.argsort(-scores.rank[found], kind="stable")]
     logits = raw["mask_logits"][order]
-    large = clean_fragments(logits, config.min_fragment_fraction) * box.stride**2 >= config.min_area_px
+    large = clean_fragments(logits, config.min_fragment_fraction) * grid.stride**2 >= config.min_area_px
     order, logits = order[large], logits[large]
     keep = distinct(logits, scores.rank[order], config)
     order, logits = order[keep], logits[keep]
     rank = scores.rank[order]
-    labels, boxes, areas = paint(logits, rank, box, guide)
+    labels, boxes, areas = painted(logits, rank, grid, guide)
     min_area = max(1.0, config.min_area_px / float(box.scale.prod()))
     kept = [i for i, area in enumerate(areas) if area >= min_area]
     labels = _renumbered(labels, kept, len(areas))
-    sigma = edge_uncertainty(logits[kept], box, tables.boundary_scale, config.min_boundary_uncertainty_px)
+    sigma = edge_uncertainty(logits[kept], grid, tables.boundary_scale, config.min_boundary_uncertainty_px)
     instances = tuple(
         _instance(new_id + 1, boxes[i], areas[i], int(order[i]), scores, raw["embedding"], sigma[new_id])
         for new_id, i in enumerate(kept)
@@ -126,16 +126,14 @@ def decode(
     return Decoded(labels, instances, tuple(int(order[i]) for i in kept), truncated)
 
 
-def windows(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Boxes int64 [n, 4] (y0, y1, x0, x1, half open) of masks [n, h, w] with one cell of margin; empty masks give
-    zeros.
-    """
-    (h, w), box = masks.shape[1:], np.zeros((len(masks), 4), dtype=np.int64)
-    for i, mask in enumerate(masks.view(np.uint8)):
+def windows(masks: NDArray[np.bool_]) -> list[Window]:
+    """Windows of masks [n, h, w] with one cell of margin; empty masks give zeros."""
+    (h, w), found = masks.shape[1:], []
+    for mask in masks.view(np.uint8):
         x, y, width, height = cv2.boundingRect(mask)
-        if width:
-            box[i] = max(y - 1, 0), min(y + height + 1, h), max(x - 1, 0), min(x + width + 1, w)
-    return box
+        inside = max(y - 1, 0), min(y + height + 1, h), max(x - 1, 0), min(x + width + 1, w)
+        found.append(inside if width else (0, 0, 0, 0))
+    return found
 
 
 def clean_fragments(logits: NDArray[np.float32], min_fraction: float) -> NDArray[np.int64]:
@@ -145,7 +143,7 @@ def clean_fragments(logits: NDArray[np.float32], min_fraction: float) -> NDArray
     """
     masks = logits > 0
     areas = np.zeros(len(logits), dtype=np.int64)
-    for i, (y0, y1, x0, x1) in enumerate(windows(masks).tolist()):
+    for i, (y0, y1, x0, x1) in enumerate(windows(masks)):
         if y1 == 0:
             continue
         mask = masks[i, y0:y1, x0:x1]
@@ -155,8 +153,8 @@ def clean_fragments(logits: NDArray[np.float32], min_fraction: float) -> NDArray
             sizes = np.bincount(pieces.ravel(), minlength=count)
             small = sizes < min_fraction * sizes[1:].max()
             small[0] = False
-            grid = logits[i, y0:y1, x0:x1]
-            np.negative(grid, out=grid, where=small.take(pieces))
+            cells = logits[i, y0:y1, x0:x1]
+            np.negative(cells, out=cells, where=small.take(pieces))
             areas[i] -= sizes[small].sum()
     return areas
 
@@ -182,58 +180,26 @@ def distinct(logits: NDArray[np.float32], rank: NDArray[np.float32], config: Dec
     if not len(kept) or not len(contested):
         return kept
     claims = claims[kept]
-    odds = np.where(claims, flat[np.ix_(kept, contested)] + _bias(rank[kept])[:, None], -np.inf)
+    odds = np.where(claims, flat[np.ix_(kept, contested)] + _bonus(rank[kept])[:, None], -np.inf)
     claimed = claims.any(axis=0)
     won = np.bincount(odds.argmax(axis=0)[claimed], minlength=len(kept))
     held = area[kept] - claims.sum(axis=1) + won
     return np.asarray(kept[held >= config.min_kept_fraction * area[kept]])
 
 
-def paint(
-    logits: NDArray[np.float32], rank: NDArray[np.float32], box: Letterbox, guide: Guide | None = None
-) -> tuple[NDArray[np.uint16], list[tuple[int, int, int, int]], list[int]]:
-    """Label image uint16 [H, W] (row i of ``logits`` has label i + 1), tight boxes and areas, in frame pixels.
-
-    Logits are interpolated, and brought to the guide's edges, before they are thresholded; a contested pixel goes to
-    the highest logit + log(rank), that is to the best product of odds and rank. This loop touches every pixel of every
-    mask, so it compares bytes: 255 levels from -limit to limit, of which a mask loses some for its rank.
-    """
-    width, height = box.frame_size
-    labels = np.zeros((height, width), dtype=np.uint8 if len(logits) < 256 else np.uint16)
-    best = np.zeros((height, width), dtype=np.uint8)
-    limit = _MOST_LOGIT if guide is None else REFINED_LIMIT
-    scale = _ZERO / limit
-    # At most so much that what a mask claims alone, 128 or more, stays above 0.
-    handicaps = np.minimum(np.rint(-scale * _bias(rank)), 126).tolist()
-    areas_of = []
-
-    def levels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        if not values.size:
-            return np.zeros(values.shape, dtype=np.uint8)
-        return np.asarray(cv2.convertScaleAbs(values, alpha=scale, beta=_ZERO), dtype=np.uint8)
-
-    for i, (window, handicap) in enumerate(zip(windows(logits > 0).tolist(), handicaps, strict=True)):
-        y0, y1, x0, x1 = window
-        cells = logits[i, y0:y1, x0:x1]
-        if guide is None:
-            fine, pixels = box.enlarge(cells, window)
-            level = levels(np.clip(fine, -limit, limit))
-        else:
-            level, pixels = refined(guide, cells, window, box, levels)
-        areas_of.append(pixels)
-        if level.size == 0:
-            continue
-        cv2.threshold(level, int(_ZERO), 0, cv2.THRESH_TOZERO, dst=level)
-        cv2.subtract(level, handicap, dst=level)
-        chosen = cv2.compare(level, best[pixels], cv2.CMP_GT)
-        cv2.max(level, best[pixels], dst=best[pixels])
-        cv2.copyTo(np.full(level.shape, i + 1, dtype=labels.dtype), chosen, labels[pixels])
-    extents = [_extent(labels[pixels] == i + 1, pixels) for i, pixels in enumerate(areas_of)]
-    return labels.astype(np.uint16, copy=False), [extent[0] for extent in extents], [extent[1] for extent in extents]
+def painted(
+    logits: NDArray[np.float32], rank: NDArray[np.float32], grid: MaskGrid, guide: Guide | None = None
+) -> tuple[NDArray[np.uint16], list[Box], list[int]]:
+    """``paint`` of masks [n, h, w] of the whole grid, by way of the filter where there is a guide: contested pixels go
+    to the best product of odds and rank."""
+    masks = [(mask[w[0] : w[1], w[2] : w[3]], w) for mask, w in zip(logits, windows(logits > 0), strict=True)]
+    if guide is not None:
+        masks, grid = refined(guide, masks, grid), mask_grid(grid.box, 1)
+    return paint(masks, _bonus(rank), grid)
 
 
 def edge_uncertainty(
-    logits: NDArray[np.float32], box: Letterbox, boundary_scale: float, floor_px: float
+    logits: NDArray[np.float32], grid: MaskGrid, boundary_scale: float, floor_px: float
 ) -> NDArray[np.float32]:
     """1-sigma of each mask's edge in frame pixels, float32 [n], from the slope of the logits across it.
 
@@ -250,26 +216,20 @@ def edge_uncertainty(
     # Sobel's slope at edge cells alone; beyond the grid it goes on as its mirror image.
     left, right = np.where(x > 0, -1, 1), np.where(x < w - 1, 1, -1)
     above, below = np.where(y > 0, -w, w), np.where(y < h - 1, w, -w)
-    grid = logits.ravel()
-    corners = [[grid[at + rows + columns] for columns in (left, 0, right)] for rows in (above, 0, below)]
+    flat = logits.ravel()
+    corners = [[flat[at + rows + columns] for columns in (left, 0, right)] for rows in (above, 0, below)]
     (a, b, c), (d, _, e), (f, g, k) = corners
     slope = np.hypot(c + 2 * e + k - a - 2 * d - f, f + 2 * g + k - a - 2 * b - c) / 8
     count, total = np.bincount(owner, minlength=n), np.bincount(owner, slope, minlength=n)
     mean = np.maximum(total / np.maximum(count, 1), 1e-3)
-    sigma = np.where(count > 0, _LOGISTIC_SIGMA * box.stride / mean, 0.0).astype(np.float32)
+    sigma = np.where(count > 0, _LOGISTIC_SIGMA * grid.stride / mean, 0.0).astype(np.float32)
     network_px = np.maximum(sigma * np.float32(boundary_scale), np.float32(floor_px))
-    return np.asarray(network_px / np.sqrt(box.scale.prod()), dtype=np.float32)
+    return np.asarray(network_px / np.sqrt(grid.box.scale.prod()), dtype=np.float32)
 
 
-def _bias(rank: NDArray[np.float32]) -> NDArray[np.float32]:
+def _bonus(rank: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What its rank adds to a mask's logits in a contest."""
     return np.log(np.maximum(rank, 1e-4)).astype(np.float32)
-
-
-def _extent(mask: NDArray[np.bool_], window: tuple[slice, slice]) -> tuple[tuple[int, int, int, int], int]:
-    """Tight box (x0, y0, x1, y1) and area of a mask that stands in ``window`` of the frame."""
-    y, x = window[0].start, window[1].start
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8)) if mask.size else (0, 0, 0, 0)
-    return (x + left, y + top, x + left + width, y + top + height), int(np.count_nonzero(mask))
 
 
 def _renumbered(labels: NDArray[np.uint16], kept: list[int], count: int) -> NDArray[np.uint16]:
@@ -282,7 +242,7 @@ def _renumbered(labels: NDArray[np.uint16], kept: list[int], count: int) -> NDAr
 
 def _instance(
     instance_id: int,
-    bbox: tuple[int, int, int, int],
+    bbox: Box,
     area: int,
     row: int,
     scores: Scores,

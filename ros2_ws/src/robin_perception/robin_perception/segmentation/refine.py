@@ -9,7 +9,7 @@ computed on the mask grid itself and applied at the network's full size (He and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_perception.core.config import StrictConfig
-from robin_perception.segmentation.letterbox import Cell, Letterbox, Window, letterbox
+from robin_perception.segmentation.mask_grid import FINE_LIMIT, Crop, MaskGrid, Window
 
 Image = NDArray[np.float32]
-REFINED_LIMIT = 2.0  # refined masks lie between this and its negative
 _HOLE = (7, 7)  # missing depth is filled with the mean of a window of this many cells
 _COVARIANCES = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
@@ -59,11 +58,16 @@ class Guide:
     kernel: tuple[int, int]
 
 
-def make_guide(rgb: NDArray[np.uint8], depth: NDArray[np.float32], box: Letterbox, config: RefineConfig) -> Guide:
-    """rgb uint8 [H, W, 3] and depth float32 [H, W] in metres (0: none), as the network gets them by ``box``."""
-    window = y0, y1, x0, x1 = box.picture_cells
+def make_guide(
+    rgb: NDArray[np.uint8], depth: NDArray[np.float32], grid: MaskGrid, config: RefineConfig
+) -> Guide | None:
+    """rgb uint8 [H, W, 3] and depth float32 [H, W] in metres (0: none), as the network gets them; grid: its masks'.
+    None where refinement is switched off."""
+    if not config.enabled:
+        return None
+    window = y0, y1, x0, x1 = grid.picture_cells
     size, kernel = (x1 - x0, y1 - y0), (2 * config.radius_cells + 1,) * 2
-    there = (slice(box.stride * y0, box.stride * y1), slice(box.stride * x0, box.stride * x1))
+    there = (slice(grid.stride * y0, grid.stride * y1), slice(grid.stride * x0, grid.stride * x1))
     light, red, blue = cv2.split(cv2.cvtColor(rgb[there], cv2.COLOR_RGB2YCrCb))
     share = config.chroma_weight / 255
     chroma = np.asarray(cv2.addWeighted(red, share, blue, -share, 0.0, dtype=cv2.CV_32F), dtype=np.float32)
@@ -71,9 +75,9 @@ def make_guide(rgb: NDArray[np.uint8], depth: NDArray[np.float32], box: Letterbo
     relief *= np.float32(config.depth_weight_pm)
     image = light * np.float32(1 / 255), chroma, relief
     cells = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in image]
-    grid = np.asarray(np.stack(cells), dtype=np.float32)
-    mean = _window_means(grid, kernel)
-    return Guide(window, image, grid, mean, _inverse_covariance(grid, mean, kernel, config.epsilon), kernel)
+    coarse = np.asarray(np.stack(cells), dtype=np.float32)
+    mean = _window_means(coarse, kernel)
+    return Guide(window, image, coarse, mean, _inverse_covariance(coarse, mean, kernel, config.epsilon), kernel)
 
 
 def _window_means(planes: Image, kernel: tuple[int, int]) -> Image:
@@ -112,23 +116,23 @@ def _inverse_covariance(grid: Image, mean: Image, kernel: tuple[int, int], epsil
     return np.asarray((cofactors / determinant).reshape(3, 3, *determinant.shape))
 
 
-def refined(
-    guide: Guide, cells: Image, window: Window, box: Letterbox, levels: Callable[[Image], NDArray[Cell]]
-) -> tuple[NDArray[Cell], tuple[slice, slice]]:
-    """``box.enlarge`` by way of the filter: cells at ``window`` of a mask grid, as logits, to frame pixels and where
-    these stand. levels: applied to what ``refine`` gives before it is enlarged, for bytes are enlarged sooner."""
+def refined(guide: Guide, masks: Sequence[Crop], grid: MaskGrid) -> list[Crop]:
+    """Masks on the grid by way of the filter: what ``refine`` gives, at windows of the network's pixels. What lies on
+    the padding is left out."""
     top, bottom, left, right = guide.window
-    y0, y1, x0, x1 = max(window[0], top), min(window[1], bottom), max(window[2], left), min(window[3], right)
-    if y0 >= y1 or x0 >= x1:  # the window lies on the padding
-        return levels(np.zeros((0, 0), dtype=np.float32)), (slice(0, 0), slice(0, 0))
-    if box.mask_shift_px != (0.0, 0.0):
-        columns, rows = (_shift(pixels / box.stride) for pixels in box.mask_shift_px)
-        cells = np.asarray(cv2.sepFilter2D(cells, -1, columns, rows, borderType=cv2.BORDER_REPLICATE))
-    cells = cells[y0 - window[0] : y1 - window[0], x0 - window[2] : x1 - window[2]]
-    fine = refine(guide, cells, (y0 - top, y1 - top, x0 - left, x1 - left))
-    s = box.stride
-    fine_box = letterbox(*box.frame_size, *box.network_size, 1)
-    return fine_box.enlarge(levels(fine), (s * y0, s * y1, s * x0, s * x1))
+    columns, rows = (_shift(pixels / grid.stride) for pixels in grid.shift_px)
+    found, s = [], grid.stride
+    for cells, place in masks:
+        y0, y1, x0, x1 = max(place[0], top), min(place[1], bottom), max(place[2], left), min(place[3], right)
+        if y0 >= y1 or x0 >= x1:
+            found.append((cells[:0, :0], (0, 0, 0, 0)))
+            continue
+        if grid.shift_px != (0.0, 0.0):
+            cells = np.asarray(cv2.sepFilter2D(cells, -1, columns, rows, borderType=cv2.BORDER_REPLICATE))
+        cells = cells[y0 - place[0] : y1 - place[0], x0 - place[2] : x1 - place[2]]
+        fine = refine(guide, cells, (y0 - top, y1 - top, x0 - left, x1 - left))
+        found.append((fine, (s * y0, s * y1, s * x0, s * x1)))
+    return found
 
 
 @lru_cache(maxsize=32)
@@ -143,7 +147,7 @@ def refine(guide: Guide, logits: Image, window: Window) -> Image:
     network's pixels there: above 0 inside the mask, steep as logits at its edge."""
     y0, y1, x0, x1 = window
     there = (..., slice(y0, y1), slice(x0, x1))
-    p = REFINED_LIMIT * np.tanh(0.5 * logits)  # 4 P - 2 of the logits: as steep where they cross 0
+    p = FINE_LIMIT * np.tanh(0.5 * logits)  # 4 P - 2 of the logits: as steep where they cross 0
     p_mean, mean = cv2.blur(p, guide.kernel), guide.mean[there]
     covariance = _window_means(guide.grid[there] * p, guide.kernel) - mean * p_mean
     slopes = np.add.reduce(guide.inverse[there] * covariance, axis=1)
@@ -157,4 +161,4 @@ def refine(guide: Guide, logits: Image, window: Window) -> Image:
     for gain, plane in zip(gains, guide.image, strict=True):
         gain *= plane[pixels]
         fitted += gain
-    return np.asarray(np.clip(fitted, -REFINED_LIMIT, REFINED_LIMIT, out=fitted))
+    return np.asarray(np.clip(fitted, -FINE_LIMIT, FINE_LIMIT, out=fitted))

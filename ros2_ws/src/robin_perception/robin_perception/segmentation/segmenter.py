@@ -1,4 +1,4 @@
-"""Frame in, Scene out: letterbox, network, decode."""
+"""Frame in, Scene out: each view of the frame goes straight through prepare, run, decode."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,18 +20,18 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
 from robin_perception.engines import Engine, EngineConfig, make_engine
-from robin_perception.engines.base import HeadSet
+from robin_perception.engines.base import HeadSet, Tensors
 from robin_perception.engines.camera import CameraFrame, TakesCamera
 from robin_perception.engines.head_swap import HeadCheck, HeadSwap, checked_swap
 from robin_perception.model.bundle import INSTANCE_OUTPUTS, Bundle, CalibrationTables, load_bundle, model_id
-from robin_perception.segmentation.closer_look import CloserLookConfig, Part, joined, parts
+from robin_perception.segmentation.closer_look import CloserLookConfig, joined
 from robin_perception.segmentation.decode import DecodeConfig, Decoded, decode
-from robin_perception.segmentation.letterbox import Letterbox, letterbox
+from robin_perception.segmentation.mask_grid import MaskGrid, mask_grid
 from robin_perception.segmentation.refine import Guide, make_guide
-from robin_perception.supervision import SupervisedEngine, SupervisionConfig, start_engine
+from robin_perception.segmentation.view import View
+from robin_perception.supervision import SupervisionConfig, start_engine
 
 _log = logging.getLogger(__name__)
-Inputs = dict[str, NDArray[Any]]  # of the network, or some of them
 # What keeps an engine from building its way from a camera's bytes, while it goes on with images.
 _NO_BYTES = frozenset(
     {
@@ -57,18 +56,17 @@ class SegmenterConfig(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """A scene with what it was made from.
+class Look:
+    """One view's way through the network. tensors: the raw outputs, whose rows are named by ``decoded.candidates``;
+    guide: what masks were refined with; timings_ms: prepare, network, decode."""
 
-    tensors: the network's raw outputs for the whole frame; candidates[i]: their row of instance i, none where a closer
-    look found the instances. guide: what its masks were refined with.
-    """
-
-    scene: Scene
-    tensors: dict[str, NDArray[Any]]
-    candidates: tuple[int, ...]
-    letterbox: Letterbox
-    guide: Guide | None = None
+    view: View
+    tensors: Tensors
+    guide: Guide | None
+    decoded: Decoded
+    model_id: str
+    by_fallback: bool
+    timings_ms: dict[str, float]
 
 
 class Segmenter:
@@ -91,6 +89,7 @@ class Segmenter:
         self._helper = helper or HelperThread()
         self._lock = threading.Lock()
         self._model_id = model_id(bundle.manifest, engine.head)
+        self._stride = bundle.manifest.input_height // engine.outputs["mask_logits"].shape[1]
         self._by_bytes = True  # as long as an engine that takes a camera's bytes can build what it needs for them
 
     @property
@@ -118,94 +117,81 @@ class Segmenter:
 
     def segment(self, frame: Frame) -> Scene:
         """One frame to a Scene."""
-        return self.analyse(frame).scene
+        return self.analyse(frame)[0]
 
-    def analyse(self, frame: Frame, extra_outputs: Sequence[str] = ()) -> Analysis:
-        """As ``segment``, with the raw tensors (and any ``extra_outputs``, such as the trunk's features) beside it."""
+    def analyse(self, frame: Frame, extra_outputs: Sequence[str] = ()) -> tuple[Scene, Look]:
+        """As ``segment``, with the look at the whole frame. extra_outputs: other tensors, such as the trunk's
+        features."""
         start = time.perf_counter()
-        frame, whole = frame.validated(), Part(0, 0, frame.width, frame.height)
-        box = self._letterbox(whole)
-        geometry = self._geometry(frame, whole, box)
-        camera = self._camera(frame, geometry)
-        images = self._images(frame, whole, box) if camera is None else None
-        seeing = self._helper.submit(self._see, frame, whole, box, images)
-        counting = self._helper.submit(cv2.countNonZero, frame.depth)
+        look = self._look(self.view(frame.validated()), (*INSTANCE_OUTPUTS, *extra_outputs))
+        decoded, looks, timings = look.decoded, [look], dict(look.timings_ms)
+        if not decoded.instances and self.config.closer_look.enabled:
+            begin = time.perf_counter()
+            looks += [self._look(part, INSTANCE_OUTPUTS) for part in look.view.corners(self.config.closer_look.part)]
+            decoded = joined([(each.view, each.decoded) for each in looks[1:]], self.config.closer_look)
+            timings["closer_look"] = (time.perf_counter() - begin) * 1e3
+        boundary = np.ascontiguousarray(self._grid(look.view).unpadded(look.tensors["boundary"]))
+        low_depth = cv2.countNonZero(frame.depth) < self.config.low_depth_fraction * frame.depth.size
+        flags = _flags(decoded, low_depth, any(each.by_fallback for each in looks))
+        timings["segment"] = (time.perf_counter() - start) * 1e3
+        made_by = looks[-1].model_id
+        return Scene(frame.stamp_s, made_by, decoded.labels, decoded.instances, boundary, flags, timings), look
+
+    def view(self, frame: Frame) -> View:
+        """The whole frame, as the network gets it."""
+        manifest = self.bundle.manifest
+        return View.of(frame, (manifest.input_width, manifest.input_height), self.config.belt_z_m)
+
+    def guide(self, view: View) -> Guide | None:
+        """What masks are refined with; None where that is switched off."""
+        return make_guide(**view.images, grid=self._grid(view), config=self.config.decode.refine)
+
+    def decode(
+        self,
+        view: View,
+        tensors: Tensors,
+        guide: Guide | None,
+        config: DecodeConfig | None = None,
+        tables: CalibrationTables | None = None,
+    ) -> Decoded:
+        """Decode raw tensors, also again, for instance with another threshold, without another run of the network."""
+        manifest = self.bundle.manifest
+        threshold = manifest.thresholds.detection
+        return decode(tensors, view.box, tables or manifest.calibration, threshold, config or self.config.decode, guide)
+
+    def _grid(self, view: View) -> MaskGrid:
+        return mask_grid(view.box, self._stride)
+
+    def _look(self, view: View, outputs: Sequence[str]) -> Look:
+        """Prepare, run, decode. The guide is made meanwhile, where the engine takes the camera's bytes with the images
+        that it is made of."""
+        start = time.perf_counter()
+        camera = self._camera(view)
+        inputs = view.inputs if camera is None else None
+        guide = self._helper.submit(self.guide, view)
         prepared = time.perf_counter()
         with self._lock:
-            outputs = (*INSTANCE_OUTPUTS, *extra_outputs)
             tensors = None if camera is None else self._run_camera(camera, outputs)
             if tensors is None:
-                tensors = self.engine.run({**(images or seeing.result()[0]), **geometry}, outputs)
-            used, by_fallback = self._answered()
+                run = self.engine.run if view.whole else self.engine.run_part
+                tensors = run(inputs or view.inputs, outputs)
+            made_by = self._model_id, self.engine.by_fallback
         inferred = time.perf_counter()
-        guide = seeing.result()[1]
-        decoded = self.decode(tensors, box, guide=guide)
-        boundary = np.ascontiguousarray(box.unpadded(tensors["boundary"]))
-        done = time.perf_counter()
-        timings = {
-            "prepare": (prepared - start) * 1e3,
-            "network": (inferred - prepared) * 1e3,
-            "decode": (done - inferred) * 1e3,
-        }
-        if not decoded.instances and self.config.closer_look.enabled:
-            decoded, used, again = self._look_closer(frame, geometry["belt_plane"])
-            by_fallback |= again
-            timings["closer_look"] = (time.perf_counter() - done) * 1e3
-        low_depth = counting.result() < self.config.low_depth_fraction * frame.depth.size
-        flags = (*_flags(decoded, low_depth), *(("fallback_engine",) if by_fallback else ()))
-        timings["segment"] = (time.perf_counter() - start) * 1e3
-        scene = Scene(frame.stamp_s, used, decoded.labels, decoded.instances, boundary, flags, timings)
-        return Analysis(scene, tensors, decoded.candidates, box, guide)
+        found_by = guide.result()
+        decoded = self.decode(view, tensors, found_by)
+        times = (start, prepared, inferred, time.perf_counter())
+        timings = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(("prepare", "network", "decode"))}
+        return Look(view, tensors, found_by, decoded, *made_by, timings)
 
-    def prepare(self, frame: Frame, part: Part | None = None) -> tuple[Letterbox, dict[str, NDArray[Any]]]:
-        """The network's inputs for a frame, or for a part of it, and the letterbox that made them."""
-        part = part or Part(0, 0, frame.width, frame.height)
-        box = self._letterbox(part)
-        return box, {**self._images(frame, part, box), **self._geometry(frame, part, box)}
-
-    def _letterbox(self, part: Part) -> Letterbox:
-        manifest = self.bundle.manifest
-        stride = manifest.input_height // self.engine.outputs["mask_logits"].shape[1]
-        return letterbox(part.width, part.height, manifest.input_width, manifest.input_height, stride)
-
-    def _images(self, frame: Frame, part: Part, box: Letterbox) -> Inputs:
-        return {"rgb": box.rgb(frame.rgb[part.window]), "depth": box.depth(frame.depth[part.window])}
-
-    def _geometry(self, frame: Frame, part: Part, box: Letterbox) -> Inputs:
-        plane = frame.belt_plane(self.config.belt_z_m)
-        return {"intrinsics": box.intrinsics(part.intrinsics(frame.K)), "belt_plane": plane}
-
-    def _see(self, frame: Frame, part: Part, box: Letterbox, images: Inputs | None) -> tuple[Inputs, Guide | None]:
-        """What masks are refined with, and the images it was made of, which an engine that takes the camera's bytes
-        does without."""
-        images = images or self._images(frame, part, box)
-        return images, self.guide(images, box)
-
-    def _answered(self) -> tuple[str, bool]:
-        """Id of the model that answered last, and whether that was the fallback's answer. The lock is held."""
-        return self._model_id, isinstance(self.engine, SupervisedEngine) and self.engine.by_fallback
-
-    def _look_closer(self, frame: Frame, plane: NDArray[np.float32]) -> tuple[Decoded, str, bool]:
-        """What parts of the frame show, each enlarged, and what ``_answered`` says of it."""
-        found, used, by_fallback = [], "", False
-        for part in parts(frame, self.config.closer_look):
-            box, inputs = self.prepare(frame, part)
-            with self._lock:
-                tensors = self.engine.run_part(inputs, INSTANCE_OUTPUTS)
-                used, once = self._answered()
-            by_fallback |= once
-            found.append((part, self.decode(tensors, box, guide=self.guide(inputs, box))))
-        labels, instances = joined(frame, found, plane, self.config.closer_look)
-        return Decoded(labels, instances, (), truncated=False), used, by_fallback
-
-    def _camera(self, frame: Frame, geometry: Inputs) -> CameraFrame | None:
+    def _camera(self, view: View) -> CameraFrame | None:
         """The camera's own bytes where the frame has them and the engine takes them."""
-        raw = frame.raw_depth
-        if raw is None or not self._by_bytes or not isinstance(self.engine, TakesCamera):
+        raw = view.frame.raw_depth
+        if raw is None or not view.whole or not self._by_bytes or not isinstance(self.engine, TakesCamera):
             return None
-        return CameraFrame(frame.rgb, raw.units, raw.unit_m, geometry["intrinsics"], geometry["belt_plane"])
+        geometry = view.geometry
+        return CameraFrame(view.frame.rgb, raw.units, raw.unit_m, geometry["intrinsics"], geometry["belt_plane"])
 
-    def _run_camera(self, camera: CameraFrame, outputs: Sequence[str]) -> dict[str, NDArray[Any]] | None:
+    def _run_camera(self, camera: CameraFrame, outputs: Sequence[str]) -> Tensors | None:
         """None where the engine cannot build its way from bytes; the images are what it gets then, from now on."""
         assert isinstance(self.engine, TakesCamera)
         try:
@@ -217,39 +203,19 @@ class Segmenter:
             _log.warning("the camera's bytes are scaled on the host: %s", exc)
             return None
 
-    def guide(self, inputs: Mapping[str, NDArray[Any]], box: Letterbox) -> Guide | None:
-        """What masks are refined with, of the network's inputs, made by ``box``; None where that is switched off."""
-        config = self.config.decode.refine
-        return make_guide(inputs["rgb"], inputs["depth"], box, config) if config.enabled else None
-
-    def decode(
-        self,
-        tensors: dict[str, NDArray[Any]],
-        box: Letterbox,
-        config: DecodeConfig | None = None,
-        tables: CalibrationTables | None = None,
-        guide: Guide | None = None,
-    ) -> Decoded:
-        """Decode raw tensors again, for instance with another threshold, without another run of the network."""
-        manifest = self.bundle.manifest
-        threshold = manifest.thresholds.detection
-        return decode(tensors, box, tables or manifest.calibration, threshold, config or self.config.decode, guide)
-
     def close(self) -> None:
         self.engine.close()
 
 
-def _flags(decoded: Decoded, low_depth: bool) -> tuple[str, ...]:
-    flags = []
-    if decoded.truncated:
-        flags.append("instances_truncated")
-    if not decoded.instances:
-        flags.append("no_instances")
-    elif not decoded.candidates:
-        flags.append("closer_look")
-    if low_depth:
-        flags.append("low_depth")
-    return tuple(flags)
+def _flags(decoded: Decoded, low_depth: bool, by_fallback: bool) -> tuple[str, ...]:
+    flags = {
+        "instances_truncated": decoded.truncated,
+        "no_instances": not decoded.instances,
+        "closer_look": bool(decoded.instances) and not decoded.candidates,
+        "low_depth": low_depth,
+        "fallback_engine": by_fallback,
+    }
+    return tuple(name for name, holds in flags.items() if holds)
 
 
 def load_segmenter(

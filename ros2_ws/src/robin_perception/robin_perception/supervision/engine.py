@@ -130,7 +130,6 @@ class SupervisedEngine(Engine):
 
     @property
     def by_fallback(self) -> bool:
-        """Whether the last answer was the fallback's."""
         return self._answered_by.startswith(_FALLBACK)
 
     @property

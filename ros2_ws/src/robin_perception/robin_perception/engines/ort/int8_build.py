@@ -48,7 +48,7 @@ def build_int8(
     try:
         segmenter = Segmenter(bundle, plain)
         progress("calibrate", 0, 1)
-        frames = [segmenter.prepare(load_frame(folder))[1] for folder in calibration]
+        frames = [segmenter.view(load_frame(folder)).inputs for folder in calibration]
         graph = quantised_graph(bundle, frames, reduce_range=not full_range())
         with tempfile.TemporaryDirectory(prefix="robin-int8-") as folder:
             path = Path(folder) / GRAPH_FILE
