@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -51,7 +52,10 @@ class BagRecorderNodeConfig(NodeConfig):
     """Writes what the cell sees and decides into a bag, as serialized messages."""
 
     bag: Path = Field(Path("bag"), description="Folder of the new bag; where it exists, the time is added to its name.")
-    camera_prefix: str = Field("camera", min_length=1, description="What the camera's topics begin with.")
+    camera_driver: Literal["robin", "realsense", "orbbec", "zivid"] = Field(
+        "robin", description="Whose names the camera's topics have; robin: those of the node camera."
+    )
+    camera_prefix: str = Field("", description="What the camera's topics begin with; empty = the driver's own.")
     record_images: bool = Field(True, description="Record colour, depth and camera_info; replay needs them.")
     segmentation_node: str = Field(
         "segmentation", description="Node whose parameters say how scenes are made; empty: not asked."

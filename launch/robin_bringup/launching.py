@@ -18,6 +18,7 @@ from launch_ros.actions import Node
 from robin_bringup.stations import (
     CAMERAS,
     STOP_S,
+    TOPICS,
     Process,
     Station,
     StationOptions,
@@ -39,11 +40,12 @@ def station_description(name: str) -> LaunchDescription:
 
 def _argument(station: Station, option: str) -> DeclareLaunchArgument:
     field = StationOptions.model_fields[option]
-    default: Any = station.cameras[0] if option == "camera" else field.default
+    default: Any = field.default
     text = field.description or ""
     if option == "camera":
-        text = "; ".join(f"{kind}: {CAMERAS[kind]}" for kind in station.cameras)
-    choices = list(station.cameras) if option == "camera" else None
+        kinds = "; ".join(f"{kind}: {CAMERAS[kind]}" for kind in station.cameras)
+        text = f"{kinds}; empty: {station.cameras[0]}, or with a driver {TOPICS}"
+    choices = ["", *station.cameras] if option == "camera" else None
     value = str(default).lower() if isinstance(default, bool) else str(default)
     return DeclareLaunchArgument(option, default_value=value, description=text, choices=choices)
 

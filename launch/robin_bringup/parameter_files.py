@@ -16,9 +16,10 @@ import yaml
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.node_config import node_configs
 from robin_perception.node_parameters import config_from_flat, is_ros_parameter, parameter_specs
+from robin_perception.topics import DRIVERS
 
 KEY = "ros__parameters"
-DRIVER_NODES = ("/camera/camera",)
+DRIVER_NODES = frozenset(driver.node for name, driver in DRIVERS.items() if name != "robin")
 _ALIKE = 0.8  # of 1: as much of a name must be the same to be a slip
 
 

@@ -98,6 +98,9 @@ class StationOptions(StrictConfig):
 
     camera: str = Field("", description="What takes the camera's place; empty = the station's first.")
     camera_path: str = Field("", description="Folder or file that the camera kind reads.")
+    driver: Literal["", "realsense", "orbbec", "zivid"] = Field(
+        "", description="Camera driver of another package whose topics are taken, by its own names."
+    )
     engine: str = Field("", description="Inference engine by name; empty = as in the parameters file.")
     supervision: Literal["", "auto", "always", "never"] = Field(
         "",
@@ -201,11 +204,13 @@ def station_named(name: str) -> Station:
 
 def camera_of(station: Station, options: StationOptions) -> str:
     """The kind of camera in force. Raises RobinError OPTION_INVALID for one that the station cannot have."""
-    camera = options.camera or station.cameras[0]
+    camera = options.camera or (TOPICS if options.driver else station.cameras[0])
     if camera not in station.cameras:
         raise RobinError(
             Code.OPTION_INVALID, f"{station.name}: camera '{camera}': known are {', '.join(station.cameras)}"
         )
+    if options.driver and camera != TOPICS:
+        raise RobinError(Code.OPTION_INVALID, f"{station.name}: driver is for camera '{TOPICS}', not for '{camera}'")
     if camera in NEEDS_PATH and not options.camera_path:
         raise RobinError(Code.OPTION_INVALID, f"{station.name}: camera '{camera}' needs camera_path")
     return camera
@@ -304,6 +309,9 @@ def _overrides(
         numbers = [float(number) for number in options.camera_pose.split(",")]
         for node in nodes:
             values[node] |= {"camera_pose_xyz_m": numbers[:3], "camera_pose_xyzw": numbers[3:]}
+    if options.driver:
+        for node in nodes:
+            values[node]["camera_driver"] = options.driver
     if options.engine:
         values["segmentation"]["engine"] = options.engine
     if options.supervision:

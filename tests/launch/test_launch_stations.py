@@ -179,6 +179,8 @@ def test_a_model_in_a_parameter_file_stands_unless_an_option_names_another(tmp_p
     [
         ({"camera": "webcam"}, Code.OPTION_INVALID, "known are realsense"),
         ({"camera": "folder"}, Code.OPTION_INVALID, "needs camera_path"),
+        ({"camera": "sim", "driver": "orbbec"}, Code.OPTION_INVALID, "driver is for camera 'topics'"),
+        ({"driver": "kinect"}, Code.CONFIG_OUT_OF_RANGE, "driver"),
         ({"params_file": "nowhere.yaml"}, Code.CONFIG_OUT_OF_RANGE, "no such file"),
         ({"namespace": "1st"}, Code.CONFIG_OUT_OF_RANGE, "namespace"),
         ({"camera_pose": "1,2"}, Code.CONFIG_OUT_OF_RANGE, "seven numbers"),
@@ -326,6 +328,17 @@ def test_patterns_match_as_ros_does() -> None:
         ("/**/b", "a", "x"): False,
     }
     assert {case: matches(*case) for case in wanted} == wanted
+
+
+@pytest.mark.parametrize("driver", ["realsense", "orbbec", "zivid"])
+def test_a_driver_is_taken_by_every_node_that_looks_at_frames(driver: str) -> None:
+    options = StationOptions(driver=driver)
+    station = STATIONS["workcell"]
+    assert managed_nodes(station, options) == station.pipeline, "no camera node of ours"
+    overrides = station_processes(station, options)[0].overrides
+    assert {node: values.get("camera_driver") for node, values in overrides.items()} == dict.fromkeys(
+        station.pipeline, driver
+    )
 
 
 def test_every_camera_and_composition_gives_a_station() -> None:

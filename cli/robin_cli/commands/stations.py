@@ -32,6 +32,9 @@ class StationArguments:
     camera_path: Annotated[
         Path | None, typer.Option("--camera-path", metavar="PATH", help="Folder or file that the camera kind reads.")
     ] = None
+    driver: Annotated[
+        str, typer.Option("--driver", metavar="D", help="Camera driver of another package: realsense, orbbec or zivid.")
+    ] = ""
     camera_pose: Annotated[
         str,
         typer.Option(

@@ -136,7 +136,7 @@ class BagRecorderNode(RobinNode[BagRecorderNodeConfig]):
         }
 
     def _resolved_topics(self) -> BagTopics:
-        camera = camera_topics(self.config.camera_prefix)
+        camera = camera_topics(self.config.camera_prefix, self.config.camera_driver)
         full = self.resolve_topic_name
         frames = FrameTopics(color=full(camera.color), depth=full(camera.depth), info=full(camera.info))
         return BagTopics(

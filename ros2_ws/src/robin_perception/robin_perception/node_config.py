@@ -118,7 +118,10 @@ class FrameInputConfig(CameraPoseConfig):
         "auto",
         description="Frames from topics, or from a camera in the same process; auto = the latter where there is one.",
     )
-    camera_prefix: str = Field("camera", min_length=1, description="What the camera's topics begin with.")
+    camera_driver: Literal["robin", "realsense", "orbbec", "zivid"] = Field(
+        "robin", description="Whose names the camera's topics have; robin: those of the node camera."
+    )
+    camera_prefix: str = Field("", description="What the camera's topics begin with; empty = the driver's own.")
     image_qos: Literal["auto", "reliable", "best_effort"] = Field(
         "auto",
         description="Of the subscriptions to images; auto = reliable, and best_effort where the camera offers no more.",

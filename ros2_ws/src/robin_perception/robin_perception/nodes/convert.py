@@ -20,19 +20,21 @@ from robin_perception.bags.frames import DEPTH_UNIT_M, OPTICAL_FRAME, depth_metr
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, RawDepth, depth_units
 from robin_perception.core.scene import Instance, Scene
+from robin_perception.nodes.pairing import COLOR_ENCODINGS, DEPTH_ENCODINGS
 
 # encoding -> (type of a channel, channels)
 ENCODINGS: dict[str, tuple[type[np.generic], int]] = {
     "rgb8": (np.uint8, 3),
     "bgr8": (np.uint8, 3),
+    "rgba8": (np.uint8, 4),
+    "bgra8": (np.uint8, 4),
     "mono8": (np.uint8, 1),
     "16UC1": (np.uint16, 1),
     "mono16": (np.uint16, 1),
     "32FC1": (np.float32, 1),
 }
-COLOR_ENCODINGS = ("rgb8", "bgr8")
+_TO_RGB = {"bgr8": cv2.COLOR_BGR2RGB, "rgba8": cv2.COLOR_RGBA2RGB, "bgra8": cv2.COLOR_BGRA2RGB}
 BOUNDARY_MISSING = "boundary_missing"
-DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
 MAX_DISTORTION_PX = 3.0
 """Frames are taken as undistorted; a lens that moves a corner by more would put grasps beside the parcel."""
 
@@ -73,7 +75,7 @@ def bytes_of(values: NDArray[Any]) -> array[int]:
 
 
 def image_to_msg(image: NDArray[Any], encoding: str, header: Header) -> Image:
-    """Image message of an array [H, W] or [H, W, 3] whose type fits ``encoding``.
+    """Image message of an array [H, W] or [H, W, channels] whose type fits ``encoding``.
 
     Raises RobinError INPUT_ENCODING_MISMATCH.
     """
@@ -92,7 +94,7 @@ def image_to_msg(image: NDArray[Any], encoding: str, header: Header) -> Image:
 
 
 def image_from_msg(message: Image, name: str = "image") -> NDArray[Any]:
-    """Array [H, W] or [H, W, 3] of an image message: uint8, uint16 or float32 in this machine's byte order.
+    """Array [H, W] or [H, W, channels] of an image message: uint8, uint16 or float32 in this machine's byte order.
 
     The array shares the message's memory where rows have no padding. ``bgr8`` stays BGR. name: for the error's text.
     Raises RobinError INPUT_ENCODING_MISMATCH for an encoding not in ``ENCODINGS``, INPUT_UNREADABLE where width,
@@ -114,11 +116,12 @@ def image_from_msg(message: Image, name: str = "image") -> NDArray[Any]:
 
 
 def rgb_from_msg(message: Image) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] in RGB order of an rgb8 or bgr8 message. Raises as ``image_from_msg``."""
+    """uint8 [H, W, 3] in RGB order of a message in one of COLOR_ENCODINGS. Raises as ``image_from_msg``."""
     if message.encoding not in COLOR_ENCODINGS:
         raise _wrong_encoding("colour", message.encoding, COLOR_ENCODINGS)
     image = image_from_msg(message, "colour")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)) if message.encoding == "bgr8" else image
+    change = _TO_RGB.get(message.encoding)
+    return image if change is None else np.asarray(cv2.cvtColor(image, change))
 
 
 def depth_from_msg(message: Image) -> NDArray[np.float32]:

@@ -17,13 +17,14 @@ from robin_perception.nodes.camera_pose import CameraPose, FixedPose, TfPose
 from robin_perception.nodes.convert import frame_from_msgs
 from robin_perception.nodes.pairing import FrameMessages, FramePairer
 from robin_perception.nodes.qos import SENSOR, SENSOR_RELIABLE
-from robin_perception.topics import camera_topics
+from robin_perception.topics import DRIVERS, camera_topics
 
 
 class FrameSubscriber:
     """Made in a node's ``setup``. ``on_messages`` is called in the executor's thread with every pair, in order of
     stamps and only while the node is active; ``to_frame`` may be called in any thread.
 
+    wanted: the topics in words, for the line that says that nothing comes.
     What is not used is counted as a drop by its cause and reported with its number.
     Raises RobinError POSE_INVALID or DEPENDENCY_MISSING.
     """
@@ -39,7 +40,9 @@ class FrameSubscriber:
         self._pairer = FramePairer(config.pair_tolerance_ms / 1e3, self._unusable)
         self._nan_is_invalid = config.nan_depth_is_invalid
         self._qos = config.image_qos
-        topics = camera_topics(config.camera_prefix)
+        topics = camera_topics(config.camera_prefix, config.camera_driver)
+        needs = DRIVERS[config.camera_driver].needs
+        self.wanted = f"{topics.color}, {topics.depth} and {topics.info}{f' (needs {needs})' if needs else ''}"
         self._subscribe(CameraInfo, topics.info, self._pairer.info)
         self._subscribe(Image, topics.color, lambda m: self._pass_on(self._pairer.color(m)))
         self._subscribe(Image, topics.depth, lambda m: self._pass_on(self._pairer.depth(m)))

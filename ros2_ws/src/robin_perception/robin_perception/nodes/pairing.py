@@ -14,7 +14,7 @@ from robin_perception.core.errors import Code
 Report = Callable[[Code, str, str], None]
 """report(code, text, cause): a message or a pair that is not used; ``cause`` is a short word to count it by."""
 
-COLOR_ENCODINGS = ("rgb8", "bgr8")
+COLOR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8")
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
 _WAITING = 8  # messages of one stream that wait for their partner
 _NS = 1_000_000_000

@@ -125,7 +125,8 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         silent_s = now_s - self._last_input_s
         if self.is_active and silent_s > self.config.input_timeout_s:
             self._is_silent = True
-            self.report(Code.FRAME_TIMEOUT, f"no usable frame for {silent_s:.1f} s", warning=True, lasting=True)
+            wanted = "" if self._topics is None else f" on {self._topics.wanted}"
+            self.report(Code.FRAME_TIMEOUT, f"no usable frame for {silent_s:.1f} s{wanted}", warning=True, lasting=True)
         self._engine_watch.tell_faults(self._segmenter)
         self._engine_watch.tell_standing(self._segmenter)
 
