@@ -21,7 +21,7 @@ from sklearn.model_selection import GroupKFold
 from edge_adapt.decision import Decision
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.planner.learned_ranker import LEAF, LearnedRanker, Trees, save_ranker
-from robin_grasp.planner.ranker import FEATURE_NAMES
+from robin_grasp.planner.ranker import CLASS_PREFIX, FEATURE_NAMES
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 
@@ -104,13 +104,14 @@ class RankerReport:
 
 def outcomes_from_rows(rows: Iterable[tuple[dict[str, float], str, int]]) -> Outcomes:
     """From (terms of the executed grasp, result, pile number). Rows that lack a feature are refused: they were made
-    by another version of the planner. Raises RobinError RECORD_INVALID naming the feature."""
+    by another version of the planner. A class that a row does not know is 0. Raises RobinError RECORD_INVALID naming
+    the feature."""
     features, results, groups, geometric = [], [], [], []
     for terms, result, group in rows:
-        missing = [name for name in FEATURE_NAMES if name not in terms]
+        missing = [name for name in FEATURE_NAMES if name not in terms and not name.startswith(CLASS_PREFIX)]
         if missing:
             raise RobinError(Code.RECORD_INVALID, f"outcome without the term '{missing[0]}': made by another planner")
-        features.append([terms[name] for name in FEATURE_NAMES])
+        features.append([terms.get(name, 0.0) for name in FEATURE_NAMES])
         results.append(result)
         groups.append(group)
         geometric.append(terms.get("p_clean_geometric", terms.get("p_clean", 0.5)))

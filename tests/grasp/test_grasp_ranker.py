@@ -155,6 +155,15 @@ def test_rows_of_another_planner_are_refused() -> None:
     assert exc.value.code is Code.RECORD_INVALID
 
 
+def test_rows_of_other_classes_are_rows_of_none_that_the_ranker_knows() -> None:
+    known = {name: 0.5 for name in FEATURE_NAMES}
+    other = {name: value for name, value in known.items() if not name.startswith("is_")} | {"is_crate": 1.0}
+    found = outcomes_from_rows([(known, "clean", 0), (other, "miss", 0)]).features
+    classes = [name.startswith("is_") for name in FEATURE_NAMES]
+    assert found[0].tolist() == [0.5] * len(FEATURE_NAMES)
+    assert found[1].tolist() == [0.0 if of_class else 0.5 for of_class in classes]
+
+
 def test_constraint_names_are_features() -> None:
     assert set(BETTER) | set(WORSE) | set(RISKIER) | set(SAFER) <= set(FEATURE_NAMES)
 
