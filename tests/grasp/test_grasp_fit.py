@@ -12,7 +12,7 @@ import yaml
 from helpers.planner_fits import with_fit
 from pydantic import BaseModel
 
-from edge_adapt.bag.pipeline import PipelineRecord, parse_pipeline
+from edge_adapt.bag.pipeline import PipelineRecord, changes_from, parse_pipeline
 from edge_adapt.decision import config_digest
 from robin_grasp.planner.config import PlannerConfig, RankConfig
 from robin_grasp.planner.fit import SHIPPED_FIT, load_fit, shipped_fit
@@ -77,6 +77,10 @@ def test_the_fit_is_in_the_digest_of_a_record_and_in_a_bag() -> None:
     text = PipelineRecord(planner_config=other).model_dump_json()
     assert json.loads(text)["planner_config"]["fit"]["name"] == shipped_fit().name
     assert parse_pipeline(text, Path("a.mcap")).planner_config == other
+    told = changes_from(PipelineRecord(), PipelineRecord(planner_config=other))
+    assert told[0] == "planner_config: not the recorded one"
+    assert told[1].startswith(f"planner's fit: recorded {shipped_fit().name} {shipped_fit().digest}, replayed ")
+    assert changes_from(PipelineRecord(), PipelineRecord()) == []
 
 
 def former(**sections: dict[str, Any]) -> str:

@@ -3,17 +3,20 @@ nothing, the plan is another."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.grasp_scenes import Box, box_scene
 from helpers.planner_fits import with_fit
 
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject
-from robin_grasp.planner.config import OrderConfig, PlannerConfig
+from robin_grasp.planner.config import OrderConfig, PlannerConfig, RankConfig
 from robin_grasp.planner.fit import shipped_fit
 from robin_grasp.planner.parcels_seen import Contacts, with_upright
 from robin_grasp.planner.planner import SuctionPlanner
-from robin_grasp.tool import CellConfig
+from robin_grasp.planner.terms import repeats_failure
+from robin_grasp.tool import CellConfig, WorkspaceConfig, mask_to_cups
 
 ONE_POSE = with_fit(sampling={"full_poses_per_instance": 1})  # so that the first estimate alone decides
 SAMPLING = shipped_fit().sampling
@@ -113,3 +116,70 @@ def test_a_face_beyond_the_tilt_limit_is_picked_by_a_tool_more_upright() -> None
     assert grasp.terms["tool_tilt_rad"] == pytest.approx(1.05 - SAMPLING.upright_rad, abs=0.02)
     straight = plan(steep, with_fit(sampling={"upright_rad": 0.0}))
     assert not straight.grasps and set(straight.rejected_counts) == {Reject.TILT_TOO_LARGE}
+
+
+def hopeless(boxes: list[Box], least_clean: float, boundary: float = 0.0) -> dict[Reject, int]:
+    """Counts of a plan that tries nothing below ``least_clean``, with that boundary probability everywhere."""
+    frame, scene = box_scene(boxes)
+    scene = replace(scene, boundary=np.full_like(scene.boundary, boundary))
+    result = SuctionPlanner(CellConfig(), PlannerConfig(rank=RankConfig(least_clean=least_clean))).plan(frame, scene)
+    assert not result.grasps
+    return dict(result.rejected_counts)
+
+
+def test_what_is_not_worth_a_try_is_told_by_its_worst_doubt() -> None:
+    """Each of the four poses that are weighed in full, once: for its hold, its neighbours, or what may lie on it."""
+    light = [Box(0.75, 0.0, 0.16, 0.12, 0.05)]
+    for boxes, boundary, doubt in (
+        ([Box(0.75, 0.0, 0.30, 0.20, 0.15)], 0.0, Reject.WRENCH_TOO_LARGE),
+        (light, 0.3, Reject.MULTI_PICK_RISK),
+        (light, 0.0, Reject.COVERED_BY_OTHER),
+    ):
+        counts = hopeless(boxes, 0.999, boundary)
+        assert counts.pop(Reject.OUTRANKED_ON_INSTANCE) > 50
+        counts.pop(Reject.NO_CUP_SEALS, None)
+        assert counts == {doubt: 4}
+
+
+def test_the_same_try_is_told_by_place_and_cups() -> None:
+    config = RankConfig()
+    here, far = np.zeros((1, 3)), np.full((1, 3), 0.1)
+    failed = FailedPick((0.01, 0.0, 0.0), 0b1111, times=config.failed_most)
+
+    def again(position: np.ndarray, cups: int, failure: FailedPick = failed) -> bool:
+        return bool(repeats_failure(position, np.array([cups]), (failure,), config)[0])
+
+    assert again(here, 0b1111) and again(here, 0b0111)  # three of four in common
+    assert not again(here, 0b11110011)  # two of eight
+    assert not again(here, 0b11110000)
+    assert not again(far, 0b1111)
+    assert not again(here, 0b1111, replace(failed, times=config.failed_most - 1))
+    assert again(here, 0b11110000, replace(failed, times=config.failed_most + 1))  # nothing works there
+
+
+@pytest.mark.parametrize("belt_z_m", [0.0, 0.03])
+def test_a_parcel_is_carried_over_what_was_ruled_out(belt_z_m: float) -> None:
+    """Its underside, lifted, against the top of a tower that is not looked at any further."""
+    cell = CellConfig(workspace=WorkspaceConfig(belt_z_m=belt_z_m))
+    frame, scene = box_scene([Box(0.75, -0.15, 0.20, 0.16, 0.10), Box(0.75, 0.20, 0.20, 0.16, 0.25)])
+    low, tower = scene.instances
+    scene = replace(scene, instances=(low, replace(tower, detection=0.1)))
+    terms = best_of(SuctionPlanner(cell).plan(frame, scene)).terms
+    assert terms["top_m"] == pytest.approx(0.10 - belt_z_m, abs=0.002)
+    assert terms["carry_room_m"] == pytest.approx(0.10 + cell.motion.lift_m - terms["thickness_m"] - 0.25, abs=0.003)
+
+
+def test_terms_are_those_of_the_open_cups() -> None:
+    tool = CellConfig().tool
+    result = plan([Box(0.75, 0.0, 0.30, 0.20, 0.15), Box(0.75, 0.25, 0.06, 0.06, 0.08)])
+    for instance in (1, 2):
+        grasp = best_of(result, instance)
+        terms, cups = grasp.terms, tool.cups_m[list(mask_to_cups(grasp.cups)), :2]
+        assert terms["cup_count"] == len(cups)
+        assert terms["seal_mean"] == pytest.approx(terms["seal_sum"] / len(cups))
+        assert terms["seal_min"] <= terms["seal_mean"] <= 1.0
+        assert terms["spread_min_m"] == pytest.approx(cups.std(axis=0).min(), abs=1e-9)
+        world = grasp.T_base_tool[:3, :2] @ cups.mean(axis=0) + grasp.T_base_tool[:3, 3]
+        middle = ((0.75, 0.0), (0.75, 0.25))[instance - 1]
+        assert terms["lever_m"] == pytest.approx(np.hypot(*(world[:2] - middle)), abs=0.006)
+    assert best_of(result, 1).terms["cup_count"] == 8 and best_of(result, 2).terms["spread_min_m"] == 0.0

@@ -163,6 +163,10 @@ def changes_from(recorded: PipelineRecord, used: PipelineRecord) -> list[str]:
     for name in ("engine_config", "segmenter", "planner_config", "cell"):
         if getattr(recorded, name) != getattr(used, name):
             lines.append(f"{name}: not the recorded one")
+    old_fit, new_fit = recorded.planner_config.fit, used.planner_config.fit
+    if old_fit != new_fit:
+        names = [f"{fit.name} {fit.digest}" for fit in (old_fit, new_fit)]
+        lines.append(f"planner's fit: recorded {names[0]}, replayed {names[1]}")
     if recorded.machine.processor != used.machine.processor:
         lines.append(f"processor: recorded on {recorded.machine.processor}, replayed on {used.machine.processor}")
     for name, version in used.machine.versions.items():
