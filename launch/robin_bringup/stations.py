@@ -196,10 +196,11 @@ class Process:
 
 
 def station_named(name: str) -> Station:
-    """Raises RobinError OPTION_INVALID naming the known ones."""
-    if name not in STATIONS:
-        raise RobinError(Code.OPTION_INVALID, f"unknown station '{name}'; known: {', '.join(STATIONS)}")
-    return STATIONS[name]
+    """``sim`` is ``sim_station``. Raises RobinError OPTION_INVALID naming the known ones."""
+    for full, station in STATIONS.items():
+        if full in (name, f"{name}_station"):
+            return station
+    raise RobinError(Code.OPTION_INVALID, f"unknown station '{name}'; known: {', '.join(STATIONS)}")
 
 
 def camera_of(station: Station, options: StationOptions) -> str:
@@ -232,6 +233,11 @@ def parameter_files(station: Station, options: StationOptions) -> tuple[Path, ..
     if options.params_file:
         files.append(Path(options.params_file).absolute())
     return tuple(files)
+
+
+def enclave_of(process: str) -> str:
+    """The SROS 2 enclave of a station's process, or of the robot's program (``robin_bringup.security_policy``)."""
+    return f"/robin/{process}"
 
 
 def given_ros_arguments(options: StationOptions) -> RosArguments:
@@ -275,7 +281,8 @@ def station_processes(
         program: NodeSpec, hosted: tuple[str, ...], arguments: tuple[str, ...] = (), once: bool = False
     ) -> Process:
         values = {node: overrides[node] for node in hosted if overrides.get(node)}
-        ros = (*(part for file in files for part in ("--params-file", file)), "--log-level", options.log_level)
+        from_files = (part for file in files for part in ("--params-file", file))
+        ros = (*from_files, "--log-level", options.log_level, "--enclave", enclave_of(program.name))
         respawn = None if once else station.respawn
         return Process(program, hosted, arguments, ros, values, user, options.namespace, environment, respawn)
 

@@ -19,6 +19,27 @@ def _group() -> None:
     """The ROS 2 nodes."""
 
 
+@app.command("policy")
+def policy(
+    station: Annotated[str, typer.Option("--station", metavar="S", help="sim, test or workcell.")] = "workcell",
+    camera: Annotated[str, typer.Option("--camera", metavar="KIND", help="As `robin ros up` takes it.")] = "",
+    driver: Annotated[str, typer.Option("--driver", metavar="D", help="realsense, orbbec or zivid.")] = "",
+    namespace: Annotated[str, typer.Option("--namespace", metavar="NS", help="Namespace of the station.")] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write there. Default: print.", dir_okay=False)
+    ] = None,
+) -> None:
+    """The SROS 2 policy of a station: which enclave may publish, subscribe, serve and call what."""
+    from robin_bringup.security_policy import policy_xml
+    from robin_bringup.stations import StationOptions, station_named
+    from robin_perception.core.config import parse_config
+
+    # What the camera reads from is no matter of rights.
+    given = {"camera": camera, "camera_path": ".", "driver": driver, "namespace": namespace}
+    options = parse_config(StationOptions, given, "robin ros policy")
+    _show(policy_xml(station_named(station), options), out)
+
+
 @app.command("params")
 def params(
     out: Annotated[
@@ -29,7 +50,10 @@ def params(
     from robin_perception.node_config import node_configs
     from robin_perception.parameter_reference import parameter_reference
 
-    text = parameter_reference(node_configs())
+    _show(parameter_reference(node_configs()), out)
+
+
+def _show(text: str, out: Path | None) -> None:
     if out is None:
         print(text, end="")
     else:

@@ -141,11 +141,11 @@ def _signals() -> Iterator[threading.Event]:
 
 def _run(station: str, values: dict[str, Any], once_within_s: float | None) -> None:
     from robin_bringup.runner import StationRunner
-    from robin_bringup.stations import STATIONS, StationOptions, station_named
+    from robin_bringup.stations import StationOptions, station_named
     from robin_perception.core.config import parse_config
 
-    name = next((full for full in STATIONS if full in (station, f"{station}_station")), station)
-    found = station_named(name)
+    found = station_named(station)
+    name = found.name
     given = {
         key: str(value) if isinstance(value, Path) else value for key, value in values.items() if value is not None
     }

@@ -34,7 +34,7 @@ from robin_perception.core.config import load_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.nodes.parameters import NodeParameters
 from robin_perception.nodes.qos import RESULT
-from robin_perception.nodes.run import init_ros
+from robin_perception.nodes.run import init_ros, make_node
 from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
 from robin_perception.topics import DECISION
 
@@ -176,7 +176,7 @@ def main(args: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: interrupted.set())
     try:
         init_ros(args)
-        node = AcceptanceNode()
+        node = make_node(AcceptanceNode)
         verdict = node.run(interrupted.is_set)
         node.destroy_node()
     except RobinError as exc:

@@ -30,7 +30,7 @@ from robin_bringup.nodes.lifecycle_link import RosLink
 from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.errors import RobinError
 from robin_perception.nodes.parameters import NodeParameters
-from robin_perception.nodes.run import init_ros
+from robin_perception.nodes.run import init_ros, make_node
 
 
 class LifecycleManager(Node):
@@ -189,7 +189,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         init_ros(args)
         executor = SingleThreadedExecutor()
-        manager = LifecycleManager()
+        manager = make_node(LifecycleManager)
         executor.add_node(manager)
         manager.begin()
         while not interrupted.is_set():

@@ -8,10 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
@@ -20,6 +21,7 @@ from robin_perception.core.threads import where_threads_are
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.transport import use_large_message_profile
 
+T = TypeVar("T")
 _WAKE_S = 0.2  # how long a signal may wait for the executor
 SAY_WHY_S = 5.0
 """A process that has not ended so long after its signal says what it is at."""
@@ -77,6 +79,14 @@ def init_ros(args: Sequence[str] | None) -> None:
         raise RobinError(Code.OPTION_INVALID, f"--ros-args: {' '.join(str(exc).split())}") from None
 
 
+def make_node(make: Callable[[], T]) -> T:
+    """What ``make`` gives. Raises RobinError OPTION_INVALID where ROS refuses it (names, security, middleware)."""
+    try:
+        return make()
+    except rclpy_implementation.RCLError as exc:
+        raise RobinError(Code.OPTION_INVALID, f"ROS refuses the node: {' '.join(str(exc).split())}") from None
+
+
 def run_nodes(make: Callable[[], Sequence[RobinNode[Any]]], args: Sequence[str] | None = None) -> int:
     """Host the nodes that ``make`` gives (called after ``rclpy.init``) in one process with one executor.
 
@@ -95,7 +105,7 @@ def _run(make: Callable[[], Sequence[RobinNode[Any]]], ending: Ending) -> None:
     nodes: list[RobinNode[Any]] = []
     executor = SingleThreadedExecutor()
     try:
-        nodes.extend(make())
+        nodes.extend(make_node(make))
         for node in nodes:
             executor.add_node(node)
             node.autostart()
