@@ -236,9 +236,9 @@ def test_a_pause_in_place_of_a_gpu_leaves_the_answers_and_the_hosts_own_part(
 
 
 def test_a_supervised_engine_has_the_budgets_of_its_own() -> None:
-    from robin_perception.engines.registry import on_cpu
+    from robin_perception.supervision import needs_driver
 
-    assert on_cpu("supervised:onnxruntime") and not on_cpu("supervised:tensorrt")
+    assert not needs_driver("supervised:onnxruntime") and needs_driver("supervised:tensorrt")
 
 
 def test_on_a_gpu_the_budgets_of_a_gpu_count() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from robin_perception.engines.ort import session as ort_session
 from robin_perception.engines.ort.engine import OnnxRuntimeEngine
 from robin_perception.engines.testing.tiny_bundle import tiny_bundle
 from robin_perception.model.bundle import Bundle
+from robin_perception.supervision import child
+from robin_perception.supervision.channel import Channel
+from robin_perception.supervision.process import ChildSpec
 
 ONE_THREAD = EngineConfig(intra_threads=1)
 
@@ -59,7 +64,7 @@ def test_auto_says_which_engine_it_is_and_why_not_the_better_ones(bundle: Bundle
 
 
 def test_an_engine_asked_for_by_name_is_not_replaced_by_another(bundle: Bundle) -> None:
-    reason = registry.hindrances(bundle)["onnxruntime-int8"]
+    reason = registry.unavailable_reasons(bundle)["onnxruntime-int8"]
     assert reason is not None and "robin engine build" in reason
     with pytest.raises(RobinError, match=r"onnxruntime-int8.*robin engine build") as caught:
         make_engine("onnxruntime-int8", bundle, ONE_THREAD)
@@ -142,9 +147,9 @@ def test_a_broken_bundle_is_not_blamed_on_engines(bundle: Bundle, fleeting: dict
     assert caught.value.code == Code.MODEL_TENSOR_MISSING
 
 
-def test_an_engine_held_in_reserve_runs_by_name_only(bundle: Bundle, fleeting: dict[str, registry.EngineEntry]) -> None:
+def test_an_engine_that_auto_skips_runs_by_name(bundle: Bundle, fleeting: dict[str, registry.EngineEntry]) -> None:
     fleeting["better"] = registry.EngineEntry(
-        OnnxRuntimeEngine, lambda bundle, config: None, on_cpu=True, reserve=lambda bundle, config: "is slower here"
+        OnnxRuntimeEngine, lambda bundle, config: None, on_cpu=True, skip_reason=lambda bundle, config: "is slower here"
     )
     assert make_engine("auto", bundle, ONE_THREAD).selection.rejected == (("better", "is slower here"),)
     assert make_engine("better", bundle, ONE_THREAD).selection.name == "better"
@@ -154,7 +159,7 @@ def test_where_nothing_runs_every_reason_is_told(
     bundle: Bundle, fleeting: dict[str, registry.EngineEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleeting["better"] = registry.EngineEntry(OnnxRuntimeEngine, lambda bundle, config: "has no driver", on_cpu=False)
-    monkeypatch.setattr(ort_session, "hindrance", lambda bundle, config: "is too old")
+    monkeypatch.setattr(ort_session, "unavailable_reason", lambda bundle, config: "is too old")
     for attempt in (lambda: make_engine("auto", bundle), lambda: registry.select("auto", bundle)):
         with pytest.raises(RobinError, match="better: has no driver; onnxruntime: is too old") as caught:
             attempt()
@@ -198,3 +203,27 @@ def test_threads_follow_the_cores_up_to_eight(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(ort_session, "usable_cores", lambda cores=cores: cores)
         assert ort_session.session_options(EngineConfig()).intra_op_num_threads == threads
     assert ort_session.session_options(EngineConfig(intra_threads=3)).intra_op_num_threads == 3
+
+
+@pytest.mark.parametrize("by_auto", [True, False])
+def test_what_auto_asks_for_a_child_process_asks_for_too(
+    bundle: Bundle, fleeting: dict[str, registry.EngineEntry], by_auto: bool
+) -> None:
+    def refuses(code: Code) -> registry.Factory:
+        def make(bundle: Bundle, config: EngineConfig) -> Engine:
+            raise RobinError(code, "not here")
+
+        return make
+
+    fleeting["better"] = registry.EngineEntry(
+        refuses(Code.ENGINE_FAILED),
+        lambda bundle, config: None,
+        on_cpu=False,
+        make_for_auto=refuses(Code.ENGINE_UNAVAILABLE),
+    )
+    spec = ChildSpec(bundle, "better", by_auto, ONE_THREAD, {}, {})
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert child._started(Channel(theirs), json.loads(json.dumps(spec.order())), memory=-1) is None
+        said = Channel(ours).receive()
+    assert said["code"] == (Code.ENGINE_UNAVAILABLE if by_auto else Code.ENGINE_FAILED) and said["text"] == "not here"

@@ -132,7 +132,7 @@ def spec_of(*present: str) -> Callable[[str], object]:
 
 def test_no_gpu_is_one_line_with_a_remedy(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorrt_probe, "_DEVICES", ("/nonexistent/nvidia",))
-    reason = tensorrt_probe.hindrance(bundle)
+    reason = tensorrt_probe.unavailable_reason(bundle)
     assert reason is not None and "no NVIDIA GPU" in reason and "install the GPU's driver" in reason
     with pytest.raises(RobinError, match="no NVIDIA GPU") as caught:
         make_engine("tensorrt", bundle)
@@ -158,7 +158,7 @@ def test_what_is_missing_or_too_old_is_named(
     monkeypatch.setattr(tensorrt_probe, "DRIVER_LIBRARY", "libc.so.6")  # any library that is there
     monkeypatch.setattr(tensorrt_probe, "find_spec", spec_of(*present))
     monkeypatch.setattr(tensorrt_probe, "tensorrt_version", lambda package: version)
-    reason = tensorrt_probe.hindrance()
+    reason = tensorrt_probe.unavailable_reason()
     assert reason is not None
     assert re.search(words, reason) and "pip install" in reason
 
@@ -166,7 +166,7 @@ def test_what_is_missing_or_too_old_is_named(
 def test_a_driver_without_its_library_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tensorrt_probe, "_DEVICES", (str(tmp_path),))
     monkeypatch.setattr(tensorrt_probe, "DRIVER_LIBRARY", "libcuda-is-not-here.so.1")
-    reason = tensorrt_probe.hindrance()
+    reason = tensorrt_probe.unavailable_reason()
     assert reason is not None and "CUDA driver library" in reason and "--gpus all" in reason
 
 
@@ -175,10 +175,10 @@ def test_an_engine_that_was_never_built_is_not_built_unseen(
 ) -> None:
     monkeypatch.setattr(tensorrt_probe, "findings", lambda: [])
     monkeypatch.setenv("ROBIN_ENGINE_CACHE", str(tmp_path))
-    reason = tensorrt_probe.hindrance(bundle)
+    reason = tensorrt_probe.unavailable_reason(bundle)
     assert reason is not None and f"robin engine build {bundle.directory}" in reason
     EngineCache().store({**engine_key(bundle, ORIN, "10.0.0", "float16")}, {PLAN_FILE: b"of an older version"})
-    assert tensorrt_probe.hindrance(bundle) is None  # it was wanted once: it is built anew when it does not fit
+    assert tensorrt_probe.unavailable_reason(bundle) is None  # wanted once: it is built anew
 
 
 def test_importing_the_engine_imports_neither_tensorrt_nor_pycuda() -> None:
@@ -389,7 +389,7 @@ def test_names_are_those_of_the_real_pycuda() -> None:
 
 
 def test_the_engine_itself_where_it_can_run(bundle: Bundle) -> None:
-    reason = tensorrt_probe.hindrance()
+    reason = tensorrt_probe.unavailable_reason()
     if reason is not None:
         pytest.skip(f"TensorRT cannot run here: {reason}")
     from robin_perception.engines.tensorrt.engine import TensorRtEngine

@@ -16,11 +16,13 @@ import pytest
 from helpers.cli_helpers import Robin
 from helpers.emulated_gpu import EmulatedGpu
 
+from robin_cli.doctor.engines import engine_checks
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines import EngineConfig, make_engine
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.golden import golden_frames
 from robin_perception.engines.ort.engine import OnnxRuntimeEngine
+from robin_perception.engines.registry import select
 from robin_perception.engines.tensorrt import library as tensorrt_library
 from robin_perception.engines.tensorrt.engine import TensorRtEngine, TensorRtSingleEngine
 from robin_perception.engines.testing.tiny_bundle import tiny_bundle
@@ -66,6 +68,15 @@ def settled(gpu: EmulatedGpu) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+def proven(bundle: Bundle) -> Path:
+    """Build the engine and store a proof of it; its folder in the cache."""
+    engine = TensorRtEngine(bundle, CONFIG)
+    engine.close()
+    assert engine.cached.path is not None
+    EngineCache().note_verification(engine.cached.path, {"passed": True})
+    return engine.cached.path
 
 
 @pytest.mark.parametrize("kind", [TensorRtEngine, TensorRtSingleEngine])
@@ -208,14 +219,16 @@ def test_an_error_that_leaves_the_context_alone_is_no_end(
 def test_what_tensorrt_refuses_is_its_own_words_and_auto_takes_the_next(
     gpu: EmulatedGpu, bundle: Bundle, trouble: str, code: Code, words: str
 ) -> None:
+    if was_built := trouble not in ("no builder", "no build"):
+        proven(bundle)
     gpu.trouble = trouble
     with pytest.raises(RobinError, match=words) as caught:
         TensorRtEngine(bundle, CONFIG)
     assert caught.value.code == code and "\n" not in caught.value.text
     assert settled(gpu) and gpu.broken == [], (gpu.left, gpu.broken)
-    EngineCache().store({"kind": "tensorrt", "bundle": "an older one"}, {"engine.plan": b"old"})
     engine = make_engine("auto", bundle, CONFIG)
-    assert engine.name.startswith("onnxruntime") and words in dict(engine.selection.rejected)["tensorrt"]
+    reason = dict(engine.selection.rejected)["tensorrt"]
+    assert engine.name.startswith("onnxruntime") and (words if was_built else "robin engine build") in reason
     engine.close()
 
 
@@ -260,23 +273,51 @@ def test_an_engine_is_built_once_and_a_damaged_timing_cache_costs_nothing(
 def test_an_engine_whose_proof_failed_is_not_picked_with(
     gpu: EmulatedGpu, bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = TensorRtEngine(bundle, CONFIG)
-    first.close()
-    assert first.cached.path is not None
+    folder = proven(bundle)
     with caplog.at_level("WARNING"):
         make_engine("tensorrt", bundle, CONFIG).close()
-    assert "not proven on this machine yet; robin engine verify" in caplog.text
-    EngineCache().note_verification(first.cached.path, {"passed": False})
+    assert "verify" not in caplog.text
+    EngineCache().note_verification(folder, {"passed": False})
     with pytest.raises(RobinError, match=r"its proof failed; robin engine build .* --rebuild") as caught:
         make_engine("tensorrt", bundle, CONFIG)
     assert caught.value.code == Code.ENGINE_DISAGREES and settled(gpu)
     engine = make_engine("auto", bundle, CONFIG)
     assert engine.name.startswith("onnxruntime") and "its proof failed" in engine.selection.line()
     engine.close()
-    EngineCache().note_verification(first.cached.path, {"passed": True})
-    caplog.clear()
-    make_engine("auto", bundle, CONFIG).close()
-    assert "not proven" not in caplog.text
+
+
+def test_auto_takes_it_only_where_its_proof_on_this_device_is_stored(
+    gpu: EmulatedGpu,
+    bundle: Bundle,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    robin = Robin(capsys)
+
+    def auto() -> tuple[str, str]:
+        engine = make_engine("auto", bundle, CONFIG)
+        engine.close()
+        return engine.name, dict(engine.selection.rejected).get("tensorrt", "")
+
+    command = f"robin engine verify {bundle.directory} --engine tensorrt"
+    assert f"robin engine build {bundle.directory}" in auto()[1]
+    TensorRtEngine(bundle, CONFIG).close()
+    name, reason = auto()
+    assert name != "tensorrt" and reason == f"built but not verified on this device; {command}"
+    listed = robin("engine", "list", bundle.directory)
+    assert listed.status == 0 and "not tensorrt: built but not verified" in listed.out.replace("\n", " ")
+    (line,) = (check for check in engine_checks(bundle.directory) if check.name == "engine auto")
+    assert "tensorrt: built but not verified on this device" in line.found and command in line.remedy
+    with caplog.at_level("WARNING"):  # by name it runs, and says so
+        make_engine("tensorrt", bundle, CONFIG).close()
+    assert "built but not verified on this device" in caplog.text
+    assert robin("engine", "verify", bundle.directory, "--engine", "tensorrt").status == 0
+    assert auto() == ("tensorrt", "") and select("auto", bundle, CONFIG).by_auto
+    builds, gpu.driver.Device.name = gpu.builds, lambda self: "Another GPU"
+    name, reason = auto()
+    assert name != "tensorrt" and "gpu was Emulated GPU, is Another GPU; robin engine build" in reason
+    assert gpu.builds == builds and settled(gpu)
 
 
 def test_a_build_that_is_broken_off_leaves_nothing(gpu: EmulatedGpu, bundle: Bundle) -> None:

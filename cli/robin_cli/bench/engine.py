@@ -17,16 +17,16 @@ from robin_cli.bench.budgets import budget
 from robin_cli.bench.figures import Figure, memory_growth, of_spread, spread
 from robin_cli.bench.pipeline import PipelineBench, engine_facts, input_digest, simulated_frames
 from robin_cli.doctor.machine import machine_facts
-from robin_perception.engines import Engine, EngineConfig, make_engine
+from robin_perception.engines import Engine, EngineConfig
 from robin_perception.engines.base import Tensors
 from robin_perception.engines.golden import golden_frames
 from robin_perception.engines.head_swap import HeadCheck, checked_swap
 from robin_perception.engines.parity import BOUNDS
-from robin_perception.engines.registry import on_cpu
 from robin_perception.engines.testing.reference import OnnxRuntimeReference
 from robin_perception.engines.testing.tiny_bundle import tiny_bundle
 from robin_perception.model.bundle import Bundle, load_bundle
 from robin_perception.segmentation.segmenter import Segmenter
+from robin_perception.supervision import needs_driver, start_engine
 
 FLOAT32 = "onnxruntime"
 _WARM_UP = 5
@@ -65,7 +65,7 @@ def measure_engines(bench: EngineBench, progress: Progress) -> dict[str, Any]:
     engines: list[Engine] = []
     for name in bench.engines:
         before, started = _rss_mb(), time.perf_counter()
-        engine = make_engine(name, bundle, bench.config)
+        engine = start_engine(name, bundle, bench.config)
         loaded_ms = (time.perf_counter() - started) * 1e3
         results[engine.name] = {**engine_facts(engine), "load_ms": round(loaded_ms, 1)}
         inputs = [Segmenter(bundle, engine).view(frame).inputs for frame in frames]
@@ -83,7 +83,7 @@ def measure_engines(bench: EngineBench, progress: Progress) -> dict[str, Any]:
             results[engine.name]["head_swap"] = measure_swaps(engine, inputs, bench.swaps, progress)
     for engine in engines:
         engine.close()
-    memory = {name: measure_memory(name, bench, progress) for name in results if bench.calls and on_cpu(name)}
+    memory = {name: measure_memory(name, bench, progress) for name in results if bench.calls and not needs_driver(name)}
     return {
         "engines": results,
         "compared_with": engines[0].name,
@@ -106,7 +106,7 @@ def engine_figures(result: dict[str, Any]) -> list[Figure]:
     """The lines of the table, against their budgets."""
     figures = []
     for name, found in result["engines"].items():
-        gpu = budget("engine.gpu_network_p50_ms") if not on_cpu(name) else None
+        gpu = budget("engine.gpu_network_p50_ms") if needs_driver(name) else None
         figures.append(Figure(name, "run, p50", found["run_ms"]["p50"], "ms", gpu, of_spread(found["run_ms"])))
         for stage, times in found["stages_ms"].items():
             figures.append(Figure(name, f"- {stage}, p50", times["p50"], "ms", None, of_spread(times)))
@@ -230,7 +230,7 @@ def measure_memory(name: str, bench: EngineBench, progress: Progress) -> dict[st
 def _small_engine(name: str, bundle: Bundle, config: EngineConfig, folder: Path) -> Engine:
     """The engine over the small bundle; INT8 over a graph quantised here, since none is cached for it."""
     if name != "onnxruntime-int8":
-        return make_engine(name, bundle, config)
+        return start_engine(name, bundle, config)
     from robin_perception.engines.ort.int8 import GRAPH_FILE, OnnxRuntimeInt8Engine
     from robin_perception.engines.ort.quantise import full_range, quantised_graph
 

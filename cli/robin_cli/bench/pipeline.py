@@ -23,9 +23,9 @@ from robin_perception.bags.frames import as_from_camera
 from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.engines import Engine, EngineConfig
-from robin_perception.engines.registry import on_cpu
 from robin_perception.model.bundle import load_bundle
 from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
+from robin_perception.supervision import needs_driver
 from robin_sim.training_scenes import BASE_TRAINING_MIX, DatasetConfig, draw_pile, draw_scene, pile_rng
 
 WARM_UP_FRAMES = 5
@@ -116,7 +116,7 @@ def measure_pipeline(bench: PipelineBench, progress: Callable[[int, int], None])
 def pipeline_figures(result: dict[str, Any]) -> list[Figure]:
     """The lines of the table, against their budgets; those of a GPU where the engine runs on one, or a pause is its
     place."""
-    on_gpu = bool(result.get("pause_ms")) or not on_cpu(result["engine"])
+    on_gpu = bool(result.get("pause_ms")) or needs_driver(result["engine"])
     instances, plan, network, beside = (
         result[f"{n}_ms"] for n in ("frame_to_instances", "frame_to_plan", "network", "around_network")
     )

@@ -95,13 +95,13 @@ def engine_bench(
     """Time engines in turns on the same frames, stage by stage; swap heads between frames; watch memory."""
     require_writable(json_file)
     from robin_cli.bench.engine import FLOAT32, EngineBench, engine_figures, measure_engines
-    from robin_perception.engines.registry import hindrances
+    from robin_perception.engines.registry import unavailable_reasons
     from robin_perception.model.bundle import load_bundle
 
     path = model_path(model)
     names = [name.strip() for name in engines.split(",") if name.strip()]
     if not names:
-        able = [name for name, reason in hindrances(load_bundle(path)).items() if reason is None]
+        able = [name for name, reason in unavailable_reasons(load_bundle(path)).items() if reason is None]
         names = sorted(able, key=lambda name: name != FLOAT32)  # first what the others are compared with
     bench = EngineBench(tuple(names), frames, repeats, threads, spin, swaps, calls, seed, path)
     with progress_bar("timing", "") as advance:

@@ -146,7 +146,7 @@ def _megabytes(size: int | None) -> str:
 
 @app.command("list")
 def list_engines(model: BundleArgument = None, json_file: JsonOption = None) -> None:
-    """Cached engines: what for, how large, proven or not, and whether they fit this machine and bundle."""
+    """Cached engines: what for, how large, proven or not, whether they fit here; and which engine auto is, and why."""
     require_writable(json_file)
     from robin_cli.engine.list import list_cached
 
@@ -158,3 +158,7 @@ def list_engines(model: BundleArgument = None, json_file: JsonOption = None) -> 
     ]
     header = ("engine", "bundle", "precision", "device", "MB", "built", "verified", "fits here")
     print_table(f"{result['root']}: {len(rows)} engines", header, rows, text_columns=8)
+    auto = result["auto"]
+    print(f"auto: {auto['engine'] or 'none'} ({auto['why']})")
+    for name, reason in auto["rejected"].items():
+        print(f"  not {name}: {reason}")

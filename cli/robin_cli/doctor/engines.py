@@ -59,5 +59,10 @@ def _auto(bundle: Path) -> Check:
         chosen = select("auto", load_bundle(bundle))
     except RobinError as exc:
         return Check("engine auto", False, False, exc.text, "make setup")
-    commands = [reason.rpartition("; ")[2] for _, reason in chosen.rejected if "; robin engine build" in reason]
-    return Check("engine auto", True, False, f"{chosen.name} ({chosen.why})", " or ".join(commands))
+    found, commands = [chosen.why], []
+    for name, reason in chosen.rejected:
+        lacks, _, command = reason.rpartition("; ")
+        if command.startswith("robin engine"):
+            found.append(f"{name}: {lacks}")
+            commands.append(command)
+    return Check("engine auto", True, False, f"{chosen.name} ({'; '.join(found)})", " or ".join(commands))

@@ -12,7 +12,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines import EngineConfig, engine_names
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.tensorrt.builder import BuildOptions
-from robin_perception.engines.tensorrt.probe import hindrance
+from robin_perception.engines.tensorrt.probe import unavailable_reason
 from robin_perception.model.bundle import Bundle, load_bundle
 
 INT8 = "onnxruntime-int8"
@@ -40,7 +40,7 @@ def build(request: Request, progress: Progress) -> dict[str, Any]:
     TensorRT where it cannot run, and what building raises."""
     bundle = load_bundle(request.model)
     if request.engine == "auto":
-        reason = hindrance()
+        reason = unavailable_reason()
         if reason is None:
             return _tensorrt(request, bundle, "tensorrt", progress)
         lines = [f"TensorRT cannot be built here: {reason}", *_nothing("onnxruntime"), _advice(request.model)]

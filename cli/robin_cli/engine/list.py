@@ -8,17 +8,28 @@ from typing import Any
 
 from robin_perception.core.errors import RobinError
 from robin_perception.engines.cache import CacheEntry, EngineCache, changes
-from robin_perception.engines.tensorrt.probe import hindrance
+from robin_perception.engines.registry import select
+from robin_perception.engines.tensorrt.probe import unavailable_reason
 from robin_perception.model.bundle import Bundle, load_bundle
 
 
 def list_cached(model: Path, cache: EngineCache | None = None) -> dict[str, Any]:
-    """Every cached engine, JSON-ready, compared with what ``model`` would need on this machine."""
+    """Every cached engine, JSON-ready, compared with what ``model`` would need on this machine, and what auto is."""
     cache = cache or EngineCache()
     entries = cache.entries()
     bundle = load_bundle(model)
     wanted = _wanted(bundle, {entry.key.get("kind", "") for entry in entries})
-    return {"root": str(cache.root), "model": bundle.model_id, "engines": [_row(entry, wanted) for entry in entries]}
+    rows = [_row(entry, wanted) for entry in entries]
+    return {"root": str(cache.root), "model": bundle.model_id, "engines": rows, "auto": _auto(bundle)}
+
+
+def _auto(bundle: Bundle) -> dict[str, Any]:
+    """The engine that auto takes, and why not the better ones."""
+    try:
+        chosen = select("auto", bundle)
+    except RobinError as exc:
+        return {"engine": "", "why": exc.text, "rejected": {}}
+    return {"engine": chosen.name, "why": chosen.why, "rejected": dict(chosen.rejected)}
 
 
 def _row(entry: CacheEntry, wanted: Mapping[str, list[dict[str, str]] | str]) -> dict[str, Any]:
@@ -67,7 +78,7 @@ def _wanted(bundle: Bundle, kinds: set[str]) -> dict[str, list[dict[str, str]] |
 
 
 def _tensorrt_keys(bundle: Bundle) -> list[dict[str, str]] | str:
-    reason = hindrance()
+    reason = unavailable_reason()
     if reason is not None:
         return reason
     from robin_perception.engines.prelude import camera_graph

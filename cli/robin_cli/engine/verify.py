@@ -8,16 +8,17 @@ from typing import Any
 from robin_cli.doctor.machine import machine_facts
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import load_frame, scene_folders
-from robin_perception.engines import Engine, EngineConfig, make_engine
+from robin_perception.engines import Engine, EngineConfig
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.tensorrt import probe as tensorrt_probe
 from robin_perception.engines.tensorrt.builder import BuildOptions
 from robin_perception.engines.tensorrt.builder import Progress as BuildProgress
 from robin_perception.engines.tensorrt.engine import TensorRtEngine, TensorRtSingleEngine
-from robin_perception.engines.tensorrt.probe import hindrance
+from robin_perception.engines.tensorrt.probe import unavailable_reason
 from robin_perception.engines.verify import Progress, Verdict, summary, verify_engine
 from robin_perception.model.bundle import Bundle, load_bundle
 from robin_perception.segmentation.segmenter import Segmenter
+from robin_perception.supervision import start_engine
 
 TENSORRT = {kind.name: kind for kind in (TensorRtEngine, TensorRtSingleEngine)}
 
@@ -27,7 +28,7 @@ def verify(model: Path, name: str, data: Path | None, progress: BuildProgress) -
     the engine's files in the cache. TensorRT that was not built yet is built first: one command is the whole proof."""
     bundle = load_bundle(model)
     by_name = name in TENSORRT
-    engine = tensorrt_engine(name, bundle, report=progress) if by_name else make_engine(name, bundle)
+    engine = tensorrt_engine(name, bundle, report=progress) if by_name else start_engine(name, bundle)
     try:
         verdict = verified(engine, bundle, data, lambda done, total: progress("verify", done, total))
     finally:
@@ -44,7 +45,7 @@ def tensorrt_engine(
 ) -> TensorRtEngine:
     """TensorRT by name, built where the cache has nothing that fits. Raises RobinError ENGINE_UNAVAILABLE with what
     this machine lacks, and what building raises."""
-    reason = hindrance()
+    reason = unavailable_reason()
     if reason is not None:
         raise RobinError(Code.ENGINE_UNAVAILABLE, f"{name}: {reason}")
     return TENSORRT[name](bundle, EngineConfig(), options=options, rebuild=rebuild, report=report)

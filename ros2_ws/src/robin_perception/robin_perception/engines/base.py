@@ -37,11 +37,13 @@ class EngineConfig(StrictConfig):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which engine was taken and why, and why not the better ones: (name, reason) best first."""
+    """Which engine was taken and why, and why not the better ones: (name, reason) best first. by_auto: chosen from
+    among them, not asked for by name."""
 
     name: str
     why: str
     rejected: tuple[tuple[str, str], ...] = ()
+    by_auto: bool = False
 
     def line(self) -> str:
         """For logs, diagnostics and the terminal."""

@@ -19,7 +19,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
-from robin_perception.engines import Engine, EngineConfig, make_engine
+from robin_perception.engines import Engine, EngineConfig
 from robin_perception.engines.base import HeadSet, Tensors
 from robin_perception.engines.camera import CameraFrame, TakesCamera
 from robin_perception.engines.head_swap import HeadCheck, HeadSwap, checked_swap
@@ -229,6 +229,4 @@ def load_segmenter(
     """Verify the bundle at ``model`` and start ``engine`` on it, in this process unless ``supervision`` or the engine's
     name says otherwise. helper: the one that the planner gets, too. Raises RobinError MODEL_*, ENGINE_*."""
     bundle = load_bundle(model)
-    if supervision is None:
-        return Segmenter(bundle, make_engine(engine, bundle, engine_config), config, helper)
     return Segmenter(bundle, start_engine(engine, bundle, engine_config, supervision), config, helper)

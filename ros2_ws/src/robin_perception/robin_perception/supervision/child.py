@@ -20,6 +20,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.parent_death import end_with_parent
 from robin_perception.engines import Engine, EngineConfig, make_engine
 from robin_perception.engines.base import HEAD_SETS, HeadSet
+from robin_perception.engines.registry import make_for_auto
 from robin_perception.model.bundle import INSTANCE_OUTPUTS, NETWORK_FILE, Bundle, TensorSpec, load_bundle
 from robin_perception.supervision.channel import Channel, ChannelClosed, Message, TensorBlock
 from robin_perception.supervision.warm_up import bare_belt
@@ -104,7 +105,8 @@ def _started(channel: Channel, order: Message, memory: int) -> Server | None:
             importlib.import_module(order["module"])
         bundle = load_bundle(Path(order["bundle"]))
         _same_network(bundle, order["network_sha256"])
-        engine = make_engine(order["engine"], bundle, EngineConfig.model_validate(order["config"]))
+        make = make_for_auto if order["by_auto"] else make_engine
+        engine = make(order["engine"], bundle, EngineConfig.model_validate(order["config"]))
         block = TensorBlock([TensorSpec.model_validate(spec) for spec in order["tensors"]], memory)
         block.close_descriptor()
         server = Server(engine, block)

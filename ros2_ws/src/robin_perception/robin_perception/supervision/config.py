@@ -9,6 +9,7 @@ from pydantic import Field
 from robin_perception.core.config import StrictConfig
 
 NO_FALLBACK = "none"
+SUPERVISED = "supervised:"  # before an engine's name: in a process of its own
 
 
 class SupervisionConfig(StrictConfig):

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines.base import Engine, EngineConfig, HeadSet, Tensors
-from robin_perception.engines.registry import SUPERVISED, hindrances, make_engine, on_cpu, select
+from robin_perception.engines.registry import make_engine, select, unavailable_reasons
 from robin_perception.model.bundle import Bundle, TensorSpec
-from robin_perception.supervision.config import NO_FALLBACK, SupervisionConfig
+from robin_perception.supervision.config import NO_FALLBACK, SUPERVISED, SupervisionConfig
 from robin_perception.supervision.empty import EmptyCheck
 from robin_perception.supervision.keeper import COUNTS, Keeper, KeeperStatus
 from robin_perception.supervision.process import GONE, Child, ChildSpec
@@ -87,7 +87,7 @@ class SupervisedEngine(Engine):
         if module := self.supervision.engine_module:
             importlib.import_module(module)
         selection = select(engine, bundle, config)  # auto ends here: both processes must speak of the same engine
-        if (reason := hindrances(bundle, config)[selection.name]) is not None:
+        if (reason := unavailable_reasons(bundle, config)[selection.name]) is not None:
             raise RobinError(Code.ENGINE_UNAVAILABLE, f"{selection.name}: {reason}")
         self.name = f"{SUPERVISED}{selection.name}"
         super().__init__(bundle, config)
@@ -102,7 +102,7 @@ class SupervisedEngine(Engine):
         self._by_fallback = self._empty_confirmed = 0
         self._lost_ms = 0.0
         self._closed = False
-        spec = ChildSpec(bundle, selection.name, config, self._inputs, self._outputs, module)
+        spec = ChildSpec(bundle, selection.name, selection.by_auto, config, self._inputs, self._outputs, module)
         self._keeper = Keeper(spec, self.supervision)
         weakref.finalize(self, self._keeper.close)  # for those that are dropped without being closed
         self._fallback: Engine | None = None
@@ -265,20 +265,6 @@ class SupervisedEngine(Engine):
     def _count(self, name: str) -> None:
         self._answered_by = name
         self._answers[name] += 1
-
-
-def start_engine(name: str, bundle: Bundle, config: EngineConfig | None, supervision: SupervisionConfig) -> Engine:
-    """As ``make_engine``, in a process of its own where ``supervision.mode`` or the name ("supervised:NAME") says so.
-
-    mode auto: unless the engine needs no driver; one of the CPU hangs and crashes no more than what is around it.
-    """
-    inner = name.removeprefix(SUPERVISED)
-    wanted = inner != name or supervision.mode == "always"
-    if not wanted and supervision.mode == "auto":
-        wanted = not on_cpu(select(inner, bundle, config).name)
-    if wanted:
-        return SupervisedEngine(inner, bundle, config or EngineConfig(), supervision)
-    return make_engine(inner, bundle, config)
 
 
 def _empty_array(spec: TensorSpec) -> NDArray[Any]:

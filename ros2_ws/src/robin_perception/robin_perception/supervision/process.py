@@ -37,10 +37,12 @@ GONE = (Code.ENGINE_HUNG, Code.ENGINE_CRASHED)
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """What a child is to run. inputs, outputs: as in the graph. module: imported first, where it is not empty."""
+    """What a child is to run. by_auto: the engine was not asked for by name. inputs, outputs: as in the graph. module:
+    imported first, where it is not empty."""
 
     bundle: Bundle
     engine: str
+    by_auto: bool
     config: EngineConfig
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
@@ -57,6 +59,7 @@ class ChildSpec:
             "bundle": str(self.bundle.directory.absolute()),
             "network_sha256": self.bundle.manifest.files[NETWORK_FILE],
             "engine": self.engine,
+            "by_auto": self.by_auto,
             "config": self.config.model_dump(mode="json"),
             "tensors": [spec.model_dump(mode="json") for spec in self.tensors],
             "module": self.module,

@@ -34,21 +34,21 @@ class OnnxRuntimeTensorRtEngine(OnnxRuntimeCudaEngine):
         return ((_TENSORRT, {"device_id": 0, "trt_engine_cache_enable": False}), _cuda())
 
 
-def cuda_hindrance(bundle: Bundle, config: EngineConfig) -> str | None:
+def cuda_unavailable_reason(bundle: Bundle, config: EngineConfig) -> str | None:
     """Why the CUDA provider cannot run here, as far as that shows without opening the device."""
-    return _hindrance(bundle, config, _CUDA)
+    return _unavailable_reason(bundle, config, _CUDA)
 
 
-def tensorrt_hindrance(bundle: Bundle, config: EngineConfig) -> str | None:
+def tensorrt_unavailable_reason(bundle: Bundle, config: EngineConfig) -> str | None:
     """The same for the TensorRT provider."""
-    return _hindrance(bundle, config, _TENSORRT)
+    return _unavailable_reason(bundle, config, _TENSORRT)
 
 
-def _hindrance(bundle: Bundle, config: EngineConfig, provider: str) -> str | None:
+def _unavailable_reason(bundle: Bundle, config: EngineConfig, provider: str) -> str | None:
     for finding in driver_findings():
         if not finding.ok:
             return f"{finding.name}: {finding.found}; {finding.remedy}"
-    return ort_session.hindrance(bundle, config) or ort_session.provider_missing(provider)
+    return ort_session.unavailable_reason(bundle, config) or ort_session.provider_missing(provider)
 
 
 def _cuda() -> Provider:

@@ -109,9 +109,9 @@ def processor() -> str:
     return found.partition(":")[2].strip() or platform.processor() or platform.machine()
 
 
-def hindrance(bundle: Bundle, config: EngineConfig) -> str | None:
+def unavailable_reason(bundle: Bundle, config: EngineConfig) -> str | None:
     """Why the quantised graph cannot run here, with the remedy, or None."""
-    reason = ort_session.hindrance(bundle, config)
+    reason = ort_session.unavailable_reason(bundle, config)
     if reason is not None:
         return reason
     try:
@@ -121,7 +121,7 @@ def hindrance(bundle: Bundle, config: EngineConfig) -> str | None:
     return None
 
 
-def reserve(bundle: Bundle, config: EngineConfig) -> str | None:
+def skip_reason(bundle: Bundle, config: EngineConfig) -> str | None:
     """Why ``auto`` leaves a graph that can run to those who ask for it by name, or None."""
     del config
     return _cached(bundle)[1].shortcoming

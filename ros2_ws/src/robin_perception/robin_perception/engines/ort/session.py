@@ -102,7 +102,7 @@ def _not_started(provider: str, reason: str) -> RobinError:
     return RobinError(Code.ENGINE_UNAVAILABLE, text)
 
 
-def hindrance(bundle: Bundle, config: EngineConfig) -> str | None:
+def unavailable_reason(bundle: Bundle, config: EngineConfig) -> str | None:
     """Why ONNX Runtime cannot run here: its version, if anything."""
     del bundle, config
     version = tuple(int(part) for part in ort.__version__.split(".")[:2])

@@ -16,6 +16,7 @@ from robin_perception.engines.tensorrt.builder import BuildOptions, BuiltPlan, P
 from robin_perception.engines.tensorrt.graph import Precision, tensorrt_graph
 from robin_perception.engines.tensorrt.key import LOG_FILE, PLAN_FILE, Gpu, engine_key
 from robin_perception.engines.tensorrt.library import load_tensorrt, release
+from robin_perception.engines.tensorrt.probe import proof_problem
 from robin_perception.model.bundle import Bundle
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,21 @@ def bundle_plan(
         return build_plan(trt, graph, source, options or BuildOptions(), timing, report, cancelled)
 
     return cached_plan(cache, key, build, rebuild)
+
+
+def verified_plan(cache: EngineCache, bundle: Bundle, gpu: Gpu, precision: Precision) -> CachedPlan:
+    """The plan of ``bundle`` for ``gpu`` that a stored proof says to be right. Nothing is built.
+
+    Raises RobinError ENGINE_UNAVAILABLE where none is cached or it has no proof, ENGINE_DISAGREES where that failed.
+    """
+    path, reason = cache.find(engine_key(bundle, gpu, release(load_tensorrt()), precision))
+    if path is None:
+        text = f"{reason}; robin engine build {bundle.directory} --engine tensorrt"
+        raise RobinError(Code.ENGINE_UNAVAILABLE, text)
+    proof = cache.verification(path)
+    if (problem := proof_problem(bundle, proof)) is not None:
+        raise RobinError(Code.ENGINE_UNAVAILABLE if proof is None else Code.ENGINE_DISAGREES, problem)
+    return CachedPlan((path / PLAN_FILE).read_bytes(), path)
 
 
 def cached_plan(cache: EngineCache, key: Mapping[str, str], build: Build, rebuild: bool = False) -> CachedPlan:

@@ -23,12 +23,12 @@ from robin_perception.engines.camera import CameraFrame
 from robin_perception.engines.output_pool import OutputPool
 from robin_perception.engines.tensorrt.buffers import BufferPlan, Specs, graph_specs, plan_buffers
 from robin_perception.engines.tensorrt.builder import BuildOptions, Progress
-from robin_perception.engines.tensorrt.cache import CachedPlan, bundle_plan
+from robin_perception.engines.tensorrt.cache import CachedPlan, bundle_plan, verified_plan
 from robin_perception.engines.tensorrt.camera import CameraUpload
 from robin_perception.engines.tensorrt.cuda import NON_BLOCKING, CudaThread, Memory
 from robin_perception.engines.tensorrt.graph import Precision
 from robin_perception.engines.tensorrt.library import load_tensorrt, release
-from robin_perception.engines.tensorrt.probe import hindrance
+from robin_perception.engines.tensorrt.probe import proof_problem, unavailable_reason
 from robin_perception.engines.tensorrt.runtime import CompiledNetwork, Lane
 from robin_perception.model.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle, TensorSpec
 
@@ -39,7 +39,8 @@ _CLOSE_PATIENCE_S = 10.0
 class TensorRtEngine(Engine):
     """The bundle's network in half precision, built for this GPU where the cache has none that fits.
 
-    options, report, rebuild: of building; the cache keys do not depend on options.
+    options, report, rebuild: of building; the cache keys do not depend on options. verified_only: nothing is built, and
+    an engine is taken only with its proof.
     Raises RobinError ENGINE_UNAVAILABLE without driver, TensorRT or pycuda, ENGINE_BUILD_FAILED,
     ENGINE_OPERATOR_UNSUPPORTED, ENGINE_OUT_OF_MEMORY.
     """
@@ -56,14 +57,16 @@ class TensorRtEngine(Engine):
         options: BuildOptions | None = None,
         rebuild: bool = False,
         report: Progress | None = None,
+        verified_only: bool = False,
     ) -> None:
         super().__init__(bundle, config)
-        reason = hindrance()
+        reason = unavailable_reason()
         if reason is not None:
             raise RobinError(Code.ENGINE_UNAVAILABLE, f"{self.name}: {reason}")
         self._cache = cache or EngineCache()
         self._cancelled = threading.Event()
         self._build = (options, report, rebuild, self._cancelled)
+        self._verified_only = verified_only
         frame, head, outputs = graph_specs(bundle)
         self._specs: tuple[Specs, Specs, Specs] = (frame, head, outputs)
         self._pools = {name: OutputPool(spec) for name, spec in outputs.items()}
@@ -201,7 +204,8 @@ class TensorRtEngine(Engine):
         import pycuda.driver as driver
 
         self._stream = driver.Stream(NON_BLOCKING)
-        self._plan = bundle_plan(self._cache, self.bundle, self._cuda.gpu, self.precision, *self._build)
+        wanted = self._cache, self.bundle, self._cuda.gpu, self.precision
+        self._plan = verified_plan(*wanted) if self._verified_only else bundle_plan(*wanted, *self._build)
         frame, head, outputs = self._specs
         source = str(self._plan.path or self.bundle.network_path)
         self._network = CompiledNetwork(self._plan.plan, source, {**frame, **head, **outputs})
@@ -316,17 +320,21 @@ class TensorRtSingleEngine(TensorRtEngine):
     precision: Precision = "float32"
 
 
-def start_proven(bundle: Bundle, config: EngineConfig) -> TensorRtEngine:
-    """For those who pick with it: an engine whose proof failed is refused, one that has none yet is told.
+def start_by_name(bundle: Bundle, config: EngineConfig) -> TensorRtEngine:
+    """For those who ask for it by name: an engine whose proof failed is refused, one that has none yet is told.
 
     Raises RobinError ENGINE_DISAGREES, and as ``TensorRtEngine``.
     """
     engine = TensorRtEngine(bundle, config)
-    proof, command = engine.proof, f"{bundle.directory} --engine {engine.name}"
-    if proof is None:
-        _log.warning("%s: not proven on this machine yet; robin engine verify %s", engine.name, command)
-    elif not proof.get("passed"):
+    problem = proof_problem(bundle, engine.proof)
+    if problem is not None and engine.proof is not None:
         engine.close()
-        text = f"{engine.cached.path}: its proof failed; robin engine build {command} --rebuild"
-        raise RobinError(Code.ENGINE_DISAGREES, text)
+        raise RobinError(Code.ENGINE_DISAGREES, f"{engine.cached.path}: {problem}")
+    if problem is not None:
+        _log.warning("%s: %s", engine.name, problem)
     return engine
+
+
+def start_verified(bundle: Bundle, config: EngineConfig) -> TensorRtEngine:
+    """For ``auto``: an engine that is built already and has its proof. Raises RobinError as ``verified_plan``."""
+    return TensorRtEngine(bundle, config, verified_only=True)

@@ -26,7 +26,13 @@ class Gpu:
 
 
 def engine_key(bundle: Bundle, gpu: Gpu, tensorrt_version: str, precision: Precision) -> dict[str, str]:
-    """The key of the bundle's engine. The head's values are not part of it, its shapes are: weights are inputs."""
+    """The key of the bundle's engine."""
+    return bundle_key(bundle, precision) | _device_key(gpu, tensorrt_version)
+
+
+def bundle_key(bundle: Bundle, precision: Precision) -> dict[str, str]:
+    """The part of ``engine_key`` that is known without a device. The head's values are not in it, its shapes are:
+    weights are inputs."""
     manifest = bundle.manifest
     shapes = ";".join(f"{spec.name}{list(spec.shape)}" for spec in sorted(manifest.head, key=lambda spec: spec.name))
     return {
@@ -37,11 +43,6 @@ def engine_key(bundle: Bundle, gpu: Gpu, tensorrt_version: str, precision: Preci
         "input": f"{manifest.input_width}x{manifest.input_height}",
         "precision": precision,
         "graph": str(GRAPH_FORMAT),
-        "gpu": gpu.name,
-        "gpu_uuid": gpu.uuid,
-        "compute": gpu.compute,
-        "cuda": gpu.driver,
-        "tensorrt": tensorrt_version,
     }
 
 
@@ -51,6 +52,11 @@ def prelude_key(frame_size: tuple[int, int], graph: bytes, gpu: Gpu, tensorrt_ve
         "kind": f"{KIND}-prelude",
         "camera": f"{frame_size[0]}x{frame_size[1]}",
         "network": hashlib.sha256(graph).hexdigest(),
+    } | _device_key(gpu, tensorrt_version)
+
+
+def _device_key(gpu: Gpu, tensorrt_version: str) -> dict[str, str]:
+    return {
         "gpu": gpu.name,
         "gpu_uuid": gpu.uuid,
         "compute": gpu.compute,

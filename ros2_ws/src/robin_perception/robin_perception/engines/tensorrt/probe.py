@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import ctypes
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from robin_perception.engines.base import EngineConfig
 from robin_perception.engines.cache import EngineCache
-from robin_perception.engines.tensorrt.key import KIND
+from robin_perception.engines.tensorrt.key import KIND, bundle_key
 from robin_perception.model.bundle import Bundle
 
 TENSORRT, RTX = "tensorrt", "tensorrt_rtx"  # Python packages: TensorRT, and TensorRT for RTX
@@ -54,7 +56,7 @@ def driver_findings() -> list[Finding]:
     return [_device(), _library()]
 
 
-def hindrance(bundle: Bundle | None = None, config: EngineConfig | None = None) -> str | None:
+def unavailable_reason(bundle: Bundle | None = None, config: EngineConfig | None = None) -> str | None:
     """Why TensorRT cannot run ``bundle`` here, in one line with the remedy, or None. Without a bundle: why it cannot
     run at all."""
     del config
@@ -64,6 +66,26 @@ def hindrance(bundle: Bundle | None = None, config: EngineConfig | None = None) 
     if bundle is None or any(e.problem is None and e.key.get("kind") == KIND for e in EngineCache().entries(False)):
         return None  # one was built here before: should it not fit any more, it is built anew, with a message
     return f"no engine has been built yet; robin engine build {bundle.directory} --engine tensorrt"
+
+
+def unverified_reason(bundle: Bundle, config: EngineConfig) -> str | None:
+    """Why ``auto`` leaves TensorRT although it can run, or None where a proof of the bundle's engine is stored. Which
+    device it was proven on is asked again where the device is open: ``verified_plan``."""
+    del config
+    wanted = bundle_key(bundle, "float16").items()
+    built = [e for e in EngineCache().entries(False) if e.problem is None and wanted <= e.key.items()]
+    problems = [proof_problem(bundle, entry.verification) for entry in built]
+    if not problems:
+        return f"no engine has been built for this bundle; robin engine build {bundle.directory} --engine tensorrt"
+    return None if None in problems else problems[0]
+
+
+def proof_problem(bundle: Bundle, proof: Mapping[str, Any] | None) -> str | None:
+    """What is wrong with the stored report of ``robin engine verify``, with the remedy, or None where it passed."""
+    command = f"{bundle.directory} --engine tensorrt"
+    if proof is None:
+        return f"built but not verified on this device; robin engine verify {command}"
+    return None if proof.get("passed") else f"its proof failed; robin engine build {command} --rebuild"
 
 
 def tensorrt_package() -> str:
