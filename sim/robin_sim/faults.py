@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from robin_grasp.tool import CUP_COUNT
+from robin_grasp.tool import MAX_CUPS
 from robin_perception.core.config import StrictConfig
 
-CupIndex = Annotated[int, Field(ge=0, lt=CUP_COUNT)]
+CupIndex = Annotated[int, Field(ge=0, lt=MAX_CUPS)]
 Severity = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

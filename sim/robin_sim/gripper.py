@@ -1,4 +1,4 @@
-"""The eight-cup tool as a MuJoCo body, and its cups' hold on parcels as force-limited constraints.
+"""The suction tool as a MuJoCo body, and its cups' hold on parcels as force-limited constraints.
 
 The tool is a very heavy free body whose position and velocity are prescribed at every step, so contacts and
 constraints see its true velocity. Each cup slides on its bellows (spring, damper, stroke), which vacuum draws together.
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robin_grasp.tool import CUP_COUNT, ToolConfig
+from robin_grasp.tool import ToolConfig
 from robin_perception.core.config import StrictConfig
 from robin_sim.physics import World
 from robin_sim.suction import CupSeal
@@ -91,7 +91,7 @@ class Release:
 
 
 def add_tool(spec: mujoco.MjSpec, pose: Array, tool: ToolConfig, config: GripperConfig, cups: tuple[int, ...]) -> None:
-    """Tool body with plate, stem and eight sliding cups, and SLOTS inactive welds per cup of ``cups``.
+    """Tool body with plate, stem and sliding cups, and SLOTS inactive welds per cup of ``cups``.
 
     Cups that are not in ``cups`` (valve closed) stand back a little beyond their travel, as on tools with a stem per
     cup, so they do not push against what the others hold.
@@ -151,11 +151,12 @@ class Gripper:
         joint = model.joint("tool")
         self._qpos, self._dof = int(joint.qposadr[0]), int(joint.dofadr[0])
         self._body = model.body("tool").id
-        self._slides = [model.joint(f"bellows{i}").id for i in range(CUP_COUNT)]
+        cups = range(tool.cup_count)
+        self._slides = [model.joint(f"bellows{i}").id for i in cups]
         self._free_range = model.jnt_range[self._slides[0]].copy()
-        self._strokes = [int(model.joint(f"bellows{i}").qposadr[0]) for i in range(CUP_COUNT)]
-        self._cups = [model.body(f"cup{i}").id for i in range(CUP_COUNT)]
-        self._lips = [model.geom(f"lip{i}").id for i in range(CUP_COUNT)]
+        self._strokes = [int(model.joint(f"bellows{i}").qposadr[0]) for i in cups]
+        self._cups = [model.body(f"cup{i}").id for i in cups]
+        self._lips = [model.geom(f"lip{i}").id for i in cups]
         self.start = self.pose()
         self.holds: list[Hold] = []
         self.releases: list[Release] = []
@@ -296,7 +297,8 @@ class Gripper:
         share = min(1.0, (self.world.data.time - self._vacuum_on_s) / config.draw_time_s)
         closing = 2 * travel / config.draw_time_s * np.sin(np.pi * share) ** 2 * step_s
         opening = travel / config.open_time_s * step_s
-        pull, limit, parcel = np.zeros(CUP_COUNT), np.zeros(CUP_COUNT), np.full(CUP_COUNT, -1)
+        count = self.tool.cup_count
+        pull, limit, parcel = np.zeros(count), np.zeros(count), np.full(count, -1)
         for hold in self.holds:
             pull[hold.cup] += hold.wrench[2]
             limit[hold.cup] += hold.limit_n * rise

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_grasp.picks.outcome import PickOutcome, PickResult
-from robin_grasp.tool import CUP_COUNT, CellConfig, MotionConfig, cups_to_mask, mask_to_cups
+from robin_grasp.tool import CellConfig, MotionConfig, cups_to_mask, mask_to_cups
 from robin_perception.core.config import StrictConfig
 from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.gripper import Gripper, GripperConfig, add_tool
@@ -44,23 +44,12 @@ class PickConfig(StrictConfig):
     physics: PhysicsConfig = PhysicsConfig(timestep_s=0.0025, sleep_speed_mps=0.004)
     gripper: GripperConfig = GripperConfig()
     suction: SuctionConfig = SuctionConfig()
-    approach_speed_mps: float = Field(0.4, gt=0, le=2)
-    approach_accel_mps2: float = Field(4.0, gt=0, le=30)
     descend_m: float = Field(0.45, ge=0, le=2, description="vertical way in when the full approach is not free")
     short_approaches: tuple[float, ...] = Field((0.6, 0.35, 0.2), description="shares of approach_m tried then")
     blocked_m: float = Field(0.005, gt=0, le=0.1, description="stopped this far before the contact: blocked")
-    stop_force_n: float = Field(120.0, gt=0, le=2000, description="the arm stops approaching at this contact force")
-    accel_ramp_s: float = Field(
-        0.2, ge=0, le=1, description="build-up of the acceleration of lift and transfer; 5 m/s² in 0.2 s is 25 m/s³"
-    )
     touch_steps: int = Field(
         4, ge=1, le=100, description="time steps between looks at which cups seal while the tool presses"
     )
-    search_m: float = Field(
-        0.012, ge=0, le=0.1, description="how far the tool follows a parcel on which no cup holds ..."
-    )
-    search_step_m: float = Field(0.003, gt=0, le=0.05, description="... trying the cups this often")
-    dwell_s: float = Field(0.14, ge=0, le=2, description="vacuum on before the lift")
     late_seals: int = Field(
         2, ge=0, le=10, description="times in the dwell at which open cups without a seal try again"
     )
@@ -91,6 +80,7 @@ class _Run:
     world: World
     gripper: Gripper
     config: PickConfig
+    motion: MotionConfig
     start: Array
     phase: str = "approach"
     stopped: bool = False
@@ -111,13 +101,13 @@ class _Run:
         phase: str,
         step_s: Callable[[float], float] | float,
         guarded: bool = False,
-        on_touch: Callable[[], None] | None = None,
+        on_touch: Callable[[float], None] | None = None,
     ) -> None:
         """Run one move.
 
         step_s: time step, or a function of the path length left. guarded: the way in, which stops at the force limit;
-        any other move ends when nothing is held any more, for the tool then leaves on its own. on_touch: called every
-        ``touch_steps`` steps while the tool feels something.
+        any other move ends when nothing is held any more, for the tool then leaves on its own. on_touch: called with the
+        path length left, every ``touch_steps`` steps while the tool feels something.
         """
         self.phase = phase
         model, origin = self.world.model, self.gripper.pose()[:3, 3].copy()
@@ -128,10 +118,10 @@ class _Run:
             self.step(origin + path * move.direction, speed * move.direction, accel * move.direction)
             time, count = time + model.opt.timestep, count + 1
             pressed_n = -float(self.gripper.reaction_n() @ move.direction)
-            if guarded and pressed_n > self.config.stop_force_n:
+            if guarded and pressed_n > self.motion.stop_force_n:
                 self.stopped = True
             if on_touch and count % self.config.touch_steps == 0 and (pressed_n > 0 or self.gripper.holds):
-                on_touch()
+                on_touch(move.distance_m - path)
             if count % 50 == 0:
                 self.world.check_stable()
         if not self.stopped:
@@ -168,7 +158,7 @@ def _begin(pile: Pile, contact: Array, cups: int, cell: CellConfig, config: Pick
     approach that starts in the free, and, if there is none, to the full one (and is stopped on the way).
     """
     world, gripper = _build(pile, contact, cups, cell, config)
-    run = _Run(world, gripper, config, world.positions().copy(), approach_m=cell.motion.approach_m)
+    run = _Run(world, gripper, config, cell.motion, world.positions().copy(), approach_m=cell.motion.approach_m)
     if _place(run, contact, run.approach_m, 0.0) or config.descend_m <= 0:
         return run
     run.descent_m = config.descend_m
@@ -192,16 +182,17 @@ def _grip(run: _Run, pile: Pile, contact: Array, cups: int, cell: CellConfig, fa
     config, fine = run.config, run.config.physics.timestep_s
     motion = cell.motion
     if run.descent_m:
-        down = Move(-UP, run.descent_m, 2 * config.approach_speed_mps, config.approach_accel_mps2)
+        down = Move(-UP, run.descent_m, 2 * motion.approach_speed_mps, motion.approach_accel_mps2)
         run.follow(down, "descend", fine, guarded=True)
     near = motion.press_m + 0.015
     way = run.approach_m + motion.press_m
-    move = Move(contact[:3, 2].copy(), way, config.approach_speed_mps, config.approach_accel_mps2)
+    move = Move(contact[:3, 2].copy(), way, motion.approach_speed_mps, motion.approach_accel_mps2)
     coarse = config.coarse_step_s if not run.descent_m else fine
     if not run.stopped:
 
-        def touch() -> None:
-            _seal_early(run, pile, cups, cell, faults)
+        def touch(left_m: float) -> None:
+            if left_m <= motion.press_m + motion.vacuum_lead_m:
+                _seal_early(run, pile, cups, cell, faults)
 
         run.follow(move, "approach", lambda left: fine if left < near else coarse, guarded=True, on_touch=touch)
     short_m = float((contact[:3, 3] - run.gripper.pose()[:3, 3]) @ contact[:3, 2])
@@ -210,10 +201,11 @@ def _grip(run: _Run, pile: Pile, contact: Array, cups: int, cell: CellConfig, fa
     run.seals = seal_cups(pile.parcels, run.world.poses(), run.gripper.pose(), cups, cell.tool, faults, config.suction)
     run.stopped = False
     run.gripper.attach(run.seals)
+    share_s = motion.dwell_s / (config.late_seals + 1)
     for _ in range(config.late_seals):
-        run.hold(config.dwell_s / (config.late_seals + 1), "vacuum", fine)
+        run.hold(share_s, "vacuum", fine)
         _seal_late(run, pile, cell, faults)
-    run.hold(config.dwell_s / (config.late_seals + 1), "vacuum", fine)
+    run.hold(share_s, "vacuum", fine)
     _search(run, pile, cell, faults)
 
 
@@ -255,42 +247,42 @@ def _seal_late(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
 
 def _search(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
     """Where no cup holds and nothing stands in the way, the parcel gave way under the press: the tool follows it, until
-    the first cup holds, or by ``search_m``."""
-    config, fine, followed = run.config, run.config.physics.timestep_s, 0.0
+    the first cup holds, or by ``follow_m``."""
+    config, motion, fine, followed = run.config, run.motion, run.config.physics.timestep_s, 0.0
     axis = run.gripper.pose()[:3, 2].copy()
-    while not run.gripper.holds and not run.blocked and not run.stopped and followed < config.search_m:
-        followed += config.search_step_m
-        move = Move(axis, config.search_step_m, config.approach_speed_mps, config.approach_accel_mps2)
+    while not run.gripper.holds and not run.blocked and not run.stopped and followed < motion.follow_m:
+        followed += motion.follow_step_m
+        move = Move(axis, motion.follow_step_m, motion.approach_speed_mps, motion.approach_accel_mps2)
         run.follow(move, "search", fine, guarded=True)
         _seal_late(run, pile, cell, faults)
-        run.hold(config.dwell_s / (config.late_seals + 1), "vacuum", fine)
+        run.hold(motion.dwell_s / (config.late_seals + 1), "vacuum", fine)
     run.stopped = False
 
 
-def lift_of(motion: MotionConfig, config: PickConfig) -> Move:
-    return Move(UP, motion.lift_m, motion.lift_speed_mps, motion.lift_accel_mps2, config.accel_ramp_s)
+def lift_of(motion: MotionConfig) -> Move:
+    return Move(UP, motion.lift_m, motion.lift_speed_mps, motion.lift_accel_mps2, motion.accel_ramp_s)
 
 
-def transfer_of(motion: MotionConfig, config: PickConfig, direction: Array, weight_n: float) -> Move:
+def transfer_of(motion: MotionConfig, direction: Array, weight_n: float) -> Move:
     """weight_n: as measured after the lift; the heavier, the gentler."""
     speed, accel = motion.transfer_speed_mps, motion.transfer_accel_of(weight_n)
-    return Move(direction, motion.transfer_m, speed, accel, config.accel_ramp_s)
+    return Move(direction, motion.transfer_m, speed, accel, motion.accel_ramp_s)
 
 
 def _carry(run: _Run, cell: CellConfig) -> tuple[list[int], list[int], tuple[float, ...]]:
     """Lift, weigh, transfer. Returns lifted indices, delivered indices, and pressure of each cup after the lift."""
     config, fine, motion = run.config, run.config.physics.timestep_s, cell.motion
-    run.follow(lift_of(motion, config), "lift", fine)
+    run.follow(lift_of(motion), "lift", fine)
     run.hold(config.weigh_s, "weigh", fine)
     high = run.world.positions()
     raised = high[:, 2] - run.start[:, 2] > config.lifted_m
     held = {hold.cup for hold in run.gripper.holds}
     pressure = {seal.cup: seal.pressure_pa for seal in run.seals if seal.cup in held}
-    vacuum = tuple(pressure.get(cup, 0.0) for cup in range(CUP_COUNT))
+    vacuum = tuple(pressure.get(cup, 0.0) for cup in range(cell.tool.cup_count))
     if not raised.any():
         return [], [], vacuum
     direction = np.array([*motion.transfer_axis_xy, 0.0]) / np.linalg.norm(motion.transfer_axis_xy)
-    run.follow(transfer_of(motion, config, direction, float(np.mean(run.weights))), "transfer", fine)
+    run.follow(transfer_of(motion, direction, float(np.mean(run.weights))), "transfer", fine)
     run.hold(config.arrive_s, "arrive", fine)
     position, (linear, _) = run.world.positions(), run.world.velocities()
     along = (position - high) @ direction > 0.7 * motion.transfer_m
@@ -344,7 +336,8 @@ def execute_pick(
     """
     config = config or PickConfig()
     contact = np.array(T_base_tool, dtype=np.float64)
-    noise = np.zeros(3 + CUP_COUNT + 1) if rng is None else rng.normal(size=3 + CUP_COUNT + 1)
+    draws = 3 + cell.tool.cup_count + 1  # position, vacuum of each cup, weight
+    noise = np.zeros(draws) if rng is None else rng.normal(size=draws)
     contact[:3, 3] += config.repeatability_m * noise[:3]
     target = target_index if target_index is not None and target_index >= 0 else None
     try:
@@ -371,13 +364,13 @@ def _execute(
     releases = [asdict(release) for release in run.gripper.releases]
     rest, moved, fallen = _aftermath(run, pile, delivered)
     motion = cell.motion
-    lift_s = lift_of(motion, config).duration_s
-    carry_s = transfer_of(motion, config, UP, float(np.mean(run.weights))).duration_s
+    lift_s = lift_of(motion).duration_s
+    carry_s = transfer_of(motion, UP, float(np.mean(run.weights))).duration_s
     vacuum = tuple(
         max(0.0, p + config.vacuum_noise_pa * float(n)) if p > 0 else 0.0
-        for p, n in zip(vacuum, noise[3:11], strict=True)
+        for p, n in zip(vacuum, noise[3:-1], strict=True)
     )
-    weight = float(np.mean(run.weights)) + config.weight_noise_n * float(noise[11])
+    weight = float(np.mean(run.weights)) + config.weight_noise_n * float(noise[-1])
     truth: dict[str, object] = {
         "target": target,
         "lifted": lifted,

@@ -26,6 +26,7 @@ from robin_sim.model import Parcel
 
 Array = NDArray[np.float64]
 NO_PARCEL = -1
+_BEYOND_LIPS_M = 0.07  # farther from the lips no mesh matters
 
 
 class SuctionConfig(StrictConfig):
@@ -189,7 +190,8 @@ def seal_cups(
     unit, lip = _rings(config)
     back = tool.bellows_travel_m + 0.010
     rotation, origin = T_base_tool[:3, :3], T_base_tool[:3, 3]
-    scene, owners = _scene_near(parcels, poses, origin, 0.16)
+    outermost_m = float(np.linalg.norm(tool.cups_m, axis=1).max()) + tool.cup_radius_m
+    scene, owners = _scene_near(parcels, poses, origin, outermost_m + _BEYOND_LIPS_M)
     if not owners:
         return tuple(CupSeal(cup, 0.0, math.inf, ()) for cup in active)
     local = np.zeros((len(active), len(unit), 3))

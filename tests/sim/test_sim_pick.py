@@ -17,6 +17,7 @@ from robin_sim.pick import PickConfig, PickResultSim, execute_pick
 from robin_sim.piles import make_pile, settle_pile
 
 CELL = CellConfig()
+STAYING = CellConfig(motion=MotionConfig(follow_m=0.0))
 GENTLE = CellConfig(
     motion=MotionConfig(
         lift_m=0.12,
@@ -181,7 +182,7 @@ def test_the_tool_follows_a_parcel_that_gave_way_a_little(gap_m: float, reached:
     contact = tool_down(0, 0, pile.parcels[0].size_m[2] + gap_m)
     result = execute_pick(pile, contact, 255, 0, CELL)
     assert (result.outcome.result is PickResult.CLEAN) == reached
-    stays = execute_pick(pile, contact, 255, 0, CELL, config=PickConfig(search_m=0.0))
+    stays = execute_pick(pile, contact, 255, 0, STAYING)
     assert stays.outcome.result is PickResult.MISS
 
 
@@ -190,8 +191,8 @@ def test_vacuum_holds_from_the_first_touch_what_would_tip_away() -> None:
     pile = pile_of((box((0.1, 0.3, 0.1), 3.0), (0, 0, 0)), plank)
     contact = tool_down(0.045 + 0.14, 0, 0.12)
     assert execute_pick(pile, contact, 255, 1, CELL).outcome.result is PickResult.CLEAN
-    pressed_first = PickConfig(touch_steps=100, search_m=0.0)  # no look at the seals before the tool stands
-    assert execute_pick(pile, contact, 255, 1, CELL, config=pressed_first).outcome.result is PickResult.MISS
+    pressed_first = PickConfig(touch_steps=100)  # no look at the seals before the tool stands
+    assert execute_pick(pile, contact, 255, 1, STAYING, config=pressed_first).outcome.result is PickResult.MISS
 
 
 def test_wrong_parcel_is_not_clean() -> None:

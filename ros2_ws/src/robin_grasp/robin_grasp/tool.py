@@ -1,12 +1,13 @@
-"""The eight-cup suction tool and the cell around it, as configuration with units.
+"""The suction tool of one to eight cups and the cell around it, as configuration with units.
 
 Tool frame: origin in the middle of the cup lips' plane, +z out of the cups towards the parcel (the direction of
-approach), +x along the row of four cups, +y across the two rows. A tool pose is T_base_tool.
+approach), +x along the plate's longer side. A tool pose is T_base_tool.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 from robin_perception.core.config import StrictConfig
 
 CUP_COUNT = 8
+MAX_CUPS = 8  # a cup mask has eight bits
 
 
 def _two_by_four() -> tuple[tuple[float, float], ...]:
@@ -22,9 +24,14 @@ def _two_by_four() -> tuple[tuple[float, float], ...]:
 
 
 class ToolConfig(StrictConfig):
-    """Geometry and pneumatics. Cup i is bit i of a cup mask; order: row y<0 with x ascending, then row y>0."""
+    """Geometry and pneumatics. Cup i, in the order of ``cup_centres_m``, is bit i of a cup mask."""
 
-    cup_centres_m: tuple[tuple[float, float], ...] = Field(default_factory=_two_by_four)
+    cup_centres_m: tuple[tuple[float, float], ...] = Field(
+        default_factory=_two_by_four,
+        min_length=1,
+        max_length=MAX_CUPS,
+        description="x, y of each cup in the tool frame; the default is two rows of four, x ascending, row y < 0 first",
+    )
     cup_radius_m: float = Field(0.015, gt=0.003, le=0.06, description="lip radius")
     bellows_travel_m: float = Field(0.012, ge=0.0, le=0.05, description="how far a cup yields along z")
     bellows_stiffness_npm: float = Field(600.0, gt=0, le=20000)
@@ -39,8 +46,9 @@ class ToolConfig(StrictConfig):
 
     @model_validator(mode="after")
     def _check(self) -> ToolConfig:
-        if len(self.cup_centres_m) != CUP_COUNT:
-            raise ValueError(f"cup_centres_m needs {CUP_COUNT} cups, got {len(self.cup_centres_m)}")
+        for (i, a), (j, b) in combinations(enumerate(self.cup_centres_m), 2):
+            if math.dist(a, b) < 2 * self.cup_radius_m:
+                raise ValueError(f"cup_centres_m: the lips of cups {i} and {j} overlap, cup_radius_m {self.cup_radius_m}")
         if self.plate_thickness_m > self.body_height_m:
             raise ValueError(f"plate_thickness_m {self.plate_thickness_m} is above body_height_m {self.body_height_m}")
         if any(stem > plate for stem, plate in zip(self.stem_half_size_m, self.plate_half_size_m, strict=True)):
@@ -55,10 +63,14 @@ class ToolConfig(StrictConfig):
         return (*self.plate_half_size_m, bottom, middle), (*self.stem_half_size_m, middle, top)
 
     @property
+    def cup_count(self) -> int:
+        return len(self.cup_centres_m)
+
+    @property
     def cups_m(self) -> NDArray[np.float64]:
-        """Cup centres in the tool frame, float64 [8, 3], metres."""
+        """Cup centres in the tool frame, float64 [cup_count, 3], metres."""
         xy = np.asarray(self.cup_centres_m, dtype=np.float64)
-        return np.concatenate([xy, np.zeros((CUP_COUNT, 1))], axis=1)
+        return np.concatenate([xy, np.zeros((self.cup_count, 1))], axis=1)
 
     @property
     def cup_area_m2(self) -> float:
@@ -71,13 +83,25 @@ class ToolConfig(StrictConfig):
 
 
 class MotionConfig(StrictConfig):
-    """How the arm moves a held parcel: bounded accelerations, which are also the planner's load cases.
-
-    transfer_axis_xy: direction in base_link, of any length, from the pile to the place station.
+    """What the cell does with a grasp, in the order in which it happens. The planner's odds hold for this motion; its
+    accelerations are the planner's load cases. The simulated arm moves by it, and every ``GraspPlan`` message tells it.
     """
 
-    approach_m: float = Field(0.10, gt=0, le=0.5)
+    approach_m: float = Field(0.10, gt=0, le=0.5, description="straight way in along the tool's +z, up to the contact")
+    approach_speed_mps: float = Field(0.4, gt=0, le=2)
+    approach_accel_mps2: float = Field(4.0, gt=0, le=30)
+    vacuum_lead_m: float = Field(
+        0.10, ge=0, le=0.5, description="the grasp's valves open this far before the contact, so that first lips hold"
+    )
     press_m: float = Field(0.006, ge=0, le=0.03, description="overtravel into the bellows at contact")
+    stop_force_n: float = Field(120.0, gt=0, le=2000, description="the arm stops approaching at this contact force")
+    dwell_s: float = Field(
+        0.14, ge=0, le=2, description="stand with open valves before the lift; cups that found no face yet may seal"
+    )
+    follow_m: float = Field(
+        0.012, ge=0, le=0.1, description="where no cup holds after that, how far the tool follows the parcel along +z"
+    )
+    follow_step_m: float = Field(0.003, gt=0, le=0.05, description="by steps of this, each with a share of the dwell")
     lift_m: float = Field(0.50, gt=0, le=1.5)
     lift_speed_mps: float = Field(0.8, gt=0, le=3)
     lift_accel_mps2: float = Field(3.0, gt=0, le=20)
@@ -87,7 +111,12 @@ class MotionConfig(StrictConfig):
     full_accel_weight_n: float = Field(
         20.0, gt=0, le=1000, description="weighed after the lift; a heavier load is carried with less acceleration"
     )
-    transfer_axis_xy: tuple[float, float] = (0.0, 1.0)
+    accel_ramp_s: float = Field(
+        0.2, ge=0, le=1, description="build-up of the acceleration of lift and transfer; 5 m/s² in 0.2 s is 25 m/s³"
+    )
+    transfer_axis_xy: tuple[float, float] = Field(
+        (0.0, 1.0), description="direction in base_link, of any length, from the pile to the place station"
+    )
     cycle_overhead_s: float = Field(1.2, ge=0, le=30, description="approach, vacuum, place, return; for picks per hour")
 
     def transfer_accel_of(self, weight_n: float) -> float:
@@ -123,7 +152,7 @@ def tote_workspace() -> WorkspaceConfig:
 
 def mask_to_cups(mask: int) -> tuple[int, ...]:
     """Cup indices of an 8-bit cup mask, ascending."""
-    return tuple(i for i in range(CUP_COUNT) if mask >> i & 1)
+    return tuple(i for i in range(MAX_CUPS) if mask >> i & 1)
 
 
 def cups_to_mask(cups: tuple[int, ...]) -> int:
