@@ -40,7 +40,7 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.ids import PlainId
 from robin_perception.core.scene import Instance, Scene
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 MAX_REJECTED = 32  # keeps a record of a 60-parcel pile below 50 kB; the counts are of all that were ruled out
 MAX_RANKED = 12
 
@@ -76,6 +76,7 @@ class Decision(StrictConfig):
     model_id: str
     planner: str
     scene_flags: tuple[str, ...]
+    class_names: tuple[str, ...] = Field((), description="what the model tells apart; empty in records of version 1")
     instances: tuple[InstanceRecord, ...]
     code: int = Field(ge=0, le=65_535)
     message: str
@@ -152,7 +153,8 @@ def build_decision(
             model_id=scene.model_id,
             planner=plan.planner,
             scene_flags=scene.flags,
-            instances=tuple(_instance_record(instance) for instance in scene.instances),
+            class_names=scene.class_names,
+            instances=tuple(_instance_record(instance, scene) for instance in scene.instances),
             code=int(plan.code),
             message=plan.message,
             candidates=tuple(_ranked_record(rank, grasp) for rank, grasp in enumerate(ranked)),
@@ -248,10 +250,10 @@ def _frame_record(frame: Frame) -> FrameRecord:
     )
 
 
-def _instance_record(instance: Instance) -> InstanceRecord:
+def _instance_record(instance: Instance, scene: Scene) -> InstanceRecord:
     return InstanceRecord(
         id=instance.id,
-        class_name=instance.class_name,
+        class_name=scene.class_name(instance),
         class_probability=_number(float(np.max(instance.class_probabilities))),
         detection=_number(instance.detection),
         mask_quality=_number(instance.mask_quality),

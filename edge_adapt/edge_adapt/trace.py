@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from edge_adapt.decision import CandidateRecord, Decision
+from edge_adapt.decision import CandidateRecord, Decision, ToolRecord
 from robin_perception.core.errors import printable
 
 RUNNERS_UP = 3
@@ -40,11 +41,17 @@ RESULT_TEXT = {
 }
 
 
-def cups_text(cups: Iterable[int]) -> str:
-    """The tool seen from above (x right, y down), cups 0 to 3 first: filled is open, ``○●●○ / ○●●○``."""
-    on = set(cups)
-    rows = ("".join("●" if i in on else "○" for i in row) for row in (range(4), range(4, 8)))
-    return " / ".join(rows)
+def cups_text(cups: Iterable[int], tool: ToolRecord) -> str:
+    """The tool seen from above, a row of cups at a time (x right, y down): filled is open, ``○●●○ / ○●●○``."""
+    on, rows = set(cups), list[list[int]]()
+    for cup in sorted(range(len(tool.cup_centres_m)), key=lambda i: tool.cup_centres_m[i][1]):
+        y_m = tool.cup_centres_m[cup][1]
+        if not rows or y_m - tool.cup_centres_m[rows[-1][0]][1] > tool.cup_radius_m:
+            rows.append([])
+        rows[-1].append(cup)
+    for row in rows:
+        row.sort(key=lambda i: tool.cup_centres_m[i][0])
+    return " / ".join("".join("●" if i in on else "○" for i in row) for row in rows)
 
 
 def why_chosen(decision: Decision) -> tuple[str, ...]:
@@ -66,7 +73,7 @@ def why_chosen(decision: Decision) -> tuple[str, ...]:
     if second is not None and second.score is not None:
         lines.append(f"Next best parcel: {second.instance} with score {second.score:.4g}.")
     cups = ", ".join(str(c) for c in chosen.cups)
-    lines.append(f"{len(chosen.cups)} of 8 cups: {cups}.")
+    lines.append(f"{len(chosen.cups)} of {len(decision.context.tool.cup_centres_m)} cups: {cups}.")
     return (*lines, *_ruled_out(decision))
 
 
@@ -115,9 +122,8 @@ def _head(decision: Decision) -> str:
         lines.append(f"  flags: {', '.join(flags)}")
     for failure in decision.failed_before:
         x, y, z = failure.position_m
-        lines.append(
-            f"  failed before at ({x:.3f}, {y:.3f}, {z:.3f}) m, {cups_text(failure.cups)}, {failure.times} time(s)"
-        )
+        cups = cups_text(failure.cups, context.tool)
+        lines.append(f"  failed before at ({x:.3f}, {y:.3f}, {z:.3f}) m, {cups}, {failure.times} time(s)")
     return "\n".join(lines)
 
 
@@ -131,11 +137,12 @@ def _candidates(decision: Decision) -> str:
     shown = _best_per_parcel(decision)
     if not shown:
         return ""
+    tool_text = partial(cups_text, tool=decision.context.tool)
     names = list(dict.fromkeys(name for candidate in shown for name in candidate.terms))
     width = max([len(name) for name in names] + [12])
     lines = ["Chosen and the best grasp of each next parcel"]
     lines.append("  " + " " * width + "".join(f"{'#' + str(c.rank) + ' parcel ' + str(c.instance):>18}" for c in shown))
-    lines.append("  " + "cups".ljust(width) + "".join(f"{cups_text(c.cups).replace(' / ', '/'):>18}" for c in shown))
+    lines.append("  " + "cups".ljust(width) + "".join(f"{tool_text(c.cups).replace(' / ', '/'):>18}" for c in shown))
     lines.append("  " + "score".ljust(width) + "".join(f"{_figure(c.score):>18}" for c in shown))
     for name in names:
         lines.append("  " + name.ljust(width) + "".join(f"{_figure(c.terms.get(name)):>18}" for c in shown))
@@ -165,8 +172,9 @@ def _rejected(decision: Decision) -> str:
     lines = [f"Rejected candidates ({count} in all)"]
     for candidate in shown:
         reason = REASON_TEXT.get(candidate.reason, candidate.reason.lower())
+        cups = cups_text(candidate.cups, decision.context.tool)
         lines.append(
-            f"  parcel {candidate.instance:3d} {_place(candidate)}  {cups_text(candidate.cups)}  "
+            f"  parcel {candidate.instance:3d} {_place(candidate)}  {cups}  "
             f"R{candidate.reason_code} {candidate.reason}: {reason}"
         )
     if count > len(shown):

@@ -15,7 +15,7 @@ import numpy as np
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.plan import FailedPick, Grasp, Plan, Planner
 from robin_grasp.planner.failure_memory import FailureMemory
-from robin_grasp.tool import CellConfig
+from robin_grasp.tool import CellConfig, MotionConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_sim.backgrounds import draw_background
@@ -134,10 +134,12 @@ class OpenPile:
     def kind_of(self, target: int) -> str:
         return self.pile.parcels[target].kind.value if target >= 0 else ""
 
-    def pick(self, grasp: Grasp, target: int) -> PickOutcome:
-        """Execute a grasp; the pile is then what is left of it, and time has gone on by the pick's duration."""
+    def pick(self, grasp: Grasp, target: int, motion: MotionConfig | None = None) -> PickOutcome:
+        """Execute a grasp; the pile is then what is left of it, and time has gone on by the pick's duration. motion:
+        the cell's own by default."""
+        cell = self.cell if motion is None else self.cell.model_copy(update={"motion": motion})
         picked = execute_pick(
-            self.pile, grasp.T_base_tool, grasp.cups, target, self.cell, self._config.faults, self._physics_rng
+            self.pile, grasp.T_base_tool, grasp.cups, target, cell, self._config.faults, self._physics_rng
         )
         self.pile = picked.pile
         self.stamp_s += picked.outcome.duration_s

@@ -1,6 +1,6 @@
 """Labelled data sets on disk: parallel, resumable, the same bytes from any number of workers.
 
-Layout: ``<out>/dataset.json`` (seed and configuration), then ``<out>/<index:06d>/`` with color.png, depth.png,
+Layout: ``<out>/dataset.json`` (seed, classes and configuration), then ``<out>/<index:06d>/`` with color.png, depth.png,
 camera.json,
 labels.png, scene.json. A scene folder appears only when it is complete. ``views_per_pile`` consecutive scenes form a
 group
@@ -27,6 +27,7 @@ from robin_perception.core.disk import FULL
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import SCENE_FILE, read_json, save_frame
 from robin_perception.core.parent_death import end_with_parent
+from robin_sim.model import KINDS
 from robin_sim.runs.workers import one_thread_each
 from robin_sim.training_scenes import DatasetConfig, LabelledScene, draw_pile, draw_scene, pile_rng
 
@@ -107,7 +108,7 @@ def _open(out: Path, seed: int, config: DatasetConfig) -> None:
                 Code.OPTION_INVALID, f"{path}: made with another seed or configuration; use another folder"
             )
     else:
-        values = {"format": _FORMAT, "seed": seed, "config": config.model_dump(mode="json")}
+        values = {"format": _FORMAT, "seed": seed, "classes": KINDS, "config": config.model_dump(mode="json")}
         aside = path.with_suffix(".tmp")
         aside.write_text(json.dumps(values, indent=1) + "\n")
         aside.replace(path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.plan import Grasp
-from robin_grasp.tool import CellConfig
+from robin_grasp.tool import CellConfig, MotionConfig
 from robin_perception.bags.frames import DEPTH_UNIT_M, depth_metres
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, depth_units
@@ -82,13 +82,17 @@ class LiveCell:
         assert self._frame is not None, "open a pile first"
         return replace(self._frame, stamp_s=stamp_s)
 
-    def execute(self, grasp: Grasp, scene: Scene) -> PickOutcome:
-        """Execute a grasp that was planned on ``scene``, a segmentation of the latest image; the truth goes into the
-        outcome. ``look`` afterwards. Raises RobinError SIMULATION_DIVERGED; the pile is used up then."""
+    def execute(self, grasp: Grasp, scene: Scene, motion: MotionConfig) -> PickOutcome:
+        """Execute a grasp that was planned on ``scene``, a segmentation of the latest image, by the motion of its plan;
+        the truth goes into the outcome. ``look`` afterwards. Raises RobinError CONFIG_OUT_OF_RANGE for cups that the
+        tool lacks, SIMULATION_DIVERGED; the pile is used up then."""
+        if grasp.cups >> (count := self._cell.tool.cup_count):
+            text = f"the plan opens cup {grasp.cups.bit_length() - 1}, the simulated tool has {count} cups"
+            raise RobinError(Code.CONFIG_OUT_OF_RANGE, f"{text}: give both nodes the same cell_file")
         target = self._pile.target_of(scene, grasp)
         kind = self._pile.kind_of(target)
         try:
-            outcome = self._pile.pick(grasp, target)
+            outcome = self._pile.pick(grasp, target, motion)
         except UnstableSimulationError as exc:
             self._picks = self._config.picks_per_pile
             raise RobinError(Code.SIMULATION_DIVERGED, f"pile {self._pile.index}: {exc}") from None

@@ -12,13 +12,16 @@ from robin_grasp.tool import WorkspaceConfig
 
 
 class ParcelKind(str, Enum):
-    """Order and names are those of robin_perception.core.scene.CLASSES."""
+    """A parcel's kind is the name of its class: what data sets are labelled with, and a bundle trained for."""
 
     CARTON = "carton"
     FLAT_MAILER = "flat_mailer"
     PADDED_MAILER = "padded_mailer"
     POLY_BAG = "poly_bag"
     TUBE = "tube"
+
+
+KINDS = tuple(kind.value for kind in ParcelKind)
 
 
 @dataclass(frozen=True)

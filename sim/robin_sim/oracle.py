@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_perception.core.scene import CLASSES, Instance, Scene
-from robin_sim.model import Pile, RenderedView
+from robin_perception.core.scene import Instance, Scene
+from robin_sim.model import KINDS, Pile, RenderedView
 
 ORACLE_MODEL_ID = "oracle"
 MIN_VISIBLE_PX = 80  # at 512 x 384, as in the labels of the training scenes
@@ -30,16 +30,17 @@ def oracle_scene(pile: Pile, view: RenderedView, stamp_s: float = 0.0) -> Scene:
         new_id[index + 1] = number
     labels = new_id[view.labels]
     instances = tuple(_instance(number, index, labels, pile, view) for number, index in enumerate(kept, start=1))
-    return Scene(stamp_s, ORACLE_MODEL_ID, labels, instances, _boundary(labels), flags=("oracle_masks",))
+    flags = ("oracle_masks",)
+    return Scene(stamp_s, ORACLE_MODEL_ID, labels, instances, _boundary(labels), flags, class_names=KINDS)
 
 
 def _instance(number: int, index: int, labels: NDArray[np.uint16], pile: Pile, view: RenderedView) -> Instance:
     mask = (labels == number).astype(np.uint8)
     x, y, w, h = cv2.boundingRect(mask)
-    probabilities = np.zeros(len(CLASSES), dtype=np.float32)
-    probabilities[CLASSES.index(pile.parcels[index].kind.value)] = 1.0
+    kind = KINDS.index(pile.parcels[index].kind.value)
+    probabilities = np.zeros(len(KINDS), dtype=np.float32)
     embedding = np.zeros(EMBEDDING_SIZE, dtype=np.float32)
-    embedding[CLASSES.index(pile.parcels[index].kind.value)] = 1.0
+    probabilities[kind] = embedding[kind] = 1.0
     return Instance(
         id=number,
         bbox=(x, y, x + w, y + h),

@@ -106,8 +106,8 @@ class _Run:
         """Run one move.
 
         step_s: time step, or a function of the path length left. guarded: the way in, which stops at the force limit;
-        any other move ends when nothing is held any more, for the tool then leaves on its own. on_touch: called with the
-        path length left, every ``touch_steps`` steps while the tool feels something.
+        any other move ends when nothing is held any more, for the tool then leaves on its own. on_touch: called with
+        the path length left, every ``touch_steps`` steps while the tool feels something.
         """
         self.phase = phase
         model, origin = self.world.model, self.gripper.pose()[:3, 3].copy()

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from helpers.decision_samples import RESULTS, record_samples, sample_decision, sample_frame, sample_plan, sample_scene
 
-from edge_adapt.decision import MAX_REJECTED, Decision, DecisionContext, build_decision, config_digest, frame_digest
+from edge_adapt.decision import (
+    MAX_REJECTED,
+    Decision,
+    DecisionContext,
+    ToolRecord,
+    build_decision,
+    config_digest,
+    frame_digest,
+)
 from edge_adapt.decision_store import DecisionStore, read_decisions
 from edge_adapt.recording import DEPTH_SCALE_M
 from edge_adapt.trace import cups_text, trace_text
@@ -267,4 +275,7 @@ def test_config_digest_depends_on_values_only() -> None:
 
 
 def test_cups_text_shows_the_tool_from_above() -> None:
-    assert cups_text((0, 7)) == "●○○○ / ○○○●"
+    assert cups_text((0, 7), ToolRecord.of(ToolConfig())) == "●○○○ / ○○○●"
+    ring = ((0.05, 0.0), (0.0, 0.05), (-0.05, 0.0), (0.0, -0.05), (0.0, 0.0))
+    assert cups_text((0, 3), ToolRecord.of(ToolConfig(cup_centres_m=ring))) == "● / ○○● / ○"
+    assert cups_text((0,), ToolRecord.of(ToolConfig(cup_centres_m=((0.0, 0.0),)))) == "●"

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from edge_adapt.bag.mcap_file import StorageConfig
 from edge_adapt.bag.messages import BagTopics
 from edge_adapt.bag.writer import BagWriter
+from robin_grasp.tool import MotionConfig
 from robin_perception.bags.frames import EncodedFrame, FrameTopics, ImageCoding, encode_frame
 from robin_perception.core.frame import Frame
 
@@ -79,6 +80,8 @@ def grasp_plan(rng: np.random.Generator) -> dict[str, Any]:
         "text": "two grasps",
         "flags": ["one", ""],
         "term_names": ["push_m", "tool_tilt_rad", "", "ä"],
+        "cup_centres": [{"x": x, "y": y, "z": 0.0} for x in (-0.04, 0.04) for y in (-0.03, 0.03)],
+        "motion": {**MotionConfig().model_dump(), "transfer_axis_xy": np.array([0.6, -0.8])},
         "grasps": [{"instance_id": i, "pose": pose(), "cups": 17, "score": 0.1 * i, **terms(i)} for i in (1, 2)],
         "rejected": [{"instance_id": 3, "pose": pose(), "cups": 0, "code": 5, "name": "N", **terms(3)}],
         "rejected_codes": np.array([5, 12], dtype=np.uint16),

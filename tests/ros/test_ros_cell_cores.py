@@ -19,7 +19,7 @@ from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.plan_server import IssuedPlan, PlanServer
 from robin_grasp.plan import Plan, Reject
 from robin_grasp.planner.registry import make_planner
-from robin_grasp.tool import CellConfig
+from robin_grasp.tool import CellConfig, MotionConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
@@ -220,7 +220,7 @@ def test_live_cell_stays_in_one_mount_and_goes_on(issued: IssuedPlan) -> None:
     best = make_planner("geometric", CellConfig()).plan(frame, scene).best
     assert best is not None
     left = cell.parcels_left
-    result = cell.execute(best, scene)
+    result = cell.execute(best, scene, MotionConfig())
     assert result.truth["result"] == result.result.value and result.truth["pile"] == 0
     assert cell.parcels_left == left - (result.result is PickResult.CLEAN)
     again = LiveCell(config, CellConfig(), 3, mount).next_pile(10.0)

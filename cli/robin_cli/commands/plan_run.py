@@ -17,7 +17,7 @@ from robin_perception.core.config import load_config
 from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.image_folder import load_camera, load_frame_files
-from robin_perception.core.scene import CLASSES, Instance, Scene
+from robin_perception.core.scene import Instance, Scene
 from robin_perception.segmentation.segmenter import SegmenterConfig, load_segmenter
 
 REACH_LIMIT_M = 3.0
@@ -51,7 +51,7 @@ class PlanRun:
             "engine": self.engine,
             "engine_why": self.engine_why,
             "planner": self.plan.planner,
-            "instances": [_instance(instance) for instance in self.scene.instances],
+            "instances": [_instance(instance, self.scene) for instance in self.scene.instances],
             "grasps": [{"rank": rank, **_grasp(grasp)} for rank, grasp in enumerate(self.plan.grasps)],
             "rejected": [_rejected(rejected) for rejected in self.plan.rejected],
             "rejected_counts": {reason.name: count for reason, count in self.plan.rejected_counts.items()},
@@ -112,12 +112,12 @@ def workspace_of(frame: Frame) -> WorkspaceConfig:
     )
 
 
-def _instance(instance: Instance) -> dict[str, Any]:
+def _instance(instance: Instance, scene: Scene) -> dict[str, Any]:
     probabilities = [round(float(p), 4) for p in instance.class_probabilities]
     return {
         "id": instance.id,
-        "class": instance.class_name,
-        "class_probabilities": dict(zip(CLASSES, probabilities, strict=True)),
+        "class": scene.class_name(instance),
+        "class_probabilities": dict(zip(scene.class_names, probabilities, strict=True)),
         "detection": round(instance.detection, 4),
         "mask_quality": round(instance.mask_quality, 4),
         "visible_fraction": round(instance.visible_fraction, 4),

@@ -54,7 +54,7 @@ def trace(
             d.decision_id,
             d.result,
             f"{len(d.instances)}",
-            cups_text(d.chosen.cups) if d.chosen else "",
+            cups_text(d.chosen.cups, d.context.tool) if d.chosen else "",
             f"{d.chosen.score:.3f}" if d.chosen and d.chosen.score is not None else "",
         )
         for d in log.decisions

@@ -15,6 +15,7 @@ from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Grasp, Rejected
 from robin_grasp.planner.term_table import TermTable, named_terms
+from robin_grasp.tool import CellConfig
 from robin_perception.bags.cdr import Message
 from robin_perception.bags.frames import BASE_FRAME, OPTICAL_FRAME, FrameTopics, header, image_message, stamp_ns
 from robin_perception.core.config import StrictConfig
@@ -78,7 +79,8 @@ def scene_message(scene: Scene, ns: int) -> Message:
     return {
         "header": head,
         "model_id": scene.model_id,
-        "instances": [_instance(instance) for instance in scene.instances],
+        "class_names": list(scene.class_names),
+        "instances": [_instance(instance, scene) for instance in scene.instances],
         "label_image": image_message(scene.labels, "16UC1", head),
         "flags": list(scene.flags),
         "timings": _timings(scene.timings_ms),
@@ -86,8 +88,9 @@ def scene_message(scene: Scene, ns: int) -> Message:
     }
 
 
-def plan_message(issued: IssuedPlan) -> Message:
-    """robin_msgs/GraspPlan: the plan and all that the planner was given beside frame and scene."""
+def plan_message(issued: IssuedPlan, cell: CellConfig) -> Message:
+    """robin_msgs/GraspPlan: the plan, all that the planner was given beside frame and scene, and what the cell of that
+    tool does with a grasp."""
     plan, table = issued.plan, TermTable()
     grasps = [_grasp(grasp, table) for grasp in plan.grasps]
     rejected = [_rejected(candidate, table) for candidate in plan.rejected]
@@ -102,6 +105,8 @@ def plan_message(issued: IssuedPlan) -> Message:
         "text": plan.message,
         "flags": list(issued.flags),
         "term_names": table.names,
+        "cup_centres": [{"x": x, "y": y, "z": z} for x, y, z in cell.tool.cups_m.tolist()],
+        "motion": {**cell.motion.model_dump(), "transfer_axis_xy": np.array(cell.motion.transfer_axis_xy)},
         "grasps": grasps,
         "rejected": rejected,
         "rejected_codes": np.array([reason for reason, _ in counts], dtype=np.uint16),
@@ -182,7 +187,7 @@ def decision_message(decision: Decision, plan_id: str, ns: int) -> Message:
     }
 
 
-def _instance(instance: Instance) -> Message:
+def _instance(instance: Instance, scene: Scene) -> Message:
     x0, y0, x1, y1 = instance.bbox
     class_id = int(np.argmax(instance.class_probabilities))
     return {
@@ -190,7 +195,7 @@ def _instance(instance: Instance) -> Message:
         "roi": {"x_offset": x0, "y_offset": y0, "height": y1 - y0, "width": x1 - x0},
         "area_px": int(instance.area_px),
         "class_id": class_id,
-        "class_name": instance.class_name,
+        "class_name": scene.class_name(instance),
         "class_probabilities": np.asarray(instance.class_probabilities, dtype=np.float32),
         "class_score": float(instance.class_probabilities[class_id]),
         "detection_score": instance.detection,

@@ -18,6 +18,7 @@ from edge_adapt.decision import Decision
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Plan, Planner
+from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import EncodedFrame, FrameTopics, ImageCoding, encode_frame, stamp_ns
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
@@ -74,6 +75,7 @@ class PickWriter:
         self._writer = writer
         self._topics = topics or BagTopics()
         self._pose: str | None = None
+        self._cell = CellConfig()
         for topic, (kind, qos) in self._topics.types().items():
             skipped = self._topics.frames.color if coding.jpeg_quality else self._topics.frames.color_compressed
             if topic != skipped:
@@ -81,6 +83,7 @@ class PickWriter:
 
     def pipeline(self, record: PipelineRecord, ns: int) -> None:
         """What makes the plans from now on."""
+        self._cell = record.cell
         self._writer.write(self._topics.pipeline, {"data": record.model_dump_json()}, ns)
 
     def pick(self, pick: RecordedPick) -> None:
@@ -94,7 +97,7 @@ class PickWriter:
         for topic, (_, values) in pick.encoded.messages.items():
             self._writer.write(topic, values, ns)
         self._writer.write(topics.scene, scene_message(issued.scene, ns), ns)
-        self._writer.write(topics.plan, plan_message(issued), ns)
+        self._writer.write(topics.plan, plan_message(issued, self._cell), ns)
         if pick.outcome is not None:
             ended = ns + round(pick.outcome.duration_s * 1e9)
             truth = json.dumps(pick.decision.outcome.truth) if pick.decision.outcome is not None else ""

@@ -259,7 +259,9 @@ class Replay:
             issued = IssuedPlan(
                 "", True, failed, found.frame, _unseen(found.frame), failed_picks(plan), _excluded(plan)
             )
-        replayed: dict[str, Any] = {"plan": with_named_terms(_as_read(PLAN_TYPE, plan_message(issued)))}
+        replayed: dict[str, Any] = {
+            "plan": with_named_terms(_as_read(PLAN_TYPE, plan_message(issued, self.report.used.cell)))
+        }
         if scene is not None and seen is not None:
             recorded["scene"] = scene
             replayed["scene"] = _as_read(SCENE_TYPE, scene_message(seen, found.stamp_ns))

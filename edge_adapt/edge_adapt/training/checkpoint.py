@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from robin_perception.core.disk import sync_folder, write_error
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.scene import CLASSES
 
 _TENSORS = "state.safetensors"
 _STATE = "state.json"
@@ -84,6 +85,11 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
+def state_classes(state: dict[str, Any]) -> tuple[str, ...]:
+    """What a checkpoint's network tells apart; where ``state`` does not say it, the classes of the shipped bundle."""
+    return tuple(state.get("classes", CLASSES))
+
+
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(str(folder / _TENSORS))
@@ -104,10 +110,8 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str, folder: Pa
         raise RobinError(Code.MODEL_TENSOR_MISSING, f"{folder}: not a checkpoint of this network's shape") from None
 
 
-def load_checkpoint(
-    folder: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
-    """Restore everything ``save_checkpoint`` wrote; returns its ``state``."""
+def load_checkpoint(folder: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Restore the tensors that ``save_checkpoint`` wrote."""
     tensors = _read_tensors(folder)
     _fill(network, tensors, "network", folder)
     _fill(average, tensors, "average", folder)
@@ -118,4 +122,3 @@ def load_checkpoint(
             entries.setdefault(int(index), {})[key] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": entries, "param_groups": groups})
-    return read_state(folder)

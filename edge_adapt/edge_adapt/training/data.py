@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,15 @@ _PIXELS = NETWORK_HEIGHT * NETWORK_WIDTH
 
 @dataclass(frozen=True)
 class SceneInstance:
-    """One labelled parcel: id in ``labels``, class index in CLASSES, visible fraction, name of its kind and variant."""
+    """One labelled parcel: id in ``labels``, visible fraction, "kind/variant". Its kind is the name of its class."""
 
     id: int
-    class_index: int
     visible_fraction: float
     variant: str
+
+    @property
+    def kind(self) -> str:
+        return self.variant.partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,20 @@ def _fit(image: NDArray[Any], width: int, height: int, left: int, top: int, inte
 def _instance(entry: dict[str, Any]) -> SceneInstance:
     kind = str(entry["kind"])
     variant = f"{kind}/{entry.get('variant', '')}"
-    return SceneInstance(int(entry["id"]), CLASSES.index(kind), float(entry["visible_fraction"]), variant)
+    return SceneInstance(int(entry["id"]), float(entry["visible_fraction"]), variant)
+
+
+def dataset_classes(datasets: Sequence[Path]) -> tuple[str, ...]:
+    """What a network that learns from ``datasets`` tells apart: the classes that each one's dataset.json names, in that
+    order; those of the shipped bundle where it names none. Raises RobinError INPUT_UNREADABLE."""
+    found: dict[str, None] = {}
+    for dataset in datasets:
+        path = dataset / "dataset.json"
+        names = _read_json(path).get("classes", CLASSES) if path.is_file() else CLASSES
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
+            raise RobinError(Code.INPUT_UNREADABLE, f"{path}: 'classes' must be a list of names")
+        found |= dict.fromkeys(names)
+    return tuple(found)
 
 
 def scene_folders(dataset: Path) -> list[Path]:
@@ -139,6 +155,11 @@ class PackedDataset:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of parcels in its scenes, by name."""
+        return tuple(sorted({SceneInstance(*row).kind for entry in self.index for row in _rows(entry)}))
 
     def pack(self, limit: int | None = None) -> Iterator[int]:
         """Append every finished scene that is not in yet; yields the count packed so far. ``limit`` caps this pass.
@@ -206,8 +227,13 @@ class PackedDataset:
             labels=np.array(labels[position]),
             intrinsics=np.array(entry["intrinsics"], dtype=np.float32),
             belt_plane=np.array(entry["belt_plane"], dtype=np.float32),
-            instances=tuple(SceneInstance(*row) for row in entry["instances"]),
+            instances=tuple(SceneInstance(*row) for row in _rows(entry)),
         )
+
+
+def _rows(entry: dict[str, Any]) -> list[tuple[int, float, str]]:
+    """id, visible fraction and variant of an entry's parcels; older ones hold a class index between the first two."""
+    return [(row[0], row[-2], row[-1]) for row in entry["instances"]]
 
 
 def _positioned(path: Path, offset: int) -> Any:
@@ -222,5 +248,5 @@ def _index_entry(name: str, scene: TrainingScene) -> dict[str, Any]:
         "name": name,
         "intrinsics": [round(float(v), 6) for v in scene.intrinsics],
         "belt_plane": [round(float(v), 8) for v in scene.belt_plane],
-        "instances": [[i.id, i.class_index, round(i.visible_fraction, 4), i.variant] for i in scene.instances],
+        "instances": [[i.id, round(i.visible_fraction, 4), i.variant] for i in scene.instances],
     }

@@ -22,11 +22,11 @@ from edge_adapt.training.head import (
     STRIDE_PEAK,
     expand_kernels,
     grid_coordinates,
-    head_layers,
     mask_planes,
     unit_rows,
 )
 from edge_adapt.training.network import SMALL_NETWORK, NetworkConfig, SegmentationNetwork, parameter_count
+from robin_perception.core.scene import CLASSES
 from robin_perception.model.bundle import (
     FEATURE_OUTPUTS,
     FRAME_INPUTS,
@@ -56,7 +56,7 @@ class InstanceGraph(nn.Module):
         super().__init__()
         self.preprocess = network.preprocess
         self.trunk = network.trunk
-        self.layer_names = tuple(head_layers(network.config.pyramid4, network.config.pyramid8))
+        self.layer_names = tuple(network.head.layers)
         self.register_buffer("peak_grid", grid_coordinates(STRIDE_PEAK), False)
         self.register_buffer("pixel_grid", grid_coordinates(STRIDE_DETAIL), False)
 
@@ -111,7 +111,7 @@ def _peaks(heat: Tensor) -> tuple[Tensor, Tensor]:
 def head_weights(network: SegmentationNetwork) -> dict[str, NDArray[np.float32]]:
     """Graph input name -> float32 array, in the order of the graph's inputs."""
     weights: dict[str, NDArray[np.float32]] = {}
-    for name in head_layers(network.config.pyramid4, network.config.pyramid8):
+    for name in network.head.layers:
         layer = network.head.layer(name)
         weights[f"head.{name}.weight"] = layer.weight.detach().numpy().copy()
         weights[f"head.{name}.bias"] = layer.bias.detach().numpy().copy()
@@ -165,6 +165,7 @@ def export_bundle(
         input_size=(NETWORK_HEIGHT, NETWORK_WIDTH),
         max_instances=MAX_INSTANCES,
         parameters=parameter_count(network),
+        classes=network.classes,
         provenance=provenance,
         calibration=calibration,
         thresholds=thresholds,
@@ -172,11 +173,13 @@ def export_bundle(
     )
 
 
-def random_network(seed: int, config: NetworkConfig = SMALL_NETWORK) -> SegmentationNetwork:
+def random_network(
+    seed: int, config: NetworkConfig = SMALL_NETWORK, classes: tuple[str, ...] = CLASSES
+) -> SegmentationNetwork:
     """Untrained, with biases that are not zero, so that tests notice a lost one, and the batch statistics of a noise
     frame, so that signals neither die nor explode on the way."""
     torch.manual_seed(seed)
-    network = SegmentationNetwork(config)
+    network = SegmentationNetwork(config, classes)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -193,6 +196,7 @@ def random_network(seed: int, config: NetworkConfig = SMALL_NETWORK) -> Segmenta
     return network.eval()
 
 
-def random_bundle(out_dir: Path, seed: int) -> Bundle:
+def random_bundle(out_dir: Path, seed: int, classes: tuple[str, ...] = CLASSES) -> Bundle:
     """A bundle of the same graph with small random weights: engines and segmenters are tested without a trained one."""
-    return export_bundle(random_network(seed), out_dir, "random", provenance=Provenance(seed=seed, notes="random"))
+    network = random_network(seed, classes=classes)
+    return export_bundle(network, out_dir, "random", provenance=Provenance(seed=seed, notes="random"))

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CLASS_COUNT = 5
 EMBEDDING_SIZE = 16
 MASK_FEATURES = 32
 POLYNOMIAL = 6
@@ -57,7 +56,7 @@ class HeadOutputs:
 
 @dataclass
 class PointOutputs:
-    """Per location: kernel [P,41] raw; classes [P,5], quality [P], visible [P] logits; embedding [P,16] unit length."""
+    """Per location: kernel [P,41] raw; classes [P,C], quality [P], visible [P] logits; embedding [P,16] unit length."""
 
     kernel: Tensor
     classes: Tensor
@@ -66,7 +65,7 @@ class PointOutputs:
     embedding: Tensor
 
 
-def head_layers(channels4: int, channels8: int) -> dict[str, tuple[int, int]]:
+def head_layers(channels4: int, channels8: int, class_count: int) -> dict[str, tuple[int, int]]:
     """Name -> (outputs, inputs) of every layer; the graph's inputs are head.<name>.weight [out, in] and .bias [out]."""
     return {
         "heat1": (_HEAT_HIDDEN, channels8),
@@ -74,7 +73,7 @@ def head_layers(channels4: int, channels8: int) -> dict[str, tuple[int, int]]:
         "point1": (_POINT_HIDDEN, channels8),
         "point2": (_POINT_FEATURES, _POINT_HIDDEN),
         "kernel": (KERNEL_SIZE, _POINT_FEATURES),
-        "classes": (CLASS_COUNT, _POINT_FEATURES),
+        "classes": (class_count, _POINT_FEATURES),
         "quality": (1, _POINT_FEATURES),
         "visible": (1, _POINT_FEATURES),
         "embedding": (EMBEDDING_SIZE, _POINT_FEATURES),
@@ -106,9 +105,10 @@ class Layer(nn.Module):
 class Head(nn.Module):
     """All layers by name; see ``head_layers``."""
 
-    def __init__(self, channels4: int, channels8: int) -> None:
+    def __init__(self, channels4: int, channels8: int, class_count: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleDict({name: Layer(*size) for name, size in head_layers(channels4, channels8).items()})
+        layers = head_layers(channels4, channels8, class_count)
+        self.layers = nn.ModuleDict({name: Layer(*size) for name, size in layers.items()})
         with torch.no_grad():
             for name in ("heat2", "kernel", "classes", "quality", "visible", "boundary", "offset"):
                 self.layer(name).weight.mul_(0.1)

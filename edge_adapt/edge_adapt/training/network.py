@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from edge_adapt.training.geometry import GEOMETRY_CHANNELS, Preprocess
 from edge_adapt.training.head import Head, HeadOutputs
 from robin_perception.core.config import StrictConfig
+from robin_perception.core.scene import CLASSES
 
 
 class NetworkConfig(StrictConfig):
@@ -128,14 +129,16 @@ class Trunk(nn.Module):
 
 
 class SegmentationNetwork(nn.Module):
-    """Preprocess, trunk and head. ``forward`` gives the dense outputs that training needs."""
+    """Preprocess, trunk and head. ``forward`` gives the dense outputs that training needs. classes: what it tells
+    apart, in the order of its probabilities."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, classes: tuple[str, ...] = CLASSES) -> None:
         super().__init__()
         self.config = config
+        self.classes = classes
         self.preprocess = Preprocess()
         self.trunk = Trunk(config)
-        self.head = Head(config.pyramid4, config.pyramid8)
+        self.head = Head(config.pyramid4, config.pyramid8, len(classes))
         for parameter in self.trunk.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

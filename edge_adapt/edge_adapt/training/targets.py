@@ -13,6 +13,8 @@ from torch import Tensor
 from edge_adapt.training.data import IGNORE, TrainingScene
 from edge_adapt.training.geometry import NETWORK_HEIGHT, NETWORK_WIDTH
 from edge_adapt.training.head import STRIDE_PEAK
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.scene import CLASSES
 
 _MIN_HALF_PIXELS = 20
 _MIN_VISIBLE = 0.05
@@ -26,7 +28,7 @@ class ParcelTarget:
     """centre_px (x, y) inside the visible mask; box_px (x0, y0, x1, y1); size_px: square root of the visible area."""
 
     id: int
-    class_index: int
+    kind: str
     visible_fraction: float
     variant: str
     centre_px: tuple[float, float]
@@ -80,7 +82,7 @@ def scene_targets(scene: TrainingScene, phase: tuple[int, int] = (0, 0)) -> Scen
         parcels.append(
             ParcelTarget(
                 id=int(identity),
-                class_index=known.class_index,
+                kind=known.kind,
                 visible_fraction=known.visible_fraction,
                 variant=known.variant,
                 centre_px=(2 * (x0 + cx) + phase[1], 2 * (y0 + cy) + phase[0]),
@@ -158,6 +160,13 @@ def choose_location(parcel: ParcelTarget, labels: NDArray[np.uint8], rng: np.ran
     return row * _PEAK_GRID[1] + column
 
 
+def class_index(kind: str, classes: tuple[str, ...]) -> int:
+    """Raises RobinError INPUT_UNREADABLE."""
+    if kind not in classes:
+        raise RobinError(Code.INPUT_UNREADABLE, f"a parcel is of kind '{kind}', known are {', '.join(classes)}")
+    return classes.index(kind)
+
+
 def variant_code(name: str) -> int:
     """A stable small number for a kind/variant name (the same in every process, unlike ``hash``)."""
     code = 0
@@ -166,8 +175,17 @@ def variant_code(name: str) -> int:
     return code
 
 
-def collate(scenes: list[TrainingScene], max_parcels: int, rng: np.random.Generator, jitter: bool = True) -> Batch:
-    """Targets of every scene, at most ``max_parcels`` locations per scene; ``jitter`` draws the phase of the labels."""
+def collate(
+    scenes: list[TrainingScene],
+    max_parcels: int,
+    rng: np.random.Generator,
+    jitter: bool = True,
+    classes: tuple[str, ...] = CLASSES,
+) -> Batch:
+    """Targets of every scene, at most ``max_parcels`` locations per scene; ``jitter`` draws the phase of the labels.
+
+    Raises RobinError INPUT_UNREADABLE for a parcel whose kind is none of ``classes``.
+    """
     phases = rng.integers(0, 2, (len(scenes), 2)) if jitter else np.zeros((len(scenes), 2), dtype=np.int64)
     targets = [scene_targets(scene, (int(v), int(u))) for scene, (v, u) in zip(scenes, phases, strict=True)]
     rows: list[tuple[int, ...]] = []
@@ -181,7 +199,7 @@ def collate(scenes: list[TrainingScene], max_parcels: int, rng: np.random.Genera
         order = rng.permutation(len(target.parcels))[:max_parcels]
         for parcel in (target.parcels[i] for i in order):
             cell = choose_location(parcel, target.labels, rng)
-            rows.append((image, cell, parcel.id, parcel.class_index, variant_code(parcel.variant)))
+            rows.append((image, cell, parcel.id, class_index(parcel.kind, classes), variant_code(parcel.variant)))
             visible.append(parcel.visible_fraction)
             boxes.append(parcel.box_px)
     table = torch.tensor(rows, dtype=torch.int64).reshape(-1, 5)

@@ -22,11 +22,18 @@ from pydantic import Field
 from torch import nn
 
 from edge_adapt.training.augment import AugmentConfig, augment
-from edge_adapt.training.checkpoint import find_checkpoint, load_checkpoint, load_module, read_state, save_checkpoint
-from edge_adapt.training.data import PackedDataset, TrainingScene, read_scene, scene_folders
+from edge_adapt.training.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    load_module,
+    read_state,
+    save_checkpoint,
+    state_classes,
+)
+from edge_adapt.training.data import PackedDataset, TrainingScene, dataset_classes, read_scene, scene_folders
 from edge_adapt.training.losses import Criterion, LossConfig
 from edge_adapt.training.network import NetworkConfig, SegmentationNetwork
-from edge_adapt.training.targets import Batch, collate
+from edge_adapt.training.targets import Batch, class_index, collate
 from edge_adapt.training.validate import validate
 from edge_adapt.training.warm_start import start_from_bundle
 from robin_perception.core.config import StrictConfig
@@ -95,14 +102,17 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
 class SceneSource:
     """Training scenes of all datasets; packs scenes as they appear."""
 
-    def __init__(self, config: TrainConfig, progress: Progress) -> None:
+    def __init__(self, config: TrainConfig, classes: tuple[str, ...], progress: Progress) -> None:
         self.config = config
+        self.classes = classes
         self.datasets = [PackedDataset(path) for path in config.data]
         for dataset in self.datasets:
             for count in dataset.pack():
                 if count % 200 == 0:
                     progress(f"packed {count} scenes of {dataset.dataset}")
             dataset.refresh()
+            for kind in dataset.kinds:
+                class_index(kind, classes)
         self.packed_at = time.monotonic()
         self._validation: list[TrainingScene] | None = None
         if self.training_count() < 1:
@@ -138,7 +148,7 @@ class SceneSource:
         rng = np.random.default_rng([self.config.seed, step])
         picks = rng.integers(self.training_count(), size=self.config.batch)
         scenes = [augment(self.training_scene(int(i)), self.config.augment, rng) for i in picks]
-        return collate(scenes, self.config.max_parcels, rng)
+        return collate(scenes, self.config.max_parcels, rng, classes=self.classes)
 
 
 class Loader:
@@ -211,7 +221,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config = config
         self.progress = progress
-        self.network = SegmentationNetwork(config.network)
+        self.classes = dataset_classes(config.data)
+        self.network = SegmentationNetwork(config.network, self.classes)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(self.network, config.weight_decay), lr=config.learning_rate
@@ -224,9 +235,13 @@ class Trainer:
         self.started_from: dict[str, Any] | None = None
         found = find_checkpoint(self.checkpoint)
         if found is not None:
-            state = load_checkpoint(found, self.network, self.average, self.optimizer)
+            state = read_state(found)
             if state["network"] != config.network.model_dump():
                 raise RobinError(Code.CONFIG_OUT_OF_RANGE, f"{found}: 'network' differs from the configuration")
+            if state_classes(state) != self.classes:
+                text = f"trained for {', '.join(state_classes(state))}, the data sets name {', '.join(self.classes)}"
+                raise RobinError(Code.CONFIG_OUT_OF_RANGE, f"{found}: {text}")
+            load_checkpoint(found, self.network, self.average, self.optimizer)
             self.steps, self.seconds = int(state["steps"]), float(state["seconds"])
             self.validation = state["validation"]
             self.started_from = state.get("started_from")
@@ -282,6 +297,7 @@ class Trainer:
             "seconds": self.seconds,
             "validation": self.validation,
             "network": self.config.network.model_dump(),
+            "classes": list(self.classes),
             "config": json.loads(self.config.model_dump_json()),
             "started_from": self.started_from,
         }
@@ -303,7 +319,7 @@ class Trainer:
     def run(self) -> TrainResult:
         """Train to the end, or until SIGINT or SIGTERM; nothing is written before data and weights are known to be
         good."""
-        source = SceneSource(self.config, self.progress)
+        source = SceneSource(self.config, self.classes, self.progress)
         self.start(source)
         make_folder(self.config.out)
         write_atomic(self.config.out / "config.json", self.config.model_dump_json(indent=1).encode())
@@ -376,6 +392,6 @@ def train(config: TrainConfig, progress: Progress) -> TrainResult:
 def read_network(checkpoint: Path) -> SegmentationNetwork:
     """The averaged network of a checkpoint folder, ready to export."""
     state = read_state(checkpoint)
-    network = SegmentationNetwork(NetworkConfig.model_validate(state["network"]))
+    network = SegmentationNetwork(NetworkConfig.model_validate(state["network"]), state_classes(state))
     load_module(checkpoint, network, "average")
     return network.eval()

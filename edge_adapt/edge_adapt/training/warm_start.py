@@ -16,7 +16,6 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from edge_adapt.training.head import head_layers
 from edge_adapt.training.network import ConvNormRelu, SegmentationNetwork
 from edge_adapt.training.targets import Batch
 from robin_perception.core.errors import Code, RobinError
@@ -27,7 +26,8 @@ _TRUNK = "/trunk/"
 
 def start_from_bundle(network: SegmentationNetwork, bundle_dir: Path, batches: Sequence[Batch]) -> Bundle:
     """Fill ``network`` with the weights of a bundle; batch statistics are taken over ``batches``. In evaluation mode
-    the network then computes what the bundle does.
+    the network then computes what the bundle does; a class that the bundle does not know starts with the weights it
+    has.
 
     Raises RobinError MODEL_* for an unusable bundle, MODEL_TENSOR_MISSING when it holds a network of another shape.
     """
@@ -51,13 +51,21 @@ def start_from_bundle(network: SegmentationNetwork, bundle_dir: Path, batches: S
 
 
 def _fill_head(network: SegmentationNetwork, bundle: Bundle) -> None:
-    for name in head_layers(network.config.pyramid4, network.config.pyramid8):
+    known = bundle.manifest.classes
+    rows = [(i, known.index(name)) for i, name in enumerate(network.classes) if name in known]
+    own, others = ([pair[side] for pair in rows] for side in (0, 1))
+    for name in network.head.layers:
         layer = network.head.layer(name)
         for part, parameter in (("weight", layer.weight), ("bias", layer.bias)):
-            value = bundle.head.get(f"head.{name}.{part}")
-            if value is None or value.shape != tuple(parameter.shape):
+            value, target = bundle.head.get(f"head.{name}.{part}"), parameter.data
+            if value is not None and name == "classes" and len(value) == len(known):
+                value, target = value[others], target[own]
+            if value is None or value.shape != tuple(target.shape):
                 raise _other_shape(bundle, f"another 'head.{name}.{part}'")
-            parameter.data.copy_(torch.from_numpy(value))
+            if name == "classes":
+                parameter.data[own] = torch.from_numpy(value)
+            else:
+                target.copy_(torch.from_numpy(value))
 
 
 def _folded_convolutions(bundle: Bundle) -> list[tuple[Tensor, Tensor]]:

@@ -215,7 +215,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         scene = self._scene_of(notice)
         grasp = notice.plan.grasps[0]
         begin = time.perf_counter()
-        outcome = cell.execute(grasp, scene)
+        outcome = cell.execute(grasp, scene, notice.motion)
         self._picks += 1
         self.counters.latency("execute", (time.perf_counter() - begin) * 1e3)
         ended_s = self.now_s()

@@ -48,7 +48,9 @@ class ToolConfig(StrictConfig):
     def _check(self) -> ToolConfig:
         for (i, a), (j, b) in combinations(enumerate(self.cup_centres_m), 2):
             if math.dist(a, b) < 2 * self.cup_radius_m:
-                raise ValueError(f"cup_centres_m: the lips of cups {i} and {j} overlap, cup_radius_m {self.cup_radius_m}")
+                raise ValueError(
+                    f"cup_centres_m: the lips of cups {i} and {j} overlap, cup_radius_m {self.cup_radius_m}"
+                )
         if self.plate_thickness_m > self.body_height_m:
             raise ValueError(f"plate_thickness_m {self.plate_thickness_m} is above body_height_m {self.body_height_m}")
         if any(stem > plate for stem, plate in zip(self.stem_half_size_m, self.plate_half_size_m, strict=True)):

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import Point, Pose, Quaternion
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from robin_msgs.msg import FailedPick as FailedPickMsg
 from robin_msgs.msg import Grasp as GraspMsg
-from robin_msgs.msg import GraspPlan, RejectedCandidate
+from robin_msgs.msg import GraspPlan, PickMotion, RejectedCandidate
 from robin_msgs.msg import PickOutcome as PickOutcomeMsg
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
@@ -22,6 +23,7 @@ from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.planner.term_table import TermTable, named_terms
+from robin_grasp.tool import CellConfig, MotionConfig
 from robin_perception.bags.frames import BASE_FRAME
 from robin_perception.core.bounded import parse_json
 from robin_perception.core.errors import Code, RobinError
@@ -61,8 +63,9 @@ def pose_from_msg(pose: Pose) -> NDArray[np.float64]:
     return pose_matrix((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
 
 
-def plan_to_msg(issued: IssuedPlan) -> GraspPlan:
-    """The plan with its name, what the planner was told, and the stamp of the frame it was made on."""
+def plan_to_msg(issued: IssuedPlan, cell: CellConfig) -> GraspPlan:
+    """The plan with its name, what the planner was told, and the stamp of the frame it was made on. cell: its tool, and
+    what it does with a grasp."""
     plan = issued.plan
     poses = poses_to_msgs([g.T_base_tool for g in plan.grasps] + [r.T_base_tool for r in plan.rejected])
     best, worst = poses[: len(plan.grasps)], poses[len(plan.grasps) :]
@@ -80,6 +83,8 @@ def plan_to_msg(issued: IssuedPlan) -> GraspPlan:
         text=plan.message,
         flags=list(issued.flags),
         term_names=table.names,
+        cup_centres=[Point(x=x, y=y, z=z) for x, y, z in cell.tool.cups_m.tolist()],
+        motion=PickMotion(**cell.motion.model_dump()),
         grasps=grasps,
         rejected=rejected,
         rejected_codes=[int(reason) for reason, _ in counts],
@@ -94,7 +99,7 @@ def plan_from_msg(message: GraspPlan) -> PlanNotice:
     """The plan as it was handed out; poses are right to 1e-12.
 
     Raises RobinError ID_INVALID, POSE_INVALID, or INPUT_UNREADABLE for a frame other than base_link, codes of another
-    version, or counts that lack their codes.
+    version, counts that lack their codes, cups that the tool lacks, or a motion that cannot be.
     """
     plain_id(message.plan_id, "plan_id")
     if message.header.frame_id != BASE_FRAME:
@@ -116,6 +121,7 @@ def plan_from_msg(message: GraspPlan) -> PlanNotice:
         failed=tuple(_failed_from_msg(failed) for failed in message.failed),
         excluded=tuple(int(i) for i in message.excluded_instances),
         flags=tuple(message.flags),
+        motion=_motion_from_msg(message),
     )
 
 
@@ -182,7 +188,10 @@ def _grasp_to_msg(grasp: Grasp, pose: Pose, table: TermTable) -> GraspMsg:
 
 
 def _grasp_from_msg(message: GraspMsg, plan: GraspPlan) -> Grasp:
-    pose = pose_from_msg(message.pose)
+    pose, count = pose_from_msg(message.pose), len(plan.cup_centres)
+    if message.cups >> count:
+        text = f"plan '{plan.plan_id}': a grasp opens cup {message.cups.bit_length() - 1} of a tool with {count} cups"
+        raise RobinError(Code.INPUT_UNREADABLE, text)
     return Grasp(pose, int(message.cups), int(message.instance_id), message.score, _terms_from_msg(message, plan))
 
 
@@ -221,6 +230,16 @@ def _terms_from_msg(message: GraspMsg | RejectedCandidate, plan: GraspPlan) -> d
         return named_terms(plan.term_names, message.term_indices, message.term_values)
     except ValueError as exc:
         raise RobinError(Code.INPUT_UNREADABLE, f"plan '{plan.plan_id}': {exc}") from None
+
+
+def _motion_from_msg(plan: GraspPlan) -> MotionConfig:
+    values = {name: getattr(plan.motion, name) for name in MotionConfig.model_fields}
+    try:
+        return MotionConfig.model_validate({**values, "transfer_axis_xy": plan.motion.transfer_axis_xy.tolist()})
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise RobinError(Code.INPUT_UNREADABLE, f"plan '{plan.plan_id}': motion.{key}: {first['msg']}") from None
 
 
 def _failed_to_msg(failed: FailedPick) -> FailedPickMsg:

@@ -11,7 +11,7 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from robin_grasp.plan import Grasp, Plan
-from robin_grasp.tool import CUP_COUNT, CellConfig
+from robin_grasp.tool import CellConfig
 
 OPEN_CUP = (0.24, 0.86, 0.35)
 CLOSED_CUP = (0.6, 0.6, 0.6)
@@ -41,7 +41,7 @@ def _grasp(grasp: Grasp, cell: CellConfig, header: Any, rank: int) -> list[Marke
     cups = []
     for index, centre in enumerate(tool.cups_m):
         colour = OPEN_CUP if grasp.cups >> index & 1 else CLOSED_CUP
-        number = rank * CUP_COUNT + index
+        number = rank * tool.cup_count + index
         cup = _marker("cups", number, header, Marker.CYLINDER, grasp.T_base_tool, tuple(centre), colour, opacity)
         cup.scale.x = cup.scale.y = 2 * tool.cup_radius_m
         cup.scale.z = CUP_HEIGHT_M

@@ -144,7 +144,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         self.counters.drop("busy")
 
     def _publish(self, issued: IssuedPlan) -> Any:
-        message = plan_to_msg(issued)
+        message = plan_to_msg(issued, self._cell)
         self._plans.publish(message)
         self._show(issued, message.header)
         self.counters.count("requested_plans" if issued.requested else "plans")

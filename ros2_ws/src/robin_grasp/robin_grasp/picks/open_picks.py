@@ -6,9 +6,10 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from robin_grasp.plan import FailedPick, Plan
+from robin_grasp.tool import MotionConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
@@ -21,7 +22,8 @@ _LOOK_S = 0.05  # how often a clock is looked at that nobody announces
 
 @dataclass(frozen=True)
 class PlanNotice:
-    """A plan that was handed out for a pick, as its message tells. stamp_s: of the frame that was planned on."""
+    """A plan that was handed out for a pick, as its message tells. stamp_s: of the frame that was planned on. motion:
+    what the cell does with its grasps."""
 
     plan_id: str
     stamp_s: float
@@ -29,6 +31,7 @@ class PlanNotice:
     failed: tuple[FailedPick, ...] = ()
     excluded: tuple[int, ...] = ()
     flags: tuple[str, ...] = ()
+    motion: MotionConfig = field(default_factory=MotionConfig)
 
 
 @dataclass(frozen=True)

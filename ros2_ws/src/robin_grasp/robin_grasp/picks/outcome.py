@@ -21,7 +21,7 @@ class PickResult(str, Enum):
 class PickOutcome:
     """result plus what the cell measured.
 
-    vacuum_pa: pressure difference of each of the eight cups after the lift, Pa (0 for a closed valve or no seal).
+    vacuum_pa: pressure difference of each of the tool's cups after the lift, Pa (0 for a closed valve or no seal).
     lifted_weight_n: force on the tool after the lift, newtons.
     truth: simulation only, never shown to the planner: target, delivered, moved parcels, peel events.
     """

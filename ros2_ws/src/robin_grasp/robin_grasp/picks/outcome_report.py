@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.pick_check import PickJudgement
-from robin_grasp.tool import CUP_COUNT
+from robin_grasp.tool import MAX_CUPS
 from robin_perception.core.errors import Code, RobinError
 
 _LARGEST = 1e9  # Pa, N, s
@@ -41,9 +41,12 @@ class OutcomeReport:
         """Return self, or raise RobinError OUTCOME_INVALID for figures that no cell can have measured."""
         figures = (*self.vacuum_pa, self.lifted_weight_n, self.duration_s)
         possible = all(abs(v) <= _LARGEST for v in figures) and math.isfinite(self.ended_s)  # False for NaN
-        if len(self.vacuum_pa) != CUP_COUNT or not possible or self.duration_s < 0:
-            text = f"outcome of '{self.plan_id}': a figure is missing, not finite or impossible"
+        if not possible or self.duration_s < 0:
+            text = f"outcome of '{self.plan_id}': a figure is not finite or impossible"
             raise RobinError(Code.OUTCOME_INVALID, text)
+        if not 1 <= len(self.vacuum_pa) <= MAX_CUPS:
+            text = f"vacuum_pa needs a figure for each cup of the tool, got {len(self.vacuum_pa)}"
+            raise RobinError(Code.OUTCOME_INVALID, f"outcome of '{self.plan_id}': {text}")
         return self
 
     def measured(self) -> PickOutcome:

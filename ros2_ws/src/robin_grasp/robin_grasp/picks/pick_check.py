@@ -14,6 +14,7 @@ from robin_grasp.plan import Grasp
 from robin_grasp.planner.wrench import GRAVITY_MPS2
 from robin_grasp.tool import CellConfig, mask_to_cups
 from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
@@ -75,8 +76,12 @@ def judge_pick(
     config: PickCheckConfig | None = None,
 ) -> PickJudgement:
     """Judge one pick. Uses ``outcome.vacuum_pa`` and ``lifted_weight_n`` only, never its result or truth. ``after``
-    is None when no frame could be taken: then the sensors of the tool decide alone."""
+    is None when no frame could be taken: then the sensors of the tool decide alone. Raises RobinError OUTCOME_INVALID
+    for figures of another tool."""
     config = config or PickCheckConfig()
+    if len(outcome.vacuum_pa) != cell.tool.cup_count or grasp.cups >> cell.tool.cup_count:
+        text = f"vacuum of {len(outcome.vacuum_pa)} cups, open cups {mask_to_cups(grasp.cups)}"
+        raise RobinError(Code.OUTCOME_INVALID, f"{text}: the tool of the pick check has {cell.tool.cup_count}")
     held = [
         c for c in mask_to_cups(grasp.cups) if outcome.vacuum_pa[c] > config.held_pressure_share * cell.tool.vacuum_pa
     ]

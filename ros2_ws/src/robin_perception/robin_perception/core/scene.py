@@ -35,11 +35,6 @@ class Instance:
     boundary_uncertainty_px: float
     embedding: NDArray[np.float32]
 
-    @property
-    def class_name(self) -> str:
-        """The most probable of CLASSES."""
-        return CLASSES[int(np.argmax(self.class_probabilities))]
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -58,6 +53,10 @@ class Scene:
     flags: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     class_names: tuple[str, ...] = CLASSES
+
+    def class_name(self, instance: Instance) -> str:
+        """The most probable of ``class_names``."""
+        return self.class_names[int(np.argmax(instance.class_probabilities))]
 
     def mask(self, instance: Instance) -> NDArray[np.bool_]:
         """Full-size boolean mask [H, W]; prefer ``crop`` on the hot path."""

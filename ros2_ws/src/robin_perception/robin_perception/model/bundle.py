@@ -115,7 +115,7 @@ class Manifest(StrictConfig):
     input_height: int = Field(gt=0)
     input_width: int = Field(gt=0)
     max_instances: int = Field(gt=0)
-    classes: tuple[str, ...] = CLASSES
+    classes: tuple[str, ...] = Field(CLASSES, min_length=1, description="names, in the order of its probabilities")
     head: tuple[TensorSpec, ...]
     parameters: int = Field(0, ge=0, description="trainable values, trunk and head")
     calibration: CalibrationTables = CalibrationTables()
@@ -185,8 +185,8 @@ def read_manifest(directory: Path) -> Manifest:
     for name in manifest.files:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: 'files' holds the unsafe name {name!r}")
-    if manifest.classes != CLASSES:
-        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: 'classes' must be {', '.join(CLASSES)}")
+    if len(set(manifest.classes)) < len(manifest.classes) or not all(manifest.classes):
+        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: 'classes' must be names, each once")
     return manifest
 
 
@@ -198,6 +198,7 @@ def write_bundle(
     name: str,
     input_size: tuple[int, int] = (384, 512),
     max_instances: int = 100,
+    classes: tuple[str, ...] = CLASSES,
     parameters: int = 0,
     calibration: CalibrationTables | None = None,
     thresholds: Thresholds | None = None,
@@ -208,6 +209,7 @@ def write_bundle(
     """Write a bundle atomically (temporary folder, fsync, rename) in place of any older one, and load it back.
 
     network: the serialised ONNX model. head: float32 weights by graph input name. input_size: (height, width).
+    classes: names, in the order of the probabilities.
     Raises RobinError OPTION_INVALID for a folder that holds anything but a bundle, DISK_FULL.
     """
     _refuse_foreign(directory)
@@ -219,6 +221,7 @@ def write_bundle(
         input_height=input_size[0],
         input_width=input_size[1],
         max_instances=max_instances,
+        classes=classes,
         head=tuple(TensorSpec(name=key, shape=weights[key].shape) for key in sorted(weights)),
         parameters=parameters,
         calibration=calibration or CalibrationTables(),
@@ -307,10 +310,14 @@ def _check_graph(data: bytes, manifest: Manifest, path: Path) -> None:
             raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: '{name}' {list(shape)}: {got}")
     for name in sorted(set(shapes) - set(wanted)):
         raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: input '{name}' is fed by no head tensor")
-    outputs = {o.name for o in graph.output}
+    outputs = {o.name: [d.dim_value for d in o.type.tensor_type.shape.dim] for o in graph.output}
     for name in (*INSTANCE_OUTPUTS, *FEATURE_OUTPUTS):
         if name not in outputs:
             raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: no output '{name}'")
+    given, known = outputs["class_probabilities"][-1:], len(manifest.classes)
+    if given != [known]:
+        text = f"'class_probabilities' {outputs['class_probabilities']}: the manifest names {known} classes"
+        raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: {text}")
 
 
 def _refuse_foreign(directory: Path) -> None:

@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from robin_perception.bags.frames import DEPTH_UNIT_M, OPTICAL_FRAME, depth_metres
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, RawDepth, depth_units
-from robin_perception.core.scene import Instance, Scene
+from robin_perception.core.scene import CLASSES, Instance, Scene
 from robin_perception.nodes.pairing import COLOR_ENCODINGS, DEPTH_ENCODINGS
 
 # encoding -> (type of a channel, channels)
@@ -230,7 +230,8 @@ def scene_to_msg(scene: Scene, header: Header, with_boundary: bool = True) -> Se
     message = SegmentedScene(
         header=header,
         model_id=scene.model_id,
-        instances=[_instance_to_msg(instance) for instance in scene.instances],
+        class_names=list(scene.class_names),
+        instances=[_instance_to_msg(instance, scene) for instance in scene.instances],
         label_image=image_to_msg(scene.labels, "16UC1", header),
         flags=list(scene.flags),
         timings=timings_to_msg(scene.timings_ms),
@@ -249,7 +250,8 @@ def scene_from_msg(message: SegmentedScene) -> Scene:
     if message.label_image.encoding != "16UC1":
         raise _wrong_encoding("label image", message.label_image.encoding, ("16UC1",))
     labels = image_from_msg(message.label_image, "label image")
-    instances = tuple(_instance_from_msg(instance, labels.shape) for instance in message.instances)
+    class_names = tuple(message.class_names)
+    instances = tuple(_instance_from_msg(instance, labels.shape, class_names) for instance in message.instances)
     if len({instance.id for instance in instances}) < len(instances):
         raise RobinError(Code.INPUT_UNREADABLE, "scene: two instances have the same id")
     boundary, flags = np.zeros((1, 1), dtype=np.float32), tuple(message.flags)
@@ -267,10 +269,11 @@ def scene_from_msg(message: SegmentedScene) -> Scene:
         boundary=boundary,
         flags=flags,
         timings_ms=timings_from_msg(message.timings),
+        class_names=class_names or CLASSES,
     )
 
 
-def _instance_to_msg(instance: Instance) -> InstanceMsg:
+def _instance_to_msg(instance: Instance, scene: Scene) -> InstanceMsg:
     x0, y0, x1, y1 = instance.bbox
     class_id = int(np.argmax(instance.class_probabilities))
     return InstanceMsg(
@@ -278,7 +281,7 @@ def _instance_to_msg(instance: Instance) -> InstanceMsg:
         roi=RegionOfInterest(x_offset=int(x0), y_offset=int(y0), width=int(x1 - x0), height=int(y1 - y0)),
         area_px=int(instance.area_px),
         class_id=class_id,
-        class_name=instance.class_name,
+        class_name=scene.class_name(instance),
         class_probabilities=_floats(instance.class_probabilities),
         class_score=float(instance.class_probabilities[class_id]),
         detection_score=float(instance.detection),
@@ -289,11 +292,15 @@ def _instance_to_msg(instance: Instance) -> InstanceMsg:
     )
 
 
-def _instance_from_msg(message: InstanceMsg, shape: tuple[int, ...]) -> Instance:
+def _instance_from_msg(message: InstanceMsg, shape: tuple[int, ...], class_names: tuple[str, ...]) -> Instance:
     x0, y0 = int(message.roi.x_offset), int(message.roi.y_offset)
     x1, y1 = x0 + int(message.roi.width), y0 + int(message.roi.height)
-    if message.id < 1 or x1 > shape[1] or y1 > shape[0] or not len(message.class_probabilities):
-        text = f"scene: instance {message.id} does not fit a {shape[1]}x{shape[0]} label image or has no class"
+    if message.id < 1 or x1 > shape[1] or y1 > shape[0]:
+        text = f"scene: instance {message.id} does not fit a {shape[1]}x{shape[0]} label image"
+        raise RobinError(Code.INPUT_UNREADABLE, text)
+    if not class_names or len(message.class_probabilities) != len(class_names):
+        count = len(message.class_probabilities)
+        text = f"scene: instance {message.id} has {count} class probabilities for {len(class_names)} class names"
         raise RobinError(Code.INPUT_UNREADABLE, text)
     return Instance(
         id=int(message.id),
