@@ -44,7 +44,7 @@ VERSION = "0.1.0"
 
 app = typer.Typer(
     name="robin",
-    help="RGB-D parcel picking for an eight-cup suction tool: see, choose, check, record.",
+    help="RGB-D parcel picking for a suction tool of one to eight cups: see, choose, check, record.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",

@@ -196,7 +196,7 @@ def test_oracle_scene_is_the_visible_truth() -> None:
     scene = oracle_scene(pile, _view(labels, 3), stamp_s=2.0)
     assert [i.id for i in scene.instances] == [1, 2]
     assert scene.instances[1].bbox == (80, 50, 120, 90)
-    assert [i.class_name for i in scene.instances] == [parcels[0].kind.value, parcels[2].kind.value]
+    assert [scene.class_name(i) for i in scene.instances] == [parcels[0].kind.value, parcels[2].kind.value]
     assert scene.instances[1].visible_fraction == pytest.approx(0.5)
     np.testing.assert_array_equal(scene.labels == 2, labels == 3)
     assert scene.boundary.shape == (24, 32)

@@ -11,7 +11,7 @@ EXECUTABLES = [file.stem for file in sorted(Path(NAME, "nodes").glob("*.py")) if
 setup(
     name=NAME,
     version="0.1.0",
-    description="Suction tool, cup seal, wrench check and grasp planner for an eight-cup tool.",
+    description="Suction tool, cup seal, wrench check and grasp planner for a tool of one to eight cups.",
     license="Apache-2.0",
     maintainer="The Robin Edge authors",
     maintainer_email="robin-edge@users.noreply.github.com",

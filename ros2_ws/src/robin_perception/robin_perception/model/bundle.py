@@ -316,8 +316,8 @@ def _check_graph(data: bytes, manifest: Manifest, path: Path) -> None:
             raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: no output '{name}'")
     given, known = outputs["class_probabilities"][-1:], len(manifest.classes)
     if given != [known]:
-        text = f"'class_probabilities' {outputs['class_probabilities']}: the manifest names {known} classes"
-        raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: {text}")
+        text = f"'classes' names {known}, 'class_probabilities' is {outputs['class_probabilities']}"
+        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: {text}")
 
 
 def _refuse_foreign(directory: Path) -> None:
