@@ -19,7 +19,7 @@ if ROS_REASON is not None:
 from helpers.decision_samples import sample_decision, sample_frame, sample_scene
 from rclpy.serialization import deserialize_message, serialize_message
 from robin_msgs.msg import Decision as DecisionMsg
-from robin_msgs.msg import GraspPlan, PickOutcome, RejectedCandidate, SegmentedScene
+from robin_msgs.msg import GraspPlan, PickMotion, PickOutcome, RejectedCandidate, SegmentedScene
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -29,13 +29,14 @@ from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
-from robin_grasp.tool import mask_to_cups
+from robin_grasp.tool import CellConfig, MotionConfig, mask_to_cups
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
-from robin_perception.core.scene import Instance, Scene
+from robin_perception.core.scene import CLASSES, Instance, Scene
 from robin_perception.nodes import convert
 
 STAMP_S = 1_790_000_000.123456
+CELL = CellConfig(motion=MotionConfig(press_m=0.004, transfer_axis_xy=(0.6, -0.8)))
 K = np.array([[610.0, 0.0, 319.5], [0.0, 611.0, 239.5], [0.0, 0.0, 1.0]])
 
 
@@ -54,21 +55,22 @@ def frame(height: int = 480, width: int = 640, seed: int = 0) -> Frame:
     return Frame(rgb, depth, K, pose, STAMP_S, "camera_color_optical_frame")
 
 
-def scene(seed: int = 0) -> Scene:
+def scene(seed: int = 0, class_names: tuple[str, ...] = CLASSES) -> Scene:
     rng = np.random.default_rng(seed)
     labels = np.zeros((480, 640), dtype=np.uint16)
     instances = []
     for i in range(3):
         x0, y0 = 10 + 200 * i, 20 + 100 * i
         labels[y0 : y0 + 80, x0 : x0 + 150] = i + 1
-        chances = rng.dirichlet(np.ones(5)).astype(np.float32)
+        chances = rng.dirichlet(np.ones(len(class_names))).astype(np.float32)
         seen = rng.random(3)
         embedding = rng.normal(size=16).astype(np.float32)
         instances.append(
             Instance(i + 1, (x0, y0, x0 + 150, y0 + 80), 12000, chances, *seen, 1.0 + rng.random(), embedding)
         )
     boundary = rng.random((96, 128)).astype(np.float32)
-    return Scene(STAMP_S, "base-1", labels, tuple(instances), boundary, ("dark",), {"network": 5.25, "segment": 9.5})
+    timings = {"network": 5.25, "segment": 9.5}
+    return Scene(STAMP_S, "base-1", labels, tuple(instances), boundary, ("dark",), timings, class_names)
 
 
 def issued(seed: int = 0, grasps: int = 3) -> IssuedPlan:
@@ -230,12 +232,15 @@ def test_stamps_of_frames_come_back_exactly(stamp_s: float):
     assert convert.stamp_to_s(convert.stamp_from_s(stamp_s)) == stamp_s
 
 
-def test_a_scene_comes_back():
-    sent = scene()
+@pytest.mark.parametrize("class_names", [CLASSES, (*CLASSES, "crate"), ("parcel",)])
+def test_a_scene_comes_back(class_names: tuple[str, ...]):
+    sent = scene(class_names=class_names)
     message = over_the_wire(convert.scene_to_msg(sent, convert.frame_header(frame())))
     assert isinstance(message, SegmentedScene) and message.segment_ms == 9.5
     back = convert.scene_from_msg(message)
     assert np.array_equal(back.labels, sent.labels) and np.array_equal(back.boundary, sent.boundary)
+    assert back.class_names == class_names
+    assert [i.class_name for i in message.instances] == [sent.class_name(i) for i in sent.instances]
     assert (back.stamp_s, back.model_id, back.flags, back.timings_ms) == (
         (sent.stamp_s, sent.model_id, sent.flags, sent.timings_ms)
     )
@@ -263,9 +268,11 @@ def test_scenes_that_contradict_themselves_are_refused():
             message.instances[0].id = 0
         elif change == "class":
             message.instances[0].class_probabilities = []
+        elif change == "names":
+            message.class_names = message.class_names[:4]
         return message
 
-    for change in ("box", "twice", "background", "class"):
+    for change in ("box", "twice", "background", "class", "names"):
         with pytest.raises(RobinError) as error:
             convert.scene_from_msg(broken(change))
         assert error.value.code == Code.INPUT_UNREADABLE, change
@@ -277,7 +284,7 @@ def test_scenes_that_contradict_themselves_are_refused():
 @pytest.mark.parametrize("grasps", [0, 3])
 def test_a_plan_comes_back(grasps: int):
     sent = issued(grasps=grasps)
-    message = over_the_wire(plan_to_msg(sent))
+    message = over_the_wire(plan_to_msg(sent, CELL))
     assert isinstance(message, GraspPlan) and message.requested and message.header.frame_id == "base_link"
     assert message.model_id == "base-1"
     back = plan_from_msg(message)
@@ -289,20 +296,25 @@ def test_a_plan_comes_back(grasps: int):
     ):
         assert np.allclose(got.T_base_tool, want.T_base_tool, rtol=0, atol=1e-12)
         assert replace(got, T_base_tool=None) == replace(want, T_base_tool=None)
+    assert back.motion == CELL.motion
     bare = {"grasps": (), "rejected": ()}
     assert replace(back.plan, **bare) == replace(sent.plan, **bare)
 
 
 def test_plans_of_another_frame_or_version_are_refused():
-    unreadable = ("frame", "reject", "counted", "uncounted")
+    unreadable = ("frame", "reject", "counted", "uncounted", "cups", "motion")
     for change, code in (*((change, Code.INPUT_UNREADABLE) for change in unreadable), ("q", Code.POSE_INVALID)):
-        message = plan_to_msg(issued())
+        message = plan_to_msg(issued(), CELL)
         if change == "frame":
             message.header.frame_id = "world"
         elif change == "reject":
             message.rejected[0].code = 999
         elif change == "counted":
             message.rejected_codes[0] = 999
+        elif change == "cups":
+            message.cup_centres = message.cup_centres[:1]
+        elif change == "motion":
+            message.motion.press_m = -1.0
         elif change == "uncounted":
             message.rejected_counts = message.rejected_counts[1:]
         else:
@@ -317,9 +329,16 @@ def test_constants_of_the_messages_are_those_of_the_core():
         assert getattr(RejectedCandidate, reason.name) == int(reason)
     for result in PickResult:
         assert getattr(PickOutcome, result.name) == result.value
+    assert set(PickMotion.get_fields_and_field_types()) == set(MotionConfig.model_fields)
 
 
 REPORT = OutcomeReport("p1-000001", 1, STAMP_S, None, (0.0, 41_000.0, 0.0, 0.0, 5.5, 0.0, 0.0, 60_000.0), 12.25, 3.5)
+
+
+@pytest.mark.parametrize("cups", [1, 4, 8])
+def test_an_outcome_has_a_figure_for_each_cup(cups: int):
+    report = replace(REPORT, vacuum_pa=REPORT.vacuum_pa[:cups])
+    assert outcome_from_msg(over_the_wire(outcome_to_msg(report))).vacuum_pa == REPORT.vacuum_pa[:cups]
 
 
 def test_an_outcome_comes_back_before_and_after_judgement():
@@ -345,7 +364,14 @@ def test_truth_with_numpy_values_becomes_plain():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("result", "great"), ("truth_json", "{"), ("truth_json", "[1]"), ("lifted_weight_n", math.nan)],
+    [
+        ("result", "great"),
+        ("truth_json", "{"),
+        ("truth_json", "[1]"),
+        ("lifted_weight_n", math.nan),
+        ("vacuum_pa", []),
+        ("vacuum_pa", [0.0] * 9),
+    ],
 )
 def test_outcomes_that_cannot_be_are_refused(name: str, value: object):
     message = outcome_to_msg(REPORT)
@@ -357,7 +383,7 @@ def test_outcomes_that_cannot_be_are_refused(name: str, value: object):
 
 @pytest.mark.parametrize("name", ["", "..", "../../victim", "a/b", "p1\n"])
 def test_ids_that_are_no_file_names_are_refused_at_the_door(name: str):
-    for message, read in ((plan_to_msg(issued()), plan_from_msg), (outcome_to_msg(REPORT), outcome_from_msg)):
+    for message, read in ((plan_to_msg(issued(), CELL), plan_from_msg), (outcome_to_msg(REPORT), outcome_from_msg)):
         message.plan_id = name
         with pytest.raises(RobinError) as error:
             read(over_the_wire(message))
