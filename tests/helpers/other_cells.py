@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FOUR_CUPS = ROOT / "docs/examples/four_cups.yaml"
 SIXTH = "crate"
 FEW_PARCELS = """
-description: "A few parcels side by side, for tests."
+description: "A few cartons and mailers side by side, for tests."
 arrangements: {single_layer: 1.0}
+mix: {kind_weights: {carton: 0.7, padded_mailer: 0.3}, unseen_fraction: 0.0}
 belt_parcels: {least: 4, most: 5}
 """
 

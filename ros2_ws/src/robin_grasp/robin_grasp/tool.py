@@ -15,7 +15,6 @@ from pydantic import Field, model_validator
 
 from robin_perception.core.config import StrictConfig
 
-CUP_COUNT = 8
 MAX_CUPS = 8  # a cup mask has eight bits
 
 

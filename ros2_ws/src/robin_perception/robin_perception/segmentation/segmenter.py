@@ -135,7 +135,8 @@ class Segmenter:
         flags = _flags(decoded, low_depth, any(each.by_fallback for each in looks))
         timings["segment"] = (time.perf_counter() - start) * 1e3
         made_by = looks[-1].model_id
-        return Scene(frame.stamp_s, made_by, decoded.labels, decoded.instances, boundary, flags, timings), look
+        names, found = self.bundle.manifest.classes, decoded.instances
+        return Scene(frame.stamp_s, made_by, decoded.labels, found, boundary, flags, timings, names), look
 
     def view(self, frame: Frame) -> View:
         """The whole frame, as the network gets it."""
