@@ -19,7 +19,7 @@ from helpers.bag_samples import SECOND, TOPICS, grasp_plan
 from helpers.cli_helpers import Robin, colours, pickable_folder
 
 from edge_adapt.bag.compare import IGNORED_FIELDS, MachineTolerances, exact_differences, machine_differences
-from edge_adapt.bag.messages import PLAN_TYPE, with_named_terms
+from edge_adapt.bag.messages import OUTCOME_TYPE, PLAN_TYPE, with_named_terms
 from edge_adapt.bag.pick_writer import FrameInput, PickWriter, RecordedPick
 from edge_adapt.bag.pipeline import (
     PipelineRecord,
@@ -36,7 +36,9 @@ from robin_grasp.picks.plan_server import IssuedPlan, without_instances
 from robin_grasp.plan import FailedPick
 from robin_grasp.tool import CellConfig, ToolConfig, WorkspaceConfig
 from robin_perception.bags import cdr
+from robin_perception.bags.definitions import full_text, parse_full_text, short_name
 from robin_perception.bags.frames import ImageCoding
+from robin_perception.bags.reader import BagReader
 from robin_perception.core.errors import RobinError
 from robin_perception.core.image_folder import load_frame
 from robin_perception.engines import EngineConfig
@@ -102,6 +104,33 @@ def test_replay_is_the_same_to_the_last_bit(bag: Path, bundle: Path, robin: Robi
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["same"] and report["tolerance"] == "exact" and report["changes"] == [] and report["warnings"] == []
     assert not (tmp_path / "pictures").exists()
+
+
+def former_text(kind: str) -> str:
+    """The definition of a message before cups and classes were sequences, and before a plan told its motion."""
+    later = ("PickMotion motion", "geometry_msgs/Point[] cup_centres", "string[] class_names")
+    kept = [line for line in full_text(kind).splitlines() if not line.startswith(later)]
+    return "\n".join(kept).replace("float64[] vacuum_pa", "float64[8] vacuum_pa")
+
+
+def test_a_bag_of_the_former_messages_is_read_and_replayed(bag: Path, bundle: Path, tmp_path: Path) -> None:
+    former, vacuum = tmp_path / "former", np.arange(8.0)
+    with BagWriter(former) as writer:
+        for topic, (kind, qos) in TOPICS.types().items():
+            writer.add_topic(topic, kind, qos, former_text(kind))
+        for message in BagReader(bag).messages():
+            definitions = parse_full_text(message.type, former_text(message.type))
+            known = {field.name for field in definitions[short_name(message.type)]}
+            values = {name: value for name, value in message.values().items() if name in known}
+            writer.write_cdr(message.topic, cdr.encode(message.type, values, definitions), message.log_ns)
+        outcome = {"plan_id": "p-0", "vacuum_pa": vacuum}
+        definitions = parse_full_text(OUTCOME_TYPE, former_text(OUTCOME_TYPE))
+        writer.write_cdr(TOPICS.outcome, cdr.encode(OUTCOME_TYPE, outcome, definitions), 9 * SECOND)
+    read = {message.topic: message.values() for message in BagReader(former).messages()}
+    assert read[TOPICS.outcome]["vacuum_pa"].tolist() == vacuum.tolist()
+    assert read[TOPICS.plan]["cup_centres"] == [] and read[TOPICS.scene]["class_names"] == []
+    replay = Replay(former, bundle)
+    assert [plan.differences for plan in replay.run()] == [(), (), ()]
 
 
 def test_recorded_failures_and_exclusions_are_what_the_replay_plans_with(bag: Path, bundle: Path) -> None:

@@ -37,6 +37,7 @@ from edge_adapt.bag.pipeline import (
 from robin_grasp.picks.plan_server import IssuedPlan, without_instances
 from robin_grasp.plan import Grasp, Plan, Planner
 from robin_perception.bags import cdr
+from robin_perception.bags.definitions import Definitions
 from robin_perception.bags.frames import FrameAssembler, RecordedFrame, header_ns
 from robin_perception.bags.reader import BagReader
 from robin_perception.core.errors import Code, RobinError
@@ -146,6 +147,7 @@ class Replay:
         self._helper = HelperThread()
         self._segmenter = start_segmenter(self._pipeline(self._recorded), model, self._helper)
         self._scenes: OrderedDict[int, Scene] = OrderedDict()
+        self._held: dict[str, Definitions] = {}  # by message type, as the bag defines it
         used = self._pipeline(self._recorded)
         self.report = ReplayReport(bag, self._tolerance(used), self.options.limits, self._recorded, used)
         if self._recorded is None:
@@ -222,8 +224,10 @@ class Replay:
                 made_by = self._pipeline(parse_pipeline(values["data"], self.report.bag))
                 planner = start_planner(made_by, self.options.choices.ranker, self._helper)
             elif message.topic == topics.scene:
+                self._held[SCENE_TYPE] = message.definitions
                 _keep(scenes, header_ns(values), values)
             elif message.topic == topics.plan:
+                self._held[PLAN_TYPE] = message.definitions
                 done += 1
                 planner = planner or start_planner(self.report.used, self.options.choices.ranker, self._helper)
                 found = _near(frames, header_ns(values))
@@ -260,11 +264,11 @@ class Replay:
                 "", True, failed, found.frame, _unseen(found.frame), failed_picks(plan), _excluded(plan)
             )
         replayed: dict[str, Any] = {
-            "plan": with_named_terms(_as_read(PLAN_TYPE, plan_message(issued, self.report.used.cell)))
+            "plan": with_named_terms(self._as_held(PLAN_TYPE, plan_message(issued, self.report.used.cell)))
         }
         if scene is not None and seen is not None:
             recorded["scene"] = scene
-            replayed["scene"] = _as_read(SCENE_TYPE, scene_message(seen, found.stamp_ns))
+            replayed["scene"] = self._as_held(SCENE_TYPE, scene_message(seen, found.stamp_ns))
         differences = tuple(
             exact_differences(recorded, replayed)
             if self.report.tolerance == "exact"
@@ -276,6 +280,11 @@ class Replay:
             self.report.differing.append((name, index, differences))
         best = recorded_best(plan)
         return ReplayedPlan(index, name, found.stamp_ns, differences, found.frame, seen, best, issued.plan.best)
+
+    def _as_held(self, kind: str, values: cdr.Message) -> cdr.Message:
+        """A message as this bag would hold it: a field that has come since it was recorded is not compared."""
+        definitions = self._held[kind]
+        return cdr.decode(kind, cdr.encode(kind, values, definitions), definitions)
 
     def _segment(self, found: RecordedFrame) -> Scene:
         """A frame is segmented once, however many plans were made on it."""
@@ -300,10 +309,6 @@ def _unseen(frame: Frame) -> Scene:
 
 def _excluded(plan: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(int(instance) for instance in plan["excluded_instances"])
-
-
-def _as_read(kind: str, values: cdr.Message) -> cdr.Message:
-    return cdr.decode(kind, cdr.encode(kind, values))
 
 
 def _near(by_stamp: Mapping[int, ValueT], ns: int) -> ValueT | None:

@@ -72,6 +72,8 @@ class _Writer:
         if not fields:
             self._primitive("uint8", 0)
         for field in fields:
+            if field.absent:
+                continue
             value = values.get(field.name)
             if field.length is None:
                 self._single(field.type, value)
