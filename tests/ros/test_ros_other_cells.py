@@ -6,12 +6,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from helpers.other_cells import FOUR_CUPS, SIXTH, six_class_bundle
+from helpers.other_cells import FEW_PARCELS, FOUR_CUPS, SIXTH, six_class_bundle
 from helpers.ros_client import NodeProcess, RosClient
-from helpers.ros_environment import LONG_S, MODULES, cell_parameters
+from helpers.ros_environment import LONG_S, SIMULATED_NODES, cell_parameters
 from robin_msgs.msg import Decision, GraspPlan, PickOutcome, SegmentedScene
 
 from edge_adapt.nodes.convert import decision_from_msg
+from robin_bringup.node_table import NODES
 from robin_grasp.nodes.convert import outcome_from_msg, plan_from_msg
 from robin_grasp.tool import CellConfig
 from robin_perception.core.config import load_config
@@ -23,6 +24,7 @@ from robin_perception.nodes.convert import scene_from_msg
 def test_four_cups_and_six_classes_through_every_node(tmp_path: Path) -> None:
     cell = load_config(CellConfig, FOUR_CUPS)
     values = cell_parameters(tmp_path)
+    Path(values["sim_cell:scenario"]).write_text(FEW_PARCELS)
     values["segmentation:model"] = str(six_class_bundle(tmp_path / "six"))
     values |= {f"{node}:cell_file": str(FOUR_CUPS) for node in ("sim_cell", "planning", "pick_check", "recorder")}
     with RosClient() as client, ExitStack() as stack:
@@ -30,8 +32,8 @@ def test_four_cups_and_six_classes_through_every_node(tmp_path: Path) -> None:
         plans = client.listen(GraspPlan, "plan")
         outcomes = client.listen(PickOutcome, "outcome")
         decisions = client.listen(Decision, "decision")
-        for node, module in MODULES.items():
-            process = NodeProcess(module, tmp_path / f"{node}.log", values)
+        for node in SIMULATED_NODES:
+            process = NodeProcess(NODES[node].module, tmp_path / f"{node}.log", values)
             stack.callback(process.stop)
         client.wait(lambda: sum(bool(d.result != "infeasible") for d in decisions) >= 2, "two picks", LONG_S)
 
