@@ -30,7 +30,7 @@ from robin_sim.piles import make_pile
 from robin_sim.reasons import failure_reason
 from robin_sim.render import render
 from robin_sim.scenario import ScenarioConfig, draw_pile_start
-from robin_sim.sensor import SensorConfig, spoil
+from robin_sim.sensor import SensorModelConfig, spoil
 
 SeeFrame = Callable[[Frame], Scene]
 MakePlanner = Callable[[CellConfig, np.random.Generator], Planner]
@@ -88,7 +88,7 @@ class OpenPile:
         self,
         config: ScenarioConfig,
         cell: CellConfig,
-        sensor: SensorConfig,
+        sensor: SensorModelConfig,
         seed: int,
         pile_index: int,
         mount: tuple[CameraView, CameraView] | None = None,
@@ -160,13 +160,13 @@ class SimCell:
         cell: CellConfig,
         make_planner: MakePlanner,
         see: SeeFrame | None = None,
-        sensor: SensorConfig | None = None,
+        sensor: SensorModelConfig | None = None,
     ) -> None:
         self.config = config
         self.cell = cell
         self._make_planner = make_planner
         self._see = see
-        self._sensor = sensor if sensor is not None else SensorConfig()
+        self._sensor = sensor if sensor is not None else SensorModelConfig()
 
     def open_pile(self, seed: int, pile_index: int) -> OpenPile:
         return OpenPile(self.config, self.cell, self._sensor, seed, pile_index)

@@ -21,7 +21,7 @@ from robin_perception.core.scene import Scene
 from robin_sim.cell import OpenPile
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.scenario import ScenarioConfig, cameras_at
-from robin_sim.sensor import SensorConfig
+from robin_sim.sensor import SensorModelConfig
 
 MOST_EMPTY_PILES = 20
 
@@ -64,7 +64,9 @@ class LiveCell:
     def next_pile(self, stamp_s: float) -> Frame:
         """Replace the pile and look at the new one. Raises RobinError OPTION_INVALID for a scenario of empty piles."""
         for _ in range(MOST_EMPTY_PILES):
-            self._open = OpenPile(self._config, self._cell, SensorConfig(), self._seed, self._next_index, self._mount)
+            self._open = OpenPile(
+                self._config, self._cell, SensorModelConfig(), self._seed, self._next_index, self._mount
+            )
             self._next_index += 1
             if not self._open.empty:
                 self._picks = 0

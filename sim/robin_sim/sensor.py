@@ -17,32 +17,32 @@ from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.model import RenderedView
 from robin_sim.stereo import StereoConfig, correlated_noise, draw_stereo, measure_depth
 
-__all__ = ["ColourConfig", "SensorConfig", "StereoConfig", "draw_sensor", "spoil"]
+__all__ = ["ColourConfig", "SensorModelConfig", "StereoConfig", "draw_sensor", "spoil"]
 
 
-class SensorConfig(StrictConfig):
+class SensorModelConfig(StrictConfig):
     """One RGB-D camera, depth registered to colour."""
 
     stereo: StereoConfig = StereoConfig()
     colour: ColourConfig = ColourConfig()
 
 
-def draw_sensor(rng: np.random.Generator) -> SensorConfig:
+def draw_sensor(rng: np.random.Generator) -> SensorModelConfig:
     """A camera for training."""
-    return SensorConfig(stereo=draw_stereo(rng), colour=draw_colour(rng))
+    return SensorModelConfig(stereo=draw_stereo(rng), colour=draw_colour(rng))
 
 
 def spoil(
     view: RenderedView,
     camera: CameraView,
     rng: np.random.Generator,
-    config: SensorConfig | None = None,
+    config: SensorModelConfig | None = None,
     faults: Faults = NO_FAULTS,
     stamp_s: float = 0.0,
 ) -> Frame:
     """The frame that the camera delivers for ``view``. ``camera`` is the pose that is reported; with the camera_shift
     fault render from ``cameras.true_camera(camera, faults)`` and pass the believed camera here."""
-    config = config or SensorConfig()
+    config = config or SensorModelConfig()
     smear = _smears(rng, view.depth.shape, faults.dirty_lens) if faults.dirty_lens > 0 else None
     depth = measure_depth(view, camera, rng, config.stereo, faults)
     if faults.blur > 0:

@@ -248,7 +248,7 @@ def test_no_process_to_be_had_is_a_crash_like_any_other(bundle: Bundle, monkeypa
         assert engine.run(inputs_of(engine, pile_frame())) and engine.status().answered_by != NAME
 
 
-def test_a_bug_in_the_keeper_does_not_look_like_a_long_start(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_the_watchdog_does_not_look_like_a_long_start(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(child: Child, timeout_s: float) -> float:
         raise ZeroDivisionError("a bug")
 

@@ -34,7 +34,7 @@ from robin_perception.cameras.realsense_config import (  # noqa: E402
     HoleFillingConfig,
     LensConfig,
     ProcessingConfig,
-    SensorConfig,
+    RealSenseSensorConfig,
     SpatialConfig,
     TemporalConfig,
     ThresholdConfig,
@@ -257,8 +257,8 @@ def test_sensor_options_are_set_in_the_sdks_units_or_refused_with_the_cameras_ra
     for sensor in (depth, color):
         sensor.add_option(rs.option.enable_auto_exposure, option_range(0, 1, 1, 1), True)
         sensor.add_option(rs.option.exposure, option_range(1, 200_000, 1, 156), True)
-    assert set_options(depth, color, SensorConfig()) == {}
-    wanted = SensorConfig(
+    assert set_options(depth, color, RealSenseSensorConfig()) == {}
+    wanted = RealSenseSensorConfig(
         visual_preset="high_accuracy",
         emitter="laser",
         laser_power_mw=90,
@@ -272,8 +272,8 @@ def test_sensor_options_are_set_in_the_sdks_units_or_refused_with_the_cameras_ra
     assert color.get_option(rs.option.exposure) == 50  # steps of 100 us
     assert depth.get_option(rs.option.enable_auto_exposure) == 0 == color.get_option(rs.option.enable_auto_exposure)
     for config, words in (
-        (SensorConfig(laser_power_mw=400), "laser_power_mw: 400 is outside this camera's 0 to 360"),
-        (SensorConfig(color_gain=8), "no settable option color_gain"),
+        (RealSenseSensorConfig(laser_power_mw=400), "laser_power_mw: 400 is outside this camera's 0 to 360"),
+        (RealSenseSensorConfig(color_gain=8), "no settable option color_gain"),
     ):
         with pytest.raises(RobinError) as caught:
             set_options(depth, color, config)

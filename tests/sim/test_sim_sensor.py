@@ -11,7 +11,7 @@ from robin_perception.core.frame import Frame
 from robin_sim.cameras import CameraView, intrinsics, look_at
 from robin_sim.faults import NO_FAULTS, CameraShift, Faults
 from robin_sim.model import RenderedView
-from robin_sim.sensor import ColourConfig, SensorConfig, StereoConfig, draw_sensor, spoil
+from robin_sim.sensor import ColourConfig, SensorModelConfig, StereoConfig, draw_sensor, spoil
 from robin_sim.stereo import correlated_noise, half_occluded, measure_depth
 
 SHAPE = (192, 256)
@@ -120,7 +120,7 @@ def test_range_limits_hold() -> None:
 
 
 def frame_with(faults: Faults, seed: int = 5) -> Frame:
-    return spoil(flat_view(1.0), camera(), np.random.default_rng(seed), SensorConfig(), faults)
+    return spoil(flat_view(1.0), camera(), np.random.default_rng(seed), SensorModelConfig(), faults)
 
 
 def test_frame_is_valid_and_deterministic() -> None:
@@ -161,8 +161,8 @@ def test_reported_pose_is_the_believed_one() -> None:
 
 def test_jpeg_keeps_the_picture() -> None:
     view = flat_view(1.0)
-    plain = spoil(view, camera(), np.random.default_rng(1), SensorConfig())
-    packed = spoil(view, camera(), np.random.default_rng(1), SensorConfig(colour=ColourConfig(jpeg_quality=90)))
+    plain = spoil(view, camera(), np.random.default_rng(1), SensorModelConfig())
+    packed = spoil(view, camera(), np.random.default_rng(1), SensorModelConfig(colour=ColourConfig(jpeg_quality=90)))
     assert 0.0 < np.abs(plain.rgb.astype(int) - packed.rgb).mean() < 6.0
 
 

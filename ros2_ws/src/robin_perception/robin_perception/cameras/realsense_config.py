@@ -100,7 +100,7 @@ class LensConfig(StrictConfig):
     )
 
 
-class SensorConfig(StrictConfig):
+class RealSenseSensorConfig(StrictConfig):
     """Options of the sensors, set in this order when the camera is opened. Refused where the camera lacks one that is
     asked for or does not take the value; the text then has the camera's own range."""
 
@@ -123,7 +123,7 @@ class SensorConfig(StrictConfig):
     )
 
     @model_validator(mode="after")
-    def _one_master(self) -> SensorConfig:
+    def _one_master(self) -> RealSenseSensorConfig:
         for switch, value in (
             ("depth_auto_exposure", "depth_exposure_us"),
             ("color_auto_exposure", "color_exposure_us"),
@@ -168,7 +168,7 @@ class RealSenseConfig(SourceConfig):
         3.0, gt=0, le=60, description="A camera that is plugged in and silent for longer has failed, s."
     )
     global_time: bool = Field(True, description="Translate the camera's clock to the host's.")
-    sensor: SensorConfig = SensorConfig()
+    sensor: RealSenseSensorConfig = RealSenseSensorConfig()
     processing: ProcessingConfig = ProcessingConfig()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from typing import Any
 
-from robin_perception.cameras.realsense_config import RealSenseConfig, SensorConfig
+from robin_perception.cameras.realsense_config import RealSenseConfig, RealSenseSensorConfig
 from robin_perception.core.errors import Code, RobinError
 
 
@@ -122,7 +122,7 @@ def set_global_time(device: Any, enabled: bool) -> None:
             sensor.set_option(option, float(enabled))
 
 
-def set_options(depth: Any, color: Any, config: SensorConfig) -> dict[str, float]:
+def set_options(depth: Any, color: Any, config: RealSenseSensorConfig) -> dict[str, float]:
     """Set what ``config`` does not leave alone on the two sensors; returns name -> value as set, in the SDK's units.
 
     Raises RobinError CAMERA_PROFILE_UNSUPPORTED where a sensor lacks the option or refuses the value.
@@ -142,7 +142,7 @@ def sensor_with(device: Any, stream: Any) -> Any:
     raise RobinError(Code.CAMERA_PROFILE_UNSUPPORTED, f"{device_info(device).name}: no {name} sensor")
 
 
-def _wanted_options(depth: Any, color: Any, config: SensorConfig) -> Iterator[tuple[Any, str, Any, float]]:
+def _wanted_options(depth: Any, color: Any, config: RealSenseSensorConfig) -> Iterator[tuple[Any, str, Any, float]]:
     """Presets first, because they set the others; automatics before the value that they would govern."""
     option = sdk().option
     if config.visual_preset != "leave":

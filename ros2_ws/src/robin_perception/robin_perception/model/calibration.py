@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_perception.core.image_folder import load_frame, load_labels, load_scene_info, scene_folders
-from robin_perception.core.scene import CLASSES
 from robin_perception.evaluation.metrics import Overlap, boundary_map, overlap
 from robin_perception.model.bundle import CalibrationTables, IsotonicTable
 from robin_perception.segmentation.decode import Decoded
@@ -35,7 +34,7 @@ _SHIFT_SAMPLES = 100
 class Samples:
     """One row per candidate: raw scores and what turned out to be true. NaN (or class -1) where truth is not known.
 
-    detection, quality, visible, hit, iou, true_visible, edge_ratio: float64 [N]; classes float64 [N, 5]; true_class
+    detection, quality, visible, hit, iou, true_visible, edge_ratio: float64 [N]; classes float64 [N, C]; true_class
     int64 [N]; scene int64 [N]. edge_ratio: measured over predicted edge error of matched masks. shift_px: float64
     [N, 2], how far a good mask stands to the right of and below the truth, network pixels.
     """
@@ -100,7 +99,8 @@ def collect(segmenter: Segmenter, folder: Path, index: int = 0) -> Samples:
     config = segmenter.config.decode.model_copy(update={"detection_threshold": _RAW_THRESHOLD})
     decoded = segmenter.decode(view, raw, segmenter.guide(view), config, CalibrationTables())
     table = overlap(decoded.labels, truth)
-    return _samples(raw, decoded, table, truth, info, view.box.scale, index)
+    names = segmenter.bundle.manifest.classes
+    return _samples(raw, decoded, table, truth, info, names, view.box.scale, index)
 
 
 def _samples(
@@ -109,6 +109,7 @@ def _samples(
     table: Overlap,
     truth: NDArray[np.uint16],
     info: dict[str, Any],
+    names: tuple[str, ...],
     scale: NDArray[np.float64],
     index: int,
 ) -> Samples:
@@ -119,7 +120,7 @@ def _samples(
     hit = iou > _MATCH_IOU
     owners = [known.get(int(table.true_ids[o]), {}) if o >= 0 else {} for o in table.owner[kept]]
     visible = np.array([float(o.get("visible_fraction", np.nan)) for o in owners])
-    classes = np.array([CLASSES.index(o["kind"]) if o.get("kind") in CLASSES else -1 for o in owners], dtype=np.int64)
+    classes = np.array([names.index(o["kind"]) if o.get("kind") in names else -1 for o in owners], dtype=np.int64)
     ratio, shift = np.full(len(kept), np.nan), np.full((len(kept), 2), np.nan)
     for n in np.flatnonzero(hit):
         pred_id, owner = int(table.pred_ids[kept[n]]), int(table.owner[kept[n]])

@@ -20,9 +20,9 @@ from robin_perception.engines.registry import make_engine, select, unavailable_r
 from robin_perception.model.bundle import Bundle, TensorSpec
 from robin_perception.supervision.config import NO_FALLBACK, SUPERVISED, SupervisionConfig
 from robin_perception.supervision.empty import EmptyCheck
-from robin_perception.supervision.keeper import COUNTS, Keeper, KeeperStatus
 from robin_perception.supervision.process import GONE, Child, ChildSpec
 from robin_perception.supervision.warm_up import bare_belt
+from robin_perception.supervision.watchdog import COUNTS, Watchdog, WatchdogStatus
 
 _FALLBACK = "fallback:"
 _BY_NAME_WAIT_S = 120.0  # a command that asks for "supervised:NAME" means NAME's answers
@@ -37,7 +37,7 @@ class SupervisionStatus:
     lost_ms: what the latest call that failed cost before the fallback was asked, 0 = none has.
     """
 
-    child: KeeperStatus
+    child: WatchdogStatus
     answered_by: str
     answers: dict[str, int]
     fallback_answers: int
@@ -103,18 +103,18 @@ class SupervisedEngine(Engine):
         self._lost_ms = 0.0
         self._closed = False
         spec = ChildSpec(bundle, selection.name, selection.by_auto, config, self._inputs, self._outputs, module)
-        self._keeper = Keeper(spec, self.supervision)
-        weakref.finalize(self, self._keeper.close)  # for those that are dropped without being closed
+        self._watchdog = Watchdog(spec, self.supervision)
+        weakref.finalize(self, self._watchdog.close)  # for those that are dropped without being closed
         self._fallback: Engine | None = None
         try:
             if self.supervision.fallback != NO_FALLBACK:
                 self._fallback = make_engine(self.supervision.fallback, bundle, config)
                 self._fallback.run(bare_belt({name: _empty_array(spec) for name, spec in self._inputs.items()}))
         except BaseException:
-            self._keeper.close()
+            self._watchdog.close()
             raise
         wait_s = self.supervision.ready_wait_s if self._fallback is not None else self.supervision.start_timeout_s
-        self._keeper.wait_ready(wait_s)  # without a fallback nothing answers before
+        self._watchdog.wait_ready(wait_s)  # without a fallback nothing answers before
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -135,35 +135,35 @@ class SupervisedEngine(Engine):
     @property
     def child_pid(self) -> int:
         """Process that the engine runs in; 0 = none just now."""
-        return self._keeper.status().pid
+        return self._watchdog.status().pid
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Until the child answers calls, or never will. The fallback needs no waiting."""
-        return self._keeper.wait_ready(timeout_s)
+        return self._watchdog.wait_ready(timeout_s)
 
     def status(self) -> SupervisionStatus:
         answers = dict(self._answers)
-        child = self._keeper.status()
+        child = self._watchdog.status()
         counts = (self._by_fallback, self._empty_confirmed)
         return SupervisionStatus(child, self._answered_by, answers, *counts, self._lost_ms)
 
     def standing_fault(self) -> RobinError | None:
         """Why the child does not answer now; None while it does."""
-        return None if self._keeper.state == "ready" else self._keeper.reason
+        return None if self._watchdog.state == "ready" else self._watchdog.reason
 
     def take_faults(self) -> list[RobinError]:
         """Numbered reasons of all that went wrong since the last call of this, oldest first."""
-        return self._keeper.take_faults()
+        return self._watchdog.take_faults()
 
     def describe(self) -> dict[str, str]:
-        child = self._keeper.child
+        child = self._watchdog.child
         fallback = self.supervision.fallback
         return {**({} if child is None else child.description), "supervised": "yes", "fallback": fallback}
 
     def close(self) -> None:
         """A call that is under way ends with ENGINE_FAILED."""
         self._closed = True
-        self._keeper.close()
+        self._watchdog.close()
         with self._running:
             if self._fallback is not None:
                 self._fallback.close()
@@ -172,7 +172,7 @@ class SupervisedEngine(Engine):
     def _load_head(self, head: HeadSet) -> None:
         if self._fallback is not None:
             self._fallback._load_head(head)
-        child = self._keeper.child
+        child = self._watchdog.child
         if child is None:
             return
         try:
@@ -180,7 +180,7 @@ class SupervisedEngine(Engine):
         except RobinError as exc:
             if exc.code not in GONE:
                 raise  # the engine refuses this head, and goes on with the one in use
-            self._keeper.fail(child, exc)  # its successor gets the head before its first frame
+            self._watchdog.fail(child, exc)  # its successor gets the head before its first frame
             if self._fallback is None:
                 raise
 
@@ -195,18 +195,18 @@ class SupervisedEngine(Engine):
     def _run(self, feeds: Tensors, outputs: Sequence[str], head: HeadSet) -> Tensors:
         if unknown := [name for name in outputs if name not in self._outputs]:
             raise RobinError(Code.ENGINE_FAILED, f"{self.name}: no output '{unknown[0]}'")
-        child, on_trial = self._keeper.child, head is not self._head
+        child, on_trial = self._watchdog.child, head is not self._head
         if child is None:
-            if on_trial and self._keeper.state != "given_up":
-                raise self._keeper.reason  # a trial on the fallback would prove nothing about the engine
-            return self._ask_fallback(feeds, outputs, head, self._keeper.reason)
+            if on_trial and self._watchdog.state != "given_up":
+                raise self._watchdog.reason  # a trial on the fallback would prove nothing about the engine
+            return self._ask_fallback(feeds, outputs, head, self._watchdog.reason)
         begin = time.perf_counter()
         try:
             answer = self._ask(child, feeds, outputs, head)
         except RobinError as exc:
             if on_trial and exc.code not in GONE:
                 raise  # the fault of that head; with the one in use the engine goes on
-            self._keeper.fail(child, exc)
+            self._watchdog.fail(child, exc)
             self._lost_ms = (time.perf_counter() - begin) * 1e3
             if on_trial:
                 raise
@@ -252,11 +252,11 @@ class SupervisedEngine(Engine):
         text = f"{self.name}: sees nothing where the depth shows relief"
         reason = RobinError(Code.ENGINE_OUTPUT_INVALID, text)
         if self._fallback is None:
-            self._keeper.fail(child, reason)
+            self._watchdog.fail(child, reason)
             raise reason
         other = self._ask_fallback(feeds, outputs, head, reason)
         if not self._empty.empty(other):
-            self._keeper.fail(child, reason)
+            self._watchdog.fail(child, reason)
             return other
         self._empty.confirm(feeds)
         self._empty_confirmed += 1

@@ -25,7 +25,7 @@ _CAUSES = {Code.ENGINE_HUNG: "hangs", Code.ENGINE_CRASHED: "crashes", Code.ENGIN
 
 
 @dataclass(frozen=True)
-class KeeperStatus:
+class WatchdogStatus:
     """state: of the child. pid: 0 = none. Counts are since the start; errors: failures that the engine itself named.
     last: the latest fault in words, empty = none. start_ms: how long the latest start took, 0 = none was ready."""
 
@@ -40,7 +40,7 @@ class KeeperStatus:
     start_ms: float
 
 
-class Keeper:
+class Watchdog:
     """All methods may be called from any thread, and none waits for the child but ``wait_ready`` and ``close``."""
 
     def __init__(self, spec: ChildSpec, config: SupervisionConfig) -> None:
@@ -54,7 +54,7 @@ class Keeper:
         self._faults: deque[RobinError] = deque(maxlen=_KEPT_FAULTS)
         self._last: RobinError | None = None
         self._start_ms = 0.0
-        self._thread = threading.Thread(target=self._run, name="engine_keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="engine_watchdog", daemon=True)
         self._thread.start()
 
     @property
@@ -91,11 +91,11 @@ class Keeper:
                 self._note(reason)
         child.kill()
 
-    def status(self) -> KeeperStatus:
+    def status(self) -> WatchdogStatus:
         with self._changed:
             counts = {name: self._counts[name] for name in COUNTS}
             pid = 0 if self._child is None else self._child.pid
-            return KeeperStatus(self._state, pid, last=str(self._last or ""), start_ms=self._start_ms, **counts)
+            return WatchdogStatus(self._state, pid, last=str(self._last or ""), start_ms=self._start_ms, **counts)
 
     def take_faults(self) -> list[RobinError]:
         """What happened since the last call of this, oldest first."""
@@ -114,13 +114,13 @@ class Keeper:
             child.kill()
         self._thread.join(_JOIN_S)
 
-    # The keeper's own thread.
+    # The watchdog's own thread.
 
     def _run(self) -> None:
         try:
             self._keep()
         except Exception as exc:  # a bug here must not look like an engine that is about to be ready
-            _log.exception("the engine's keeper failed")
+            _log.exception("the engine's watchdog failed")
             with self._changed:
                 self._give_up(f"{self._spec.engine} stays off: {type(exc).__name__}: {exc}")
             if self._child is not None:
