@@ -123,9 +123,18 @@ def size_px(text: str, option: str) -> tuple[int, int]:
 
 
 def worker_count(chosen: int) -> int:
-    """``chosen``, or for 0 the cores that this process may use."""
+    """``chosen``, or for 0 the cores that this process may use; one where no others can be started."""
     if chosen > 0:
         return chosen
     import psutil
 
+    from robin_cli.terminal import note
+    from robin_perception.core.errors import RobinError
+    from robin_sim.runs.workers import process_context
+
+    try:
+        process_context()
+    except RobinError as exc:
+        note(f"one process: {exc.text}")
+        return 1
     return max(1, len(psutil.Process().cpu_affinity() or ()))

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.errors import RobinError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+JSON_BEGINS = (b"{", b"[")
 LEAST_PAUSE_S = 10.0
 PAUSE_SHARE = 0.05
 
@@ -164,12 +165,20 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def require_writable(path: Path | None) -> None:
-    """Refuse a result file that cannot be written before hours of work go into it. Raises RobinError OPTION_INVALID."""
+def require_writable(path: Path | None, *inputs: Path | None, begins: tuple[bytes, ...] = JSON_BEGINS) -> None:
+    """Refuse a result file that cannot be written, or that is another's, before hours of work go into it.
+
+    inputs: files that the command reads. begins: what an earlier result, which may be replaced, begins with. Raises
+    RobinError OPTION_INVALID, DISK_FULL.
+    """
     if path is None:
         return
     from robin_perception.core.disk import make_folder
+    from robin_perception.core.output import require_own, require_room
 
-    if path.is_dir():
-        raise RobinError(Code.OPTION_INVALID, f"{path}: is a folder, a file is needed")
-    make_folder(path.parent)
+    require_own(path, begins, inputs)
+    if path.exists() and not path.is_file():
+        return
+    folder = Path(os.path.realpath(path)).parent
+    make_folder(folder)
+    require_room(folder)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +14,14 @@ import pytest
 
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import IGNORE_LABEL, load_frame, load_labels, scene_folders
-from robin_sim import dataset
+from robin_sim import scene_files
 from robin_sim.dataset import load_dataset_config, make_dataset
 from robin_sim.training_scenes import DatasetConfig, draw_pile, neighbours, pile_rng, thinned
 
 TINY = DatasetConfig(
     image_sizes=((128, 96, 1.0),), views_per_pile=2, parcels_max=6, arrangements={"single_layer": 1.0}, sparse_share=0.0
 )
+ONE_VIEW = TINY.model_copy(update={"views_per_pile": 1})
 FILES = ("color.png", "depth.png", "camera.json", "labels.png", "scene.json")
 
 
@@ -72,17 +76,17 @@ def test_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RobinError) as caught:
         make_dataset(tmp_path / "file" / "out", 1, 1, 1, TINY)
-    assert caught.value.code == Code.INPUT_UNREADABLE and "file" in caught.value.text
+    assert caught.value.code == Code.OPTION_INVALID and "file" in caught.value.text
 
 
 def test_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = dataset.save_frame
+    write = scene_files.save_frame
 
     def full(folder: Path, *args: object) -> None:
         write(folder, *args)  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(dataset, "save_frame", full)
+    monkeypatch.setattr(scene_files, "save_frame", full)
     with pytest.raises(RobinError) as caught:
         make_dataset(tmp_path, 1, 1, 1, TINY)
     assert caught.value.code == Code.DISK_FULL
@@ -121,7 +125,63 @@ def test_an_interruption_while_a_scene_is_written_leaves_nothing_half_written(
         folder.mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robin_sim.dataset.save_frame", interrupted)
+    monkeypatch.setattr("robin_sim.scene_files.save_frame", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_dataset(tmp_path / "set", 1, seed=1, workers=1)
     assert [entry.name for entry in (tmp_path / "set").iterdir()] == ["dataset.json"]
+
+
+def garbled(path: Path) -> None:
+    """One byte in the middle turned round: the size and the ends stay as they were."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+HARM: dict[str, Callable[[Path], object]] = {
+    "an empty picture": lambda scene: (scene / "depth.png").write_bytes(b""),
+    "an empty text": lambda scene: (scene / "scene.json").write_bytes(b""),
+    "a text cut short": lambda scene: (scene / "camera.json").write_text('{"fx": '),
+    "a picture cut short": lambda scene: os.truncate(scene / "labels.png", 60),
+    "a picture with a wrong byte": lambda scene: garbled(scene / "color.png"),
+    "a picture of zeros": lambda scene: (scene / "color.png").write_bytes(bytes(5000)),
+    "a file that is missing": lambda scene: (scene / "labels.png").unlink(),
+    "a pipe": lambda scene: ((scene / "depth.png").unlink(), os.mkfifo(scene / "depth.png")),
+    "a folder without files": lambda scene: (shutil.rmtree(scene), scene.mkdir()),
+}
+
+
+def test_scenes_that_are_not_whole_are_made_again(tmp_path: Path) -> None:
+    make_dataset(tmp_path, len(HARM) + 1, 5, 1, ONE_VIEW)
+    before = contents(tmp_path)
+    for index, harm in enumerate(HARM.values()):
+        harm(tmp_path / f"{index:06d}")
+    assert make_dataset(tmp_path, len(HARM) + 1, 5, 1, ONE_VIEW).made == len(HARM)
+    assert contents(tmp_path) == before
+
+
+def test_a_scene_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[str] = set()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        real(descriptor)
+
+    def rename(self: Path, target: Path) -> Path:
+        assert set(FILES) | {self.name} <= synced
+        return Path(os.rename(self, target) or target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", rename)
+    make_dataset(tmp_path / "set", 1, 5, 1, ONE_VIEW)
+    assert (tmp_path / "set/000000").is_dir() and "set" in synced
+
+
+def test_scenes_of_another_maker_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "000000").mkdir()
+    (tmp_path / "000000" / "color.png").write_bytes(b"mine")
+    with pytest.raises(RobinError) as caught:
+        make_dataset(tmp_path, 1, 5, 1, ONE_VIEW)
+    assert caught.value.code == Code.OPTION_INVALID and "000000" in caught.value.text
+    assert contents(tmp_path) == {"000000/color.png": b"mine"}

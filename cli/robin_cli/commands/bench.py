@@ -144,7 +144,7 @@ def compare(
     json_file: JsonOption = None,
 ) -> None:
     """Set two results side by side, figure by figure, and say what they were not equally measured on."""
-    require_writable(json_file)
+    require_writable(json_file, before, after)
     from robin_cli.bench.compare import compare_results, read_result
 
     result = compare_results(read_result(before), read_result(after))

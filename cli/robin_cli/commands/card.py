@@ -26,6 +26,7 @@ def card(
 ) -> None:
     """Write CARD.md and failures.jpg into a bundle: data, scores, calibration and the scenes in which it is worst."""
     from robin_perception.core.disk import write_atomic
+    from robin_perception.core.output import require_room
     from robin_perception.model.bundle import CARD_FILE
     from robin_perception.model.model_card import FAILURES_FILE, card_text, failures_picture, worst_scenes
     from robin_perception.segmentation.segmenter import load_segmenter
@@ -36,6 +37,7 @@ def card(
         raise RobinError(Code.INPUT_MISSING, f"{weaknesses}: {exc.strerror}") from None
     bundle = model_path(model)
     segmenter = load_segmenter(bundle, engine)
+    require_room(bundle)
     with progress_bar("looking for failures", "scenes") as advance:
         worst = worst_scenes(segmenter, data, 6, limit, lambda done, total: advance(done, total, ""))
     if not worst:

@@ -66,8 +66,11 @@ def seg(
     if record is not None and method != "network":
         raise RobinError(Code.OPTION_INVALID, "--record goes with --method network only")
     require_writable(json_file)
+    from robin_perception.core.output import require_room
     from robin_perception.evaluation.evaluate import evaluate
 
+    if record is not None:
+        require_room(model_path(model))
     predict, name = _predictor(method, model_path(model), engine)
     with progress_bar(f"evaluating {name}", "scenes") as advance:
         figures = evaluate(
@@ -96,9 +99,9 @@ def _predictor(method: str, bundle: Path, engine: str) -> tuple[Predict, str]:
 
 
 def _record(bundle: Path, name: str, figures: dict[str, Any]) -> None:
-    from robin_perception.model.bundle import read_manifest, update_manifest
+    from robin_perception.model.bundle import update_manifest
 
-    update_manifest(bundle, scores={**read_manifest(bundle).scores, name: figures})
+    update_manifest(bundle, scores={name: figures})
     note(f"stored as '{name}' in {bundle / 'manifest.json'}")
 
 

@@ -60,13 +60,17 @@ def plan(
     workspace is then what the image shows of that plane, and there are no reach limits.
     """
     paths = _input_files(folder, color, depth, camera)
-    require_writable(json_file)
-    from robin_cli.commands.plan_files import write_plan
+    require_writable(json_file, *paths, cell)
+    from robin_cli.commands.plan_files import require_own_plan, write_plan
     from robin_cli.commands.plan_run import run_plan
+    from robin_perception.core.output import output_folder
 
+    require_own_plan(out, paths)
     camera_id = folder.name if folder is not None else paths[0].stem
-    result = run_plan(paths, camera_id, cell, planner, model_path(model), engine_called(engine, supervised))
-    write_plan(out, result)
+    with output_folder(out):
+        result = run_plan(paths, camera_id, cell, planner, model_path(model), engine_called(engine, supervised))
+        _warn(result)
+        write_plan(out, result)
     write_json(json_file, result.to_json())
     _print(result, out)
 
@@ -85,12 +89,16 @@ def _input_files(
     return color, depth, camera
 
 
-def _print(result: PlanRun, out: Path) -> None:
+def _warn(result: PlanRun) -> None:
+    """Before anything is written: an error that follows must not hide it."""
     if result.pose_source == "support_plane":
         note("no T_base_camera: base_link lies in the image's support plane; workspace = what the image shows of it")
     if flags := result.to_json()["flags"]:
         note(f"flags: {', '.join(flags)}")
     note(result.engine_why)
+
+
+def _print(result: PlanRun, out: Path) -> None:
     rows = []
     for rank, grasp in enumerate(result.to_json()["grasps"][:SHOWN_GRASPS]):
         x, y, z = grasp["position_m"]

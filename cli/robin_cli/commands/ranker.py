@@ -39,11 +39,12 @@ def train(
     from robin_grasp.planner.learned_ranker import SHIPPED_RANKER
     from robin_perception.core.config import load_config
 
+    target = out if out is not None else SHIPPED_RANKER
+    require_writable(target, begins=(b"PK",))
     settings = load_config(RankerTrainingConfig, config)
     logs = [read_decisions(run) for run in runs]
     runs_read = {decision.context.run_id for log in logs for decision in log.decisions}
     facts = {"runs": sorted(runs_read), "decisions": sum(len(log.decisions) for log in logs)}
-    target = out if out is not None else SHIPPED_RANKER
     outcomes = outcomes_from_decisions(decision for log in logs for decision in log.decisions)
     report = train_ranker(outcomes, target, seed, settings, facts)
     write_json(json_file, {**asdict(report), "out": target})

@@ -12,7 +12,7 @@ from robin_cli.options import CellOption, JsonOption, ModelOption, PlannerConfig
 from robin_cli.terminal import note, progress_bar, require_writable, write_json
 
 if TYPE_CHECKING:
-    from edge_adapt.bag.replay import ReplayReport
+    from edge_adapt.bag.replay import ReplayedPlan, ReplayReport
 
 SHOWN_FIELDS = 5
 
@@ -58,6 +58,7 @@ def replay(
     from robin_grasp.planner.config import PlannerConfig
     from robin_grasp.tool import CellConfig
     from robin_perception.core.config import load_config
+    from robin_perception.core.output import output_folder
 
     choices = Choices(
         engine=engine,
@@ -70,26 +71,31 @@ def replay(
     run = Replay(bag, model_path(model), options)
     for line in run.report.changes:
         note(line)
-    drawn = 0
-    with progress_bar(f"replaying {bag.name}", "plans") as advance:
-        for plan in run.run(advance):
-            if not plan.differences:
-                continue
-            print(f"{plan.name} (plan {plan.index}):")
-            for difference in plan.differences[:SHOWN_FIELDS]:
-                print(f"  {difference}")
-            if len(plan.differences) > SHOWN_FIELDS:
-                print(f"  and {len(plan.differences) - SHOWN_FIELDS} more fields")
-            if drawn < pictures:
-                print(f"  picture: {save_difference(out, plan, run.report.used.cell.tool)}")
-                drawn += 1
-    report = run.report
-    for line in report.warnings:
-        note(f"warning: {line}")
+    report, drawn = run.report, 0
+    try:
+        with output_folder(out), progress_bar(f"replaying {bag.name}", "plans") as advance:
+            for plan in run.run(advance):
+                if not plan.differences:
+                    continue
+                _print_differences(plan)
+                if drawn < pictures:
+                    print(f"  picture: {save_difference(out, plan, report.used.cell.tool)}")
+                    drawn += 1
+    finally:  # an error must not hide them: it may be for one of them
+        for line in report.warnings:
+            note(f"warning: {line}")
     write_json(json_file, report.to_json())
     print(_verdict(report))
     if not report.same:
         raise typer.Exit(EXIT_FAILURE)
+
+
+def _print_differences(plan: ReplayedPlan) -> None:
+    print(f"{plan.name} (plan {plan.index}):")
+    for difference in plan.differences[:SHOWN_FIELDS]:
+        print(f"  {difference}")
+    if len(plan.differences) > SHOWN_FIELDS:
+        print(f"  and {len(plan.differences) - SHOWN_FIELDS} more fields")
 
 
 def _verdict(report: ReplayReport) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from robin_cli.commands import stations
+from robin_cli.terminal import require_writable
 
 app = typer.Typer(help="The ROS 2 nodes: stations, acceptance, reference of their parameters.", no_args_is_help=True)
 app.command("up", cls=stations.StationCommand)(stations.up)
@@ -47,6 +48,7 @@ def params(
     ] = None,
 ) -> None:
     """The reference of all nodes' parameters, as Markdown: types, defaults, ranges, and when each may change."""
+    from robin_perception.core.disk import write_atomic
     from robin_perception.node_config import node_configs
     from robin_perception.parameter_reference import parameter_reference
 
@@ -57,4 +59,5 @@ def _show(text: str, out: Path | None) -> None:
     if out is None:
         print(text, end="")
     else:
-        out.write_text(text)
+        require_writable(out, begins=(b"#",))
+        write_atomic(out, text.encode())

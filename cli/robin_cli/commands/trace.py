@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from robin_cli.options import JsonOption
-from robin_cli.terminal import note, print_table, write_json
+from robin_cli.terminal import note, print_table, require_writable, write_json
 from robin_perception.core.errors import Code, RobinError
 
 
@@ -27,6 +27,8 @@ def trace(
     json_file: JsonOption = None,
 ) -> None:
     """Explain one decision of a run: what was seen, what was weighed, what was ruled out, what became of it."""
+    require_writable(json_file)
+    require_writable(report, begins=(b"<",))
     from edge_adapt.decision_store import read_decisions
     from edge_adapt.picture_keeper import removed_pictures
     from edge_adapt.trace import cups_text, trace_text

@@ -69,7 +69,9 @@ def export(
     from edge_adapt.training.export import export_bundle
     from edge_adapt.training.trainer import read_network
     from robin_cli.commands.provenance import provenance_of
+    from robin_perception.model.bundle import require_bundle_folder
 
+    require_bundle_folder(out)
     text = _text(card) if card is not None else ""
     network = read_network(checkpoint)
     bundle = export_bundle(network, out, name, provenance=provenance_of(checkpoint), card=text)
@@ -89,12 +91,14 @@ def calibrate(
 ) -> None:
     """Fit the calibration of a bundle's scores on held-out scenes and store it in its manifest."""
     require_writable(json_file)
+    from robin_perception.core.output import require_room
     from robin_perception.model.bundle import update_manifest
     from robin_perception.model.calibration import fit_calibration
     from robin_perception.segmentation.segmenter import load_segmenter
 
     bundle = model_path(model)
     segmenter = load_segmenter(bundle, engine)
+    require_room(bundle)
     with progress_bar("calibrating", "scenes") as advance:
         tables = fit_calibration(segmenter, data, limit, lambda done, total: advance(done, total, ""))
     update_manifest(bundle, calibration=tables)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from robin_perception.core.disk import sync_folder, write_error
+from robin_perception.core.disk import sync_folder, write_error, write_synced
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.scene import CLASSES
 
 _TENSORS = "state.safetensors"
 _STATE = "state.json"
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def save_checkpoint(
@@ -37,33 +33,19 @@ def save_checkpoint(
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        _write_tensors(tensors, aside / _TENSORS)
-        (aside / _STATE).write_text(json.dumps(state, indent=1))
-        for name in (_TENSORS, _STATE):
-            with (aside / name).open("rb+") as file:
-                os.fsync(file.fileno())
+        write_synced(aside / _TENSORS, save(tensors))
+        write_synced(aside / _STATE, json.dumps(state, indent=1).encode())
+        sync_folder(aside)
+        previous = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(previous, ignore_errors=True)
+        if folder.exists():
+            folder.rename(previous)
+        aside.rename(folder)
+        sync_folder(folder.parent)
     except OSError as exc:
         shutil.rmtree(aside, ignore_errors=True)
         raise write_error(folder, exc) from None
-    previous = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(previous, ignore_errors=True)
-    if folder.exists():
-        folder.rename(previous)
-    aside.rename(folder)
-    sync_folder(folder.parent)
-    shutil.rmtree(previous, ignore_errors=True)
-
-
-def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """As ``save_file``; the system's refusals come as OSError, which safetensors wraps in an error of its own."""
-    try:
-        save_file(tensors, str(path))
-    except SafetensorError as exc:
-        found = _OS_ERROR.search(str(exc))
-        if found is None:
-            raise
-        number = int(found.group(1))
-        raise OSError(number, os.strerror(number), str(path)) from None
 
 
 def find_checkpoint(folder: Path) -> Path | None:
@@ -92,7 +74,7 @@ def state_classes(state: dict[str, Any]) -> tuple[str, ...]:
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
     try:
-        return load_file(str(folder / _TENSORS))
+        return load((folder / _TENSORS).read_bytes())
     except Exception as exc:  # safetensors raises its own untyped errors
         raise RobinError(Code.INPUT_UNREADABLE, f"{folder / _TENSORS}: {str(exc).splitlines()[0]}") from None
 

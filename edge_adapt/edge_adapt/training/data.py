@@ -1,8 +1,9 @@
 """Image folders packed once into flat binary files that training maps into memory: decoding PNGs costs a core.
 
 ``<dataset>/packed/`` holds rgb.bin (uint8), depth.bin (uint16, quarter millimetres), labels.bin (uint8, 255 = ignore),
-all at the network's size, and index.jsonl with one line per scene. Data is appended first, the line last, so a broken
-run leaves at most a tail without a line, which the next pass overwrites. Packing again picks up scenes added since.
+all at the network's size, and index.jsonl with one line per scene. A line is written when its data is on the disk, so a
+broken run leaves at most a tail without a line, which the next pass overwrites. Packing again picks up scenes added
+since.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_adapt.training.geometry import NETWORK_HEIGHT, NETWORK_WIDTH
+from robin_perception.core.disk import make_folder, write_error
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.output import locked
 from robin_perception.core.scene import CLASSES
 
 IGNORE = 255
@@ -27,6 +30,7 @@ _IGNORE_ON_DISK = 65535
 _DEPTH_UNIT_M = 0.00025
 _SHAPE = (NETWORK_HEIGHT, NETWORK_WIDTH)
 _PIXELS = NETWORK_HEIGHT * NETWORK_WIDTH
+_SYNCED_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def scene_folders(dataset: Path) -> list[Path]:
 
 
 class PackedDataset:
-    """Scenes of one dataset folder in memory-mapped files. One writer at a time; reading while writing is safe."""
+    """Scenes of one dataset folder in memory-mapped files. One process at a time packs; reading meanwhile is safe."""
 
     def __init__(self, dataset: Path) -> None:
         self.dataset = dataset
@@ -164,13 +168,20 @@ class PackedDataset:
     def pack(self, limit: int | None = None) -> Iterator[int]:
         """Append every finished scene that is not in yet; yields the count packed so far. ``limit`` caps this pass.
 
-        A folder that cannot be decoded raises RobinError. Call ``refresh`` afterwards to read the new scenes.
+        A folder that cannot be decoded raises RobinError; so does another process that packs at the time, and a folder
+        that cannot be written (OPTION_INVALID). Call ``refresh`` afterwards to read the new scenes.
         """
         folders = scene_folders(self.dataset)
-        self.folder.mkdir(exist_ok=True)
-        self._load()
-        known = {entry["name"] for entry in self.index}
-        fresh = [folder for folder in folders if folder.name not in known][:limit]
+        make_folder(self.folder)
+        try:
+            with locked(self.folder):
+                self._load()
+                known = {entry["name"] for entry in self.index}
+                yield from self._append([folder for folder in folders if folder.name not in known][:limit])
+        except OSError as exc:
+            raise write_error(self.folder, exc) from None
+
+    def _append(self, fresh: list[Path]) -> Iterator[int]:
         if not fresh:
             return
         with (
@@ -179,17 +190,20 @@ class PackedDataset:
             _positioned(self.folder / "labels.bin", len(self) * _PIXELS) as labels_file,
             _positioned(self.folder / "index.jsonl", self._index_bytes) as index_file,
         ):
-            for count, folder in enumerate(fresh, start=1):
-                scene = read_scene(folder)
-                rgb_file.write(scene.rgb.tobytes())
-                quarter_mm = np.clip(np.rint(scene.depth / _DEPTH_UNIT_M), 0, 65535).astype(np.uint16)
-                depth_file.write(quarter_mm.tobytes())
-                labels_file.write(scene.labels.tobytes())
-                for file in (rgb_file, depth_file, labels_file):
-                    file.flush()
-                index_file.write((json.dumps(_index_entry(folder.name, scene)) + "\n").encode())
-                index_file.flush()
-                yield count
+            lines: list[bytes] = []
+            try:
+                for count, folder in enumerate(fresh, start=1):
+                    scene = read_scene(folder)
+                    rgb_file.write(scene.rgb.tobytes())
+                    quarter_mm = np.clip(np.rint(scene.depth / _DEPTH_UNIT_M), 0, 65535).astype(np.uint16)
+                    depth_file.write(quarter_mm.tobytes())
+                    labels_file.write(scene.labels.tobytes())
+                    lines.append((json.dumps(_index_entry(folder.name, scene)) + "\n").encode())
+                    if len(lines) == _SYNCED_TOGETHER:
+                        _commit((rgb_file, depth_file, labels_file), index_file, lines)
+                    yield count
+            finally:
+                _commit((rgb_file, depth_file, labels_file), index_file, lines)
 
     def refresh(self) -> int:
         """Read the index again and map the files at their present size; returns the number of scenes."""
@@ -201,11 +215,17 @@ class PackedDataset:
         if not path.is_file():
             self.index, self._maps, self._index_bytes = [], None, 0
             return
-        text = path.read_text()
-        complete = text[: text.rfind("\n") + 1]
-        self._index_bytes = len(complete.encode())
-        self.index = [json.loads(line) for line in complete.splitlines()]
+        data = path.read_bytes()
+        lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)[: self._scenes_with_data()]
+        self._index_bytes = sum(map(len, lines))
+        self.index = [json.loads(line) for line in lines]
         self._maps = None
+
+    def _scenes_with_data(self) -> int:
+        """How many scenes the three files hold in full, whatever the index says."""
+        files = (("rgb.bin", 3), ("depth.bin", 2), ("labels.bin", 1))
+        sizes = ((self.folder / name, _PIXELS * width) for name, width in files)
+        return min(path.stat().st_size // size if path.is_file() else 0 for path, size in sizes)
 
     def _mapped(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint8]]:
         if self._maps is None:
@@ -236,11 +256,22 @@ def _rows(entry: dict[str, Any]) -> list[tuple[int, float, str]]:
     return [(row[0], row[-2], row[-1]) for row in entry["instances"]]
 
 
-def _positioned(path: Path, offset: int) -> Any:
+def _positioned(path: Path, offset: int) -> BinaryIO:
     """Open for appending at ``offset``, dropping whatever a broken run left behind it."""
     path.touch()
     os.truncate(path, offset)
     return path.open("ab")
+
+
+def _commit(data: Sequence[BinaryIO], index: BinaryIO, lines: list[bytes]) -> None:
+    """Data first, then the lines that say it is there; each on the disk before what follows."""
+    for file in data:
+        file.flush()
+        os.fsync(file.fileno())
+    index.write(b"".join(lines))
+    index.flush()
+    os.fsync(index.fileno())
+    lines.clear()
 
 
 def _index_entry(name: str, scene: TrainingScene) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -37,8 +38,9 @@ from edge_adapt.training.targets import Batch, class_index, collate
 from edge_adapt.training.validate import validate
 from edge_adapt.training.warm_start import start_from_bundle
 from robin_perception.core.config import StrictConfig
-from robin_perception.core.disk import make_folder, write_atomic
+from robin_perception.core.disk import write_atomic
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.output import output_folder
 
 
 class TrainConfig(StrictConfig):
@@ -87,6 +89,7 @@ class TrainResult:
 
 
 Progress = Callable[[str], None]
+_CHECKPOINT, _CONFIG = "checkpoint", "config.json"
 _START_STEP = 1 << 40  # batches of a start from a bundle are none that a run trains on
 
 
@@ -138,8 +141,9 @@ class SceneSource:
     def maybe_repack(self) -> None:
         if time.monotonic() - self.packed_at > self.config.repack_minutes * 60:
             for dataset in self.datasets:
-                for _ in dataset.pack():
-                    continue
+                with contextlib.suppress(RobinError):  # another training packs them now: what is there is enough
+                    for _ in dataset.pack():
+                        continue
                 dataset.refresh()
             self.packed_at = time.monotonic()
 
@@ -230,7 +234,7 @@ class Trainer:
         self.criterion = Criterion(config.loss)
         self.steps = 0
         self.seconds = 0.0
-        self.checkpoint = config.out / "checkpoint"
+        self.checkpoint = config.out / _CHECKPOINT
         self.validation: dict[str, float] = {}
         self.started_from: dict[str, Any] | None = None
         found = find_checkpoint(self.checkpoint)
@@ -321,8 +325,7 @@ class Trainer:
         good."""
         source = SceneSource(self.config, self.classes, self.progress)
         self.start(source)
-        make_folder(self.config.out)
-        write_atomic(self.config.out / "config.json", self.config.model_dump_json(indent=1).encode())
+        write_atomic(self.config.out / _CONFIG, self.config.model_dump_json(indent=1).encode())
         self.progress(f"{source.training_count()} scenes to train on, {len(source.validation())} held out")
         loader = Loader(source, self.steps)
         try:
@@ -385,8 +388,20 @@ class Meter:
 
 
 def train(config: TrainConfig, progress: Progress) -> TrainResult:
-    """Train, or go on where ``config.out/checkpoint`` stands. Raises RobinError on bad data."""
-    return Trainer(config, progress).run()
+    """Train, or go on where ``config.out/checkpoint`` stands. Raises RobinError on bad data, and OPTION_INVALID where
+    ``config.out`` holds another's files, cannot be written or is written by another process."""
+    with output_folder(config.out):
+        _refuse_foreign(config.out)
+        return Trainer(config, progress).run()
+
+
+def _refuse_foreign(out: Path) -> None:
+    """A training replaces these two, so they must be of an earlier one."""
+    checkpoint, settings = out / _CHECKPOINT, out / _CONFIG
+    if checkpoint.exists() and find_checkpoint(checkpoint) is None:
+        raise RobinError(Code.OPTION_INVALID, f"{checkpoint}: is no checkpoint; name another folder for the training")
+    if settings.exists() and b'"validation_data"' not in settings.read_bytes():
+        raise RobinError(Code.OPTION_INVALID, f"{settings}: is of no training; name another folder for the training")
 
 
 def read_network(checkpoint: Path) -> SegmentationNetwork:

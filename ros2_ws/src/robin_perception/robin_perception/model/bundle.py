@@ -27,6 +27,7 @@ from safetensors.numpy import save as save_tensors
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.disk import sync_folder, write_atomic, write_error, write_synced
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.output import locked, require_room
 from robin_perception.core.scene import CLASSES
 
 NETWORK_FILE = "network.onnx"
@@ -45,6 +46,7 @@ INSTANCE_OUTPUTS = (
     "boundary",
 )
 FEATURE_OUTPUTS = ("trunk_stride4", "trunk_stride8")
+_MOST_WAIT_S = 30.0  # for another process that changes the same manifest
 
 
 class TensorSpec(StrictConfig):
@@ -212,7 +214,7 @@ def write_bundle(
     classes: names, in the order of the probabilities.
     Raises RobinError OPTION_INVALID for a folder that holds anything but a bundle, DISK_FULL.
     """
-    _refuse_foreign(directory)
+    require_bundle_folder(directory)
     weights = {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in head.items()}
     files = {NETWORK_FILE: network, HEAD_FILE: save_tensors(weights)}
     manifest = Manifest(
@@ -236,11 +238,15 @@ def write_bundle(
 
 
 def update_manifest(directory: Path, **changes: Any) -> Manifest:
-    """Replace fields of the manifest (``calibration=...``, ``thresholds=...``, ``scores=...``) atomically."""
-    current = read_manifest(directory)
-    values = {key: getattr(current, key) for key in Manifest.model_fields} | changes
-    manifest = Manifest.model_validate(values)
-    write_atomic(directory / MANIFEST_FILE, _manifest_bytes(manifest))
+    """Replace fields of the manifest (``calibration=...``, ``thresholds=...``) atomically; ``scores=...`` are added to
+    those of other names. One process at a time. Raises RobinError as ``read_manifest``, DISK_FULL, OPTION_INVALID."""
+    with locked(directory, _MOST_WAIT_S):
+        current = read_manifest(directory)
+        if "scores" in changes:
+            changes["scores"] = {**current.scores, **changes["scores"]}
+        values = {key: getattr(current, key) for key in Manifest.model_fields} | changes
+        manifest = Manifest.model_validate(values)
+        write_atomic(directory / MANIFEST_FILE, _manifest_bytes(manifest))
     return manifest
 
 
@@ -320,13 +326,15 @@ def _check_graph(data: bytes, manifest: Manifest, path: Path) -> None:
         raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: {text}")
 
 
-def _refuse_foreign(directory: Path) -> None:
-    """What lies in the folder of a new bundle is deleted, so it must be a bundle or nothing."""
+def require_bundle_folder(directory: Path) -> None:
+    """Refuse a folder for a new bundle before it is made: what lies in it is deleted, so it must be a bundle or
+    nothing, and the one above it must be writable. Raises RobinError OPTION_INVALID, DISK_FULL."""
     if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST_FILE).is_file():
         text = f"holds other files and no {MANIFEST_FILE}; a bundle would replace them, name another folder"
         raise RobinError(Code.OPTION_INVALID, f"{directory}: {text}")
     if directory.exists() and not directory.is_dir():
         raise RobinError(Code.OPTION_INVALID, f"{directory}: is a file, a bundle is a folder")
+    require_room(next(folder for folder in directory.absolute().parents if folder.is_dir()))
 
 
 def _replace_folder(directory: Path, files: dict[str, bytes]) -> None:
