@@ -310,10 +310,10 @@ def test_full_disk_while_a_result_file_is_written(tmp_path: Path) -> None:
     record_samples(tmp_path / "run")
     target = tmp_path / "results/trace.json"
     target.parent.mkdir()
-    target.write_text("old")
+    target.write_text("{}")
     done = run_with_little_space(["trace", "--run", str(tmp_path / "run"), "--json", str(target)], 100)
     assert_disk_full(done, "trace.json")
-    assert left_over(target.parent) == ["trace.json"] and target.read_text() == "old"
+    assert left_over(target.parent) == ["trace.json"] and target.read_text() == "{}"
 
 
 def test_full_disk_while_scenes_are_rendered(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_without_shared_memory_one_process_works_or_is_asked_for(tmp_path: Path,
         "s.SemLock.__init__ = fail\n"
     )
     environ = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    few = [part.replace("500", "2") for part in SLOW_COMMANDS[name]]
+    few = [part.replace("500", "4") for part in SLOW_COMMANDS[name]]
     command = [*ROBIN, *few, "--out", str(tmp_path / "out")]
     two = subprocess.run([*command, "--workers", "2"], env=environ, capture_output=True, text=True, check=False)
     assert two.returncode == 1 and two.stderr.splitlines()[-1].startswith("error E503 DEPENDENCY_MISSING: worker")

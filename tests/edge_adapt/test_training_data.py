@@ -130,3 +130,33 @@ def test_targets_mark_every_centre_and_leave_ignored_pixels_out(dataset: Path) -
     batch = collate([changed], 4, np.random.default_rng(0))
     assert len(batch.cell) == min(4, len(targets.parcels))
     assert pytest.approx(float(batch.belt_plane[0, 3])) == CAMERA_HEIGHT_M
+
+
+def test_an_index_that_runs_ahead_of_its_data_is_not_believed(tmp_path: Path) -> None:
+    """What a power cut may leave: lines on the disk, and not all of what they speak of."""
+    data = write_toy_dataset(tmp_path / "data", 3)
+    list(PackedDataset(data).pack())
+    with (data / "packed/depth.bin").open("ab") as file:
+        file.truncate((data / "packed/depth.bin").stat().st_size - 1)
+    packed = PackedDataset(data)
+    assert len(packed) == 2 and list(packed.pack()) == [1] and packed.refresh() == 3
+    assert all(_equal(packed.scene(i), read_scene(data / f"{i:06d}")) for i in range(3))
+
+
+def test_two_trainings_never_pack_the_same_scenes_at_once(tmp_path: Path) -> None:
+    data = write_toy_dataset(tmp_path / "data", 2)
+    first = PackedDataset(data).pack()
+    assert next(first) == 1
+    with pytest.raises(RobinError) as caught:
+        list(PackedDataset(data).pack())
+    assert caught.value.code == Code.OPTION_INVALID and "another process" in caught.value.text
+    assert list(first) == [2]
+    assert list(PackedDataset(data).pack()) == []
+
+
+def test_a_scene_that_cannot_be_read_keeps_those_before_it(tmp_path: Path) -> None:
+    data = write_toy_dataset(tmp_path / "data", 3)
+    (data / "000002/color.png").write_bytes(b"no picture")
+    with pytest.raises(RobinError):
+        list(PackedDataset(data).pack())
+    assert len(PackedDataset(data)) == 2

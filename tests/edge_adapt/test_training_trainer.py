@@ -18,6 +18,7 @@ from edge_adapt.training.network import SMALL_NETWORK, SegmentationNetwork
 from edge_adapt.training.trainer import TrainConfig, Trainer, learning_rate, read_network, train
 from edge_adapt.training.validate import picture, validate
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.output import locked
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +140,25 @@ def test_the_rate_warms_up_and_falls_to_its_share(tmp_path: Path) -> None:
     assert rates[0] < 0.05 and max(rates) == pytest.approx(1.0, abs=0.01)
     assert rates[-1] == pytest.approx(config.final_rate_share)
     assert all(a >= b for a, b in itertools.pairwise(rates[3:]))
+
+
+def test_a_training_replaces_nothing_but_a_training(dataset: Path, tmp_path: Path) -> None:
+    harms = {
+        "checkpoint": lambda out: ((out / "checkpoint").mkdir(), (out / "checkpoint/mine").touch()),
+        "config.json": lambda out: (out / "config.json").write_text("{}"),
+    }
+    for name, harm in harms.items():
+        out = tmp_path / f"with_{name}"
+        out.mkdir()
+        harm(out)
+        before = sorted(out.rglob("*"))
+        with pytest.raises(RobinError) as caught:
+            train(_config(dataset, out), lambda _: None)
+        assert caught.value.code == Code.OPTION_INVALID and name in caught.value.text
+        assert sorted(out.rglob("*")) == before
+
+
+def test_one_folder_takes_one_training_at_a_time(dataset: Path, tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(RobinError) as caught:
+        train(_config(dataset, tmp_path), lambda _: None)
+    assert caught.value.code == Code.OPTION_INVALID and "another process" in caught.value.text

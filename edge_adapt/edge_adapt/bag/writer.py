@@ -18,6 +18,12 @@ from robin_perception.core.errors import Code, RobinError
 LIBRARY = "robin-edge"
 
 
+def require_new_folder(folder: Path) -> None:
+    """A bag goes into a folder of its own. Raises RobinError OPTION_INVALID."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RobinError(Code.OPTION_INVALID, f"{folder}: exists already; a bag needs a new folder")
+
+
 @dataclass
 class BagWriter:
     """One bag. Owned by one thread; see ``BackgroundBagWriter`` for recording beside a running pipeline.
@@ -32,8 +38,7 @@ class BagWriter:
 
     def __post_init__(self) -> None:
         """Raises RobinError OPTION_INVALID for a folder that holds something, DISK_FULL."""
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise RobinError(Code.OPTION_INVALID, f"{self.folder}: exists already; a bag needs a new folder")
+        require_new_folder(self.folder)
         make_folder(self.folder)
         self._file = McapFile(self.folder / f"{self.folder.name}_0.mcap", LIBRARY, self.storage)
         self._topics: dict[str, tuple[str, Qos]] = {}

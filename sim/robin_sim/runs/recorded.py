@@ -20,7 +20,7 @@ from edge_adapt.bag.pipeline import (
     start_segmenter,
     this_machine,
 )
-from edge_adapt.bag.writer import BagWriter
+from edge_adapt.bag.writer import BagWriter, require_new_folder
 from edge_adapt.decision import DecisionContext, ToolRecord, build_decision, config_digest
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import Planner
@@ -31,6 +31,7 @@ from robin_perception.bags.frames import ImageCoding
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
+from robin_perception.core.output import output_folder
 from robin_perception.core.scene import Scene
 from robin_perception.engines import EngineConfig
 from robin_sim.cell import PickEvent, SimCell
@@ -82,7 +83,9 @@ def record_cell(spec: CellRecording, out: Path, progress: Progress | None = None
         raise RobinError(
             Code.OPTION_INVALID, "explore.probability: a planner that draws cannot be replayed; set it to 0"
         )
-    return _Recording(spec, out, progress).run()
+    require_new_folder(out)
+    with output_folder(out):
+        return _Recording(spec, out, progress).run()
 
 
 class _Recording:

@@ -15,7 +15,8 @@ from edge_adapt.report import write_report
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.learned_ranker import SHIPPED_RANKER, load_ranker_or_none
 from robin_grasp.tool import CellConfig
-from robin_perception.core.disk import make_folder, write_atomic
+from robin_perception.core.disk import write_atomic
+from robin_perception.core.output import output_folder, require_own
 from robin_perception.core.stats import rate
 from robin_sim.cell import PickEvent
 from robin_sim.runs.request import RunRequest
@@ -63,33 +64,40 @@ def run_simulated(
 ) -> RunResult:
     """``run_scenario``, and with ``out`` the records, images, results.json and report.html of the run in that folder.
 
-    An earlier run's records in ``out`` are replaced. Raises what ``run_scenario`` raises, and DISK_FULL.
+    An earlier run's records in ``out`` are replaced. Raises what ``run_scenario`` raises, OPTION_INVALID for a folder
+    that another process writes, that cannot be written or that holds other files of those names, and DISK_FULL.
     """
     if out is None:
         return run_scenario(request, progress)
     request = request.checked()
-    scenario, seed, planner, masks = request.loaded, request.seed, request.planner, request.masks
-    cell = request.cell or CellConfig()
-    make_folder(out)  # a folder that cannot be written, or must not be, is told before the first pick
-    refuse_foreign_images(out)
-    planner_settings = request.planner_config or PlannerConfig()
-    context = DecisionContext(
-        run_id=f"{scenario.name}-s{seed}-{planner}",
+    with output_folder(out):
+        refuse_foreign_images(out)
+        require_own(out / RESULTS_FILE, (b"{",))
+        require_own(out / REPORT_FILE, (b"<",))
+        with closing(_Recorder(out)) as recorder:
+            capture = partial(capture_pick, _run_context(request))
+            result = run_scenario(request, progress, capture=capture, on_captured=recorder.keep)
+        write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
+        if report:
+            write_report(out, out / REPORT_FILE, results=result.to_json())
+    return result
+
+
+def _run_context(request: RunRequest) -> DecisionContext:
+    """What all records of a run have in common."""
+    scenario, planner, masks = request.loaded, request.planner, request.masks
+    cell, planner_settings = request.cell or CellConfig(), request.planner_config or PlannerConfig()
+    return DecisionContext(
+        run_id=f"{scenario.name}-s{request.seed}-{planner}",
         pile=0,
         pick=0,
         source=scenario.name,
-        seed=seed,
+        seed=request.seed,
         engine=request.engine if masks == "predicted" else "",
         config_digest=config_digest(cell, scenario.config, planner_settings, {"planner": planner, "masks": masks}),
         thresholds=_thresholds(planner_settings),
         tool=ToolRecord.of(cell.tool),
     )
-    with closing(_Recorder(out)) as recorder:
-        result = run_scenario(request, progress, capture=partial(capture_pick, context), on_captured=recorder.keep)
-    write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
-    if report:
-        write_report(out, out / REPORT_FILE, results=result.to_json())
-    return result
 
 
 class _Recorder:
