@@ -48,7 +48,6 @@ def params(
     ] = None,
 ) -> None:
     """The reference of all nodes' parameters, as Markdown: types, defaults, ranges, and when each may change."""
-    from robin_perception.core.disk import write_atomic
     from robin_perception.node_config import node_configs
     from robin_perception.parameter_reference import parameter_reference
 
@@ -56,8 +55,10 @@ def params(
 
 
 def _show(text: str, out: Path | None) -> None:
+    from robin_perception.core.disk import write_atomic
+
     if out is None:
         print(text, end="")
     else:
-        require_writable(out, begins=(b"#",))
+        require_writable(out, begins=(text[:1].encode(),))
         write_atomic(out, text.encode())
