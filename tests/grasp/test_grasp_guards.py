@@ -16,7 +16,7 @@ from robin_grasp.planner.fit import shipped_fit
 from robin_grasp.planner.parcels_seen import Contacts, with_upright
 from robin_grasp.planner.planner import SuctionPlanner
 from robin_grasp.planner.terms import repeats_failure
-from robin_grasp.tool import CellConfig, WorkspaceConfig, mask_to_cups
+from robin_grasp.tool import CellConfig, WorkspaceConfig, mask_to_cups, tote_workspace
 
 ONE_POSE = with_fit(sampling={"full_poses_per_instance": 1})  # so that the first estimate alone decides
 SAMPLING = shipped_fit().sampling
@@ -116,6 +116,20 @@ def test_a_face_beyond_the_tilt_limit_is_picked_by_a_tool_more_upright() -> None
     assert grasp.terms["tool_tilt_rad"] == pytest.approx(1.05 - SAMPLING.upright_rad, abs=0.02)
     straight = plan(steep, with_fit(sampling={"upright_rad": 0.0}))
     assert not straight.grasps and set(straight.rejected_counts) == {Reject.TILT_TOO_LARGE}
+
+
+def test_beside_walls_a_tool_more_upright_is_tried_earlier() -> None:
+    """A face of moderate tilt: sampled once more in a tote, not on a belt."""
+    frame, scene = box_scene([Box(0.75, 0.1, 0.2, 0.2, 0.1, slope_x=0.42)])
+
+    def sampled(cell: CellConfig, upright_rad: float) -> int:
+        config = with_fit(sampling={"upright_rad": upright_rad})
+        result = SuctionPlanner(cell, config).plan(frame, scene)
+        return sum(result.rejected_counts.values()) + len(result.grasps)
+
+    tote, belt = CellConfig(workspace=tote_workspace()), CellConfig()
+    assert sampled(tote, SAMPLING.upright_rad) > sampled(tote, 0.0) > 0
+    assert sampled(belt, SAMPLING.upright_rad) == sampled(belt, 0.0) > 0
 
 
 def hopeless(boxes: list[Box], least_clean: float, boundary: float = 0.0) -> dict[Reject, int]:

@@ -127,5 +127,5 @@ def test_the_totes_walls_in_the_image_are_no_neighbours() -> None:
 
 def test_spread_of_open_cups() -> None:
     cups = CellConfig().tool.cups_m[:, :2]
-    rows = np.array([[True] * 4 + [False] * 4, [True] * 8])
-    assert spread_min(rows, cups) == pytest.approx([0.0, 0.03])
+    row, all_cups, two_askew = [True] * 4 + [False] * 4, [True] * 8, [True, *[False] * 5, True, False]
+    assert spread_min(np.array([row, all_cups, two_askew]), cups) == pytest.approx([0.0, 0.03, 0.0], abs=1e-9)
