@@ -127,5 +127,7 @@ def test_the_totes_walls_in_the_image_are_no_neighbours() -> None:
 
 def test_spread_of_open_cups() -> None:
     cups = CellConfig().tool.cups_m[:, :2]
-    row, all_cups, two_askew = [True] * 4 + [False] * 4, [True] * 8, [True, *[False] * 5, True, False]
-    assert spread_min(np.array([row, all_cups, two_askew]), cups) == pytest.approx([0.0, 0.03, 0.0], abs=1e-9)
+    row, all_cups, corner = [0, 1, 2, 3], list(range(8)), [0, 1, 4]
+    open_cups = np.array([np.isin(all_cups, some) for some in (row, all_cups, corner)])
+    least = np.linalg.eigvalsh(np.cov(cups[corner].T, bias=True)).min()
+    assert spread_min(open_cups, cups) == pytest.approx([0.0, 0.03, np.sqrt(least)], abs=1e-9)
