@@ -133,9 +133,7 @@ class CentroidPlanner(BaselinePlanner):
         first = np.unique(contacts.parcel, return_index=True)[1]
         rotation = tool_rotations(contacts.axis[first], parcels.long_axis[contacts.parcel[first]], np.zeros(len(first)))
         poses = Poses(contacts.parcel[first], first, contacts.point[first], rotation)
-        return Proposal(
-            poses, np.full(len(first), (1 << len(self.cell.tool.cup_centres_m)) - 1), parcels.top_m[poses.parcel]
-        )
+        return Proposal(poses, np.full(len(first), (1 << self.cell.tool.cup_count) - 1), parcels.top_m[poses.parcel])
 
 
 class FlattestPlanner(BaselinePlanner):

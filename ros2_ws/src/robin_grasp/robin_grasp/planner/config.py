@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from robin_grasp.planner.fit import PlannerFit, load_fit, shipped_fit
+from robin_grasp.tool import MAX_CUPS
 from robin_perception.core.config import StrictConfig
 
 
@@ -93,7 +94,9 @@ class PlannerConfig(StrictConfig):
     rank: RankConfig = RankConfig()
     explore: ExploreConfig = ExploreConfig()
     cup_health: tuple[float, ...] = Field(
-        (), max_length=8, description="share of the vacuum that each cup reaches: 1 sound, 0 not used; empty: all sound"
+        (),
+        max_length=MAX_CUPS,
+        description="share of the vacuum that each cup reaches: 1 sound, 0 not used; empty: all sound",
     )
     fit: PlannerFit = Field(default_factory=shipped_fit, description="fitted figures; default: those that are shipped")
 

@@ -45,9 +45,9 @@ class SuctionPlanner:
         self.flags = flags
         self.cell = cell
         self.config = config or PlannerConfig()
-        health, cups = self.config.cup_health, cell.tool.cup_centres_m
-        if health and len(health) != len(cups):
-            text = f"planner: 'cup_health' names {len(health)} cups, the tool has {len(cups)}"
+        health, cups = self.config.cup_health, cell.tool.cup_count
+        if health and len(health) != cups:
+            text = f"planner: 'cup_health' names {len(health)} cups, the tool has {cups}"
             raise RobinError(Code.CONFIG_OUT_OF_RANGE, text)
         self._geometric = GeometricRanker(self.config)
         self._ranker: Ranker = ranker or self._geometric

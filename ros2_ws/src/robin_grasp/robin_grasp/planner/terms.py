@@ -14,6 +14,7 @@ from robin_grasp.planner.situation import Reachable, Situation
 from robin_grasp.planner.subsets import Chosen
 from robin_grasp.planner.surface import Floats, Ints
 from robin_grasp.planner.wrench import subset_members
+from robin_grasp.tool import MAX_CUPS
 
 MOST_MARGIN = 20.0
 MOST_DISTANCE_M = 0.2
@@ -26,7 +27,7 @@ def candidate_terms(situation: Situation, left: Reachable, chosen: Chosen) -> di
     tool, config = situation.cell.tool, situation.config
     parcels, order = situation.parcels, situation.order
     poses, seals, risks, footprints = left.poses, left.seals, left.risks, left.footprints
-    open_cups = subset_members(len(tool.cup_centres_m))[chosen.cups]
+    open_cups = subset_members(tool.cup_count)[chosen.cups]
     count = open_cups.sum(axis=1)
     n = np.maximum(count, 1)
     parcel = poses.parcel
@@ -126,4 +127,4 @@ def repeats_failure(
 
 def _count(cups: Ints) -> Ints:
     """Cups of each mask."""
-    return np.asarray(subset_members(8)[cups].sum(axis=1))
+    return np.asarray(subset_members(MAX_CUPS)[cups].sum(axis=1))

@@ -90,7 +90,7 @@ def cup_map(cups: Floats, radius_m: float) -> Floats:
 
 def subset_table(tool: ToolConfig, peel_moment_share: float) -> SubsetTable:
     """Pre-compute A+ for all subsets of the tool's cups. peel_moment_share: s above."""
-    members = subset_members(len(tool.cup_centres_m))
+    members = subset_members(tool.cup_count)
     whole = cup_map(tool.cups_m, tool.cup_radius_m).reshape(6, -1, 6)
     rows: list[NDArray[np.floating]] = []
     for held in members[1:]:
