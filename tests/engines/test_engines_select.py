@@ -19,7 +19,8 @@ from robin_perception.engines.ort import session as ort_session
 from robin_perception.engines.ort.engine import OnnxRuntimeEngine
 from robin_perception.engines.testing.tiny_bundle import tiny_bundle
 from robin_perception.model.bundle import Bundle
-from robin_perception.supervision import child
+from robin_perception.supervision import child, start_engine
+from robin_perception.supervision import engine as supervision_engine
 from robin_perception.supervision.channel import Channel
 from robin_perception.supervision.process import ChildSpec
 
@@ -227,3 +228,14 @@ def test_what_auto_asks_for_a_child_process_asks_for_too(
         assert child._started(Channel(theirs), json.loads(json.dumps(spec.order())), memory=-1) is None
         said = Channel(ours).receive()
     assert said["code"] == (Code.ENGINE_UNAVAILABLE if by_auto else Code.ENGINE_FAILED) and said["text"] == "not here"
+
+
+@pytest.mark.parametrize("name", ["auto", "onnxruntime"])
+def test_a_supervised_engine_tells_its_child_whether_auto_chose(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    ordered: list[ChildSpec] = []
+    monkeypatch.setattr(supervision_engine, "Watchdog", lambda spec, config: ordered.append(spec) or 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        start_engine(f"supervised:{name}", bundle, ONE_THREAD)
+    assert ordered[0].by_auto == (name == "auto")

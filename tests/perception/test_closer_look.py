@@ -51,6 +51,14 @@ def test_a_small_parcel_is_found_where_it_is(segmenter: Segmenter, corner: tuple
     assert 0.4 < parcel.area_px / 56 < 2.5
 
 
+def test_the_engine_is_told_which_runs_are_of_parts(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervised engine believes an empty answer about a part: that about the whole frame was looked into."""
+    run, parts = segmenter.engine.run, []
+    monkeypatch.setattr(segmenter.engine, "run_part", lambda inputs, outputs: parts.append(1) or run(inputs, outputs))
+    assert segmenter.segment(lone((40, 48, 140, 148))).instances and parts == []
+    assert segmenter.segment(lone((40, 48, 47, 56))).flags == ("closer_look",) and len(parts) == 4
+
+
 def test_what_lies_flat_on_the_belt_is_its_pattern(segmenter: Segmenter) -> None:
     scene = segmenter.segment(lone((40, 48, 47, 56), height_m=0.003))
     assert scene.instances == () and scene.flags == ("no_instances",) and not scene.labels.any()

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.perception_graphs import blocks, colour_bundle, colour_frame
+from helpers.perception_graphs import blocks, colour_bundle, colour_frame, colour_network
 
 from robin_perception.core.image_folder import save_frame
 from robin_perception.engines import EngineConfig
 from robin_perception.evaluation.evaluate import evaluate
-from robin_perception.model.bundle import CalibrationTables, load_bundle, update_manifest
+from robin_perception.model.bundle import CalibrationTables, load_bundle, update_manifest, write_bundle
 from robin_perception.model.calibration import (
     Samples,
+    collect,
     edge_error_px,
     expected_calibration_error,
     fit_calibration,
@@ -108,6 +109,15 @@ def test_a_bundle_is_calibrated_from_a_folder(tmp_path: Path, data: Path) -> Non
     again = load_segmenter(tmp_path / "m", engine_config=EngineConfig(intra_threads=1))
     scene = again.segment(colour_frame(blocks(384, 512, 3, 4, 6)))
     assert all(abs(i.visible_fraction - 0.7) < 0.02 and i.mask_quality > 0.9 for i in scene.instances)
+
+
+def test_true_classes_are_numbered_as_the_bundle_names_them(tmp_path: Path, data: Path) -> None:
+    names = ("bucket", "carton", "crate", "tube", "tyre")
+    head = {"head.detect.weight": np.ones(12, dtype=np.float32)}
+    write_bundle(tmp_path / "m", colour_network(12), head, name="colours", max_instances=12, classes=names)
+    segmenter = load_segmenter(tmp_path / "m", engine_config=EngineConfig(intra_threads=1))
+    found = collect(segmenter, data / "000000")
+    assert (found.hit > 0).sum() == 12 and set(found.true_class[found.hit > 0]) == {1}
 
 
 def test_classical_baseline_separates_blocks_of_different_height(data: Path) -> None:

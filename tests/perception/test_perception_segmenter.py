@@ -9,8 +9,9 @@ import pytest
 from helpers.perception_graphs import blocks, colour_bundle, colour_frame
 
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.core.scene import Scene
+from robin_perception.core.scene import CLASSES, Scene
 from robin_perception.engines import EngineConfig
+from robin_perception.engines.testing.tiny_bundle import tiny_bundle
 from robin_perception.model.bundle import Bundle, CalibrationTables, IsotonicTable
 from robin_perception.segmentation.decode import (
     DecodeConfig,
@@ -120,6 +121,16 @@ def test_features_come_with_the_analysis_when_asked_for(segmenter: Segmenter) ->
     scene, look = segmenter.analyse(frame, ("trunk_stride4",))
     assert look.tensors["trunk_stride4"].shape == (COUNT, 96 * 128)
     assert len(look.decoded.candidates) == len(scene.instances)
+
+
+def test_a_bundle_of_six_classes_segments_and_names_them(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "tiny", (*CLASSES, "bucket"))
+    segmenter = load_segmenter(bundle.directory, engine_config=EngineConfig(intra_threads=1))
+    config = SegmenterConfig(decode=DecodeConfig(detection_threshold=0.0, min_area_px=0.0, min_kept_fraction=0.0))
+    scene = Segmenter(bundle, segmenter.engine, config).segment(colour_frame(blocks(96, 128, 2, 2, 4)))
+    assert scene.class_names == (*CLASSES, "bucket") and scene.instances
+    assert all(i.class_probabilities.shape == (6,) for i in scene.instances)
+    assert {scene.class_name(i) for i in scene.instances} <= set(scene.class_names)
 
 
 def test_unknown_and_bad_settings_are_refused() -> None:

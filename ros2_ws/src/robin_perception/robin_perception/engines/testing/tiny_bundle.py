@@ -21,7 +21,7 @@ _ROWS, _COLUMNS = HEIGHT // 4, WIDTH // 4
 _SEED = 7
 
 
-def tiny_bundle(directory: Path) -> Bundle:
+def tiny_bundle(directory: Path, classes: tuple[str, ...] = CLASSES) -> Bundle:
     """Write it to ``directory`` and load it back, verified. Raises RobinError DISK_FULL, OPTION_INVALID."""
     rng = np.random.default_rng(_SEED)
     head = {
@@ -31,11 +31,17 @@ def tiny_bundle(directory: Path) -> Bundle:
         "head.score.bias": np.linspace(1.5, 0.5, INSTANCES, dtype=np.float32),
     }
     return write_bundle(
-        directory, _network(rng), head, name="tiny", input_size=(HEIGHT, WIDTH), max_instances=INSTANCES
+        directory,
+        _network(rng, len(classes)),
+        head,
+        name="tiny",
+        input_size=(HEIGHT, WIDTH),
+        max_instances=INSTANCES,
+        classes=classes,
     )
 
 
-def _network(rng: np.random.Generator) -> bytes:
+def _network(rng: np.random.Generator, classes: int) -> bytes:
     from onnx import TensorProto, helper
 
     node, cells = helper.make_node, _ROWS * _COLUMNS
@@ -56,7 +62,7 @@ def _network(rng: np.random.Generator) -> bytes:
         "last": np.array([1], dtype=np.int64),
         "first": np.array([0], dtype=np.int64),
         "tiny": np.array(1e-3, dtype=np.float32),
-        "class_logits": rng.normal(0, 1, (INSTANCES, len(CLASSES))).astype(np.float32),
+        "class_logits": rng.normal(0, 1, (INSTANCES, classes)).astype(np.float32),
         "embeddings": np.eye(INSTANCES, EMBEDDING, dtype=np.float32),
         "peaks": np.array([[10, 10], [50, 10], [10, 40], [50, 40]], dtype=np.float32),
     }
@@ -111,7 +117,7 @@ def _network(rng: np.random.Generator) -> bytes:
     outputs = {
         "peak_xy": [INSTANCES, 2],
         "detection": [INSTANCES],
-        "class_probabilities": [INSTANCES, len(CLASSES)],
+        "class_probabilities": [INSTANCES, classes],
         "mask_quality": [INSTANCES],
         "visible_fraction": [INSTANCES],
         "embedding": [INSTANCES, EMBEDDING],
