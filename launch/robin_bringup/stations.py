@@ -326,6 +326,9 @@ def _overrides(
     model = _model(station, options)
     if model:
         values["segmentation"]["model"] = model
+    if camera == "folder":  # a few pictures, over and over
+        for node in station.pipeline:
+            values[node]["gate.frozen_after"] = 0
     if "camera" in nodes:
         values["camera"]["source"] = camera
         if options.camera_path:

@@ -18,6 +18,8 @@ import pytest
 from helpers.cli_helpers import HEIGHT, WIDTH, Robin, colours, left_over, pickable_folder
 from helpers.decision_samples import record_samples
 
+from robin_perception.core.image_folder import load_frame
+
 Harm = Callable[[Path], None]
 
 
@@ -95,7 +97,7 @@ PICTURES: dict[str, tuple[Harm, str, str]] = {
     "focal length not positive": (camera(fx=0), "E106", "camera.json"),
     "focal length in millimetres": (camera(fx=1.93, fy=1.93), "E106", "camera.json"),
     "principal point outside": (camera(cx=5000), "E106", "camera.json"),
-    "intrinsics of another size": (camera(width=1280, height=720), "E106", "camera.json"),
+    "intrinsics of another size": (camera(width=1280, height=720), "E103", "camera.json"),
     "pose is not rigid": (camera(T_base_camera=SKEWED), "E107", "camera.json"),
 }
 
@@ -111,16 +113,31 @@ def test_bad_pictures(robin: Robin, folder: Path, model: Path, tmp_path: Path, n
     assert left_over(tmp_path) == before
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
-def test_depth_that_is_not_finite(robin: Robin, folder: Path, model: Path, tmp_path: Path, value: float) -> None:
-    depth = np.full((HEIGHT, WIDTH), 1.2, dtype=np.float32)
-    depth[5, 7] = value
-    np.save(folder / "depth.npy", depth)
-    files = ("--color", folder / "color.png", "--depth", folder / "depth.npy", "--camera", folder / "camera.json")
-    done = robin("plan", *files, "--model", model, "--out", tmp_path / "out")
-    assert done.status == 2
-    assert done.error_line.startswith("error E105 ") and "depth.npy" in done.error_line
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 1e-40, 6.5535])
+def test_depth_that_is_no_measurement_gives_the_plan_of_a_hole(
+    robin: Robin, folder: Path, model: Path, tmp_path: Path, value: float
+) -> None:
+    depth = load_frame(folder).depth
+    plans = []
+    for hole in (0.0, value):
+        depth[:40, :50] = hole
+        np.save(folder / "depth.npy", depth)
+        files = ("--color", folder / "color.png", "--depth", folder / "depth.npy", "--camera", folder / "camera.json")
+        done = robin("plan", *files, "--model", model, "--out", tmp_path / "out", "--json", tmp_path / "plan.json")
+        assert done.status == 0, done.err
+        plans.append(json.loads((tmp_path / "plan.json").read_text()))
+    assert plans[0]["grasps"] == plans[1]["grasps"] != []
+    assert plans[0]["frame"]["depth_removed_px"] == {}
+    assert list(plans[1]["frame"]["depth_removed_px"].values()) == [40 * 50] and "2000 px" in done.err
+
+
+def test_the_range_of_depth_is_read_from_a_file(robin: Robin, folder: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "gate.yaml").write_text("depth_max_m: 1.198\n")
+    options = ("--folder", folder, "--model", model, "--out", tmp_path / "out", "--gate", tmp_path / "gate.yaml")
+    done = robin("plan", *options)
+    assert done.status == 0 and "too far count as no depth" in done.err
+    (tmp_path / "gate.yaml").write_text("depth_max: 1.15\n")
+    assert "unknown key 'depth_max'" in robin("plan", *options).error_line
 
 
 def test_picture_without_any_plane(robin: Robin, folder: Path, model: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from edge_adapt.bag.messages import with_named_terms
 from edge_adapt.bag.writer import BagWriter
 from robin_perception.bags import cdr
 from robin_perception.bags.definitions import MESSAGE_FOLDER, full_text, message_text, parse_fields
-from robin_perception.bags.frames import read_frames
+from robin_perception.bags.frames import BagFrames
 from robin_perception.bags.reader import BagReader
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
@@ -152,7 +152,7 @@ def test_an_independent_reader_decodes_the_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize("jpeg_quality", [0, 90])
 def test_frames_come_back_to_the_last_bit(tmp_path: Path, jpeg_quality: int) -> None:
     kept = frames_bag(tmp_path / "bag", 3, jpeg_quality=jpeg_quality)
-    found = list(read_frames(tmp_path / "bag"))
+    found = list(BagFrames(tmp_path / "bag"))
     assert len(found) == 3 and all(f.pose_known for f in found)
     assert all(same(a, b.frame) for a, b in zip(kept, found, strict=True))
 
@@ -256,7 +256,7 @@ def test_a_bag_without_frames_says_what_is_missing(tmp_path: Path) -> None:
         writer.add_topic("/note", "std_msgs/msg/String")
         writer.write("/note", {"data": "hello"}, SECOND)
     with pytest.raises(RobinError, match="camera_info") as caught:
-        list(read_frames(tmp_path / "bag"))
+        list(BagFrames(tmp_path / "bag"))
     assert caught.value.code is Code.BAG_TOPIC_MISSING
 
 

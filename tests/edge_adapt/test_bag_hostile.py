@@ -23,7 +23,7 @@ from edge_adapt.bag.messages import PLAN_TYPE, failed_picks, recorded_best, with
 from edge_adapt.bag.replay import Replay
 from robin_perception.bags.chunks import MOST_CHUNK_BYTES
 from robin_perception.bags.definitions import full_text
-from robin_perception.bags.frames import read_frames
+from robin_perception.bags.frames import BagFrames
 from robin_perception.bags.reader import BagReader
 from robin_perception.core.errors import Code, RobinError
 
@@ -154,7 +154,7 @@ def test_a_topic_of_another_type_is_left_out(tmp_path: Path) -> None:
         )
     ]
     with pytest.raises(RobinError) as refused:
-        list(read_frames(write_bag(tmp_path / "x.mcap", *records)))
+        list(BagFrames(write_bag(tmp_path / "x.mcap", *records)))
     assert refused.value.code is Code.BAG_TOPIC_MISSING
 
 

@@ -26,7 +26,7 @@ def sample_frame(rng: np.random.Generator, width: int = 160, height: int = 120) 
     f = 0.9 * width
     K = np.array([[f, 0, (width - 1) / 2], [0, f, (height - 1) / 2], [0, 0, 1.0]])
     depth = np.full((height, width), 1.1, dtype=np.float32)
-    depth[:10] = 0
+    depth[:10], depth[10, 0] = 0, 1.095  # depth of one value is refused
     return Frame(rng.integers(0, 255, (height, width, 3), dtype=np.uint8), depth, K, pose, stamp_s=1.5)
 
 

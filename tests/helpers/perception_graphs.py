@@ -117,7 +117,7 @@ def colour_bundle(directory: Path, count: int = 20) -> Bundle:
 
 def colour_frame(labels: NDArray[np.uint16], depth_m: float = 1.2) -> Frame:
     """Frame whose red channel codes ``labels`` for the network above; the camera looks straight down from
-    ``depth_m``.
+    ``depth_m``. One pixel is nearer: depth of one value is refused.
     """
     height, width = labels.shape
     rgb = np.zeros((height, width, 3), dtype=np.uint8)
@@ -126,7 +126,9 @@ def colour_frame(labels: NDArray[np.uint16], depth_m: float = 1.2) -> Frame:
     K = np.array([[focal, 0, width / 2 - 0.5], [0, focal, height / 2 - 0.5], [0, 0, 1.0]])
     pose = np.diag([1.0, -1.0, -1.0, 1.0])
     pose[:3, 3] = (0.75, 0.0, depth_m)
-    return Frame(rgb, np.full((height, width), depth_m, dtype=np.float32), K, pose)
+    depth = np.full((height, width), depth_m, dtype=np.float32)
+    depth[0, 0] -= 0.005
+    return Frame(rgb, depth, K, pose)
 
 
 def blocks(height: int, width: int, rows: int, columns: int, gap: int) -> NDArray[np.uint16]:

@@ -33,6 +33,8 @@ class Driver:
         self._driver = DRIVERS[driver]
         self._client, self.frame = client, frame
         self.stamp_s = time.time()
+        self.noise = True  # of a real sensor: no two pictures are the same to the bit
+        self._rng = np.random.default_rng(0)
         self.color = client.node.create_publisher(Image, topics.color, qos)
         self.depth = client.node.create_publisher(Image, topics.depth, qos)
         self.info = client.node.create_publisher(CameraInfo, topics.info, qos)
@@ -43,7 +45,10 @@ class Driver:
 
     def messages(self, **changes: Any) -> tuple[Image, Image, CameraInfo]:
         self.stamp_s += PERIOD_S
-        frame = replace(self.frame, stamp_s=self.stamp_s, **changes)
+        rgb = self.frame.rgb.copy()
+        if self.noise:
+            rgb[0, 0, 2] = self._rng.integers(0, 256)
+        frame = replace(self.frame, **{"rgb": rgb, **changes}, stamp_s=self.stamp_s)
         made = self._encoded(frame, *frame_to_msgs(frame, self._driver.frame_id))
         for message in made:
             message.header = deepcopy(message.header)  # one may be spoiled without the others

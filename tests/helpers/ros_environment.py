@@ -61,18 +61,23 @@ def cell_parameters(folder: Path) -> dict[str, Any]:
     scenario.write_text(_SCENARIO)
     pose = {"camera_pose_xyz_m": [0.75, 0.0, 1.3], "camera_pose_xyzw": [1.0, 0.0, 0.0, 0.0]}
     posed = {f"{node}:{key}": value for node in SIMULATED_NODES for key, value in pose.items()}
-    return posed | {
-        "autostart": True,
-        "sim_cell:scenario": str(scenario),
-        "sim_cell:seed": 5,
-        "sim_cell:rate_hz": 2.0,
-        "sim_cell:reply_timeout_s": 8.0,
-        "sim_cell:give_up_s": LONG_S,
-        "sim_cell:width": 320,
-        "sim_cell:height": 240,
-        "segmentation:model": str(ROOT / "models" / "base"),
-        "planning:frame_age_limit_s": 30.0,
-        "pick_check:after_wait_s": 5.0,
-        "recorder:after_wait_s": 5.0,
-        "recorder:folder": str(folder / "decisions"),
-    }
+    still = {f"{node}:gate.frozen_after": 0 for node in SIMULATED_NODES if node != "sim_cell"}
+    return (
+        posed
+        | still
+        | {
+            "autostart": True,
+            "sim_cell:scenario": str(scenario),
+            "sim_cell:seed": 5,
+            "sim_cell:rate_hz": 2.0,
+            "sim_cell:reply_timeout_s": 8.0,
+            "sim_cell:give_up_s": LONG_S,
+            "sim_cell:width": 320,
+            "sim_cell:height": 240,
+            "segmentation:model": str(ROOT / "models" / "base"),
+            "planning:frame_age_limit_s": 30.0,
+            "pick_check:after_wait_s": 5.0,
+            "recorder:after_wait_s": 5.0,
+            "recorder:folder": str(folder / "decisions"),
+        }
+    )

@@ -30,6 +30,7 @@ def pose(x_m: float = 0.0) -> NDArray[np.float64]:
 def frame(number: int) -> Frame:
     rgb = np.full((HEIGHT, WIDTH, 3), number, np.uint8)
     depth = np.full((HEIGHT, WIDTH), 0.5 + number / 1000, np.float32)
+    depth[0, 0] -= 0.005
     return Frame(rgb, depth, K, pose(number / 10), stamp_s=100.0 + number / 10)
 
 

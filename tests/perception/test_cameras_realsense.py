@@ -47,6 +47,7 @@ from robin_perception.core.frame import Frame  # noqa: E402
 
 FAR_MM, NEAR_MM = 1000, 600
 CHEQUER_PX = 40
+ROWS_ASIDE = slice(30, 34)
 
 
 def chequer(size: tuple[int, int] = COLOR_SIZE) -> NDArray[np.uint8]:
@@ -56,7 +57,10 @@ def chequer(size: tuple[int, int] = COLOR_SIZE) -> NDArray[np.uint8]:
 
 
 def plane(mm: int = FAR_MM) -> NDArray[np.uint16]:
-    return np.full((DEPTH_SIZE[1], DEPTH_SIZE[0]), mm, np.uint16)
+    """All at one distance but for a few rows: depth of one value is refused."""
+    depth = np.full((DEPTH_SIZE[1], DEPTH_SIZE[0]), mm, np.uint16)
+    depth[ROWS_ASIDE] -= 2
+    return depth
 
 
 def in_color(column: float, row: float, depth_m: float) -> tuple[float, float]:
@@ -116,12 +120,13 @@ def test_what_the_depth_camera_does_not_see_is_zero() -> None:
     frame = frame_of(depth)
     u, v = in_color(210, 120, FAR_MM / 1000)
     assert (frame.depth[int(v) - 20 : int(v) + 20, int(u) - 40 : int(u) + 40] == 0).all()
-    assert np.isfinite(frame.depth).all() and set(np.unique(frame.depth)) == {np.float32(0), np.float32(1)}
+    assert np.isfinite(frame.depth).all() and set(np.rint(np.unique(frame.depth) * 1000)) == {0, FAR_MM - 2, FAR_MM}
 
 
 def test_threshold_makes_what_is_too_far_invalid() -> None:
     depth = plane()
     depth[:, 212:] = NEAR_MM
+    depth[ROWS_ASIDE, 212:] += 2
     frame = frame_of(depth, filtered(threshold=ThresholdConfig(enabled=True, max_m=0.8)))
     assert frame.depth[240, 10] == 0
     assert frame.depth[240, 600] == pytest.approx(0.6, abs=1e-4)

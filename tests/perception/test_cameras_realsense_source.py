@@ -46,7 +46,9 @@ def number_of(rgb: NDArray[np.uint8]) -> int:
 
 
 def depth(number: int) -> NDArray[np.uint16]:
-    return np.full((DEPTH_SIZE[1], DEPTH_SIZE[0]), 700 + number, np.uint16)
+    image = np.full((DEPTH_SIZE[1], DEPTH_SIZE[0]), 700 + number, np.uint16)
+    image[:4] += 1  # depth of one value is refused
+    return image
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], Code, str]] = {
     "fx of a telescope": (lambda f: edit_camera(f, fx=9e6, fy=9e6), Code.INTRINSICS_INVALID, "in pixels"),
     "fy of another image": (lambda f: edit_camera(f, fy=30.0), Code.INTRINSICS_INVALID, "camera.json: fx=72 fy=30"),
     "centre is outside": (lambda f: edit_camera(f, cx=900.0), Code.INTRINSICS_INVALID, "camera.json"),
-    "other image size": (lambda f: edit_camera(f, width=640, height=480), Code.INTRINSICS_INVALID, "camera.json"),
+    "other image size": (lambda f: edit_camera(f, width=100, height=70), Code.INPUT_SIZE_MISMATCH, "camera.json is"),
+    "other profile": (lambda f: edit_camera(f, cx=79.5, cy=44.5), Code.INTRINSICS_INVALID, "inner half"),
     "pose is bent": (lambda f: edit_camera(f, T_base_camera=BENT), Code.POSE_INVALID, "camera.json"),
     "pose is a mirror": (lambda f: edit_camera(f, T_base_camera=MIRROR), Code.POSE_INVALID, "camera.json"),
     "pose has three rows": (
@@ -102,16 +103,6 @@ def test_each_fault_has_its_number_and_names_the_file(folder: Path, name: str) -
         load_frame(folder)
     assert caught.value.code == code
     assert text in caught.value.text and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("value", "code"), [(np.nan, Code.DEPTH_NOT_FINITE), (-0.5, Code.DEPTH_NOT_FINITE)])
-def test_float_depth_refuses_nan_and_negative(folder: Path, value: float, code: Code) -> None:
-    depth = np.ones((60, 80), dtype=np.float32)
-    depth[3, 4] = value
-    np.save(folder / "depth.npy", depth)
-    with pytest.raises(RobinError, match=r"depth\.npy") as caught:
-        load_frame_files(folder / "color.png", folder / "depth.npy", folder / "camera.json")
-    assert caught.value.code == code
 
 
 def test_pickled_depth_is_not_unpickled(folder: Path) -> None:

@@ -19,7 +19,7 @@ from robin_msgs.msg import Decision
 from sensor_msgs.msg import CameraInfo, Image
 
 from robin_bringup.node_table import NODES, WORKCELL
-from robin_perception.bags.frames import read_frames
+from robin_perception.bags.frames import BagFrames
 from robin_perception.bags.reader import BagReader
 from robin_perception.nodes.convert import frame_to_msgs
 from robin_perception.nodes.qos import SENSOR, SENSOR_OUT
@@ -100,7 +100,7 @@ def test_what_a_camera_publishes_is_in_the_bag(client: RosClient, tmp_path: Path
             client.wait(lambda: account() == before + 30, "account of 30 messages")
     finally:
         assert process.stop() == 0, process.log
-    frames = [found.frame for found in read_frames(tmp_path / "bag")]
+    frames = [found.frame for found in BagFrames(tmp_path / "bag")]
     index = round(frames[0].stamp_s - 1_700_000_000)
     first = camera_frame(np.random.default_rng(index), 0.0, 320, 240)
     assert np.array_equal(frames[0].rgb, first.rgb) and np.abs(frames[0].depth - first.depth).max() <= 0.00051

@@ -17,7 +17,7 @@ from robin_msgs.msg import SegmentedScene
 from sensor_msgs.msg import CameraInfo, Image
 
 from robin_perception.core.image_folder import COLOR_FILE, load_frame
-from robin_perception.nodes.convert import depth_from_msg, image_from_msg, intrinsics_from_msg, stamp_to_s
+from robin_perception.nodes.convert import camera_from_msg, depth_from_msg, image_from_msg, stamp_to_s
 from robin_perception.nodes.qos import SENSOR_RELIABLE
 from robin_perception.topics import camera_topics
 
@@ -69,8 +69,8 @@ def test_a_folder_becomes_the_topics_of_a_registered_camera(client: RosClient, f
         frame = load_frame(folder)
         color, depth, info = (received[name][0] for name in ("color", "depth", "info"))
         np.testing.assert_array_equal(image_from_msg(color), frame.rgb)
-        np.testing.assert_allclose(depth_from_msg(depth), frame.depth, atol=0.0005)
-        np.testing.assert_allclose(intrinsics_from_msg(info), frame.K)
+        np.testing.assert_allclose(depth_from_msg(depth).metres(), frame.depth, atol=0.0005)
+        np.testing.assert_allclose(camera_from_msg(info).K, frame.K)
         assert (color.encoding, depth.encoding) == ("rgb8", "16UC1")
         frames = {message.header.frame_id for message in (color, depth, info)}
         assert frames == {"camera_color_optical_frame"}
@@ -121,6 +121,7 @@ def test_a_realsense_that_is_unplugged_is_told_and_taken_back(
 
     color = np.full((COLOR_SIZE[1], COLOR_SIZE[0], 3), 90, np.uint8)
     depth = np.full((DEPTH_SIZE[1], DEPTH_SIZE[0]), 900, np.uint16)
+    depth[:20] = 905  # depth of one value is refused
     recording, plug = tmp_path / "camera.db3", tmp_path / "plug"
     record(recording, lambda number: (color, depth), 60)
     monkeypatch.setenv("USB_RECORDING", str(recording))

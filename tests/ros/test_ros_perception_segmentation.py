@@ -166,7 +166,7 @@ def test_a_frame_that_does_not_fit_gives_a_number_and_no_scene(
     assert process.running
 
 
-def test_nan_depth_is_no_measurement_or_refused_as_the_parameter_says(
+def test_nan_depth_is_no_measurement_and_counted(
     client: RosClient, driver: Driver, scenes: list[SegmentedScene], frame: Frame
 ) -> None:
     depth = frame.depth.copy()
@@ -178,15 +178,30 @@ def test_nan_depth_is_no_measurement_or_refused_as_the_parameter_says(
         driver.publish(color, image_to_msg(metres, "32FC1", millimetres.header), info)
 
     client.wait(lambda: show(depth) or client.spin(0.2) or scenes, "scene of a frame with some NaN")
-    client.wait_counted(NODE, "frames_with_nan_depth")
+    client.wait_counted(NODE, "frames_with_depth_not_finite")
+    assert client.values(NODE)["depth_removed_px.not_finite"] == str(20 * frame.width)
     last_good = driver.stamp_s
     show(nothing)
     client.wait_diagnosed(NODE, "E104 DEPTH_EMPTY")
-    assert client.set(NODE, nan_depth_is_invalid=False)[0]
-    show(depth)
-    client.wait_diagnosed(NODE, "E105 DEPTH_NOT_FINITE")
     assert since(scenes, last_good) == []
-    assert client.set(NODE, nan_depth_is_invalid=True)[0]
+
+
+def test_a_frozen_camera_is_refused_until_its_picture_changes(
+    client: RosClient, driver: Driver, scenes: list[SegmentedScene]
+) -> None:
+    see(client, driver, scenes)
+    driver.noise = False
+    assert client.set(NODE, **{"gate.frozen_after": 3})[0]
+
+    def refused() -> bool:
+        driver.show()
+        client.spin(0.1)
+        return "E125 PICTURE_FROZEN" in str(client.status(NODE))
+
+    client.wait(refused, "a frozen picture is refused")
+    driver.noise = True
+    see(client, driver, scenes)
+    assert client.set(NODE, **{"gate.frozen_after": 10})[0]
 
 
 @pytest.mark.parametrize("missing", ["depth", "color"])

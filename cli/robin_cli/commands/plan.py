@@ -46,6 +46,10 @@ def plan(
     ] = Path("out/plan"),
     planner: PlannerOption = "geometric",
     cell: CellOption = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option("--gate", metavar="FILE", help="YAML file: range of depth and other limits of frames."),
+    ] = None,
     model: ModelOption = None,
     engine: EngineOption = "auto",
     supervised: SupervisedOption = None,
@@ -60,7 +64,7 @@ def plan(
     workspace is then what the image shows of that plane, and there are no reach limits.
     """
     paths = _input_files(folder, color, depth, camera)
-    require_writable(json_file, *paths, cell)
+    require_writable(json_file, *paths, cell, gate)
     from robin_cli.commands.plan_files import require_own_plan, write_plan
     from robin_cli.commands.plan_run import run_plan
     from robin_perception.core.output import output_folder
@@ -68,7 +72,7 @@ def plan(
     require_own_plan(out, paths)
     camera_id = folder.name if folder is not None else paths[0].stem
     with output_folder(out):
-        result = run_plan(paths, camera_id, cell, planner, model_path(model), engine_called(engine, supervised))
+        result = run_plan(paths, camera_id, cell, gate, planner, model_path(model), engine_called(engine, supervised))
         _warn(result)
         write_plan(out, result)
     write_json(json_file, result.to_json())
@@ -93,6 +97,10 @@ def _warn(result: PlanRun) -> None:
     """Before anything is written: an error that follows must not hide it."""
     if result.pose_source == "support_plane":
         note("no T_base_camera: base_link lies in the image's support plane; workspace = what the image shows of it")
+    for cause, count in result.frame.gate.depth_removed.items():
+        note(f"depth: {count} px {cause.replace('_', ' ')} count as no depth")
+    for warning in result.frame.gate.warnings:
+        note(f"warning {warning}")
     if flags := result.to_json()["flags"]:
         note(f"flags: {', '.join(flags)}")
     note(result.engine_why)

@@ -15,6 +15,7 @@ from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig, WorkspaceConfig, mask_to_cups
 from robin_perception.core.config import load_config
 from robin_perception.core.frame import Frame
+from robin_perception.core.gate import GateConfig
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.image_folder import load_camera, load_frame_files
 from robin_perception.core.scene import Instance, Scene
@@ -61,6 +62,8 @@ class PlanRun:
                 "height": self.frame.height,
                 "camera_id": self.frame.camera_id,
                 "pose_source": self.pose_source,
+                "depth_removed_px": dict(self.frame.gate.depth_removed),
+                "warnings": [str(warning) for warning in self.frame.gate.warnings],
                 "T_base_camera": self.frame.T_base_camera,
             },
             "workspace": workspace.model_dump(mode="json"),
@@ -69,12 +72,18 @@ class PlanRun:
 
 
 def run_plan(
-    paths: tuple[Path, Path, Path], camera_id: str, cell_file: Path | None, planner: str, model: Path, engine: str
+    paths: tuple[Path, Path, Path],
+    camera_id: str,
+    cell_file: Path | None,
+    gate_file: Path | None,
+    planner: str,
+    model: Path,
+    engine: str,
 ) -> PlanRun:
     """paths: colour, depth, camera file. Raises RobinError for whatever is wrong with the files, bundle or names."""
     cell = load_config(CellConfig, cell_file)
     pose_given = load_camera(paths[2]).T_base_camera is not None
-    frame = load_frame_files(*paths, camera_id=camera_id)
+    frame = load_frame_files(*paths, camera_id=camera_id, gate=load_config(GateConfig, gate_file))
     if not pose_given:
         cell = cell.model_copy(update={"workspace": workspace_of(frame)})
     helper = HelperThread()

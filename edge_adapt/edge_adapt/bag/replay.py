@@ -187,7 +187,9 @@ class Replay:
                 self._recorded = parse_pipeline(values["data"], bag)
         if not self._wanted:
             found = ", ".join(sorted(self._reader.topics())) or "no messages"
-            raise RobinError(Code.BAG_TOPIC_MISSING, f"{bag}: no plans on {topics.plan}; it holds {found}")
+            raise RobinError(
+                Code.BAG_TOPIC_MISSING, f"{bag}: no plans on {topics.plan}; it holds {found}{self._reader.left_out}"
+            )
 
     def _pipeline(self, recorded: PipelineRecord | None) -> PipelineRecord:
         """What is used where ``recorded`` made the plans."""

@@ -22,11 +22,20 @@ from numpy.typing import NDArray
 from edge_adapt.training.geometry import NETWORK_HEIGHT, NETWORK_WIDTH
 from robin_perception.core.disk import make_folder, write_error
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.image_folder import (
+    CAMERA_FILE,
+    IGNORE_LABEL,
+    SCENE_FILE,
+    load_camera,
+    load_frame,
+    load_labels,
+    load_scene_info,
+    read_json,
+)
 from robin_perception.core.output import locked
 from robin_perception.core.scene import CLASSES
 
 IGNORE = 255
-_IGNORE_ON_DISK = 65535
 _DEPTH_UNIT_M = 0.00025
 _SHAPE = (NETWORK_HEIGHT, NETWORK_WIDTH)
 _PIXELS = NETWORK_HEIGHT * NETWORK_WIDTH
@@ -66,51 +75,31 @@ def letterbox_geometry(width: int, height: int) -> tuple[float, int, int, int, i
     return scale, new_width, new_height, (NETWORK_WIDTH - new_width) // 2, (NETWORK_HEIGHT - new_height) // 2
 
 
-def _read_image(path: Path, flags: int) -> NDArray[Any]:
-    image = cv2.imread(str(path), flags)
-    if image is None:
-        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: not a readable image")
-    return np.asarray(image)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as exc:
-        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
-    if not isinstance(values, dict):
-        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: expected a mapping")
-    return values
-
-
 def read_scene(folder: Path) -> TrainingScene:
-    """Decode one labelled image folder and letterbox it. Raises RobinError naming the file at fault."""
-    rgb: NDArray[Any] = cv2.cvtColor(_read_image(folder / "color.png", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    depth_units = _read_image(folder / "depth.png", cv2.IMREAD_UNCHANGED)
-    labels_wide = _read_image(folder / "labels.png", cv2.IMREAD_UNCHANGED)
-    camera = _read_json(folder / "camera.json")
-    scene = _read_json(folder / "scene.json")
-    height, width = rgb.shape[:2]
-    if depth_units.shape[:2] != (height, width) or labels_wide.shape[:2] != (height, width):
-        raise RobinError(Code.INPUT_SIZE_MISMATCH, f"{folder}: colour, depth and labels differ in size")
+    """Decode one labelled image folder and letterbox it.
+
+    What ``robin plan`` refuses is refused here: RobinError naming the file at fault.
+    """
+    if load_camera(folder / CAMERA_FILE).T_base_camera is None:
+        raise RobinError(Code.POSE_INVALID, f"{folder / CAMERA_FILE}: T_base_camera is missing")
+    frame, labels_wide = load_frame(folder), load_labels(folder)
+    if labels_wide.shape != frame.depth.shape:
+        raise RobinError(Code.INPUT_SIZE_MISMATCH, f"{folder}: picture and labels differ in size")
     try:
-        fx, fy, cx, cy = (float(camera[key]) for key in ("fx", "fy", "cx", "cy"))
-        pose = np.asarray(camera["T_base_camera"], dtype=np.float64).reshape(4, 4)
-        instances = tuple(_instance(entry) for entry in scene["instances"])
+        instances = tuple(_instance(entry) for entry in load_scene_info(folder)["instances"])
     except (KeyError, ValueError, TypeError) as exc:
-        raise RobinError(
-            Code.INPUT_UNREADABLE, f"{folder}: camera.json or scene.json lacks or misstates {exc}"
-        ) from None
-    depth = depth_units.astype(np.float32) * np.float32(camera.get("depth_scale", 0.001))
-    labels = np.where(labels_wide == _IGNORE_ON_DISK, IGNORE, np.minimum(labels_wide, IGNORE)).astype(np.uint8)
-    scale, new_width, new_height, left, top = letterbox_geometry(width, height)
-    if (new_width, new_height, left, top) != (width, height, 0, 0):
+        text = f"{folder / SCENE_FILE}: lacks or misstates {exc}"
+        raise RobinError(Code.INPUT_UNREADABLE, text) from None
+    rgb, depth = frame.rgb, frame.depth
+    fx, fy, cx, cy = frame.K[0, 0], frame.K[1, 1], frame.K[0, 2], frame.K[1, 2]
+    labels = np.where(labels_wide == IGNORE_LABEL, IGNORE, np.minimum(labels_wide, IGNORE)).astype(np.uint8)
+    scale, new_width, new_height, left, top = letterbox_geometry(frame.width, frame.height)
+    if (new_width, new_height, left, top) != (frame.width, frame.height, 0, 0):
         rgb = _fit(rgb, new_width, new_height, left, top, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         depth = _fit(depth, new_width, new_height, left, top, cv2.INTER_NEAREST)
         labels = _fit(labels, new_width, new_height, left, top, cv2.INTER_NEAREST)
     intrinsics = [fx * scale, fy * scale, (cx + 0.5) * scale - 0.5 + left, (cy + 0.5) * scale - 0.5 + top]
-    plane = np.array([*pose[2, :3], pose[2, 3]], dtype=np.float32)
-    return TrainingScene(rgb, depth, labels, np.array(intrinsics, dtype=np.float32), plane, instances)
+    return TrainingScene(rgb, depth, labels, np.array(intrinsics, dtype=np.float32), frame.belt_plane(), instances)
 
 
 def _fit(image: NDArray[Any], width: int, height: int, left: int, top: int, interpolation: int) -> NDArray[Any]:
@@ -127,11 +116,12 @@ def _instance(entry: dict[str, Any]) -> SceneInstance:
 
 def dataset_classes(datasets: Sequence[Path]) -> tuple[str, ...]:
     """What a network that learns from ``datasets`` tells apart: the classes that each one's dataset.json names, in that
-    order; those of the shipped bundle where it names none. Raises RobinError INPUT_UNREADABLE."""
+    order; those of the shipped bundle where it names none. Raises RobinError INPUT_UNREADABLE, CONFIG_UNREADABLE."""
     found: dict[str, None] = {}
     for dataset in datasets:
         path = dataset / "dataset.json"
-        names = _read_json(path).get("classes", CLASSES) if path.is_file() else CLASSES
+        values = read_json(path) if path.is_file() else {}
+        names = values.get("classes", CLASSES) if isinstance(values, dict) else None
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
             raise RobinError(Code.INPUT_UNREADABLE, f"{path}: 'classes' must be a list of names")
         found |= dict.fromkeys(names)

@@ -20,6 +20,7 @@ from robin_perception.cameras.folder import FolderConfig
 from robin_perception.cameras.realsense_config import RealSenseBagConfig, RealSenseConfig
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.gate import GateConfig
 from robin_perception.core.pose import pose_matrix
 from robin_perception.engines import EngineConfig
 from robin_perception.node_parameters import DYNAMIC, FIXED
@@ -133,11 +134,7 @@ class FrameInputConfig(CameraPoseConfig):
         description="Colour and depth belong together if their stamps differ by no more, ms.",
         json_schema_extra=DYNAMIC,
     )
-    nan_depth_is_invalid: bool = Field(
-        True,
-        description="NaN in float depth means no measurement (REP 118); if not, such a frame is refused.",
-        json_schema_extra=DYNAMIC,
-    )
+    gate: GateConfig = Field(GateConfig(), json_schema_extra=DYNAMIC)
     use_tf: bool = Field(False, description="Take the camera's pose from TF (needs tf2_ros) instead.")
     base_frame: str = Field("base_link", min_length=1, description="TF frame that grasps are given in.")
 

@@ -23,6 +23,7 @@ from robin_perception.core.bounded_arrays import MOST_PIXELS, decode_image
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, RawDepth, depth_units
+from robin_perception.core.gate import CameraModel, GateConfig, make_frame
 from robin_perception.core.pose import pose_matrix
 
 BASE_FRAME = "base_link"
@@ -91,7 +92,7 @@ def header_ns(values: Mapping[str, Any]) -> int:
 
 
 def depth_metres(units: NDArray[np.uint16]) -> NDArray[np.float32]:
-    return units.astype(np.float32) * np.float32(DEPTH_UNIT_M)
+    return RawDepth(units, DEPTH_UNIT_M).metres()
 
 
 def as_from_camera(frame: Frame) -> Frame:
@@ -182,13 +183,14 @@ class FrameAssembler:
 
     topics: FrameTopics
     tolerance_s: float = PAIR_TOLERANCE_S
+    gate: GateConfig = field(default_factory=GateConfig)
     _color: dict[int, Message] = field(default_factory=dict)
     _depth: dict[int, Message] = field(default_factory=dict)
     _info: Message | None = None
     _poses: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def add(self, message: BagMessage) -> RecordedFrame | None:
-        """A frame when this message completes one. Raises RobinError INPUT_*, POSE_INVALID."""
+        """A frame when this message completes one. Raises RobinError BAG_INVALID, and what ``make_frame`` raises."""
         return self.add_values(message.topic, message.values())
 
     def add_values(self, topic: str, values: Message) -> RecordedFrame | None:
@@ -218,13 +220,14 @@ class FrameAssembler:
 
     def _frame(self, ns: int, color: Message, depth: Message, info: Message) -> RecordedFrame:
         pose = self._poses.get(str(color["header"]["frame_id"]))
-        K = np.asarray(info["k"], dtype=np.float64).reshape(3, 3)
-        frame = Frame(
-            rgb=_color_image(color),
-            depth=_depth_image(depth),
-            K=K,
-            T_base_camera=np.eye(4) if pose is None else pose,
+        frame = make_frame(
+            _color_image(color),
+            _depth_image(depth),
+            _camera_model(info),
+            pose,
             stamp_s=ns / 10**9,
+            frame_ids=tuple(str(message["header"]["frame_id"]) for message in (color, depth, info)),
+            config=self.gate,
         )
         return RecordedFrame(frame, ns, pose is not None)
 
@@ -237,21 +240,39 @@ class FrameAssembler:
             self._poses[item["child_frame_id"].lstrip("/")] = pose
 
 
-def read_frames(
-    path: Path, topics: FrameTopics | None = None, tolerance_s: float = PAIR_TOLERANCE_S
-) -> Iterator[RecordedFrame]:
-    """The frames of a bag in order. Raises RobinError: what ``BagReader`` and ``FrameAssembler`` raise, and
-    BAG_TOPIC_MISSING when the bag has none."""
-    topics = topics or FrameTopics()
-    reader, assembler, count = BagReader(path), FrameAssembler(topics, tolerance_s), 0
-    for message in reader.messages(topics.all):
-        found = assembler.add(message)
-        if found is not None:
-            count += 1
-            yield found
-    if not count:
-        missing = f"no frame: it needs {topics.color}, {topics.depth} and {topics.info} with stamps that fit"
-        raise RobinError(Code.BAG_TOPIC_MISSING, f"{path}: {missing}")
+class BagFrames(Iterator[RecordedFrame]):
+    """The frames of a bag in order. A frame that is refused costs that one ``next``: the following goes on behind it.
+
+    Raises RobinError: what ``BagReader`` and ``FrameAssembler`` raise, and BAG_TOPIC_MISSING when the bag has none.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        topics: FrameTopics | None = None,
+        tolerance_s: float = PAIR_TOLERANCE_S,
+        gate: GateConfig | None = None,
+    ) -> None:
+        self._reader, self._topics = BagReader(path), topics or FrameTopics()
+        self._assembler = FrameAssembler(self._topics, tolerance_s, gate or GateConfig())
+        self._messages = self._reader.messages(self._topics.all)
+        self._found_any = False
+
+    def __next__(self) -> RecordedFrame:
+        for message in self._messages:
+            try:
+                found = self._assembler.add(message)
+            except RobinError:
+                self._found_any = True
+                raise
+            if found is not None:
+                self._found_any = True
+                return found
+        if not self._found_any:
+            topics = self._topics
+            missing = f"no frame: it needs {topics.color}, {topics.depth} and {topics.info} with stamps that fit"
+            raise RobinError(Code.BAG_TOPIC_MISSING, f"{self._reader.path}: {missing}{self._reader.left_out}")
+        raise StopIteration
 
 
 def _keep(images: dict[int, Message], ns: int, values: Message) -> None:
@@ -272,7 +293,22 @@ def _camera_info(frame: Frame, head: Message) -> Message:
         "k": K.reshape(-1),
         "r": np.eye(3).reshape(-1),
         "p": projection.reshape(-1),
+        "binning_x": 0,
+        "binning_y": 0,
+        "roi": {"x_offset": 0, "y_offset": 0, "height": 0, "width": 0, "do_rectify": False},
     }
+
+
+def _camera_model(info: Message) -> CameraModel:
+    return CameraModel(
+        K=np.asarray(info["k"], dtype=np.float64).reshape(3, 3),
+        width=int(info["width"]),
+        height=int(info["height"]),
+        distortion_model=str(info["distortion_model"]),
+        distortion=tuple(float(value) for value in info["d"]),
+        binning=(int(info["binning_x"]), int(info["binning_y"])),
+        roi=(int(info["roi"]["width"]), int(info["roi"]["height"])),
+    )
 
 
 def _jpeg(rgb: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
@@ -294,13 +330,12 @@ def _color_image(values: Message) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image if encoding == "rgb8" else image[:, :, ::-1])
 
 
-def _depth_image(values: Message) -> NDArray[np.float32]:
+def _depth_image(values: Message) -> NDArray[np.float32] | RawDepth:
     encoding = values["encoding"]
     if encoding in ("16UC1", "mono16"):
-        return depth_metres(_pixels(values, np.dtype(np.uint16), 1))
+        return RawDepth(_pixels(values, np.dtype(np.uint16), 1), DEPTH_UNIT_M)
     if encoding == "32FC1":
-        metres = _pixels(values, np.dtype(np.float32), 1)
-        return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
+        return _pixels(values, np.dtype(np.float32), 1)
     raise RobinError(Code.INPUT_ENCODING_MISMATCH, f"depth: encoding '{encoding}', 16UC1 or 32FC1 is needed")
 
 

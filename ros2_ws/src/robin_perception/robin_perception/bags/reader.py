@@ -6,17 +6,21 @@ A bag whose recorder was killed has no summary, perhaps half a chunk at its end:
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import zstandard
+from mcap.data_stream import ReadDataStream
 from mcap.exceptions import EndOfFile, McapError
+from mcap.opcode import Opcode
 from mcap.records import Channel, Chunk, Footer, Header, McapRecord, Message, Schema
-from mcap.stream_reader import CRCValidationError, StreamReader
+from mcap.stream_reader import CRCValidationError
 
 from robin_perception.bags import cdr
 from robin_perception.bags.chunks import MOST_CHUNK_BYTES, UnpackBudget, chunk_records
@@ -25,6 +29,15 @@ from robin_perception.core.bounded import parse_yaml, read_plain_text, require_p
 from robin_perception.core.errors import Code, RobinError
 
 _MAGIC = b"\x89MCAP0\r\n"
+_HEAD = struct.Struct("<BQ")  # opcode, length
+_RECORDS: dict[int, Callable[[ReadDataStream, int], McapRecord]] = {
+    Opcode.HEADER: lambda data, _: Header.read(data),
+    Opcode.FOOTER: lambda data, _: Footer.read(data),
+    Opcode.SCHEMA: lambda data, _: Schema.read(data),
+    Opcode.CHANNEL: lambda data, _: Channel.read(data),
+    Opcode.MESSAGE: Message.read,
+    Opcode.CHUNK: lambda data, _: Chunk.read(data),
+}
 _SQLITE = b"SQLite format 3\x00"
 _DAMAGE = (
     McapError,
@@ -61,8 +74,9 @@ class BagReader:
     def __init__(self, path: Path) -> None:
         """Raises RobinError INPUT_MISSING, INPUT_UNREADABLE or BAG_INVALID (another format, or nothing of a bag)."""
         self.path = path
-        self.files = _bag_files(path)
-        self.warnings: list[str] = []
+        self.files, missing = _bag_files(path)
+        self._missing = [f"{name}: listed in metadata.yaml, but not there" for name in missing]
+        self.warnings: list[str] = [*self._missing]
         for file in self.files:
             _check_magic(file)
 
@@ -73,9 +87,14 @@ class BagReader:
         Raises RobinError BAG_INVALID when the file is another profile than ros2, INPUT_UNREADABLE for the disk,
         INPUT_TOO_LARGE where it unpacks to more than it can hold.
         """
-        self.warnings.clear()
+        self.warnings[:] = self._missing
         for file in self.files:
             yield from _Pass(self, file, topics).messages()
+
+    @property
+    def left_out(self) -> str:
+        """The warnings, to stand behind the reason of a refusal; empty where there are none."""
+        return f" ({'; '.join(self.warnings)})" if self.warnings else ""
 
     def topics(self) -> dict[str, tuple[str, int]]:
         """topic -> (type, messages), counted by reading the bag."""
@@ -120,13 +139,10 @@ class _Pass:
         with stream:
             size = self._file.stat().st_size
             budget = UnpackBudget.of(str(self._file), size)
-            source = StreamReader(
-                stream, emit_chunks=True, record_size_limit=max(min(size, MOST_CHUNK_BYTES), 1)
-            ).records
-            complete = False
+            records, complete = raw_records(stream, size), False
             while True:
                 try:
-                    record = next(source)
+                    record = next(records)
                 except StopIteration:
                     break
                 except _DAMAGE:
@@ -190,27 +206,46 @@ class _Pass:
             self._reader.warnings.append(line)
 
 
-def _bag_files(path: Path) -> list[Path]:
+def raw_records(stream: BinaryIO, size: int) -> Iterator[McapRecord]:
+    """Records of a file of ``size`` bytes, up to the footer or to where the file breaks off, chunks closed. No record
+    begins with 0: a tail of zeros, laid out by the file system before the power went, ends the reading."""
+    stream.seek(len(_MAGIC))
+    while len(head := stream.read(_HEAD.size)) == _HEAD.size:
+        opcode, length = _HEAD.unpack(head)
+        if opcode == 0 or length > min(size - stream.tell(), MOST_CHUNK_BYTES):
+            return
+        read = _RECORDS.get(opcode)
+        if read is None:
+            stream.seek(length, os.SEEK_CUR)
+            continue
+        yield read(ReadDataStream(io.BytesIO(stream.read(length))), length)
+        if opcode == Opcode.FOOTER:
+            return
+
+
+def _bag_files(path: Path) -> tuple[list[Path], list[str]]:
+    """The files of a bag that are there, and the names of those that its metadata lists beside them."""
     if path.is_file():
-        return [path]
+        return [path], []
     if not path.is_dir():
         raise RobinError(Code.INPUT_MISSING, f"{path}: no such bag")
     listed = _listed_files(path / "metadata.yaml")
-    found = [path / name for name in listed] if listed else sorted(path.glob("*.mcap"), key=_natural)
-    found = [file for file in found if file.is_file()]
+    files = [path / name for name in listed] if listed else sorted(path.glob("*.mcap"), key=_natural)
+    found = [file for file in files if file.is_file()]
     if not found:
         raise RobinError(Code.BAG_INVALID, f"{path}: holds no .mcap file")
-    return found
+    return found, [file.name for file in files if file not in found]
 
 
 def _listed_files(metadata: Path) -> list[str]:
-    """Names in metadata.yaml; none when it is missing (the recorder was killed) or damaged. Refuses other storages."""
+    """Names in metadata.yaml; none when it is missing (the recorder was killed) or damaged. Refuses other storages; an
+    empty name, as rosbag2 may write it, is none: the files themselves tell."""
     try:
         information = parse_yaml(read_plain_text(metadata), str(metadata))["rosbag2_bagfile_information"]
         storage, names = information["storage_identifier"], [str(name) for name in information["relative_file_paths"]]
     except (RobinError, KeyError, TypeError):
         return []
-    if storage != "mcap":
+    if storage not in ("mcap", ""):
         raise RobinError(
             Code.BAG_INVALID, f"{metadata.parent}: storage {shown(storage)}; convert it with ros2 bag convert"
         )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robin_perception.bags.frames import FrameTopics, RecordedFrame, read_frames
+from robin_perception.bags.frames import BagFrames, FrameTopics, RecordedFrame
 from robin_perception.cameras.source import FrameSource, SourceConfig, wait_until_due
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
@@ -33,6 +33,9 @@ class BagConfig(SourceConfig):
     )
     pair_tolerance_s: float = Field(
         0.02, ge=0, le=1, description="Colour and depth belong together if their stamps differ by no more, s."
+    )
+    max_gap_s: float = Field(
+        10.0, ge=0, le=3600, description="Longest wait for the next frame, s: a clock that was set is no pause."
     )
     topics: FrameTopics = FrameTopics()
 
@@ -57,7 +60,9 @@ class BagSource(FrameSource):
         self._due_s = time.monotonic()
 
     def _rewind(self) -> None:
-        self._frames = read_frames(Path(self._config.path), self._config.topics, self._config.pair_tolerance_s)
+        self._frames = BagFrames(
+            Path(self._config.path), self._config.topics, self._config.pair_tolerance_s, self._config.gate
+        )
         self._last_stamp_ns = None
 
     def _read(self, timeout_s: float) -> Frame:
@@ -80,7 +85,8 @@ class BagSource(FrameSource):
             return None
         self._bag_has_pose = recorded.pose_known
         if self._config.speed > 0 and self._last_stamp_ns is not None:
-            gap_s = max(recorded.stamp_ns - self._last_stamp_ns, 0) * 1e-9 / self._config.speed
+            gap_s = (recorded.stamp_ns - self._last_stamp_ns) * 1e-9 / self._config.speed
+            gap_s = min(max(gap_s, 0.0), self._config.max_gap_s)
             self._due_s = max(self._due_s + gap_s, time.monotonic() - gap_s)
         return recorded
 

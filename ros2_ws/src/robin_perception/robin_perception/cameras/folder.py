@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,11 +14,13 @@ from pydantic import Field
 from robin_perception.cameras.source import FrameSource, SourceConfig, wait_until_due
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.gate import GateConfig
 from robin_perception.core.image_folder import CAMERA_FILE, COLOR_FILE, load_frame
 
 
 class FolderConfig(SourceConfig):
-    """Frames of an image folder, or of the folders in one."""
+    """Frames of an image folder, or of the folders in one. It shows the same pictures again and again, so it is never
+    taken for a frozen camera."""
 
     kind: ClassVar[str] = "folder"
 
@@ -25,6 +28,7 @@ class FolderConfig(SourceConfig):
     rate_hz: float = Field(0.0, ge=0, le=240, description="Frames per second, Hz; 0 = as fast as they are read.")
     repeat: bool = Field(True, description="Start again after the last one.")
     keep_in_memory: bool = Field(False, description="Read frames from disk once; costs 7 bytes per pixel.")
+    gate: GateConfig = GateConfig(frozen_after=0)
 
 
 class FolderSource(FrameSource):
@@ -62,7 +66,7 @@ class FolderSource(FrameSource):
         self._next = self._next % len(self._folders) + 1
         frame = self._load(folder)
         # Whatever the folder holds, to those behind this is a camera: two passes must not show the same stamps.
-        return Frame(frame.rgb, frame.depth, frame.K, frame.T_base_camera, time.time(), frame.camera_id)
+        return replace(frame, stamp_s=time.time())
 
     def _wait_until_due(self, timeout_s: float) -> None:
         if self._config.rate_hz == 0:
@@ -74,7 +78,7 @@ class FolderSource(FrameSource):
     def _load(self, folder: Path) -> Frame:
         if folder in self._kept:
             return self._kept[folder]
-        frame = load_frame(folder, T_base_camera=self._T_base_camera)
+        frame = load_frame(folder, T_base_camera=self._T_base_camera, gate=self._config.gate)
         if self._config.keep_in_memory:
             self._kept[folder] = frame
         return frame

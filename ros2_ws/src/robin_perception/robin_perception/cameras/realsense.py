@@ -55,7 +55,7 @@ class _SdkSource(FrameSource):
     def _read(self, timeout_s: float) -> Frame:
         frames = self._complete_set(timeout_s)
         assert self._processor is not None
-        return self._processor.process(frames, time.time())
+        return self._processor.process(frames, time.time(), self._T_base_camera)
 
     def _complete_set(self, timeout_s: float) -> Any:
         assert self._processor is not None
@@ -162,7 +162,7 @@ class RealSenseSource(_SdkSource):
             depth, color = (sensor_with(device, stream) for stream in (rs.stream.depth, rs.stream.color))
             self._options = set_options(depth, color, config.sensor)
             self._queue = rs.frame_queue(1)
-            self._processor = FrameProcessor(config.processing, self._info.serial)
+            self._processor = FrameProcessor(config.processing, self._info.serial, config.gate)
             # Frames go to a queue: `wait_for_frames` of the pipeline hides an unplugged camera for up to 15 s.
             self._device = self._pipeline.start(request, self._queue).get_device()
         except RuntimeError as exc:
@@ -261,7 +261,7 @@ class RealSenseBagSource(_SdkSource):
             raise RobinError(
                 Code.CAMERA_PROFILE_UNSUPPORTED, f"{path}: the recording has no {' and no '.join(lacking)}"
             )
-        self._processor = FrameProcessor(self._config.processing, self._info.serial or path.stem)
+        self._processor = FrameProcessor(self._config.processing, self._info.serial or path.stem, self._config.gate)
 
     def _wait(self, timeout_s: float) -> Any | None:
         came, frames = self._pipeline.try_wait_for_frames(max(int(timeout_s * 1000), 1))

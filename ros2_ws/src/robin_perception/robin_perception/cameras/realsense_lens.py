@@ -12,6 +12,8 @@ from scipy.interpolate import RectBivariateSpline
 from robin_perception.cameras.realsense_config import LensConfig
 from robin_perception.cameras.realsense_device import sdk
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import intrinsics_misfit
+from robin_perception.core.gate import CameraModel
 
 _GRID_STEP_PX = 16
 _TARGET_UID = 90_001  # the SDK tells streams apart by it; a device counts its own from 0
@@ -81,22 +83,24 @@ class PinholeTarget:
 class Undistortion:
     """Pinhole colour images of a camera whose lens distorts, by the SDK's own formula for the lens.
 
-    K: float64 [3, 3]. max_px: how far the lens moves any pixel. Raises RobinError INTRINSICS_INVALID beyond the limit.
+    camera: what the undistorted image is of. max_px: how far the lens moves any pixel. Raises RobinError
+    INTRINSICS_INVALID beyond the limit, and where the intrinsics do not fit the image.
     """
 
     def __init__(self, intrinsics: Any, config: LensConfig) -> None:
-        self.K = np.array(
-            [[intrinsics.fx, 0, intrinsics.ppx], [0, intrinsics.fy, intrinsics.ppy], [0, 0, 1]], dtype=np.float64
-        )
         width, height = intrinsics.width, intrinsics.height
-        inside = 0 <= intrinsics.ppx <= width and 0 <= intrinsics.ppy <= height
-        if not (np.isfinite(self.K).all() and intrinsics.fx > 0 and intrinsics.fy > 0 and inside):
-            raise RobinError(Code.INTRINSICS_INVALID, f"the camera's intrinsics do not fit its image: {intrinsics}")
+        numbers = (intrinsics.fx, intrinsics.fy, intrinsics.ppx, intrinsics.ppy)
+        misfit = intrinsics_misfit(*numbers, width, height)
+        if misfit is not None:
+            raise RobinError(Code.INTRINSICS_INVALID, f"the camera: {misfit}")
+        fx, fy, cx, cy = numbers
+        K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64)
+        self.camera = CameraModel(K, width, height)
         self._maps: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self.max_px = 0.0
         name = str(intrinsics.model).rsplit(".", 1)[-1]
         if intrinsics.model != sdk().distortion.none and any(intrinsics.coeffs):
-            u, v, x, y = _distorted_grid(intrinsics, self.K)
+            u, v, x, y = _distorted_grid(intrinsics, K)
             self.max_px = float(np.hypot(x - u[None, :], y - v[:, None]).max())
             if not self.max_px <= config.max_px:
                 text = f"lens model {name} moves pixels by up to {self.max_px:.1f}, more than max_px {config.max_px:g}"

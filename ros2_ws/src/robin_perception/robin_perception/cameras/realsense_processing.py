@@ -13,7 +13,8 @@ from robin_perception.cameras.realsense_config import FilterConfig, ProcessingCo
 from robin_perception.cameras.realsense_device import sdk
 from robin_perception.cameras.realsense_lens import PinholeTarget, Undistortion, lens_key
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.core.frame import Frame
+from robin_perception.core.frame import Frame, RawDepth
+from robin_perception.core.gate import GateConfig, make_frame
 
 
 class FrameProcessor:
@@ -22,9 +23,10 @@ class FrameProcessor:
     Serves a camera, a recording and a software device alike; it sees nothing but the SDK's frames.
     """
 
-    def __init__(self, config: ProcessingConfig, camera_id: str) -> None:
+    def __init__(self, config: ProcessingConfig, camera_id: str, gate: GateConfig | None = None) -> None:
         rs = sdk()
         self._config = config
+        self._gate = gate or GateConfig()
         self._camera_id = camera_id
         self._filters = _filters(rs, config.filters)
         self._align = rs.align(rs.stream.color)
@@ -48,12 +50,14 @@ class FrameProcessor:
             return True
         return bool(abs(color.get_timestamp() - depth.get_timestamp()) <= self._config.max_skew_ms)
 
-    def process(self, frames: Any, arrival_s: float | None = None) -> Frame:
+    def process(
+        self, frames: Any, arrival_s: float | None = None, T_base_camera: NDArray[np.float64] | None = None
+    ) -> Frame:
         """Frame on the colour camera's pixel grid; the arrays are copies, the SDK's memory is free afterwards.
 
         frames: rs.composite_frame. arrival_s: host time at which the set came, seconds since 1970 (None: now).
-        Depth is float32 metres by the depth frame's own units; 0 = invalid. T_base_camera is the identity.
-        Raises RobinError INTRINSICS_INVALID, CAMERA_PROFILE_UNSUPPORTED (pixel format), CAMERA_FAILED.
+        Depth is float32 metres by the depth frame's own units; 0 = invalid. T_base_camera: None gives the identity.
+        Raises RobinError CAMERA_PROFILE_UNSUPPORTED (pixel format), CAMERA_FAILED, and what ``make_frame`` raises.
         """
         arrival_s = time.time() if arrival_s is None else arrival_s
         try:
@@ -66,12 +70,12 @@ class FrameProcessor:
                 frames = self._target.with_depth(frames.get_depth_frame(), color)
             depth = self._align.process(frames).as_frameset().get_depth_frame()
             rgb = lens.apply(_rgb(color))
-            metres = np.asanyarray(depth.get_data()).astype(np.float32) * np.float32(depth.get_units())
+            units = RawDepth(np.asanyarray(depth.get_data()), float(depth.get_units()))
         except RuntimeError as exc:
             raise RobinError(Code.CAMERA_FAILED, f"RealSense processing: {str(exc).splitlines()[0]}") from None
-        if metres.shape != rgb.shape[:2]:
-            raise RobinError(Code.INPUT_SIZE_MISMATCH, f"aligned depth is {metres.shape}, colour is {rgb.shape[:2]}")
-        return Frame(rgb, metres, lens.K.copy(), np.eye(4), stamp_s, self._camera_id)
+        return make_frame(
+            rgb, units, lens.camera, T_base_camera, stamp_s=stamp_s, camera_id=self._camera_id, config=self._gate
+        )
 
     def _stamp(self, color: Any, arrival_s: float) -> float:
         domain = color.get_frame_timestamp_domain()

@@ -20,6 +20,8 @@ from pydantic import Field
 from robin_perception.core.config import StrictConfig, parse_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.gate import FrozenWatch, GateConfig
+from robin_perception.core.pose import is_rigid
 
 RECONNECT_CODES = frozenset({Code.CAMERA_UNPLUGGED, Code.CAMERA_NOT_FOUND, Code.CAMERA_FAILED})
 
@@ -34,6 +36,7 @@ class SourceConfig(StrictConfig):
         max_length=80,
         description="Goes into every frame; empty = the source's own (a serial number, a folder's name).",
     )
+    gate: GateConfig = GateConfig()
 
 
 @dataclass
@@ -70,6 +73,7 @@ class FrameSource(ABC):
         self.counters = SourceCounters()
         self._T_base_camera = None if T_base_camera is None else _rigid(T_base_camera)
         self._is_open = False
+        self._frozen = FrozenWatch(config.gate)
 
     @property
     def is_open(self) -> bool:
@@ -104,12 +108,14 @@ class FrameSource(ABC):
         """The next frame, waiting for it at most ``timeout_s``.
 
         Raises RobinError FRAME_TIMEOUT (nothing came, try again), CAMERA_UNPLUGGED or CAMERA_FAILED (``reopen``),
-        END_OF_SOURCE, SOURCE_NOT_OPEN, or what is wrong with this one frame: INPUT_*, DEPTH_*.
+        END_OF_SOURCE, SOURCE_NOT_OPEN, or what is wrong with this one frame: PICTURE_FROZEN and what ``make_frame``
+        raises.
         """
         if not self._is_open:
             raise RobinError(Code.SOURCE_NOT_OPEN, f"{self.name}: not open")
         try:
             frame = self._read(timeout_s)
+            self._frozen.check(frame)
         except RobinError as exc:
             self.counters.timeouts += exc.code == Code.FRAME_TIMEOUT
             self.counters.failures += exc.code not in (Code.FRAME_TIMEOUT, Code.END_OF_SOURCE)
@@ -243,9 +249,6 @@ def _entry(name: str) -> _Entry:
 
 def _rigid(pose: NDArray[np.float64]) -> NDArray[np.float64]:
     pose = np.asarray(pose, dtype=np.float64)
-    if pose.shape != (4, 4) or not np.isfinite(pose).all():
-        raise RobinError(Code.POSE_INVALID, "T_base_camera must be 4x4 finite numbers")
-    R = pose[:3, :3]
-    if not (np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 and np.allclose(pose[3], (0, 0, 0, 1))):
-        raise RobinError(Code.POSE_INVALID, "T_base_camera is not a rigid transform")
+    if not is_rigid(pose):
+        raise RobinError(Code.POSE_INVALID, "T_base_camera is not a rigid transform (4x4, finite)")
     return pose

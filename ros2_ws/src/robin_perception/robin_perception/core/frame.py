@@ -5,23 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.pose import is_rigid
 
 # Focal length over the image's longer side: fields of view from 136 down to 3 degrees, as pinhole cameras have them.
 LEAST_FOCAL = 0.2
 MOST_FOCAL = 20.0
 MOST_STRETCH = 1.5  # fx over fy, either way
+CENTRAL = 0.25  # farthest that the principal point lies from the image's middle, of the image's side
 
 
 def intrinsics_misfit(fx: float, fy: float, cx: float, cy: float, width: int, height: int) -> str | None:
     """Why a width x height image cannot have these pinhole intrinsics (pixels), in one line; None where it can."""
     text = f"fx={fx:g} fy={fy:g} cx={cx:g} cy={cy:g} do not fit a {width}x{height} image"
-    if not (np.isfinite([fx, fy, cx, cy]).all() and fx > 0 and fy > 0 and 0 <= cx <= width and 0 <= cy <= height):
+    if not (np.isfinite([fx, fy, cx, cy]).all() and fx > 0 and fy > 0):
         return text
+    if not all(abs(c - (size - 1) / 2) <= CENTRAL * size for c, size in ((cx, width), (cy, height))):
+        return f"{text}: the principal point lies outside the inner half; are they of another profile?"
     if not 1 / MOST_STRETCH <= fx / fy <= MOST_STRETCH:
         return f"{text}: pixels are not that oblong"
     if not LEAST_FOCAL <= max(fx, fy) / max(width, height) <= MOST_FOCAL:
@@ -43,18 +48,44 @@ class RawDepth:
     units: NDArray[np.uint16]
     unit_m: float
 
+    def metres(self) -> NDArray[np.float32]:
+        """float32 [H, W]."""
+        return self.units.astype(np.float32) * np.float32(self.unit_m)
+
+
+@dataclass(frozen=True)
+class PictureNames:
+    """How messages call what a frame is made of: file names where it comes from files."""
+
+    color: str = "colour"
+    depth: str = "depth"
+    camera: str = "camera_info"
+
+
+class GateWarning(NamedTuple):
+    """Something to look at in a frame that is used all the same."""
+
+    code: Code
+    text: str
+
+    def __str__(self) -> str:
+        return f"E{int(self.code)} {self.code.name}: {self.text}"
+
 
 @dataclass(frozen=True)
 class GateReport:
     """What is to be said of a frame that was let through.
 
     depth_removed: cause -> pixels whose depth became 0 ("no depth"); causes without a pixel are left out.
-    flags: short words that go where the scene's flags go. warnings: one line each, with number and name, for people.
     """
 
     depth_removed: Mapping[str, int] = field(default_factory=dict)
-    flags: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[GateWarning, ...] = ()
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The warnings as short words, which go where the scene's flags go."""
+        return tuple(warning.code.name.lower() for warning in self.warnings)
 
 
 @dataclass(frozen=True)
@@ -91,32 +122,30 @@ class Frame:
         """The same frame with another depth, float32 [H, W] metres; the camera's own numbers are dropped."""
         return replace(self, depth=depth, raw_depth=None)
 
-    def validated(self) -> Frame:
+    def validated(self, names: PictureNames | None = None) -> Frame:
         """Return self, or raise RobinError with the numbered reason why this frame cannot be used."""
+        names = names or PictureNames()
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype != np.uint8:
-            raise RobinError(Code.INPUT_UNREADABLE, f"rgb must be uint8 [H,W,3], got {self.rgb.dtype} {self.rgb.shape}")
+            text = f"{names.color}: rgb must be uint8 [H,W,3], got {self.rgb.dtype} {self.rgb.shape}"
+            raise RobinError(Code.INPUT_UNREADABLE, text)
         if self.depth.shape != self.rgb.shape[:2]:
-            raise RobinError(
-                Code.INPUT_SIZE_MISMATCH,
-                f"colour is {self.width}x{self.height}, depth is {self.depth.shape[1]}x{self.depth.shape[0]}",
-            )
+            text = f"{names.color} is {self.width}x{self.height}, {names.depth} is {_size(self.depth)}"
+            raise RobinError(Code.INPUT_SIZE_MISMATCH, text)
         if self.raw_depth is not None and self.raw_depth.units.shape != self.depth.shape:
-            raise RobinError(
-                Code.INPUT_SIZE_MISMATCH, f"raw depth is {self.raw_depth.units.shape}, depth {self.depth.shape}"
-            )
+            text = f"raw depth is {_size(self.raw_depth.units)}, depth {_size(self.depth)}"
+            raise RobinError(Code.INPUT_SIZE_MISMATCH, text)
         nearest, farthest = (float(limit(initial=0.0)) for limit in (self.depth.min, self.depth.max))  # NaN passes
         if not (math.isfinite(nearest) and math.isfinite(farthest)):
-            raise RobinError(Code.DEPTH_NOT_FINITE, "depth holds NaN or infinity; invalid pixels must be 0")
+            text = f"{names.depth} holds NaN or infinity; invalid pixels must be 0"
+            raise RobinError(Code.DEPTH_NOT_FINITE, text)
         if farthest <= 0:
-            raise RobinError(Code.DEPTH_EMPTY, "depth has no valid pixel")
+            raise RobinError(Code.DEPTH_EMPTY, f"{names.depth}: no valid pixel")
         K = self.K
         misfit = intrinsics_misfit(K[0, 0], K[1, 1], K[0, 2], K[1, 2], self.width, self.height)
         if misfit is not None:
-            raise RobinError(Code.INTRINSICS_INVALID, misfit)
-        R = self.T_base_camera[:3, :3]
-        rigid = np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0
-        if not (np.isfinite(self.T_base_camera).all() and rigid):
-            raise RobinError(Code.POSE_INVALID, "T_base_camera is not a rigid transform")
+            raise RobinError(Code.INTRINSICS_INVALID, f"{names.camera}: {misfit}")
+        if not is_rigid(self.T_base_camera):
+            raise RobinError(Code.POSE_INVALID, f"{names.camera}: T_base_camera is not a rigid transform")
         return self
 
     def belt_plane(self, belt_z_m: float = 0.0) -> NDArray[np.float32]:
@@ -124,3 +153,7 @@ class Frame:
         n = self.T_base_camera[2, :3]
         d = self.T_base_camera[2, 3] - belt_z_m
         return np.array([n[0], n[1], n[2], d], dtype=np.float32)
+
+
+def _size(image: NDArray[Any]) -> str:
+    return "x".join(str(n) for n in reversed(image.shape))

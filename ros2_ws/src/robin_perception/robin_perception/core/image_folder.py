@@ -5,6 +5,7 @@ Reading is strict: whatever does not fit ends in one RobinError that names the f
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from robin_perception.core.bounded import CONFIG_BYTES, parse_json, read_plain_b
 from robin_perception.core.bounded_arrays import IMAGE_BYTES, MOST_PIXELS, decode_image, parse_npy
 from robin_perception.core.config import StrictConfig, parse_config
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.core.frame import Frame, depth_units, intrinsics_misfit
+from robin_perception.core.frame import Frame, PictureNames, RawDepth, depth_units, intrinsics_misfit
+from robin_perception.core.gate import CameraModel, GateConfig, make_frame
 from robin_perception.core.support_plane import SupportPlaneConfig, pose_from_support_plane
 
 COLOR_FILE = "color.png"
@@ -61,6 +63,9 @@ class CameraFile(StrictConfig):
     def to_text(self) -> str:
         return self.model_dump_json(indent=1) + "\n"
 
+    def model(self) -> CameraModel:
+        return CameraModel(self.K, self.width, self.height)
+
     @property
     def K(self) -> NDArray[np.float64]:
         """float64 [3, 3], pixels."""
@@ -68,18 +73,21 @@ class CameraFile(StrictConfig):
 
 
 def load_frame(
-    folder: Path, support: SupportPlaneConfig | None = None, T_base_camera: NDArray[np.float64] | None = None
+    folder: Path,
+    support: SupportPlaneConfig | None = None,
+    T_base_camera: NDArray[np.float64] | None = None,
+    gate: GateConfig | None = None,
 ) -> Frame:
     """Frame of an image folder; ``camera_id`` is the folder's name.
 
     T_base_camera: [4, 4], used in place of the file's. Where neither has one, the pose is built from the dominant
     support plane (see ``support_plane``).
-    Raises RobinError: INPUT_*, DEPTH_*, INTRINSICS_INVALID, POSE_INVALID, CONFIG_*, SUPPORT_PLANE_NOT_FOUND.
+    Raises RobinError: INPUT_*, CONFIG_*, SUPPORT_PLANE_NOT_FOUND, and what ``make_frame`` raises.
     """
     if not folder.is_dir():
         raise RobinError(Code.INPUT_MISSING, f"{folder}: no such folder")
     return load_frame_files(
-        folder / COLOR_FILE, folder / DEPTH_FILE, folder / CAMERA_FILE, folder.name, support, T_base_camera
+        folder / COLOR_FILE, folder / DEPTH_FILE, folder / CAMERA_FILE, folder.name, support, T_base_camera, gate
     )
 
 
@@ -90,22 +98,25 @@ def load_frame_files(
     camera_id: str = "camera",
     support: SupportPlaneConfig | None = None,
     T_base_camera: NDArray[np.float64] | None = None,
+    gate: GateConfig | None = None,
 ) -> Frame:
     """Frame from three files.
 
-    depth: uint16 PNG in ``depth_scale`` units, or a float ``.npy`` in metres; 0 = invalid.
+    depth: uint16 PNG in ``depth_scale`` units, or a float ``.npy`` in metres. Raises as ``load_frame``.
     """
     info = load_camera(camera)
-    rgb = _read_color(color)
-    depth_m = _read_depth(depth, info.depth_scale)
-    _check_sizes(rgb, depth_m, info, (color, depth, camera))
-    _check_depth(depth_m, depth)
     known = info.T_base_camera if T_base_camera is None else T_base_camera
-    pose = np.eye(4) if known is None else _checked_pose(np.array(known), camera)
-    frame = Frame(rgb, depth_m, info.K, pose, camera_id=camera_id).validated()
+    frame = make_frame(
+        _read_color(color),
+        _read_depth(depth, info.depth_scale),
+        info.model(),
+        None if known is None else np.array(known),
+        camera_id=camera_id,
+        config=gate,
+        names=PictureNames(str(color), str(depth), str(camera)),
+    )
     if known is None:
-        pose = pose_from_support_plane(frame, support or SupportPlaneConfig())
-        frame = Frame(rgb, depth_m, info.K, pose, camera_id=camera_id)
+        frame = replace(frame, T_base_camera=pose_from_support_plane(frame, support or SupportPlaneConfig()))
     return frame
 
 
@@ -188,54 +199,17 @@ def _read_color(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[:, :, 2::-1])
 
 
-def _read_depth(path: Path, scale: float) -> NDArray[np.float32]:
+def _read_depth(path: Path, scale: float) -> NDArray[np.float32] | RawDepth:
     if path.suffix == ".npy":
         values = parse_npy(read_plain_bytes(path, NPY_BYTES), str(path))
         if values.ndim != 2 or values.dtype.kind != "f" or values.size > MOST_PIXELS:
             raise RobinError(Code.INPUT_UNREADABLE, f"{path}: depth must be float [H,W] metres, got {_kind(values)}")
-        return values.astype(np.float32)
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
     image = _decode(path)
     if image.dtype != np.uint16 or image.ndim != 2:
         raise RobinError(Code.INPUT_UNREADABLE, f"{path}: depth must be 16 bit with one channel, got {_kind(image)}")
-    return image.astype(np.float32) * np.float32(scale)
-
-
-def _check_sizes(
-    rgb: NDArray[np.uint8], depth: NDArray[np.float32], info: CameraFile, paths: tuple[Path, Path, Path]
-) -> None:
-    color_path, depth_path, camera_path = paths
-    color_size, depth_size = (rgb.shape[1], rgb.shape[0]), (depth.shape[1], depth.shape[0])
-    if color_size != depth_size:
-        raise RobinError(
-            Code.INPUT_SIZE_MISMATCH,
-            f"{color_path} is {color_size[0]}x{color_size[1]}, {depth_path} is {depth_size[0]}x{depth_size[1]}",
-        )
-    if color_size != (info.width, info.height):
-        raise RobinError(
-            Code.INTRINSICS_INVALID,
-            f"{camera_path}: made for {info.width}x{info.height}, {color_path} is {color_size[0]}x{color_size[1]}",
-        )
-
-
-def _check_depth(depth: NDArray[np.float32], path: Path) -> None:
-    if not np.isfinite(depth).all():
-        raise RobinError(Code.DEPTH_NOT_FINITE, f"{path}: holds NaN or infinity; invalid pixels must be 0")
-    if (depth < 0).any():
-        raise RobinError(Code.DEPTH_NOT_FINITE, f"{path}: holds negative depth; invalid pixels must be 0")
-    if not (depth > 0).any():
-        raise RobinError(Code.DEPTH_EMPTY, f"{path}: no valid pixel")
-
-
-def _checked_pose(pose: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
-    rotation = pose[:3, :3]
-    rigid = (
-        np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)
-        and np.linalg.det(rotation) > 0
-        and np.allclose(pose[3], (0, 0, 0, 1), atol=1e-6)
-    )
-    if not rigid:
-        raise RobinError(Code.POSE_INVALID, f"{path}: T_base_camera is not a rigid transform")
-    return pose
+    return RawDepth(image, scale)
 
 
 def _kind(image: NDArray[Any]) -> str:

@@ -23,3 +23,12 @@ def pose_matrix(xyz_m: Sequence[float], xyzw: Sequence[float]) -> NDArray[np.flo
     pose[:3, :3] = Rotation.from_quat(xyzw).as_matrix()
     pose[:3, 3] = xyz_m
     return pose
+
+
+def is_rigid(pose: NDArray[np.float64]) -> bool:
+    """Whether ``pose`` is a rigid transform [4, 4]: finite, a rotation without mirror or scale, last row 0 0 0 1."""
+    if pose.shape != (4, 4) or not np.isfinite(pose).all():
+        return False
+    R = pose[:3, :3]
+    turns = np.abs(R @ R.T - np.eye(3)).max() < 1e-3 and np.linalg.det(R) > 0
+    return bool(turns and np.abs(pose[3] - (0, 0, 0, 1)).max() < 1e-6)

@@ -19,6 +19,7 @@ from robin_perception.node_config import CameraNodeConfig
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.convert import frame_to_msgs
 from robin_perception.nodes.frame_bus import FrameBus
+from robin_perception.nodes.gate_counts import GateCounts
 from robin_perception.nodes.qos import SENSOR_OUT
 from robin_perception.nodes.run import run_nodes
 from robin_perception.topics import camera_topics
@@ -43,6 +44,7 @@ class CameraNode(RobinNode[CameraNodeConfig]):
         self._due_s = 0.0
         self._missing: set[Code] = set()  # since the last good frame
         self._camera_publishers: tuple[Any, ...] = ()
+        self._gate_counts = GateCounts(self)
 
     def make_source(self) -> FrameSource:
         """The source that the parameters ask for."""
@@ -87,7 +89,7 @@ class CameraNode(RobinNode[CameraNodeConfig]):
     def status_values(self) -> dict[str, str]:
         source = self._source
         shown = {} if source is None else {f"source.{k}": str(v) for k, v in source.describe().items()}
-        return {"kind": self.config.source, **shown}
+        return {"kind": self.config.source, **shown, **self._gate_counts.values()}
 
     def _run(self) -> None:
         assert self._source is not None
@@ -140,6 +142,7 @@ class CameraNode(RobinNode[CameraNodeConfig]):
             if self._missing:
                 self.recovered("camera", *self._missing)
                 self._missing.clear()
+            self._gate_counts.note(frame)
             self._hand_out(frame)
         return True
 

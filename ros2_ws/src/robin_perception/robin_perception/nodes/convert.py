@@ -16,9 +16,10 @@ from robin_msgs.msg import SegmentedScene, StageTime
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
-from robin_perception.bags.frames import DEPTH_UNIT_M, OPTICAL_FRAME, depth_metres
+from robin_perception.bags.frames import DEPTH_UNIT_M, OPTICAL_FRAME
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, RawDepth, depth_units
+from robin_perception.core.gate import CameraModel, GateConfig, make_frame
 from robin_perception.core.scene import CLASSES, Instance, Scene
 from robin_perception.nodes.pairing import COLOR_ENCODINGS, DEPTH_ENCODINGS
 
@@ -35,8 +36,6 @@ ENCODINGS: dict[str, tuple[type[np.generic], int]] = {
 }
 _TO_RGB = {"bgr8": cv2.COLOR_BGR2RGB, "rgba8": cv2.COLOR_RGBA2RGB, "bgra8": cv2.COLOR_BGRA2RGB}
 BOUNDARY_MISSING = "boundary_missing"
-MAX_DISTORTION_PX = 3.0
-"""Frames are taken as undistorted; a lens that moves a corner by more would put grasps beside the parcel."""
 
 
 def stamp_from_ns(ns: int) -> Time:
@@ -124,17 +123,13 @@ def rgb_from_msg(message: Image) -> NDArray[np.uint8]:
     return image if change is None else np.asarray(cv2.cvtColor(image, change))
 
 
-def depth_from_msg(message: Image) -> NDArray[np.float32]:
-    """float32 [H, W] metres, 0 = invalid, of a 16UC1 or mono16 (millimetres) or a 32FC1 (metres) message.
-
-    NaN and infinity of 32FC1 are kept, so that whoever asked can count or refuse them. Raises as ``image_from_msg``.
-    """
+def depth_from_msg(message: Image) -> NDArray[np.float32] | RawDepth:
+    """Depth [H, W] as it came: whole millimetres of 16UC1 or mono16, float32 metres of 32FC1. Raises as
+    ``image_from_msg``."""
     if message.encoding not in DEPTH_ENCODINGS:
         raise _wrong_encoding("depth", message.encoding, DEPTH_ENCODINGS)
     image = image_from_msg(message, "depth")
-    if image.dtype == np.uint16:
-        return depth_metres(image)
-    return np.asarray(np.maximum(image, np.float32(0)))  # keeps NaN
+    return RawDepth(image, DEPTH_UNIT_M) if image.dtype == np.uint16 else image
 
 
 def camera_info_to_msg(K: NDArray[np.float64], width: int, height: int, header: Header) -> CameraInfo:
@@ -152,25 +147,17 @@ def camera_info_to_msg(K: NDArray[np.float64], width: int, height: int, header: 
     )
 
 
-def intrinsics_from_msg(info: CameraInfo) -> NDArray[np.float64]:
-    """Pinhole intrinsics float64 [3, 3], pixels.
-
-    Raises RobinError INTRINSICS_INVALID for an uncalibrated camera, for binned or cut images, and for a distortion of
-    more than MAX_DISTORTION_PX at a corner: such images must be rectified first.
-    """
-    K = np.array(info.k, dtype=np.float64).reshape(3, 3)
-    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
-        raise RobinError(Code.INTRINSICS_INVALID, f"camera_info: fx={K[0, 0]:g} fy={K[1, 1]:g}: not calibrated?")
-    if max(info.binning_x, info.binning_y) > 1 or (info.roi.width, info.roi.height) not in (
-        (0, 0),
-        (info.width, info.height),
-    ):
-        raise RobinError(Code.INTRINSICS_INVALID, "camera_info: binned or cut images; publish them at full size")
-    shift = _distortion_px(K, np.array(info.d, dtype=np.float64), info)
-    if not shift <= MAX_DISTORTION_PX:
-        text = f"camera_info: {info.distortion_model or 'lens'} distortion moves a corner by {shift:.1f} px, at most"
-        raise RobinError(Code.INTRINSICS_INVALID, f"{text} {MAX_DISTORTION_PX:g} px are taken: rectify the images")
-    return K
+def camera_from_msg(info: CameraInfo) -> CameraModel:
+    """What a camera_info says of the camera."""
+    return CameraModel(
+        K=np.array(info.k, dtype=np.float64).reshape(3, 3),
+        width=int(info.width),
+        height=int(info.height),
+        distortion_model=info.distortion_model,
+        distortion=tuple(info.d),
+        binning=(int(info.binning_x), int(info.binning_y)),
+        roi=(int(info.roi.width), int(info.roi.height)),
+    )
 
 
 def frame_to_msgs(frame: Frame, frame_id: str = OPTICAL_FRAME) -> tuple[Image, Image, CameraInfo]:
@@ -184,34 +171,24 @@ def frame_to_msgs(frame: Frame, frame_id: str = OPTICAL_FRAME) -> tuple[Image, I
     )
 
 
-def frame_from_msgs(color: Image, depth: Image, info: CameraInfo, T_base_camera: NDArray[np.float64]) -> Frame:
+def frame_from_msgs(
+    color: Image, depth: Image, info: CameraInfo, T_base_camera: NDArray[np.float64], gate: GateConfig | None = None
+) -> Frame:
     """Frame of one moment; the stamp and ``camera_id`` (the optical frame's name) are the colour image's.
 
-    T_base_camera: float64 [4, 4]. The frame is not ``validated`` yet: depth may hold NaN, or nothing.
-    Raises RobinError INPUT_SIZE_MISMATCH, FRAME_ID_MISMATCH, and what the parts raise.
+    T_base_camera: float64 [4, 4]. Raises RobinError: what the parts and ``make_frame`` raise.
     """
-    sizes = {name: (int(m.width), int(m.height)) for name, m in (("depth", depth), ("camera_info", info))}
-    for name, size in sizes.items():
-        if size != (color.width, color.height):
-            text = f"colour is {color.width}x{color.height}, {name} is {size[0]}x{size[1]}"
-            raise RobinError(Code.INPUT_SIZE_MISMATCH, text)
-    if depth.header.frame_id != color.header.frame_id:
-        text = f"colour is in '{color.header.frame_id}', depth in '{depth.header.frame_id}': is it aligned to colour?"
-        raise RobinError(Code.FRAME_ID_MISMATCH, text)
-    return Frame(
-        rgb=rgb_from_msg(color),
-        depth=depth_from_msg(depth),
-        K=intrinsics_from_msg(info),
-        T_base_camera=T_base_camera,
+    return make_frame(
+        rgb_from_msg(color),
+        depth_from_msg(depth),
+        camera_from_msg(info),
+        T_base_camera,
         stamp_s=stamp_to_s(color.header.stamp),
         camera_id=color.header.frame_id,
-        raw_depth=_raw_depth(depth),
+        frame_ids=tuple(message.header.frame_id for message in (color, depth, info)),
+        keep_units=True,
+        config=gate,
     )
-
-
-def _raw_depth(message: Image) -> RawDepth | None:
-    units = image_from_msg(message, "depth")
-    return RawDepth(units, DEPTH_UNIT_M) if units.dtype == np.uint16 else None
 
 
 def timings_to_msg(timings_ms: dict[str, float]) -> list[StageTime]:
@@ -329,15 +306,3 @@ def _encoding(encoding: str, name: str) -> tuple[type[np.generic], int]:
 
 def _wrong_encoding(name: str, encoding: str, known: tuple[str, ...]) -> RobinError:
     return RobinError(Code.INPUT_ENCODING_MISMATCH, f"{name}: encoding '{encoding}', known are {', '.join(known)}")
-
-
-def _distortion_px(K: NDArray[np.float64], d: NDArray[np.float64], info: CameraInfo) -> float:
-    """How far the lens moves the corner it moves most, pixels; infinity for a model that OpenCV's pinhole lacks."""
-    if not d.any():
-        return 0.0
-    if info.distortion_model not in ("plumb_bob", "rational_polynomial") or d.size not in (4, 5, 8, 12, 14):
-        return math.inf
-    right, low = info.width - 1.0, info.height - 1.0
-    corners = np.array([[0.0, 0.0], [right, 0.0], [0.0, low], [right, low]])
-    straight = cv2.undistortPoints(corners.reshape(-1, 1, 2), K, d, P=K).reshape(-1, 2)
-    return float(np.abs(straight - corners).max())

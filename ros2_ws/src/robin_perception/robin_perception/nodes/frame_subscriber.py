@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from rclpy.event_handler import SubscriptionEventCallbacks
 from sensor_msgs.msg import CameraInfo, Image
 
 from robin_perception.core.errors import Code
 from robin_perception.core.frame import Frame
+from robin_perception.core.gate import FrozenWatch
 from robin_perception.node_config import FrameInputConfig
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.camera_pose import CameraPose, FixedPose, TfPose
@@ -38,7 +38,7 @@ class FrameSubscriber:
             TfPose(node, config.base_frame) if config.use_tf else FixedPose(config.required_camera_pose())
         )
         self._pairer = FramePairer(config.pair_tolerance_ms / 1e3, self._unusable)
-        self._nan_is_invalid = config.nan_depth_is_invalid
+        self._frozen = FrozenWatch(config.gate)
         self._qos = config.image_qos
         topics = camera_topics(config.camera_prefix, config.camera_driver)
         needs = DRIVERS[config.camera_driver].needs
@@ -50,7 +50,7 @@ class FrameSubscriber:
     def retune(self, config: FrameInputConfig) -> None:
         """Take over what may change while the node runs."""
         self._pairer.tolerance_s = config.pair_tolerance_ms / 1e3
-        self._nan_is_invalid = config.nan_depth_is_invalid
+        self._frozen.config = config.gate
 
     def clear(self) -> None:
         """Forget what waits for its partner: call it when the node is activated."""
@@ -61,15 +61,11 @@ class FrameSubscriber:
         self._pose.close()
 
     def to_frame(self, messages: FrameMessages) -> Frame:
-        """Convert and check. Raises RobinError INPUT_*, DEPTH_*, INTRINSICS_INVALID, POSE_INVALID."""
+        """Convert and check. Raises RobinError POSE_INVALID, PICTURE_FROZEN, and what ``frame_from_msgs`` raises."""
         pose = self._pose.pose_of(messages.color)
-        frame = frame_from_msgs(messages.color, messages.depth, messages.info, pose)
-        if self._nan_is_invalid and messages.depth.encoding == "32FC1":  # whole millimetres hold no NaN
-            bad = ~np.isfinite(frame.depth)
-            if bad.any():
-                self._node.counters.count("frames_with_nan_depth")
-                frame = frame.with_depth(np.where(bad, np.float32(0), frame.depth))
-        return frame.validated()
+        frame = frame_from_msgs(messages.color, messages.depth, messages.info, pose, self._frozen.config)
+        self._frozen.check(frame)
+        return frame
 
     def _subscribe(self, kind: type[Any], topic: str, callback: Callable[[Any], None]) -> None:
         if self._qos == "best_effort":

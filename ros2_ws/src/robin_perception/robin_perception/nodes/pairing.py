@@ -22,7 +22,7 @@ _NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class FrameMessages:
-    """One moment: sensor_msgs Image of colour and of depth, and the newest CameraInfo, all of one optical frame."""
+    """One moment: sensor_msgs Image of colour and of depth, and the newest CameraInfo; the gate checks if they fit."""
 
     color: Any
     depth: Any
@@ -84,7 +84,7 @@ class FramePairer:
         images = {stream: message, other: self._waiting[other][partner]}
         self._give_up_before(stream, stamp)
         self._give_up_before(other, partner)
-        return self._checked(images["color"], images["depth"])
+        return self._with_info(images["color"], images["depth"])
 
     def _in_order(self, stream: str, stamp: int) -> bool:
         last = self._last.get(stream)
@@ -122,21 +122,9 @@ class FramePairer:
         text = f"{stream} without {other} within {self.tolerance_s * 1e3:g} ms"
         self._report(Code.FRAME_UNPAIRED, text, f"{stream}_without_{other}")
 
-    def _checked(self, color: Any, depth: Any) -> FrameMessages | None:
+    def _with_info(self, color: Any, depth: Any) -> FrameMessages | None:
         info = self._info
         if info is None:
             self._report(Code.CAMERA_INFO_MISSING, "colour and depth, but no camera_info yet", "no_camera_info")
-            return None
-        sizes = {(m.width, m.height) for m in (color, depth, info)}
-        if len(sizes) > 1:
-            shown = ", ".join(
-                f"{n} {m.width}x{m.height}" for n, m in (("color", color), ("depth", depth), ("info", info))
-            )
-            self._report(Code.INPUT_SIZE_MISMATCH, f"sizes differ: {shown}", "size")
-            return None
-        frames = [m.header.frame_id for m in (color, depth, info)]
-        if len(set(frames)) > 1 or not frames[0]:
-            text = f"frame ids of color, depth and info must be the same: {', '.join(map(repr, frames))}"
-            self._report(Code.FRAME_ID_MISMATCH, text, "frame_id")
             return None
         return FrameMessages(color, depth, info)

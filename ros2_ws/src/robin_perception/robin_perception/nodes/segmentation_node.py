@@ -26,6 +26,7 @@ from robin_perception.nodes.debug import OverlayPublisher
 from robin_perception.nodes.engine_watch import EngineWatch
 from robin_perception.nodes.frame_bus import FrameBus, SegmentedFrame
 from robin_perception.nodes.frame_subscriber import FrameSubscriber
+from robin_perception.nodes.gate_counts import GateCounts
 from robin_perception.nodes.pairing import FrameMessages
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
@@ -58,6 +59,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._last_input_s = self.data_clock_s()
         self._is_silent = False
         self._engine_watch = EngineWatch(self.report)
+        self._gate_counts = GateCounts(self)
         self._loader = ThreadPoolExecutor(1, "load_model")
         self.add_service(LoadModel, "load_model", self._load_model, (INACTIVE, ACTIVE), self._loader)
         self.add_service(ListCodes, "list_codes", _list_codes, (UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED))
@@ -138,7 +140,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         model = str(segmenter.bundle.directory)
         values = {"input": source, "engine": segmenter.engine.name, "model_id": segmenter.model_id, "model": model}
         values["engine_why"] = segmenter.engine.selection.line()
-        return {**values, **self._engine_watch.values(segmenter)}
+        return {**values, **self._engine_watch.values(segmenter), **self._gate_counts.values()}
 
     def _from_process(self) -> bool:
         if self.config.input == "auto":
@@ -176,6 +178,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         begin = time.perf_counter()
         try:
             frame = self._frame_of(item)
+            self._gate_counts.note(frame)
             with self._model_lock:
                 if self._segmenter is None:
                     return

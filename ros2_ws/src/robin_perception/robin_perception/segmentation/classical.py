@@ -62,7 +62,7 @@ class ClassicalSegmenter:
         instances = _instances(labels, strength, small)
         boundary = np.clip(strength, 0, 1).astype(np.float32)
         elapsed = (time.perf_counter() - start) * 1e3
-        return Scene(frame.stamp_s, self.model_id, labels, instances, boundary, (), {"segment": elapsed})
+        return Scene(frame.stamp_s, self.model_id, labels, instances, boundary, frame.gate.flags, {"segment": elapsed})
 
     def _edges(
         self, points: NDArray[np.float32], height: NDArray[np.float32], rgb: NDArray[np.uint8]

@@ -132,7 +132,7 @@ class Segmenter:
             timings["closer_look"] = (time.perf_counter() - begin) * 1e3
         boundary = np.ascontiguousarray(self._grid(look.view).unpadded(look.tensors["boundary"]))
         low_depth = cv2.countNonZero(frame.depth) < self.config.low_depth_fraction * frame.depth.size
-        flags = _flags(decoded, low_depth, any(each.by_fallback for each in looks))
+        flags = (*frame.gate.flags, *_flags(decoded, low_depth, any(each.by_fallback for each in looks)))
         timings["segment"] = (time.perf_counter() - start) * 1e3
         made_by = looks[-1].model_id
         names, found = self.bundle.manifest.classes, decoded.instances
