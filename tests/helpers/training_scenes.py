@@ -14,7 +14,9 @@ FOCAL_PX = 380.0
 KINDS = ("carton", "flat_mailer", "padded_mailer", "poly_bag", "tube")
 
 
-def write_toy_scene(folder: Path, rng: np.random.Generator, boxes: int = 10, scale: float = 1.0) -> None:
+def write_toy_scene(
+    folder: Path, rng: np.random.Generator, boxes: int = 10, scale: float = 1.0, kinds: tuple[str, ...] = KINDS
+) -> None:
     """One image folder in the dataset's layout, ``scale`` times 512x384."""
     height, width = round(HEIGHT * scale), round(WIDTH * scale)
     rgb = np.full((height, width, 3), 90, dtype=np.uint8)
@@ -44,14 +46,27 @@ def write_toy_scene(folder: Path, rng: np.random.Generator, boxes: int = 10, sca
     camera |= {"width": width, "height": height, "depth_scale": 0.001, "T_base_camera": pose}
     (folder / "camera.json").write_text(json.dumps(camera))
     instances = [
-        {"id": i + 1, "kind": KINDS[i % 5], "variant": "a", "visible_fraction": round(visible[i], 3), "strata": []}
+        {
+            "id": i + 1,
+            "kind": kinds[i % len(kinds)],
+            "variant": "a",
+            "visible_fraction": round(visible[i], 3),
+            "strata": [],
+        }
         for i in range(boxes)
     ]
     scene = {"seed": 0, "arrangement": "toy", "strata": [], "instances": instances}
     (folder / "scene.json").write_text(json.dumps(scene))
 
 
-def write_toy_dataset(dataset: Path, scenes: int, seed: int = 0, boxes: int = 10, scale: float = 1.0) -> Path:
+def write_toy_dataset(
+    dataset: Path,
+    scenes: int,
+    seed: int = 0,
+    boxes: int = 10,
+    scale: float = 1.0,
+    kinds: tuple[str, ...] = KINDS,
+) -> Path:
     for index in range(scenes):
-        write_toy_scene(dataset / f"{index:06d}", np.random.default_rng([seed, index]), boxes, scale)
+        write_toy_scene(dataset / f"{index:06d}", np.random.default_rng([seed, index]), boxes, scale, kinds)
     return dataset
