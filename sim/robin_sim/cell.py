@@ -162,6 +162,7 @@ class SimCell:
         see: SeeFrame | None = None,
         sensor: SensorModelConfig | None = None,
     ) -> None:
+        config.faults.require_cups(cell.tool)
         self.config = config
         self.cell = cell
         self._make_planner = make_planner

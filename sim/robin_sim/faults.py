@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from robin_grasp.tool import MAX_CUPS
+from robin_grasp.tool import MAX_CUPS, ToolConfig
 from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
 
 CupIndex = Annotated[int, Field(ge=0, lt=MAX_CUPS)]
 Severity = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -64,6 +65,14 @@ class Faults(StrictConfig):
     camera_shift: CameraShift = CameraShift()
     depth_holes: Severity = 0.0
     unseen_packaging: Severity = 0.0
+
+    def require_cups(self, tool: ToolConfig) -> None:
+        """Raises RobinError CONFIG_OUT_OF_RANGE where a fault names a cup that the tool lacks."""
+        for name in ("blocked_cups", "torn_cups"):
+            for cup in getattr(self, name):
+                if cup >= tool.cup_count:
+                    text = f"faults.{name} names cup {cup}, the cell's tool has cups 0 to {tool.cup_count - 1}"
+                    raise RobinError(Code.CONFIG_OUT_OF_RANGE, text)
 
     @property
     def active(self) -> tuple[str, ...]:

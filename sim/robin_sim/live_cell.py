@@ -34,6 +34,7 @@ class LiveCell:
     """
 
     def __init__(self, config: ScenarioConfig, cell: CellConfig, seed: int, T_base_camera: NDArray[np.float64]) -> None:
+        config.faults.require_cups(cell.tool)
         self._config = config.model_copy(update={"containers": {cell.workspace.container: 1.0}})
         self._cell = cell
         self._seed = seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from edge_adapt.trace import cups_text, trace_text
 from robin_grasp.tool import ToolConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import load_frame
+from robin_perception.core.scene import CLASSES
 
 
 def test_records_come_back_as_written(tmp_path: Path) -> None:
@@ -266,6 +268,17 @@ def test_every_record_field_survives_json() -> None:
     frame = sample_frame(np.random.default_rng(1))
     decision = sample_decision(0, "multi", frame, sample_scene(frame))
     assert Decision.model_validate_json(decision.model_dump_json()) == decision
+
+
+def test_a_record_of_version_1_is_read_and_told(tmp_path: Path) -> None:
+    frame = sample_frame(np.random.default_rng(1))
+    values = json.loads(sample_decision(0, "miss", frame, sample_scene(frame)).model_dump_json())
+    values["version"] = 1
+    assert values.pop("class_names") == list(CLASSES)
+    (tmp_path / "decisions.jsonl").write_text(json.dumps(values) + "\n")
+    (decision,) = read_decisions(tmp_path).decisions
+    assert decision.class_names == () and decision.instances[0].class_name in CLASSES
+    assert "of 8 cups" in trace_text(decision)
 
 
 def test_config_digest_depends_on_values_only() -> None:

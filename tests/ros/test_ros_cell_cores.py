@@ -19,7 +19,7 @@ from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.plan_server import IssuedPlan, PlanServer
 from robin_grasp.plan import Plan, Reject
 from robin_grasp.planner.registry import make_planner
-from robin_grasp.tool import CellConfig, MotionConfig
+from robin_grasp.tool import CellConfig, MotionConfig, ToolConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
@@ -219,6 +219,10 @@ def test_live_cell_stays_in_one_mount_and_goes_on(issued: IssuedPlan) -> None:
     scene = cell._pile.oracle_scene()
     best = make_planner("geometric", CellConfig()).plan(frame, scene).best
     assert best is not None
+    with pytest.raises(RobinError, match="opens cup 7, the simulated tool has 4") as caught:
+        four = ToolConfig(cup_centres_m=((0, 0), (0.05, 0), (0, 0.05), (0.05, 0.05)))
+        LiveCell(config, CellConfig(tool=four), 3, mount).execute(replace(best, cups=128), scene, MotionConfig())
+    assert caught.value.code is Code.CONFIG_OUT_OF_RANGE
     left = cell.parcels_left
     result = cell.execute(best, scene, MotionConfig())
     assert result.truth["result"] == result.result.value and result.truth["pile"] == 0

@@ -195,6 +195,15 @@ def test_vacuum_holds_from_the_first_touch_what_would_tip_away() -> None:
     assert execute_pick(pile, contact, 255, 1, STAYING, config=pressed_first).outcome.result is PickResult.MISS
 
 
+@pytest.mark.parametrize(("lead_m", "result"), [(0.02, PickResult.CLEAN), (0.0, PickResult.MISS)])
+def test_the_valves_open_as_far_before_the_contact_as_the_motion_says(lead_m: float, result: PickResult) -> None:
+    plank = (box((0.5, 0.3, 0.02), 0.3), (0.045, 0, 0.1))
+    pile = pile_of((box((0.1, 0.3, 0.1), 3.0), (0, 0, 0)), plank)
+    contact = tool_down(0.045 + 0.14, 0, 0.12 - 0.008)  # it is 8 mm higher than the planner thought
+    motion = MotionConfig(vacuum_lead_m=lead_m, press_m=0.0, follow_m=0.0)
+    assert execute_pick(pile, contact, 255, 1, CellConfig(motion=motion)).outcome.result is result
+
+
 def test_wrong_parcel_is_not_clean() -> None:
     pile = pile_of((box(), (0, 0, 0)), (box(), (-0.6, 0, 0)))
     assert execute_pick(pile, tool_down(0, 0, 0.1), 255, 1, CELL).outcome.result is PickResult.WRONG

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robin_grasp.tool import CellConfig
+from robin_grasp.tool import CellConfig, ToolConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_sim.faults import Faults
+from robin_sim.runs.request import RunRequest
 from robin_sim.scenario import CountRange, ScenarioConfig, draw_pile_start, load_scenario, scenario_names
 
 EXPECTED = {
@@ -97,3 +98,13 @@ def test_unseen_packaging_raises_the_share() -> None:
     config = ScenarioConfig(description="a", faults=Faults(unseen_packaging=0.4))
     assert config.mix.unseen_fraction == 0.0
     assert config.parcel_mix.unseen_fraction == 0.4
+
+
+def test_a_fault_of_a_cup_that_the_tool_lacks_is_refused_before_the_first_pile() -> None:
+    four = CellConfig(tool=ToolConfig(cup_centres_m=((0, 0), (0.05, 0), (0, 0.05), (0.05, 0.05))))
+    with pytest.raises(RobinError, match=r"torn_cups names cup 6, the cell's tool has cups 0 to 3") as caught:
+        RunRequest("torn_cup", 1, 1, masks="oracle", cell=four).checked()
+    assert caught.value.code is Code.CONFIG_OUT_OF_RANGE
+    assert RunRequest("blocked_cup", 1, 1, masks="oracle", cell=four).checked().loaded.config.faults.blocked_cups == (
+        1,
+    )

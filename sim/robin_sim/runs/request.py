@@ -35,14 +35,16 @@ class RunRequest:
     planner_config: PlannerConfig | None = None
 
     def checked(self) -> RunRequest:
-        """With its scenario loaded. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID."""
+        """With its scenario loaded. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID, CONFIG_*."""
         if self.picks < 1:
             raise RobinError(Code.OPTION_INVALID, f"picks must be at least 1, got {self.picks}")
         if self.workers < 1:
             raise RobinError(Code.OPTION_INVALID, f"workers must be at least 1, got {self.workers}")
         if self.masks not in MASKS:
             raise RobinError(Code.OPTION_INVALID, f"masks must be one of {', '.join(MASKS)}, got '{self.masks}'")
-        return replace(self, scenario=self.loaded)
+        loaded = self.loaded
+        loaded.config.faults.require_cups((self.cell or CellConfig()).tool)
+        return replace(self, scenario=loaded)
 
     @property
     def loaded(self) -> Scenario:
