@@ -33,6 +33,7 @@ from edge_adapt.training.checkpoint import (
 )
 from edge_adapt.training.data import PackedDataset, TrainingScene, dataset_classes, read_scene, scene_folders
 from edge_adapt.training.losses import Criterion, LossConfig
+from edge_adapt.training.meter import Meter
 from edge_adapt.training.network import NetworkConfig, SegmentationNetwork
 from edge_adapt.training.targets import Batch, class_index, collate
 from edge_adapt.training.validate import validate
@@ -339,7 +340,7 @@ class Trainer:
         return TrainResult(self.checkpoint, self.steps, self.seconds / 60, self.done_share() >= 1, self.validation)
 
     def _loop(self, loader: Loader, source: SceneSource, asked: threading.Event) -> None:
-        meter = Meter(self.config)
+        meter = Meter(self.config.batch)
         started = time.monotonic() - self.seconds
         saved = validated = self.seconds
         while self.done_share() < 1 and not asked.is_set():
@@ -356,35 +357,6 @@ class Trainer:
             if self.seconds - saved > self.config.checkpoint_minutes * 60:
                 self.save()
                 saved = self.seconds
-
-
-class Meter:
-    """Means of the terms and the pace since the last report."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        self.batch = config.batch
-        self.terms: list[dict[str, float]] = []
-        self.since = time.monotonic()
-
-    def add(self, terms: dict[str, float]) -> None:
-        self.terms.append(terms)
-
-    def report(self, seconds: float, scenes: int) -> dict[str, Any]:
-        names = self.terms[-1].keys()
-        means = {name: float(np.mean([t.get(name, 0.0) for t in self.terms])) for name in names}
-        pace = self.batch * len(self.terms) / max(1e-9, time.monotonic() - self.since)
-        self.terms, self.since = [], time.monotonic()
-        return {**means, "images_per_s": pace, "scenes": scenes}
-
-    @staticmethod
-    def line(steps: int, seconds: float, share: float, record: dict[str, Any]) -> str:
-        left = seconds * (1 - share) / max(share, 1e-6) / 60
-        hidden = ("images_per_s", "scenes", "rate", "norm")
-        terms = " ".join(f"{k} {v:.3f}" for k, v in record.items() if k not in hidden)
-        return (
-            f"step {steps} {100 * share:.1f}% {terms} | {record['images_per_s']:.1f} images/s, "
-            f"rate {record['rate']:.2e}, {record['scenes']} scenes, {left:.1f} min left"
-        )
 
 
 def train(config: TrainConfig, progress: Progress) -> TrainResult:
