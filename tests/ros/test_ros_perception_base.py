@@ -13,6 +13,7 @@ from helpers.ros_client import NodeProcess, RosClient  # skips the module where 
 from robin_perception.core.errors import Code
 
 diagnostic_msgs = pytest.importorskip("diagnostic_msgs.msg")
+from lifecycle_msgs.srv import GetState  # noqa: E402
 from robin_msgs.srv import LoadModel  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
@@ -160,6 +161,15 @@ def test_a_node_that_hangs_says_which_call_it_is_at_and_ends_when_asked_again(
         assert process.process.wait(5.0) == 1
     finally:
         process.kill()
+
+
+def test_a_process_that_ended_is_gone_for_others_at_once(client: RosClient, tmp_path: Path) -> None:
+    process = NodeProcess(PROBE, tmp_path / "log", {"autostart": True}, "-r", "__node:=short")
+    client.wait_diagnosed("/short", "active")
+    state = client.node.create_client(GetState, "/short/get_state")
+    client.wait(state.service_is_ready, "the node's service")
+    assert process.stop() == 0
+    client.wait(lambda: not state.service_is_ready(), "end of the node's service", 10.0)  # a lease lasts for 20 s
 
 
 def test_a_transition_that_does_not_exist_ends_nothing(client: RosClient, probe: NodeProcess) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -30,7 +29,9 @@ from robin_bringup.nodes.lifecycle_link import RosLink
 from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.errors import RobinError
 from robin_perception.nodes.parameters import NodeParameters
-from robin_perception.nodes.run import init_ros, make_node
+from robin_perception.nodes.run import Ending, init_ros, leave, make_node
+
+_GRACE_S = 5.0  # from the end of the take-down to the end of the process
 
 
 class LifecycleManager(Node):
@@ -64,6 +65,11 @@ class LifecycleManager(Node):
     @property
     def _config(self) -> LifecycleManagerConfig:
         return self._parameters_of_node.config
+
+    @property
+    def take_down_s(self) -> float:
+        """How long ``end`` may take at most."""
+        return self._config.limits.stop_timeout_s
 
     def begin(self) -> None:
         """Start to bring up. The node must be spun."""
@@ -178,24 +184,18 @@ class LifecycleManager(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run until SIGINT or SIGTERM, then take the nodes down. Exit status 1 when the parameters are wrong."""
-    interrupted, hurried = threading.Event(), threading.Event()
-
-    def end(*_: Any) -> None:
-        """The first signal takes the nodes down; the second one leaves them to their own processes."""
-        (hurried if interrupted.is_set() else interrupted).set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
     try:
         init_ros(args)
+        ending = Ending()
         executor = SingleThreadedExecutor()
         manager = make_node(LifecycleManager)
+        ending.give_up_s = max(ending.give_up_s, manager.take_down_s + _GRACE_S)
         executor.add_node(manager)
         manager.begin()
-        while not interrupted.is_set():
+        while not ending.asked:
             executor.spin_once(timeout_sec=0.2)
         manager.end()
-        while not manager.ended and not hurried.is_set():
+        while not manager.ended:
             executor.spin_once(timeout_sec=0.05)
         executor.shutdown()
         manager.destroy_node()
@@ -206,7 +206,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 1
     finally:
         rclpy.try_shutdown()
-    return 0
+    leave(0)
 
 
 if __name__ == "__main__":
