@@ -124,7 +124,7 @@ def test_failures_end_in_one_line(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("robin_cli.doctor.machine.all_checks", fail)
+    monkeypatch.setattr("robin_cli.doctor.checks.all_checks", fail)
     done = robin("doctor")
     assert done.status == status
     assert text in done.err and "Traceback" not in done.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,30 +13,38 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder whose name is no text in any encoding that libraries expect, as an old disk may have it."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def robin(capsys: pytest.CaptureFixture[str]) -> Robin:
     return Robin(capsys)
 
 
 @pytest.fixture
-def scenes(robin: Robin, tmp_path: Path) -> Path:
-    config = tmp_path / "scenes.yaml"
+def scenes(robin: Robin, place: Path) -> Path:
+    config = place / "scenes.yaml"
     config.write_text("parcels_min: 5\nparcels_max: 8\n")
-    out = tmp_path / "scenes"
+    out = place / "scenes"
     done = robin("dataset", "make", "--scenes", 3, "--out", out, "--workers", 1, "--seed", 5, "--config", config)
     assert done.status == 0, done.err
     return out
 
 
-def test_from_scenes_to_a_calibrated_bundle(robin: Robin, scenes: Path, tmp_path: Path) -> None:
-    settings = tmp_path / "train.yaml"
+def test_from_scenes_to_a_calibrated_bundle(robin: Robin, scenes: Path, place: Path) -> None:
+    settings = place / "train.yaml"
     settings.write_text("validation_scenes: 1\nthreads: 1\n")
-    training = ("--data", scenes, "--validation", scenes, "--out", tmp_path / "run", "--config", settings)
-    done = robin("train", *training, "--steps", 2, "--batch", 1, "--json", tmp_path / "train.json")
+    training = ("--data", scenes, "--validation", scenes, "--out", place / "run", "--config", settings)
+    done = robin("train", *training, "--steps", 2, "--batch", 1, "--json", place / "train.json")
     assert done.status == 0, done.err
-    trained = json.loads((tmp_path / "train.json").read_text())
+    trained = json.loads((place / "train.json").read_text())
     assert trained["steps"] == 2 and trained["finished"]
 
-    bundle = tmp_path / "models/tiny"
+    bundle = place / "models/tiny"
     done = robin("export", "--checkpoint", trained["checkpoint"], "--out", bundle, "--name", "tiny")
     assert done.status == 0, done.err
     provenance = json.loads((bundle / "manifest.json").read_text())["provenance"]
@@ -46,13 +55,13 @@ def test_from_scenes_to_a_calibrated_bundle(robin: Robin, scenes: Path, tmp_path
     assert done.status == 0, done.err
     assert json.loads((bundle / "manifest.json").read_text())["calibration"]["fitted_on"].startswith("scenes")
 
-    result = tmp_path / "seg.json"
+    result = place / "seg.json"
     done = robin("eval", "seg", "--data", scenes, "--model", bundle, "--record", "here", "--json", result)
     assert done.status == 0, done.err
     keys = {"scenes", "ap50", "ap75", "overlap_f", "boundary_f", "merge_rate", "split_rate", "strata"}
     assert keys <= json.loads(result.read_text()).keys()
     assert json.loads((bundle / "manifest.json").read_text())["scores"]["here"]["scenes"] == 3
-    assert robin("plan", "--folder", scenes / "000000", "--model", bundle, "--out", tmp_path / "plan").status == 0
+    assert robin("plan", "--folder", scenes / "000000", "--model", bundle, "--out", place / "plan").status == 0
 
 
 def test_the_classical_baseline_is_evaluated_the_same_way(robin: Robin, scenes: Path) -> None:
@@ -61,8 +70,8 @@ def test_the_classical_baseline_is_evaluated_the_same_way(robin: Robin, scenes: 
     assert "ap50" in done.out and "all" in done.out
 
 
-def test_one_short_closed_loop_with_report_and_trace(robin: Robin, tmp_path: Path) -> None:
-    out, result = tmp_path / "run", tmp_path / "result.json"
+def test_one_short_closed_loop_with_report_and_trace(robin: Robin, place: Path) -> None:
+    out, result = place / "run", place / "result.json"
     run = ("sim", "run", "--scenario", "mixed", "--picks", 2, "--seed", 3, "--masks", "oracle", "--workers", 1)
     done = robin(*run, "--out", out, "--json", result)
     assert done.status == 0, done.err
@@ -80,9 +89,9 @@ def test_one_short_closed_loop_with_report_and_trace(robin: Robin, tmp_path: Pat
     assert robin("trace", "00000-000", "--run", out).status == 0
 
 
-def test_latency_of_the_pick_path(robin: Robin, tmp_path: Path) -> None:
-    result = tmp_path / "pipeline.json"
-    common = ("--frames", 1, "--repeats", 2, "--planner", "geometric", "--model", colours(tmp_path / "colours"))
+def test_latency_of_the_pick_path(robin: Robin, place: Path) -> None:
+    result = place / "pipeline.json"
+    common = ("--frames", 1, "--repeats", 2, "--planner", "geometric", "--model", colours(place / "colours"))
     done = robin("bench", "pipeline", *common, "--json", result)
     assert done.status == 0, done.err
     figures = json.loads(result.read_text())

@@ -31,7 +31,7 @@ def broken_doctor(monkeypatch: pytest.MonkeyPatch, exc: Exception) -> None:
     def fail(*_: object) -> None:
         raise exc
 
-    monkeypatch.setattr("robin_cli.doctor.machine.all_checks", fail)
+    monkeypatch.setattr("robin_cli.doctor.checks.all_checks", fail)
 
 
 @pytest.mark.parametrize(

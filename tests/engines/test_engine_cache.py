@@ -259,3 +259,41 @@ def test_the_engine_of_another_camera_is_no_misfit(cache: EngineCache) -> None:
     assert path is None and reason.endswith("no tensorrt-prelude engine for 640x480 has been built yet")
     path, reason = cache.find({**key, "tensorrt": "10.7.0"})
     assert path is None and "for 1280x720 fits: tensorrt was 10.3.0, is 10.7.0" in reason
+
+
+def test_without_a_home_there_is_no_cache_and_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("ROBIN_ENGINE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    cache = EngineCache()
+    assert cache.entry(KEY) is None and cache.entries() == []
+    for call in (cache.require_writable, lambda: cache.store(KEY, FILES)):
+        with pytest.raises(RobinError, match="ROBIN_ENGINE_CACHE") as caught:
+            call()
+        assert caught.value.code is Code.OPTION_INVALID
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_cache_that_may_not_be_read_is_none(cache: EngineCache, tmp_path: Path) -> None:
+    cache.store(KEY, FILES)
+    code = (
+        "import os, sys; from pathlib import Path; from robin_perception.engines.cache import EngineCache\n"
+        "os.setegid(54321); os.seteuid(54321)\n"
+        "cache = EngineCache(Path(sys.argv[1])); print(cache.find({'kind': 'tensorrt'})[0], cache.entries())"
+    )
+    for folder in (tmp_path, cache.root):
+        folder.chmod(0o700)
+        done = subprocess.run([sys.executable, "-c", code, cache.root], capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == "None []", done.stderr
+
+
+def test_a_build_that_never_ends_is_not_waited_for_for_ever(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robin_perception.engines.cache._MOST_WAIT_S", 0.2)
+    with cache.building(KEY), pytest.raises(RobinError) as caught, cache.building(KEY):
+        raise AssertionError("entered")
+    assert caught.value.code is Code.ENGINE_BUILD_FAILED

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -210,3 +214,40 @@ def test_the_doctor_knows_gpu_providers(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "nvcc").write_text("#!/bin/sh\n")
     assert machine_engines._toolkit().found == str(tmp_path / "bin/nvcc")
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_the_build(
+    robin: Robin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ROBIN_ENGINE_CACHE", str(tmp_path / "file" / "engines"))
+    monkeypatch.setattr("robin_sim.dataset.make_dataset", lambda *_: pytest.fail("work was done"))
+    done = robin("engine", "build", BASE, "--engine", "onnxruntime-int8", "--scenes", 3, "--labelled", 3)
+    assert done.status == 2 and done.error_line.startswith("error E405 ") and "engines" in done.error_line
+
+
+@pytest.mark.slow
+def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    places = {"TMPDIR": str(tmp_path / "tmp"), "ROBIN_ENGINE_CACHE": str(tmp_path / "engines")}
+    (tmp_path / "tmp").mkdir()
+    command = [sys.executable, "-m", "robin_cli.main", "engine", "build", str(BASE), "--engine", "onnxruntime-int8"]
+    command += ["--scenes", "200", "--labelled", "200", "--workers", "1"]
+
+    def killed_build(besides: set[Path]) -> Path:
+        process = subprocess.Popen(command, env={**os.environ, **places}, stderr=subprocess.DEVNULL)
+        try:
+            ending = time.monotonic() + 120
+            while time.monotonic() < ending:
+                found = {scene.parents[1] for scene in (tmp_path / "tmp").glob("robin-int8-scenes-*/*/0*")} - besides
+                if found:
+                    return found.pop()
+                time.sleep(0.1)
+            raise AssertionError("no scene was made")
+        finally:
+            process.kill()
+            process.wait()
+
+    first = killed_build(set())
+    assert first.is_dir()
+    second = killed_build({first})
+    assert second.is_dir() and not first.exists()

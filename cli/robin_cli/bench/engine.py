@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from robin_cli.bench.budgets import budget
 from robin_cli.bench.figures import Figure, memory_growth, of_spread, spread
 from robin_cli.bench.pipeline import PipelineBench, engine_facts, input_digest, simulated_frames
 from robin_cli.doctor.machine import machine_facts
+from robin_perception.core.output import scratch_folder
 from robin_perception.engines import Engine, EngineConfig
 from robin_perception.engines.base import Tensors
 from robin_perception.engines.golden import golden_frames
@@ -207,9 +207,9 @@ def measure_swaps(engine: Engine, inputs: Sequence[Tensors], swaps: int, progres
 
 def measure_memory(name: str, bench: EngineBench, progress: Progress) -> dict[str, Any]:
     """Resident memory over ``bench.calls`` runs of a small graph, with a head swapped in now and then."""
-    with tempfile.TemporaryDirectory(prefix="robin-bench-") as folder:
-        bundle = tiny_bundle(Path(folder) / "tiny")
-        engine = _small_engine(name, bundle, EngineConfig(intra_threads=1, spin=bench.spin), Path(folder))
+    with scratch_folder("robin-bench-") as folder:
+        bundle = tiny_bundle(folder / "tiny")
+        engine = _small_engine(name, bundle, EngineConfig(intra_threads=1, spin=bench.spin), folder)
         frame = golden_frames(bundle, 1)[0]
         every = max(1, bench.calls // _MEMORY_SAMPLES)
         at, rss, began = [], [], time.perf_counter()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.output import scratch_folder
 from robin_perception.engines import EngineConfig
 from robin_perception.engines.testing.tiny_bundle import tiny_bundle
 from robin_perception.model.bundle import load_bundle
@@ -177,10 +177,8 @@ def _measure_hangs(bench: SupervisionBench, frames: Sequence[Frame], progress: C
 def _measure_memory(bench: SupervisionBench, progress: Callable[[int], None]) -> dict[str, Any]:
     """Resident memory of both processes over many calls of a small graph."""
     settings = SupervisionConfig(mode="always", deadline_ms=60_000)
-    with tempfile.TemporaryDirectory(prefix="robin-bench-") as folder:
-        engine = SupervisedEngine(
-            "onnxruntime", tiny_bundle(Path(folder) / "tiny"), EngineConfig(intra_threads=1), settings
-        )
+    with scratch_folder("robin-bench-") as folder:
+        engine = SupervisedEngine("onnxruntime", tiny_bundle(folder / "tiny"), EngineConfig(intra_threads=1), settings)
         try:
             _wait(engine)
             feeds = bare_belt({name: np.zeros(spec.shape, spec.dtype) for name, spec in engine.inputs.items()})

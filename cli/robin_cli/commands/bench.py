@@ -192,17 +192,17 @@ def rendering(
 ) -> None:
     """Rendered training scenes per second of wall clock, labels and files included (they are deleted again)."""
     require_writable(json_file)
-    import tempfile
     import time
 
     from robin_cli.doctor.machine import machine_facts
+    from robin_perception.core.output import scratch_folder
     from robin_sim.dataset import make_dataset
 
     count = worker_count(workers)
     facts = machine_facts()
-    with tempfile.TemporaryDirectory(prefix="robin-bench-") as folder, progress_bar("rendering", "scenes") as advance:
+    with scratch_folder("robin-bench-") as folder, progress_bar("rendering", "scenes") as advance:
         started = time.perf_counter()
-        make_dataset(Path(folder) / "set", scenes, seed, count, None, lambda done, total: advance(done, total, ""))
+        make_dataset(folder / "set", scenes, seed, count, None, lambda done, total: advance(done, total, ""))
         seconds = time.perf_counter() - started
     pace = scenes / seconds
     values = {"scenes": scenes, "seed": seed, "workers": count, "wall_s": round(seconds, 2)}

@@ -6,12 +6,13 @@ import typer
 
 from robin_cli.failures import EXIT_FAILURE
 from robin_cli.options import JsonOption, ModelOption, model_path
-from robin_cli.terminal import print_table, write_json
+from robin_cli.terminal import print_table, require_writable, write_json
 
 
 def doctor(model: ModelOption = None, json_file: JsonOption = None) -> None:
     """Check Python, libraries, the model bundle and the hardware; say how to get what is missing."""
-    from robin_cli.doctor.machine import all_checks
+    require_writable(json_file)
+    from robin_cli.doctor.checks import all_checks
 
     checks = all_checks(model_path(model))
     ready = all(check.ok for check in checks if check.needed)

@@ -6,67 +6,24 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
-from importlib import import_module, metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
-from robin_perception.core.errors import RobinError
+from robin_cli.doctor.check import MachineCheck
+from robin_cli.doctor.libraries import version_of
 
 LEAST_MEMORY_GB = 3.0
 LEAST_DISK_GB = 2.0
-_SETUP = "make setup"
 # Instruction sets that decide how fast a network is, float32 and INT8.
 _TELLING_FLAGS = frozenset(
     {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "asimddp"}
 )
 
-# import name, distribution, needed for the demo, how to get it
-_LIBRARIES = (
-    ("numpy", "numpy", True, _SETUP),
-    ("cv2", "opencv-python-headless", True, _SETUP),
-    ("scipy", "scipy", True, _SETUP),
-    ("sklearn", "scikit-learn", True, _SETUP),
-    ("pydantic", "pydantic", True, _SETUP),
-    ("onnx", "onnx", True, _SETUP),
-    ("onnxruntime", "onnxruntime", True, _SETUP),
-    ("mujoco", "mujoco", True, _SETUP),
-    ("open3d", "open3d", True, _SETUP),
-    ("jinja2", "jinja2", True, _SETUP),
-    ("torch", "torch", False, "make setup-dev (training only)"),
-    ("pytest", "pytest", False, "make setup-dev (tests only)"),
-)
 
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the doctor's table. needed: the demo cannot run without it."""
-
-    name: str
-    ok: bool
-    needed: bool
-    found: str
-    remedy: str = ""
-
-
-def all_checks(bundle: Path) -> list[Check]:
-    """Every check, in the order in which they are shown."""
-    from robin_cli.doctor.devices import realsense_checks, ros_checks
-    from robin_cli.doctor.engines import engine_checks
-
-    return [
-        _python(),
-        Check("cores", True, True, f"{core_count()} of {cpu_name()}"),
-        _memory(),
-        _disk(Path.cwd()),
-        *(_library(*entry) for entry in _LIBRARIES),
-        _bundle(bundle),
-        *engine_checks(bundle),
-        *realsense_checks(),
-        *ros_checks(),
-    ]
+def own_checks() -> list[MachineCheck]:
+    """Python, cores, memory, disk."""
+    return [_python(), MachineCheck("cores", True, True, f"{core_count()} of {cpu_name()}"), _memory(), _disk()]
 
 
 def core_count() -> int:
@@ -98,53 +55,30 @@ def machine_facts() -> dict[str, object]:
         "load_1min": round(os.getloadavg()[0], 2),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in names},
+        "versions": {name: version_of(name) for name in names},
     }
 
 
-def _python() -> Check:
+def _python() -> MachineCheck:
     good = sys.version_info >= (3, 10)
-    return Check("python", good, True, platform.python_version(), "" if good else "install Python 3.10 or newer")
+    return MachineCheck("python", good, True, platform.python_version(), "" if good else "install Python 3.10 or newer")
 
 
-def _memory() -> Check:
+def _memory() -> MachineCheck:
     memory = psutil.virtual_memory()
     free, total = memory.available / 2**30, memory.total / 2**30
     good = free >= LEAST_MEMORY_GB
-    return Check("memory", good, True, f"{free:.1f} of {total:.1f} GB free", "" if good else "close other programs")
+    return MachineCheck(
+        "memory", good, True, f"{free:.1f} of {total:.1f} GB free", "" if good else "close other programs"
+    )
 
 
-def _disk(folder: Path) -> Check:
-    free = shutil.disk_usage(folder).free / 2**30
+def _disk() -> MachineCheck:
+    try:
+        free = shutil.disk_usage(Path.cwd()).free / 2**30
+    except OSError as exc:
+        return MachineCheck(
+            "disk", False, True, f"the current folder is no use: {exc.strerror}", "change to another one"
+        )
     good = free >= LEAST_DISK_GB
-    return Check("disk", good, True, f"{free:.1f} GB free here", "" if good else f"free {LEAST_DISK_GB:.0f} GB")
-
-
-def _library(module: str, distribution: str, needed: bool, remedy: str) -> Check:
-    """Needed ones are imported: a wheel may be installed and still lack a system library."""
-    if find_spec(module) is None:
-        return Check(distribution, False, needed, "not installed", remedy)
-    if needed:
-        try:
-            import_module(module)
-        except Exception as exc:
-            text = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-            return Check(distribution, False, needed, text, "sh scripts/system_packages.sh")
-    return Check(distribution, True, needed, _version(distribution))
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "unknown version"
-
-
-def _bundle(path: Path) -> Check:
-    from robin_perception.model.bundle import load_bundle
-
-    try:
-        bundle = load_bundle(path)
-    except RobinError as exc:
-        return Check("model bundle", False, True, exc.text, "git checkout models, or --model DIR")
-    return Check("model bundle", True, True, f"{bundle.model_id}, verified")
+    return MachineCheck("disk", good, True, f"{free:.1f} GB free here", "" if good else f"free {LEAST_DISK_GB:.0f} GB")

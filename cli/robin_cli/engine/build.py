@@ -74,6 +74,7 @@ def _int8(request: Request, bundle: Bundle, progress: Progress) -> dict[str, Any
     if path is not None:
         lines = [f"{path} fits; nothing was built (--rebuild builds anew)"]
         return {"engine": INT8, "model": bundle.model_id, "built": False, "usable": True, "lines": lines}
+    EngineCache().require_writable()
     scenes = Int8Scenes(request.scenes, request.labelled, request.data)
     found = build_from_scenes(bundle, scenes, EngineConfig(), request.workers, progress)
     verdict = "auto takes it" if found["taken_by_auto"] else f"auto leaves it: it {found['why_not']}"

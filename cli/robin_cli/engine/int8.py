@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 
 from robin_cli.options import worker_count
 from robin_perception.core.image_folder import scene_folders
+from robin_perception.core.output import scratch_folder
 from robin_perception.engines import EngineConfig
 from robin_perception.engines.ort.int8 import NAME, cache_key
 from robin_perception.engines.ort.int8_build import Progress, build_int8
@@ -59,8 +59,8 @@ def _folders(scenes: Int8Scenes, workers: int, progress: Progress) -> Iterator[t
 
     # As the held-out sets: every scene a pile of its own, goods that fit their container.
     config = DatasetConfig(fitted_share=1.0, views_per_pile=1)
-    with tempfile.TemporaryDirectory(prefix="robin-int8-scenes-") as folder:
+    with scratch_folder("robin-int8-scenes-") as folder:
         sets = (("calibration", scenes.calibration, CALIBRATION_SEED), ("labelled", scenes.labelled, LABELLED_SEED))
         for name, count, seed in sets:
-            make_dataset(Path(folder) / name, count, seed, workers, config, partial(progress, name))
-        yield scene_folders(Path(folder) / "calibration"), scene_folders(Path(folder) / "labelled")
+            make_dataset(folder / name, count, seed, workers, config, partial(progress, name))
+        yield scene_folders(folder / "calibration"), scene_folders(folder / "labelled")

@@ -303,7 +303,7 @@ class Trainer:
             "validation": self.validation,
             "network": self.config.network.model_dump(),
             "classes": list(self.classes),
-            "config": json.loads(self.config.model_dump_json()),
+            "config": self.config.model_dump(mode="json"),
             "started_from": self.started_from,
         }
         save_checkpoint(self.checkpoint, self.network, self.average, self.optimizer, state)
@@ -326,7 +326,7 @@ class Trainer:
         good."""
         source = SceneSource(self.config, self.classes, self.progress)
         self.start(source)
-        write_atomic(self.config.out / _CONFIG, self.config.model_dump_json(indent=1).encode())
+        write_atomic(self.config.out / _CONFIG, json.dumps(self.config.model_dump(mode="json"), indent=1).encode())
         self.progress(f"{source.training_count()} scenes to train on, {len(source.validation())} held out")
         loader = Loader(source, self.steps)
         try:

@@ -14,7 +14,7 @@ import numpy as np
 import open3d as o3d
 from numpy.typing import NDArray
 
-from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.disk import write_atomic
 from robin_sim.model import Parcel, ParcelKind
 from robin_sim.parcels.draw import draw_parcel, draw_parcels
 
@@ -77,7 +77,7 @@ def contact_sheet(parcels: Sequence[Parcel], columns: int = 4, size_px: int = 24
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write one contact sheet as PNG. Raises RobinError (INPUT_UNREADABLE) when the file cannot be written."""
+    """Write one contact sheet as PNG. Raises RobinError (OPTION_INVALID, DISK_FULL) when the file cannot be written."""
     parser = argparse.ArgumentParser(prog="python -m robin_sim.parcels.sheet", description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
@@ -91,8 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parcels = tuple(draw_parcel(rng, kind=kind, variant=options.variant) for _ in range(options.count))
     else:
         parcels = draw_parcels(rng, options.count)
-    if not cv2.imwrite(str(options.out), contact_sheet(parcels)[..., ::-1]):
-        raise RobinError(Code.INPUT_UNREADABLE, f"{options.out}: cannot be written")
+    write_atomic(options.out, cv2.imencode(".png", contact_sheet(parcels)[..., ::-1])[1].tobytes())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +23,7 @@ from robin_cli.options import (
 )
 from robin_cli.terminal import progress_bar, require_writable, write_json
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.output import scratch_folder
 
 if TYPE_CHECKING:
     from robin_cli.bench.figures import Figure
@@ -88,8 +88,7 @@ def ros(
         "figures": [],
     }
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="robin-bench-ros-") as folder:
-        scratch = Path(folder)
+    with scratch_folder("robin-bench-ros-") as scratch:
         if set(parts) != {"build"}:
             values["input_sha256"] = _draw(drawn, scratch / "frames")
         bench = RosBench(

@@ -75,12 +75,15 @@ def locked(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
 @contextlib.contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
     """A temporary folder, removed at the end. What processes that were killed left under ``prefix`` is removed first:
-    a folder whose owner lives is locked."""
-    root = Path(tempfile.gettempdir())
-    for left in root.glob(f"{prefix}*"):
-        _remove_if_left(left)
-    # Hidden until it is locked: no other process may take it for one that was left.
-    hidden = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=root))
+    a folder whose owner lives is locked. Raises RobinError OPTION_INVALID, DISK_FULL."""
+    try:
+        root = Path(tempfile.gettempdir())
+        for left in root.glob(f"{prefix}*"):
+            _remove_if_left(left)
+        # Hidden until it is locked: no other process may take it for one that was left.
+        hidden = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=root))
+    except OSError as exc:
+        raise write_error(Path(exc.filename or "temporary folder"), exc) from None
     folder = hidden.with_name(hidden.name[1:])
     try:
         with locked(hidden):

@@ -28,13 +28,17 @@ from typing import Any
 
 from robin_perception.core.disk import sync_folder, write_atomic, write_error, write_synced
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.output import require_room
 
 ENTRY_FILE = "entry.json"
 VERIFICATION_FILE = "verification.json"
 ROOT_VARIABLE = "ROBIN_ENGINE_CACHE"
+NOWHERE = Path(os.devnull) / "no-home"
+"""A folder that holds nothing, and that nothing can be put into."""
 _FORMAT = 1
 _SECRET_BYTES = 32
 _WAIT_STEP_S = 0.1
+_MOST_WAIT_S = 3600.0  # a TensorRT build on a small computer takes up to a third of it
 
 Key = Mapping[str, str]
 Build = Callable[[], Mapping[str, bytes]]
@@ -57,12 +61,15 @@ class CacheEntry:
 
 
 def cache_root() -> Path:
-    """$ROBIN_ENGINE_CACHE, else robin_edge/engines in the user's cache folder."""
+    """$ROBIN_ENGINE_CACHE, else robin_edge/engines in the user's cache folder; NOWHERE for a user without a home."""
     chosen = os.environ.get(ROOT_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "robin_edge" / "engines"
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return (Path(base) if base else Path.home() / ".cache") / "robin_edge" / "engines"
+    except RuntimeError:
+        return NOWHERE
 
 
 def key_digest(key: Key) -> str:
@@ -77,6 +84,17 @@ class EngineCache:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root if root is not None else cache_root()
 
+    def require_writable(self) -> None:
+        """Before minutes of building, not after. Raises RobinError OPTION_INVALID, DISK_FULL."""
+        if self.root == NOWHERE:
+            text = f"this user has no home folder for engines; name one in {ROOT_VARIABLE}"
+            raise RobinError(Code.OPTION_INVALID, text)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as exc:
+            raise write_error(self.root, exc) from None
+        require_room(self.root)
+
     def entry(self, key: Key) -> Path | None:
         """The folder that fits ``key``, every file of it verified, or None; why not is logged."""
         path, reason = self.find(key)
@@ -87,7 +105,7 @@ class EngineCache:
     def find(self, key: Key) -> tuple[Path | None, str]:
         """As ``entry``, and in one line why there is none."""
         path = self._folder(key)
-        if path.is_dir():
+        if os.path.isdir(path):  # no folder where it may not be looked for, too
             found = self._read(path, verify=True)
             if found.problem is None and found.key != _texts(key):
                 return None, f"{path}: its key is not that of its name"
@@ -96,9 +114,10 @@ class EngineCache:
 
     def entries(self, verify: bool = True) -> list[CacheEntry]:
         """All folders, by name. ``verify`` reads every file to the end."""
-        if not self.root.is_dir():
+        try:
+            folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        except OSError:
             return []
-        folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
         return [self._read(path, verify) for path in folders]
 
     def store(self, key: Key, files: Mapping[str, bytes]) -> Path:
@@ -126,8 +145,8 @@ class EngineCache:
     def building(self, key: Key) -> Iterator[None]:
         """Hold the lock of ``key``. A holder that died, however it died, holds nothing; what it left is removed."""
         digest = key_digest(key)
+        self.require_writable()
         try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(self.root / f".{digest}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise write_error(self.root, exc) from None
@@ -192,7 +211,11 @@ class EngineCache:
         return CacheEntry(path, key, files, size, made, problem, _verification(path, files))
 
     def _problem(self, path: Path, entry: dict[str, Any], files: dict[str, str], verify: bool) -> str | None:
-        if not hmac.compare_digest(str(entry.get("seal", "")), self._seal(entry)):
+        try:
+            seal = self._seal(entry)
+        except RobinError as exc:
+            return exc.text
+        if not hmac.compare_digest(str(entry.get("seal", "")), seal):
             return "foreign: it was not built on this machine, and engines from elsewhere are not executed"
         if path.stat().st_uid != os.geteuid():
             return "foreign: it belongs to another user"
@@ -274,7 +297,7 @@ def _verification(path: Path, files: dict[str, str]) -> dict[str, Any] | None:
 
 
 def _wait_for(handle: int, digest: str) -> None:
-    told = False
+    told, ending = False, time.monotonic() + _MOST_WAIT_S
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -283,6 +306,9 @@ def _wait_for(handle: int, digest: str) -> None:
             if not told:
                 _log.warning("another process builds engine %s; waiting for it", digest)
                 told = True
+            if time.monotonic() > ending:
+                text = f"engine {digest}: another process has been building it for {_MOST_WAIT_S / 60:.0f} minutes"
+                raise RobinError(Code.ENGINE_BUILD_FAILED, text) from None
             time.sleep(_WAIT_STEP_S)
         except OSError as exc:
             raise RobinError(Code.OPTION_INVALID, f"engine cache cannot be locked: {exc.strerror}") from None

@@ -256,7 +256,8 @@ def check_head(manifest: Manifest, head: Mapping[str, NDArray[np.float32]], sour
 
 
 def _manifest_bytes(manifest: Manifest) -> bytes:
-    return (json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n").encode()
+    """A name of a folder may stand in it, and what is no text in such a name would make the manifest unreadable."""
+    return (json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode(errors="replace")
 
 
 def _verified_bytes(path: Path, sha256: str) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 from robin_perception.core.disk import write_error, write_synced
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import load_frame
+from robin_perception.core.output import scratch_folder
 from robin_perception.engines.base import Engine, EngineConfig, Tensors
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.ort.engine import OnnxRuntimeEngine
@@ -50,8 +51,8 @@ def build_int8(
         progress("calibrate", 0, 1)
         frames = [segmenter.view(load_frame(folder)).inputs for folder in calibration]
         graph = quantised_graph(bundle, frames, reduce_range=not full_range())
-        with tempfile.TemporaryDirectory(prefix="robin-int8-") as folder:
-            path = Path(folder) / GRAPH_FILE
+        with scratch_folder("robin-int8-graph-") as folder:
+            path = folder / GRAPH_FILE
             write_synced(path, graph)
             small = OnnxRuntimeInt8Engine(bundle, config, path)
             try:

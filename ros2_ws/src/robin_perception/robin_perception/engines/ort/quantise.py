@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.output import scratch_folder
 from robin_perception.engines.base import Tensors
 from robin_perception.model.bundle import FEATURE_OUTPUTS, FRAME_INPUTS, Bundle
 
@@ -45,9 +45,10 @@ def quantised_graph(bundle: Bundle, calibration: Sequence[Tensors], reduce_range
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError as exc:
         raise RobinError(Code.DEPENDENCY_MISSING, f"quantisation: {exc}; make setup") from None
-    with tempfile.TemporaryDirectory(prefix="robin-int8-") as folder, _one_line(bundle.network_path):
-        folded, quantised = Path(folder) / "folded.onnx", Path(folder) / "int8.onnx"
-        quant_pre_process(str(bundle.network_path), str(folded), skip_symbolic_shape=True)
+    with scratch_folder("robin-int8-graph-") as folder, _one_line(bundle.network_path):
+        network, folded, quantised = (folder / f"{name}.onnx" for name in ("network", "folded", "int8"))
+        network.write_bytes(bundle.network_path.read_bytes())  # the tools do not take every name that a file can have
+        quant_pre_process(str(network), str(folded), skip_symbolic_shape=True)
         nodes = trunk_nodes(onnx.load_model(str(folded)))
         if not nodes:
             raise RobinError(Code.ENGINE_FAILED, f"{bundle.network_path}: holds no convolution to quantise")

@@ -68,7 +68,8 @@ def open_session(graph: Path, options: ort.SessionOptions, providers: Sequence[P
     wanted = [*providers, (CPU_PROVIDER, {})]
     try:
         with _quiet(bool(providers)):
-            session = ort.InferenceSession(str(graph), options, providers=wanted, disable_fallback=1)
+            # Bytes, since ONNX Runtime does not take every name that a file can have.
+            session = ort.InferenceSession(graph.read_bytes(), options, providers=wanted, disable_fallback=1)
     except Exception as exc:  # ONNX Runtime raises a dozen unrelated types
         if providers:
             raise _not_started(providers[0][0], first_line(exc)) from None
