@@ -6,7 +6,8 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,31 @@ def test_rooms_import_in_one_direction() -> None:
         others = {name.split(".")[0] for name in imported(path)} & (set(ROOMS) - {room})
         wrong += [f"{path.relative_to(ROOT)} imports {other}" for other in others - MAY_IMPORT[room]]
     assert wrong == []
+
+
+def imported_modules(path: Path, known: Mapping[str, Path]) -> set[str]:
+    """Our modules that ``path`` imports: of "from package import name" the module of that name, else the package."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= members & known.keys() or {node.module}
+    return found & known.keys()
+
+
+def test_modules_do_not_import_in_circles() -> None:
+    """Neither at the top nor inside functions."""
+    known = {}
+    for room, path in modules():
+        parts = path.relative_to(ROOMS[room]).with_suffix("").parts
+        known[".".join((room, *parts)).removesuffix(".__init__")] = path
+    graph = {name: imported_modules(path, known) - {name} for name, path in known.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as exc:
+        pytest.fail(" imports ".join(reversed(exc.args[1])))
 
 
 def test_only_nodes_import_ros() -> None:
