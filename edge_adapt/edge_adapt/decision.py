@@ -1,14 +1,13 @@
 """The decision record: one per pick, what was seen, what was weighed, what was chosen and what became of it.
 
-It is what the logs, ``robin trace``, the report, the replay buffer, the uplink and the tests read. It holds digests and
-figures, never arrays; images lie beside it, named by relative paths. See ``docs/decision-record.md``.
+It is what the logs, ``robin trace``, the report and the tests read. It holds digests and figures, never arrays; images
+lie beside it, named by relative paths. See ``docs/decision-record.md``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from scipy.spatial.transform import Rotation
 
 from edge_adapt.record_parts import (
@@ -33,8 +32,8 @@ from edge_adapt.record_parts import (
 )
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.plan import FailedPick, Grasp, Plan, Rejected
-from robin_grasp.tool import ToolConfig, mask_to_cups
-from robin_perception.core.config import StrictConfig, first_fault
+from robin_grasp.tool import CellConfig, ToolConfig, mask_to_cups
+from robin_perception.core.config import StrictConfig, config_digest, first_fault
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.ids import PlainId
@@ -46,7 +45,12 @@ MAX_RANKED = 12
 
 
 class DecisionContext(StrictConfig):
-    """Where a decision belongs. config_digest: sha256 of the cell's and the planner's configuration."""
+    """Where a decision belongs, and what it was made with.
+
+    engine: the one that answered for this frame, "fallback:NAME" where it stood in for another. digests: sha256 of the
+    settings of "cell", "scenario" (simulation only), "planner" and "pick_check" (where it was asked). config_digest: of
+    all these together. thresholds: figures of the planner that rule candidates out.
+    """
 
     run_id: PlainId
     pile: Count
@@ -54,6 +58,7 @@ class DecisionContext(StrictConfig):
     source: str = Field("robot", description="'robot', or the simulated scenario's name")
     seed: int | None = None
     engine: str = ""
+    digests: dict[str, str] = Field(default_factory=dict)
     config_digest: str = ""
     thresholds: dict[str, float] = Field(default_factory=dict)
     tool: ToolRecord = ToolRecord.of(ToolConfig())
@@ -61,6 +66,24 @@ class DecisionContext(StrictConfig):
     @property
     def decision_id(self) -> str:
         return f"{self.run_id}-{self.pile:05d}-{self.pick:03d}"
+
+    def in_pile(self, pile: int, pick: int) -> DecisionContext:
+        """The same run's context for one of its picks."""
+        return self.model_copy(update={"pile": pile, "pick": pick})
+
+    def with_digests(self, **digests: str) -> DecisionContext:
+        """More of them; empty ones are left out."""
+        known = {**self.digests, **{name: digest for name, digest in digests.items() if digest}}
+        return self.model_copy(update={"digests": known, "config_digest": config_digest(known)})
+
+
+def run_context(
+    run_id: str, source: str, cell: CellConfig, seed: int | None = None, scenario: StrictConfig | None = None
+) -> DecisionContext:
+    """What is the same for all picks of a run, simulated, recorded or on a robot. What made each decision (engine,
+    thresholds, settings of planner and pick check) comes with its scene, plan and outcome."""
+    context = DecisionContext(run_id=run_id, pile=0, pick=0, source=source, seed=seed, tool=ToolRecord.of(cell.tool))
+    return context.with_digests(cell=config_digest(cell), scenario=config_digest(scenario) if scenario else "")
 
 
 class Decision(StrictConfig):
@@ -116,12 +139,6 @@ def frame_digest(frame: Frame) -> str:
     return digest.hexdigest()
 
 
-def config_digest(*configs: BaseModel | Mapping[str, Any]) -> str:
-    """sha256 (hex) of configurations in canonical JSON: equal values give equal digests."""
-    plain = [c.model_dump(mode="json") if isinstance(c, BaseModel) else dict(c) for c in configs]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
-
-
 def build_decision(
     context: DecisionContext,
     frame: Frame,
@@ -139,6 +156,8 @@ def build_decision(
 
     Raises RobinError RECORD_INVALID for figures that no cell can have.
     """
+    made_with = {"engine": scene.engine, "thresholds": dict(plan.basis.thresholds)}
+    context = context.model_copy(update=made_with).with_digests(planner=plan.basis.digest)
     chosen = chosen if chosen is not None else plan.best
     choice = next((i for i, grasp in enumerate(plan.grasps) if grasp is chosen), None)
     ranked = plan.grasps[: max(MAX_RANKED, (choice or 0) + 1)]
@@ -179,8 +198,10 @@ def with_outcome(
     probability: float | None = None,
     reasons: tuple[str, ...] = (),
     flags: tuple[str, ...] = (),
+    check_digest: str = "",
 ) -> Decision:
-    """The record once the pick has ended. grasp: index of the executed one; probability and reasons: of the pick check.
+    """The record once the pick has ended. grasp: index of the executed one; probability, reasons and check_digest (of
+    its settings): of the pick check.
 
     Raises RobinError OUTCOME_INVALID for a grasp that the record does not hold, RECORD_INVALID as ``build_decision``.
     """
@@ -189,7 +210,8 @@ def with_outcome(
         raise RobinError(Code.OUTCOME_INVALID, f"{decision.decision_id}: grasp {grasp} is none of its {kept}")
     with _refused(decision.decision_id):
         record = _outcome_record(outcome).model_copy(update={"probability": probability, "reasons": reasons})
-    update = {"choice": grasp, "outcome": record, "flags": (*decision.flags, *flags)}
+    context = decision.context.with_digests(pick_check=check_digest)
+    update = {"context": context, "choice": grasp, "outcome": record, "flags": (*decision.flags, *flags)}
     return decision.model_copy(update=update)
 
 

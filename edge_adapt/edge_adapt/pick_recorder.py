@@ -14,6 +14,7 @@ from edge_adapt.picture_keeper import PictureKeeper, PictureRules
 from edge_adapt.recording import pick_images
 from robin_grasp.picks.open_picks import OpenPick
 from robin_grasp.picks.outcome import PickOutcome
+from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.core.disk import write_atomic
 from robin_perception.core.errors import Code, RobinError
@@ -78,18 +79,17 @@ class PickRecorder:
 
     def close(
         self,
-        plan_id: str,
-        grasp: int,
-        outcome: PickOutcome,
+        report: OutcomeReport,
         after: Frame | None,
-        probability: float | None = None,
-        reasons: tuple[str, ...] = (),
     ) -> Decision:
         """The pick has ended. Raises RobinError PLAN_UNKNOWN if it is not the open one, OUTCOME_INVALID, DISK_FULL."""
-        if self._record is None or plan_id != self.open_id:
-            raise RobinError(Code.PLAN_UNKNOWN, f"outcome of plan '{plan_id}', which is not the pick under way")
+        if self._record is None or report.plan_id != self.open_id:
+            raise RobinError(Code.PLAN_UNKNOWN, f"outcome of plan '{report.plan_id}', which is not the pick under way")
         flags = () if after is not None else ("no_frame_after",)
-        record = with_outcome(self._in_pile(self._record, outcome), grasp, outcome, probability, reasons, flags)
+        outcome = report.measured()
+        judgement = (report.probability, report.reasons)
+        record = self._in_pile(self._record, outcome)
+        record = with_outcome(record, report.grasp, outcome, *judgement, flags, report.check_digest)
         return self._finish(record, after)
 
     def abandon(self, reason: str) -> list[Decision]:
@@ -119,7 +119,7 @@ class PickRecorder:
 
     def _record_of(self, pick: OpenPick) -> Decision:
         notice, scene = pick.notice, pick.scene
-        context = self._context.model_copy(update={"pick": next(self._numbers)})
+        context = self._context.in_pile(self._context.pile, next(self._numbers))
         seconds = {"frame_to_plan": scene.timings_ms.get("segment", 0.0) + sum(notice.plan.timings_ms.values())}
         record = build_decision(
             context, pick.frame, scene, notice.plan, None, failed=notice.failed, timings_ms=seconds, flags=notice.flags

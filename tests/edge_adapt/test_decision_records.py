@@ -17,13 +17,13 @@ from edge_adapt.decision import (
     DecisionContext,
     ToolRecord,
     build_decision,
-    config_digest,
     frame_digest,
 )
 from edge_adapt.decision_store import DecisionStore, read_decisions
 from edge_adapt.recording import DEPTH_SCALE_M
 from edge_adapt.trace import cups_text, trace_text
 from robin_grasp.tool import ToolConfig
+from robin_perception.core.config import config_digest
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import load_frame
 from robin_perception.core.scene import CLASSES

@@ -13,11 +13,10 @@ from helpers.planner_fits import with_fit
 from pydantic import BaseModel
 
 from edge_adapt.bag.pipeline import PipelineRecord, changes_from, parse_pipeline
-from edge_adapt.decision import config_digest
 from robin_grasp.planner.config import PlannerConfig, RankConfig
 from robin_grasp.planner.fit import SHIPPED_FIT, load_fit, shipped_fit
 from robin_grasp.planner.former_config import FORMER_CLASSES
-from robin_perception.core.config import load_config
+from robin_perception.core.config import config_digest, load_config
 from robin_perception.core.errors import Code, RobinError
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from helpers.grasp_scenes import Box, box_scene
 
-from edge_adapt.decision import Decision, DecisionContext
+from edge_adapt.decision import Decision, run_context
 from edge_adapt.decision_store import read_decisions
 from edge_adapt.pick_recorder import OPEN_FILE, PickRecorder
 from robin_grasp.picks import open_picks
 from robin_grasp.picks.open_picks import OpenPick, OpenPicks, PlanNotice
 from robin_grasp.picks.outcome import PickOutcome, PickResult
+from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.plan_server import IssuedPlan, PlanServer
 from robin_grasp.plan import Plan, Reject
 from robin_grasp.planner.registry import make_planner
@@ -29,12 +30,12 @@ from robin_sim.parcels import BASE_TRAINING_MIX
 from robin_sim.scenario import CountRange, ScenarioConfig
 
 BOXES = [Box(0.65, 0.0, 0.25, 0.2, 0.1), Box(0.95, 0.0, 0.25, 0.2, 0.12)]
-CONTEXT = DecisionContext(run_id="test", pile=0, pick=0)
+CONTEXT = run_context("test", "robot", CellConfig())
 
 
 def seen(stamp_s: float) -> tuple[Frame, Scene]:
     frame, scene = box_scene(BOXES)
-    return replace(frame, stamp_s=stamp_s), replace(scene, stamp_s=stamp_s)
+    return replace(frame, stamp_s=stamp_s), replace(scene, stamp_s=stamp_s, engine="boxes")
 
 
 class Clock:
@@ -63,6 +64,13 @@ def refused(server: PlanServer, age_limit_s: float = 1.0) -> Code:
 
 def outcome(result: PickResult = PickResult.CLEAN, **truth: object) -> PickOutcome:
     return PickOutcome(result, (55_000.0,) * 8, 12.0, 2.0, truth)
+
+
+def report(issued: IssuedPlan, **truth: object) -> OutcomeReport:
+    told = outcome(**truth)
+    judged = {"probability": 0.9, "reasons": ("8 of 8 cups hold",), "check_digest": "c" * 64}
+    measured = (told.result, told.vacuum_pa, told.lifted_weight_n, told.duration_s, told.truth)
+    return OutcomeReport(issued.plan_id, 0, 3.0, *measured, **judged)  # type: ignore[arg-type]
 
 
 def opened(issued: IssuedPlan) -> OpenPick:
@@ -169,13 +177,16 @@ def test_recorder_writes_a_pick_with_its_outcome(issued: IssuedPlan, tmp_path: P
     recorder = PickRecorder(tmp_path, CONTEXT)
     assert recorder.open(opened(issued)) == [] and recorder.open_id == issued.plan_id
     assert recorder.open(opened(issued)) == []  # told twice
-    recorder.close(issued.plan_id, 0, outcome(pile=7), issued.frame, 0.9, ("8 of 8 cups hold",))
+    recorder.close(report(issued, pile=7), issued.frame)
     (record,) = records(tmp_path)
     assert (record.decision_id, record.result, record.context.pile) == (issued.plan_id, "clean", 7)
     assert record.outcome is not None and record.outcome.probability == 0.9
+    context = record.context
+    assert set(context.digests) == {"cell", "planner", "pick_check"} and context.digests["pick_check"] == "c" * 64
+    assert context.thresholds["seal_least_probability"] == 0.35 and context.engine == "boxes"
     assert (tmp_path / record.images["after"]).is_file() and not (tmp_path / OPEN_FILE).exists()
     with pytest.raises(RobinError) as error:
-        recorder.close(issued.plan_id, 0, outcome(), None)
+        recorder.close(report(issued), None)
     assert error.value.code == Code.PLAN_UNKNOWN
 
 

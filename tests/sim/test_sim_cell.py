@@ -258,7 +258,9 @@ def test_predicted_masks_run_through_the_segmenter(tmp_path: Path) -> None:
     decision = read_decisions(tmp_path / "run").decisions[-1]
     assert decision.model_id == result.model == result.picks[0].model_id
     assert decision.model_id != "oracle"
-    assert decision.context.engine == "auto"
+    assert decision.context.engine == result.engine == "onnxruntime"  # what "auto" became, and not the request
+    assert set(decision.context.digests) == {"cell", "scenario", "planner"}
+    assert decision.context.thresholds["least_clean"] == 0.76
     assert decision.timings_ms["frame_to_plan"] > decision.timings_ms["network"] > 0
 
 

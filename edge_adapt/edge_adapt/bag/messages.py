@@ -79,6 +79,7 @@ def scene_message(scene: Scene, ns: int) -> Message:
     return {
         "header": head,
         "model_id": scene.model_id,
+        "engine": scene.engine,
         "class_names": list(scene.class_names),
         "instances": [_instance(instance, scene) for instance in scene.instances],
         "label_image": image_message(scene.labels, "16UC1", head),
@@ -101,6 +102,9 @@ def plan_message(issued: IssuedPlan, cell: CellConfig) -> Message:
         "requested": issued.requested,
         "model_id": issued.scene.model_id,
         "planner": plan.planner,
+        "basis_digest": plan.basis.digest,
+        "threshold_names": list(plan.basis.thresholds),
+        "thresholds": np.array(list(plan.basis.thresholds.values()), dtype=np.float64),
         "code": int(plan.code),
         "text": plan.message,
         "flags": list(issued.flags),

@@ -20,7 +20,6 @@ from pydantic import Field, ValidationError, field_validator
 
 import robin_grasp
 import robin_perception
-from edge_adapt.decision import config_digest
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.former_config import from_former
@@ -28,7 +27,7 @@ from robin_grasp.planner.learned_ranker import SHIPPED_RANKER
 from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import ImageCoding
-from robin_perception.core.config import StrictConfig
+from robin_perception.core.config import StrictConfig, config_digest
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.engines import EngineConfig

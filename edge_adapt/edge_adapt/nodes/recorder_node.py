@@ -12,7 +12,7 @@ from typing import Any
 from robin_msgs.msg import Decision as DecisionMessage
 from robin_msgs.msg import GraspPlan, PickOutcome
 
-from edge_adapt.decision import Decision, DecisionContext, ToolRecord, config_digest
+from edge_adapt.decision import Decision, run_context
 from edge_adapt.node_config import RecorderNodeConfig
 from edge_adapt.nodes.convert import decision_to_msg
 from edge_adapt.pick_recorder import PickRecorder
@@ -50,14 +50,8 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
     def setup(self) -> None:
         config = self.config
         cell = load_config(CellConfig, config.cell_file)
-        context = DecisionContext(
-            run_id=config.run_id or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime()),
-            pile=0,
-            pick=0,
-            source=config.source,
-            config_digest=config_digest(cell),
-            tool=ToolRecord.of(cell.tool),
-        )
+        run_id = config.run_id or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime())
+        context = run_context(run_id, config.source, cell)
         self._recorder = PickRecorder(config.folder, context, config.keep_images, config.pictures)
         self._decisions = self.add_publisher(DecisionMessage, DECISION, RESULT)
         self.add_subscription(GraspPlan, PLAN, self._plan, RESULT)
@@ -126,9 +120,7 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
                 written += recorder.abandon(f"its outcome was not judged (E{int(report.code)} {report.code.name})")
             return written
         after = picks.after(report.ended_s, self.config.after_wait_s)
-        written.append(
-            recorder.close(plan_id, report.grasp, report.measured(), after, report.probability, report.reasons)
-        )
+        written.append(recorder.close(report, after))
         return written
 
     def _submit(self, work: Callable[[PickRecorder], list[Decision]]) -> None:

@@ -21,7 +21,7 @@ from edge_adapt.bag.pipeline import (
     this_machine,
 )
 from edge_adapt.bag.writer import BagWriter, require_new_folder
-from edge_adapt.decision import DecisionContext, ToolRecord, build_decision, config_digest
+from edge_adapt.decision import build_decision, run_context
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
@@ -114,6 +114,8 @@ class _Recording:
                 "code": code_digest(),
             }
         )
+        run_id = f"{spec.scenario.name}-s{spec.seed}-{spec.planner}"
+        self._context = run_context(run_id, spec.scenario.name, spec.cell, spec.seed, self._scenario.config)
         self._frames = FrameInput(BagTopics().frames, spec.images)
         self._frames.offset_s = START_S
         self._results: Counter[str] = Counter()
@@ -157,7 +159,7 @@ class _Recording:
 
     def _recorded(self, event: PickEvent) -> RecordedPick:
         frame = self._frames.of(event.frame)
-        context = self._context().model_copy(update={"pile": event.pile_index, "pick": event.pick_index})
+        context = self._context.in_pile(event.pile_index, event.pick_index)
         decision = build_decision(
             context,
             frame,
@@ -178,21 +180,6 @@ class _Recording:
             flags=event.planner_flags,
         )
         return RecordedPick(self._frames.encoded(event.frame), issued, decision, event.outcome)
-
-    def _context(self) -> DecisionContext:
-        spec = self._spec
-        return DecisionContext(
-            run_id=f"{spec.scenario.name}-s{spec.seed}-{spec.planner}",
-            pile=0,
-            pick=0,
-            source=spec.scenario.name,
-            seed=spec.seed,
-            engine=self._record.engine,
-            config_digest=config_digest(
-                spec.cell, self._scenario.config, spec.planner_config, {"planner": spec.planner}
-            ),
-            tool=ToolRecord.of(spec.cell.tool),
-        )
 
 
 def _scenario(spec: CellRecording) -> Scenario:

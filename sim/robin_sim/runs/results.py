@@ -59,6 +59,7 @@ class PickSummary:
     instances: int
     cups: tuple[int, ...]
     model_id: str
+    engine: str
     segment_ms: float
     plan_ms: float
     duration_s: float
@@ -94,6 +95,7 @@ def summarize(event: PickEvent) -> PickSummary:
         instances=len(event.scene.instances),
         cups=() if best is None else mask_to_cups(best.cups),
         model_id=event.scene.model_id,
+        engine=event.scene.engine,
         segment_ms=event.timings_ms["segment"],
         plan_ms=event.timings_ms["plan"],
         duration_s=0.0 if outcome is None else outcome.duration_s,

@@ -43,7 +43,7 @@ def run_scenario(
         seed=request.seed,
         planner=request.planner,
         masks=request.masks,
-        engine=request.engine,
+        engine=summaries[0].engine if summaries else request.engine,
         model=_model_name(summaries, request.model),
         workers=request.workers,
         picks=tuple(summaries),

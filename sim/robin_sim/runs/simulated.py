@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edge_adapt.decision import Decision, DecisionContext, ToolRecord, build_decision, config_digest
+from edge_adapt.decision import Decision, DecisionContext, build_decision, run_context
 from edge_adapt.decision_store import DecisionStore, refuse_foreign_images
 from edge_adapt.recording import pick_images
 from edge_adapt.report import write_report
-from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.learned_ranker import SHIPPED_RANKER, load_ranker_or_none
 from robin_grasp.tool import CellConfig
 from robin_perception.core.disk import write_atomic
@@ -39,8 +38,8 @@ class CapturedPick:
 
 
 def capture_pick(context: DecisionContext, event: PickEvent) -> CapturedPick:
-    """Record and images of one turn; ``context`` holds what is the same for the whole run."""
-    context = context.model_copy(update={"pile": event.pile_index, "pick": event.pick_index})
+    """Record and images of one pick; ``context`` holds what is the same for the whole run."""
+    context = context.in_pile(event.pile_index, event.pick_index)
     decision = build_decision(
         context,
         event.frame,
@@ -75,29 +74,15 @@ def run_simulated(
         require_own(out / RESULTS_FILE, (b"{",))
         require_own(out / REPORT_FILE, (b"<",))
         with closing(_Recorder(out)) as recorder:
-            capture = partial(capture_pick, _run_context(request))
+            run_id = f"{request.loaded.name}-s{request.seed}-{request.planner}"
+            cell, scenario = request.cell or CellConfig(), request.loaded
+            context = run_context(run_id, scenario.name, cell, request.seed, scenario.config)
+            capture = partial(capture_pick, context)
             result = run_scenario(request, progress, capture=capture, on_captured=recorder.keep)
         write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
         if report:
             write_report(out, out / REPORT_FILE, results=result.to_json())
     return result
-
-
-def _run_context(request: RunRequest) -> DecisionContext:
-    """What all records of a run have in common."""
-    scenario, planner, masks = request.loaded, request.planner, request.masks
-    cell, planner_settings = request.cell or CellConfig(), request.planner_config or PlannerConfig()
-    return DecisionContext(
-        run_id=f"{scenario.name}-s{request.seed}-{planner}",
-        pile=0,
-        pick=0,
-        source=scenario.name,
-        seed=request.seed,
-        engine=request.engine if masks == "predicted" else "",
-        config_digest=config_digest(cell, scenario.config, planner_settings, {"planner": planner, "masks": masks}),
-        thresholds=_thresholds(planner_settings),
-        tool=ToolRecord.of(cell.tool),
-    )
 
 
 class _Recorder:
@@ -115,16 +100,6 @@ class _Recorder:
     def close(self) -> None:
         if self._store is not None:
             self._store.close()
-
-
-def _thresholds(config: PlannerConfig) -> dict[str, float]:
-    """The planner's figures that rule candidates out."""
-    return {
-        "seal_least_probability": config.seal.least_probability,
-        "wrench_least_margin": config.wrench.least_margin,
-        "multi_veto_sigmas": config.multi.veto_sigmas,
-        "max_tilt_rad": config.sampling.max_tilt_rad,
-    }
 
 
 def ranker_note(planner: str, ranker: Path | None) -> str | None:

@@ -65,6 +65,15 @@ class Rejected:
 
 
 @dataclass(frozen=True)
+class PlanBasis:
+    """What a plan was made with, for its record. digest: sha256 of the settings of cell and planner, empty where nobody
+    knows them. thresholds: figures that rule candidates out, by name, SI units in the names."""
+
+    digest: str = ""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Plan:
     """Ranked grasps, best first (at most one or a few per instance). ``code`` is OK, NO_INSTANCE or NO_GRASP, with its
     text.
@@ -80,6 +89,7 @@ class Plan:
     planner: str
     timings_ms: dict[str, float] = field(default_factory=dict)
     rejected_counts: Mapping[Reject, int] = field(default_factory=dict)
+    basis: PlanBasis = PlanBasis()
 
     def __post_init__(self) -> None:
         if not self.rejected_counts:

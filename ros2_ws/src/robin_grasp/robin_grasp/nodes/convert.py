@@ -21,7 +21,7 @@ from robin_grasp.picks.open_picks import PlanNotice
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.plan_server import IssuedPlan
-from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
+from robin_grasp.plan import FailedPick, Grasp, Plan, PlanBasis, Reject, Rejected
 from robin_grasp.planner.term_table import TermTable, named_terms
 from robin_grasp.tool import CellConfig, MotionConfig
 from robin_perception.bags.frames import BASE_FRAME
@@ -79,6 +79,9 @@ def plan_to_msg(issued: IssuedPlan, cell: CellConfig) -> GraspPlan:
         requested=issued.requested,
         model_id=issued.scene.model_id,
         planner=plan.planner,
+        basis_digest=plan.basis.digest,
+        threshold_names=list(plan.basis.thresholds),
+        thresholds=[float(value) for value in plan.basis.thresholds.values()],
         code=int(plan.code),
         text=plan.message,
         flags=list(issued.flags),
@@ -113,6 +116,7 @@ def plan_from_msg(message: GraspPlan) -> PlanNotice:
         rejected_counts=_counts_from_msg(message),
         planner=message.planner,
         timings_ms=timings_from_msg(message.timings),
+        basis=PlanBasis(message.basis_digest, dict(zip(message.threshold_names, message.thresholds, strict=False))),
     )
     return PlanNotice(
         plan_id=message.plan_id,
@@ -142,6 +146,7 @@ def outcome_to_msg(report: OutcomeReport) -> PickOutcomeMsg:
         truth_json=json.dumps(report.truth, default=_plain) if report.truth else "",
         probability=0.0 if report.probability is None else float(report.probability),
         reasons=list(report.reasons),
+        check_digest=report.check_digest,
         target_gone=float(report.target_gone),
         neighbours_gone=[int(i) for i in report.neighbours_gone],
         code=int(report.code),
@@ -174,6 +179,7 @@ def outcome_from_msg(message: PickOutcomeMsg) -> OutcomeReport:
         truth=truth,
         probability=message.probability or None,
         reasons=tuple(message.reasons),
+        check_digest=message.check_digest,
         target_gone=message.target_gone,
         neighbours_gone=tuple(int(i) for i in message.neighbours_gone),
         code=_known(Code, message.code, message.plan_id),

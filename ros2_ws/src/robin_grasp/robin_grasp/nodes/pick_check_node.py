@@ -18,7 +18,7 @@ from robin_grasp.picks.open_picks import OpenPick, OpenPicks
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.pick_check import judge_pick
 from robin_grasp.tool import CellConfig
-from robin_perception.core.config import load_config
+from robin_perception.core.config import config_digest, load_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.frame_bus import FrameBus
@@ -109,7 +109,7 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
         judgement = judge_pick(
             grasps[report.grasp], pick.scene, pick.frame, after, report.measured(), self._cell, self.config.judge
         )
-        return report.judged(judgement)
+        return report.judged(judgement, config_digest(self.config.judge))
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ class OutcomeReport:
 
     plan_id, grasp: the plan and the index of its executed grasp. ended_s: frames before it do not show its effect.
     result: None as long as nobody knows it. The rest as in ``PickOutcome`` and ``PickJudgement``; probability is None
-    while it is not judged. code, text: why it could not be judged.
+    while it is not judged; check_digest: sha256 of the pick check's settings. code, text: why it could not be judged.
     """
 
     plan_id: str
@@ -32,6 +32,7 @@ class OutcomeReport:
     truth: dict[str, object] = field(default_factory=dict)
     probability: float | None = None
     reasons: tuple[str, ...] = ()
+    check_digest: str = ""
     target_gone: float = math.nan
     neighbours_gone: tuple[int, ...] = ()
     code: Code = Code.OK
@@ -55,13 +56,14 @@ class OutcomeReport:
             self.result or PickResult.MISS, self.vacuum_pa, self.lifted_weight_n, self.duration_s, self.truth
         )
 
-    def judged(self, judgement: PickJudgement) -> OutcomeReport:
+    def judged(self, judgement: PickJudgement, check_digest: str = "") -> OutcomeReport:
         """With the pick check's judgement; a result that the cell itself gave stands."""
         return replace(
             self,
             result=self.result or judgement.result,
             probability=judgement.probability,
             reasons=judgement.reasons,
+            check_digest=check_digest,
             target_gone=judgement.target_gone,
             neighbours_gone=judgement.neighbours_gone,
         )

@@ -6,7 +6,7 @@ check.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from robin_grasp.plan import FailedPick, Grasp, Plan, Reject
 from robin_grasp.plan_report import Rejects, no_grasp_text
 from robin_grasp.planner.candidates import Poses, best_rows, project_cups, sample_poses, tool_rotations
 from robin_grasp.planner.clearance import hits_wall
-from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.config import PlannerConfig, plan_basis
 from robin_grasp.planner.facets import split_faces
 from robin_grasp.planner.parcels_seen import Contacts, Parcels, observe
 from robin_grasp.planner.seal import seat
@@ -53,6 +53,7 @@ class BaselinePlanner(ABC):
         self.config = config or PlannerConfig()
         one_face = self.config.fit.facets.model_copy(update={"least_share": 1.0})
         self._helper = helper or HelperThread()
+        self._basis = plan_basis(self.name, cell, self.config)
         self._whole_masks = self.config.fit.model_copy(update={"facets": one_face})
 
     @abstractmethod
@@ -61,6 +62,9 @@ class BaselinePlanner(ABC):
 
     def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan:
         """As ``robin_grasp.plan.Planner``. A parcel that failed before is tried after all others."""
+        return replace(self._planned(frame, scene, failed), basis=self._basis)
+
+    def _planned(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...]) -> Plan:
         if not scene.instances:
             return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name)
         view = make_view(frame, scene, self.config.fit.surface, self._helper)

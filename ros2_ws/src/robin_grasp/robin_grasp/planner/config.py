@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from robin_grasp.plan import PlanBasis
 from robin_grasp.planner.fit import PlannerFit, load_fit, shipped_fit
-from robin_grasp.tool import MAX_CUPS
-from robin_perception.core.config import StrictConfig
+from robin_grasp.tool import MAX_CUPS, CellConfig
+from robin_perception.core.config import StrictConfig, config_digest
 
 
 class SamplingConfig(StrictConfig):
@@ -114,3 +115,16 @@ class PlannerConfig(StrictConfig):
             return value
         folder = Path((info.context or {}).get("source", "")).parent
         return load_fit(folder / Path(value).expanduser())
+
+
+def plan_basis(planner: str, cell: CellConfig, config: PlannerConfig) -> PlanBasis:
+    """What the plans of the planner of that name are made with."""
+    thresholds = {
+        "seal_least_probability": config.seal.least_probability,
+        "wrench_least_margin": config.wrench.least_margin,
+        "multi_veto_sigmas": config.multi.veto_sigmas,
+        "max_tilt_rad": config.sampling.max_tilt_rad,
+        "least_detection": config.rank.least_detection,
+        "least_clean": config.rank.least_clean,
+    }
+    return PlanBasis(config_digest(cell, config, {"planner": planner}), thresholds)

@@ -9,7 +9,7 @@ import numpy as np
 
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.plan_report import Rejects, no_grasp_text, ruled_out
-from robin_grasp.planner.config import PlannerConfig
+from robin_grasp.planner.config import PlannerConfig, plan_basis
 from robin_grasp.planner.order import Order, pick_order
 from robin_grasp.planner.ranker import GeometricRanker, Ranker
 from robin_grasp.planner.situation import make_situation
@@ -54,10 +54,14 @@ class SuctionPlanner:
         self._rng = rng or np.random.default_rng(0)
         self._helper = helper or HelperThread()
         self._table = subset_table(cell.tool, self.config.fit.wrench.peel_moment_share)
+        self._basis = plan_basis(name, cell, self.config)
 
     def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan:
         """Ranked grasps for ``scene``. Always a Plan: code OK, NO_INSTANCE or NO_GRASP with the reasons in its
         message."""
+        return replace(self._planned(frame, scene, failed), basis=self._basis)
+
+    def _planned(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...]) -> Plan:
         clock = _Clock()
         if not scene.instances:
             return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name, clock.timings_ms)

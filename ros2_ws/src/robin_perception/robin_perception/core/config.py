@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +41,12 @@ def parse_config(cls: type[ConfigT], values: dict[str, Any], source: str) -> Con
         raise RobinError(
             Code.CONFIG_OUT_OF_RANGE, f"{source}: '{key}': {first['msg']} (got {shown(first.get('input'))})"
         ) from None
+
+
+def config_digest(*configs: BaseModel | Mapping[str, Any]) -> str:
+    """sha256 (hex) of configurations in canonical JSON: equal values give equal digests."""
+    plain = [c.model_dump(mode="json") if isinstance(c, BaseModel) else dict(c) for c in configs]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def load_config(cls: type[ConfigT], path: Path | None) -> ConfigT:

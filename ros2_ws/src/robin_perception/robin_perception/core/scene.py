@@ -43,6 +43,7 @@ class Scene:
     boundary: float32 [h, w] in [0, 1], probability of a parcel edge at the network's mask grid, covering the whole
     frame. flags: short lower-case words, e.g. "instances_truncated".
     timings_ms: stage -> milliseconds. class_names: of the bundle that made it, the order of class probabilities.
+    engine: the one that answered, "fallback:NAME" where it stood in for another; empty where none was asked.
     """
 
     stamp_s: float
@@ -53,6 +54,7 @@ class Scene:
     flags: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     class_names: tuple[str, ...] = CLASSES
+    engine: str = ""
 
     def class_name(self, instance: Instance) -> str:
         """The most probable of ``class_names``."""

@@ -21,6 +21,7 @@ from robin_perception.model.bundle import FRAME_INPUTS, INSTANCE_OUTPUTS, Bundle
 
 Tensors = dict[str, NDArray[Any]]
 HEAD_SETS = 2
+FALLBACK = "fallback:"
 
 
 class EngineConfig(StrictConfig):
@@ -111,9 +112,9 @@ class Engine(ABC):
             return dict(self._head.weights)
 
     @property
-    def by_fallback(self) -> bool:
-        """Whether another engine gave the last answer in place of this one."""
-        return False
+    def answered_by(self) -> str:
+        """The engine that gave the last answer; "fallback:NAME" where it did so in place of this one."""
+        return self.name
 
     @property
     def stage_ms(self) -> dict[str, float]:

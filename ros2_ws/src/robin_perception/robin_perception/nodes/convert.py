@@ -207,6 +207,7 @@ def scene_to_msg(scene: Scene, header: Header, with_boundary: bool = True) -> Se
     message = SegmentedScene(
         header=header,
         model_id=scene.model_id,
+        engine=scene.engine,
         class_names=list(scene.class_names),
         instances=[_instance_to_msg(instance, scene) for instance in scene.instances],
         label_image=image_to_msg(scene.labels, "16UC1", header),
@@ -247,6 +248,7 @@ def scene_from_msg(message: SegmentedScene) -> Scene:
         flags=flags,
         timings_ms=timings_from_msg(message.timings),
         class_names=class_names or CLASSES,
+        engine=message.engine,
     )
 
 

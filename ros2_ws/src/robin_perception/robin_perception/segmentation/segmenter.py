@@ -20,7 +20,7 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
 from robin_perception.engines import Engine, EngineConfig
-from robin_perception.engines.base import HeadSet, Tensors
+from robin_perception.engines.base import FALLBACK, HeadSet, Tensors
 from robin_perception.engines.camera import CameraFrame, TakesCamera
 from robin_perception.engines.head_swap import HeadCheck, HeadSwap, checked_swap
 from robin_perception.model.bundle import INSTANCE_OUTPUTS, Bundle, CalibrationTables, load_bundle, model_id
@@ -65,7 +65,7 @@ class Look:
     guide: Guide | None
     decoded: Decoded
     model_id: str
-    by_fallback: bool
+    engine: str
     timings_ms: dict[str, float]
 
 
@@ -132,11 +132,21 @@ class Segmenter:
             timings["closer_look"] = (time.perf_counter() - begin) * 1e3
         boundary = np.ascontiguousarray(self._grid(look.view).unpadded(look.tensors["boundary"]))
         low_depth = cv2.countNonZero(frame.depth) < self.config.low_depth_fraction * frame.depth.size
-        flags = (*frame.gate.flags, *_flags(decoded, low_depth, any(each.by_fallback for each in looks)))
+        by_fallback = any(each.engine.startswith(FALLBACK) for each in looks)
+        flags = (*frame.gate.flags, *_flags(decoded, low_depth, by_fallback))
         timings["segment"] = (time.perf_counter() - start) * 1e3
-        made_by = looks[-1].model_id
-        names, found = self.bundle.manifest.classes, decoded.instances
-        return Scene(frame.stamp_s, made_by, decoded.labels, found, boundary, flags, timings, names), look
+        scene = Scene(
+            frame.stamp_s,
+            looks[-1].model_id,
+            decoded.labels,
+            decoded.instances,
+            boundary,
+            flags,
+            timings,
+            self.bundle.manifest.classes,
+            looks[-1].engine,
+        )
+        return scene, look
 
     def view(self, frame: Frame) -> View:
         """The whole frame, as the network gets it."""
@@ -176,7 +186,7 @@ class Segmenter:
             if tensors is None:
                 run = self.engine.run if view.whole else self.engine.run_part
                 tensors = run(inputs or view.inputs, outputs)
-            made_by = self._model_id, self.engine.by_fallback
+            made_by = self._model_id, self.engine.answered_by
         inferred = time.perf_counter()
         found_by = guide.result()
         decoded = self.decode(view, tensors, found_by)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.engines.base import Engine, EngineConfig, HeadSet, Tensors
+from robin_perception.engines.base import FALLBACK, Engine, EngineConfig, HeadSet, Tensors
 from robin_perception.engines.registry import make_engine, select, unavailable_reasons
 from robin_perception.model.bundle import Bundle, TensorSpec
 from robin_perception.supervision.config import NO_FALLBACK, SUPERVISED, SupervisionConfig
@@ -24,7 +24,6 @@ from robin_perception.supervision.process import GONE, Child, ChildSpec
 from robin_perception.supervision.warm_up import bare_belt
 from robin_perception.supervision.watchdog import COUNTS, Watchdog, WatchdogStatus
 
-_FALLBACK = "fallback:"
 _BY_NAME_WAIT_S = 120.0  # a command that asks for "supervised:NAME" means NAME's answers
 
 
@@ -129,8 +128,8 @@ class SupervisedEngine(Engine):
         return self._fallback is not None
 
     @property
-    def by_fallback(self) -> bool:
-        return self._answered_by.startswith(_FALLBACK)
+    def answered_by(self) -> str:
+        return self._answered_by
 
     @property
     def child_pid(self) -> int:
@@ -241,7 +240,7 @@ class SupervisedEngine(Engine):
         answer = self._fallback._run(feeds, outputs, head)
         super().check_outputs(answer, outputs)
         self._stage_ms = self._fallback.stage_ms
-        self._count(f"{_FALLBACK}{self._fallback.name}")
+        self._count(f"{FALLBACK}{self._fallback.name}")
         self._by_fallback += 1
         return answer
 
