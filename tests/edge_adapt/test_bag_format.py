@@ -59,7 +59,7 @@ def test_standard_message_texts_have_the_fields_of_the_installed_ones() -> None:
 def test_a_message_survives_encoding_and_decoding() -> None:
     values = grasp_plan(np.random.default_rng(1))
     found = cdr.decode(PLAN, cdr.encode(PLAN, values))
-    for name in ("excluded_instances", "rejected_codes", "rejected_counts"):
+    for name in ("excluded_instances", "rejected_codes", "rejected_counts", "thresholds"):
         assert found.pop(name).tolist() == values.pop(name).tolist()
     assert found["motion"].pop("transfer_axis_xy").tolist() == values["motion"].pop("transfer_axis_xy").tolist()
     assert with_named_terms(found) == with_named_terms(values)

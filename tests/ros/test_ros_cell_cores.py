@@ -66,8 +66,8 @@ def outcome(result: PickResult = PickResult.CLEAN, **truth: object) -> PickOutco
     return PickOutcome(result, (55_000.0,) * 8, 12.0, 2.0, truth)
 
 
-def report(issued: IssuedPlan, **truth: object) -> OutcomeReport:
-    told = outcome(**truth)
+def report(issued: IssuedPlan, result: PickResult = PickResult.CLEAN, **truth: object) -> OutcomeReport:
+    told = outcome(result, **truth)
     judged = {"probability": 0.9, "reasons": ("8 of 8 cups hold",), "check_digest": "c" * 64}
     measured = (told.result, told.vacuum_pa, told.lifted_weight_n, told.duration_s, told.truth)
     return OutcomeReport(issued.plan_id, 0, 3.0, *measured, **judged)  # type: ignore[arg-type]
@@ -202,7 +202,7 @@ def test_recorder_that_was_killed_closes_its_pick_after_the_restart(issued: Issu
     PickRecorder(tmp_path, CONTEXT).open(opened(issued))  # and is never shut
     again = PickRecorder(tmp_path, CONTEXT)
     assert again.open_id == issued.plan_id
-    again.close(issued.plan_id, 0, outcome(PickResult.DROP), None)
+    again.close(report(issued, PickResult.DROP), None)
     (record,) = records(tmp_path)
     assert record.result == "drop" and {"recorder_restarted", "no_frame_after"} <= set(record.flags)
 
