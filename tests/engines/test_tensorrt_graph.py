@@ -14,11 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines.base import Tensors
 from robin_perception.engines.golden import golden_frames
-from robin_perception.engines.onnx_graph import ancestors, element_types, folded, inferred, parse
 from robin_perception.engines.parity import BOUNDS, compare
 from robin_perception.engines.tensorrt.graph import Precision, bytes_at_the_rim, tensorrt_graph
 from robin_perception.engines.tensorrt.operators import refuse_unsupported, unsupported
 from robin_perception.model.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle, load_bundle
+from robin_perception.model.onnx_graph import ancestors, element_types, folded, inferred, parse
 
 BASE = Path(__file__).resolve().parents[2] / "models" / "base"
 

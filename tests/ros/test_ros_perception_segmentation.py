@@ -51,7 +51,9 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> Frame:
 
 @pytest.fixture(scope="module")
 def process(client: RosClient, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    everything = tmp_path_factory.getbasetemp()
     parameters = {"model": model, "diagnostics_rate_hz": 10, "fault_hold_s": 3.0, "overlay_rate_hz": 5, **POSE}
+    parameters["models_folder"] = everything
     made = NodeProcess(MODULE, tmp_path_factory.mktemp("node") / "log.txt", parameters)
     client.wait(lambda: client.status(NODE), "diagnostics of the node")
     yield made
@@ -325,6 +327,17 @@ def test_a_model_is_exchanged_between_two_frames_or_not_at_all(
     reply = client.call(LoadModel, "/load_model", LoadModel.Request(path=str(other)))
     assert (reply.code, reply.text) == (0, "") and reply.model_id != first
     assert see(client, driver, scenes).model_id == reply.model_id
+
+
+def test_a_model_outside_the_folder_of_models_is_refused(
+    client: RosClient, driver: Driver, scenes: list[SegmentedScene], tmp_path: Path
+) -> None:
+    first = see(client, driver, scenes).model_id
+    (tmp_path / "link").symlink_to("/etc")
+    for path in ("/etc", str(tmp_path / "link"), f"{tmp_path}/../../../../etc", "", "models/base", "a" * 5000):
+        reply = client.call(LoadModel, "/load_model", LoadModel.Request(path=path))
+        assert reply.code == Code.PATH_REFUSED and not reply.model_id
+    assert see(client, driver, scenes).model_id == first
 
 
 @pytest.mark.parametrize("case", ["missing", "damaged", "no_pose"])

@@ -51,6 +51,7 @@ def process(client: RosClient, model: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where the engine's module is
     parameters = {
         "model": model,
+        "models_folder": tmp_path,
         "engine": NAME,
         "engine_options.intra_threads": 1,
         "diagnostics_rate_hz": 10,

@@ -193,6 +193,9 @@ class SegmentationNodeConfig(NodeConfig, FrameInputConfig):
     """Frames in, segmented scenes out."""
 
     model: Path = Field(Path("models/base"), description="Folder of the model bundle.")
+    models_folder: Path | None = Field(
+        None, description="`load_model` takes bundles below this folder only; empty = the folder that holds `model`."
+    )
     engine: str = Field("auto", min_length=1, description="Inference engine; auto = the best one this machine has.")
     engine_options: EngineConfig = EngineConfig()
     supervision: SupervisionConfig = SupervisionConfig()

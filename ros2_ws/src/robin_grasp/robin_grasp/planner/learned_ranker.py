@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.planner.ranker import FEATURE_NAMES, Odds, feature_matrix
+from robin_perception.core.bounded import parse_json, read_plain_bytes
+from robin_perception.core.bounded_arrays import parse_npz
 from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.errors import Code, RobinError
 
@@ -27,6 +28,10 @@ Floats = NDArray[np.float64]
 FORMAT = "robin-ranker-1"
 MODELS = ("clean", "multi")
 SHIPPED_RANKER = Path(__file__).parent / "data" / "ranker.npz"
+RANKER_BYTES = 20_000_000
+"""Of the file, and of its arrays when unpacked; the shipped one takes a thousandth of it."""
+MOST_NODES = 200_000
+DEEPEST_TREE = 64
 LEAF = -1
 ARRAYS = ("feature", "threshold", "left", "right", "value", "root", "bias", "calibration_x", "calibration_y")
 
@@ -101,12 +106,10 @@ def load_ranker(path: Path) -> LearnedRanker:
     """Read and verify. Raises RobinError MODEL_MISSING, MODEL_MANIFEST_INVALID, MODEL_TENSOR_MISSING or
     MODEL_HASH_MISMATCH, naming the file."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-    except FileNotFoundError:
-        raise RobinError(Code.MODEL_MISSING, f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as exc:
-        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: not a ranker file ({str(exc)[:80]})") from None
+        arrays = parse_npz(read_plain_bytes(path, RANKER_BYTES), str(path), RANKER_BYTES)
+    except RobinError as exc:
+        code = Code.MODEL_MISSING if exc.code is Code.INPUT_MISSING else Code.MODEL_MANIFEST_INVALID
+        raise RobinError(code, f"not a ranker file: {exc.text}") from None
     header = _header(arrays.pop("header", None), path)
     missing = [f"{m}.{a}" for m in MODELS for a in ARRAYS if f"{m}.{a}" not in arrays]
     if missing:
@@ -126,20 +129,20 @@ def load_ranker_or_none(path: Path | None) -> tuple[LearnedRanker | None, tuple[
 
 
 def _header(array: NDArray[Any] | None, path: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(str(array)) if array is not None else None
-    except ValueError:
-        header = None
+    header = parse_json("null" if array is None else str(array), f"{path}: header", Code.MODEL_MANIFEST_INVALID)
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: header is missing or not '{FORMAT}'")
-    if tuple(header.get("features", ())) != FEATURE_NAMES:
+    if header.get("features") != list(FEATURE_NAMES) or not isinstance(header.get("provenance", {}), dict):
         raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: made for other features than this planner's")
     return header
 
 
 def _trees(arrays: dict[str, NDArray[Any]], model: str, path: Path) -> Trees:
     part = {name: arrays[f"{model}.{name}"] for name in ARRAYS}
-    trees = Trees(
+    plain = all(a.ndim == 1 and a.dtype.kind in "iuf" and 0 < a.size <= MOST_NODES for a in part.values())
+    if not plain or not all(np.isfinite(a).all() for a in part.values()) or not _sound(part):
+        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: the trees of '{model}' are not well formed")
+    return Trees(
         part["feature"].astype(np.int32),
         part["threshold"].astype(np.float64),
         part["left"].astype(np.int32),
@@ -150,17 +153,27 @@ def _trees(arrays: dict[str, NDArray[Any]], model: str, path: Path) -> Trees:
         part["calibration_x"].astype(np.float64),
         part["calibration_y"].astype(np.float64),
     )
-    nodes = len(trees.feature)
-    inner = trees.feature >= 0
-    # Children stand behind their parent: so every walk ends.
-    forward = (trees.left > np.arange(nodes)) & (trees.right > np.arange(nodes))
-    sound = all(len(a) == nodes for a in (trees.threshold, trees.left, trees.right, trees.value))
-    sound = sound and bool((forward | ~inner).all()) and bool((trees.feature < len(FEATURE_NAMES)).all())
-    sound = sound and bool(((trees.left < nodes) & (trees.right < nodes)).all())
-    sound = sound and bool(((trees.root >= 0) & (trees.root < nodes)).all())
-    if not sound:
-        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: the trees of '{model}' are not well formed")
-    return trees
+
+
+def _sound(part: dict[str, NDArray[Any]]) -> bool:
+    """Every walk stays within the table and ends after DEEPEST_TREE steps."""
+    feature, left, right, root = (part[name] for name in ("feature", "left", "right", "root"))
+    nodes = len(feature)
+    if any(len(part[name]) != nodes for name in ("threshold", "left", "right", "value")):
+        return False
+    if len(part["calibration_x"]) != len(part["calibration_y"]) or (feature >= len(FEATURE_NAMES)).any():
+        return False
+    inner = feature >= 0
+    for places in (left[inner], right[inner], root):
+        if ((places < 0) | (places >= nodes)).any():
+            return False
+    reached = np.unique(root)
+    for _ in range(DEEPEST_TREE):
+        parents = reached[inner[reached.astype(np.intp)]].astype(np.intp)
+        if not parents.size:
+            return True
+        reached = np.unique(np.concatenate([left[parents], right[parents]]))
+    return False
 
 
 def _digest(arrays: dict[str, NDArray[Any]]) -> str:

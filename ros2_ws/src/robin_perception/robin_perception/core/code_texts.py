@@ -79,6 +79,7 @@ CODE_TEXTS = {
     Code.PICK_UNFINISHED: "A grasp was handed out, and nobody told what became of it.",
     Code.SERVICE_UNAVAILABLE: "A service did not answer in time; is its node running?",
     Code.ID_INVALID: "An id from outside is not fit for a file name; look at who sends it.",
+    Code.PATH_REFUSED: "A path from the network leads out of the folder that is meant for it; see models_folder.",
     Code.RECORD_DROPPED: "The recorder's disk is too slow; a pick was not recorded.",
 }
 

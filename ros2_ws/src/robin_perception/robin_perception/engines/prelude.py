@@ -22,7 +22,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from robin_perception.engines.onnx_graph import inferred
+from robin_perception.model.onnx_graph import inferred
 from robin_perception.segmentation.view import Letterbox, letterbox
 
 PRELUDE_INPUTS = ("camera_rgb", "camera_depth", "depth_unit_m")

@@ -7,6 +7,7 @@ unpickled.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -15,19 +16,21 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from robin_perception.core.config import StrictConfig
+from robin_perception.core.bounded import CONFIG_BYTES, read_plain_bytes
+from robin_perception.core.config import StrictConfig, first_fault
 from robin_perception.core.disk import sync_folder, write_atomic, write_error, write_synced
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.output import locked, require_room
+from robin_perception.core.ids import PlainId
 from robin_perception.core.scene import CLASSES
 
 NETWORK_FILE = "network.onnx"
@@ -45,23 +48,38 @@ INSTANCE_OUTPUTS = (
     "mask_logits",
     "boundary",
 )
+MODEL_BYTES = 40_000_000
+"""Of each file of a bundle; five million weights take twenty."""
 FEATURE_OUTPUTS = ("trunk_stride4", "trunk_stride8")
 _MOST_WAIT_S = 30.0  # for another process that changes the same manifest
+
+
+Shift = Annotated[float, Field(ge=-16, le=16)]
 
 
 class TensorSpec(StrictConfig):
     """One tensor: static shape and numpy dtype name."""
 
-    name: str
-    shape: tuple[int, ...]
+    name: str = Field(max_length=200)
+    shape: tuple[int, ...] = Field(max_length=8)
     dtype: str = "float32"
 
 
 class IsotonicTable(StrictConfig):
     """Monotone map by linear interpolation between knots; constant beyond the ends (pool-adjacent-violators fit)."""
 
-    x: tuple[float, ...] = (0.0, 1.0)
-    y: tuple[float, ...] = (0.0, 1.0)
+    x: tuple[float, ...] = Field((0.0, 1.0), min_length=1, max_length=1000)
+    y: tuple[float, ...] = Field((0.0, 1.0), min_length=1, max_length=1000)
+
+    @model_validator(mode="after")
+    def _is_monotone(self) -> IsotonicTable:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"x has {len(self.x)} knots, y has {len(self.y)}")
+        if any(b < a for knots in (self.x, self.y) for a, b in itertools.pairwise(knots)):
+            raise ValueError("knots must not fall")
+        if not (self.y[0] >= 0 and self.y[-1] <= 1):
+            raise ValueError("y must be within 0 and 1")
+        return self
 
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw scores to calibrated ones, float32 of the same shape."""
@@ -82,7 +100,7 @@ class CalibrationTables(StrictConfig):
     visible_fraction: IsotonicTable = IsotonicTable()
     class_temperature: float = Field(1.0, gt=0.05, le=20)
     boundary_scale: float = Field(1.0, gt=0.01, le=100)
-    mask_shift_px: tuple[float, float] = (0.0, 0.0)
+    mask_shift_px: tuple[Shift, Shift] = (0.0, 0.0)
     fitted_on: str = ""
     reliability: dict[str, float] = Field(default_factory=dict)
 
@@ -119,6 +137,13 @@ class Manifest(StrictConfig):
     max_instances: int = Field(gt=0)
     classes: tuple[str, ...] = Field(CLASSES, min_length=1, description="names, in the order of its probabilities")
     head: tuple[TensorSpec, ...]
+    name: PlainId
+    files: dict[str, str] = Field(max_length=8)
+    input_height: int = Field(gt=0, le=4096)
+    input_width: int = Field(gt=0, le=4096)
+    max_instances: int = Field(gt=0, le=1000)
+    classes: tuple[str, ...] = CLASSES
+    head: tuple[TensorSpec, ...] = Field(max_length=200)
     parameters: int = Field(0, ge=0, description="trainable values, trunk and head")
     calibration: CalibrationTables = CalibrationTables()
     thresholds: Thresholds = Thresholds()
@@ -161,10 +186,11 @@ def load_bundle(directory: Path) -> Bundle:
     if not directory.is_dir():
         raise RobinError(Code.MODEL_MISSING, f"{directory}: no such model bundle")
     manifest = read_manifest(directory)
-    contents = {name: _verified_bytes(directory / name, sha) for name, sha in manifest.files.items()}
-    head = _read_head(contents[HEAD_FILE], directory / HEAD_FILE)
+    for name in manifest.files.keys() - {NETWORK_FILE, HEAD_FILE}:
+        _verified_bytes(directory, name, manifest)
+    head = _read_head(_verified_bytes(directory, HEAD_FILE, manifest), directory / HEAD_FILE)
     _check_tensors(manifest.head, head, str(directory / HEAD_FILE))
-    _check_graph(contents[NETWORK_FILE], manifest, directory / NETWORK_FILE)
+    _check_graph(_verified_bytes(directory, NETWORK_FILE, manifest), manifest, directory / NETWORK_FILE)
     return Bundle(directory, manifest, head)
 
 
@@ -172,15 +198,12 @@ def read_manifest(directory: Path) -> Manifest:
     """manifest.json without verifying the files it names."""
     path = directory / MANIFEST_FILE
     try:
-        manifest = Manifest.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        raise RobinError(Code.MODEL_MISSING, f"{path}: no such file") from None
+        manifest = Manifest.model_validate_json(read_plain_bytes(path, CONFIG_BYTES))
     except ValidationError as exc:
-        first = exc.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(root)"
-        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: '{key}': {first['msg']}") from None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: {exc}") from None
+        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: {first_fault(exc)}") from None
+    except RobinError as exc:
+        code = Code.MODEL_MISSING if exc.code is Code.INPUT_MISSING else Code.MODEL_MANIFEST_INVALID
+        raise RobinError(code, exc.text) from None
     for required in (NETWORK_FILE, HEAD_FILE):
         if required not in manifest.files:
             raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: 'files' has no hash of {required}")
@@ -260,12 +283,13 @@ def _manifest_bytes(manifest: Manifest) -> bytes:
     return (json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode(errors="replace")
 
 
-def _verified_bytes(path: Path, sha256: str) -> bytes:
+def _verified_bytes(directory: Path, name: str, manifest: Manifest) -> bytes:
+    path = directory / name
     try:
-        data = path.read_bytes()
-    except OSError:
-        raise RobinError(Code.MODEL_MISSING, f"{path}: missing or unreadable") from None
-    if hashlib.sha256(data).hexdigest() != sha256:
+        data = read_plain_bytes(path, MODEL_BYTES)
+    except RobinError as exc:
+        raise RobinError(Code.MODEL_MISSING, f"{exc.text} (missing or unreadable)") from None
+    if hashlib.sha256(data).hexdigest() != manifest.files[name]:
         raise RobinError(Code.MODEL_HASH_MISMATCH, f"{path}: sha256 differs from {MANIFEST_FILE}")
     return data
 
@@ -297,14 +321,11 @@ def _check_tensors(specs: tuple[TensorSpec, ...], head: Mapping[str, NDArray[np.
 
 def _check_graph(data: bytes, manifest: Manifest, path: Path) -> None:
     """The graph's inputs are the frame and exactly the head's tensors; its outputs are those of the contract."""
-    import onnx
+    from robin_perception.model.graph_bounds import refuse_unbounded
+    from robin_perception.model.onnx_graph import parse
 
-    try:
-        graph = onnx.load_model_from_string(data).graph
-    except Exception as exc:  # protobuf raises types of its own
-        raise RobinError(Code.MODEL_TENSOR_MISSING, f"{path}: not an ONNX model ({type(exc).__name__})") from None
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in graph.initializer):
-        raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: weights outside the file are not accepted")
+    model = parse(data, str(path))
+    graph = model.graph
     weights = {t.name for t in graph.initializer}
     shapes = {i.name: tuple(d.dim_value for d in i.type.tensor_type.shape.dim) for i in graph.input}
     shapes = {name: shape for name, shape in shapes.items() if name not in weights}
@@ -325,6 +346,7 @@ def _check_graph(data: bytes, manifest: Manifest, path: Path) -> None:
     if given != [known]:
         text = f"'classes' names {known}, 'class_probabilities' is {outputs['class_probabilities']}"
         raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{path}: {text}")
+    refuse_unbounded(model, str(path))
 
 
 def require_bundle_folder(directory: Path) -> None:

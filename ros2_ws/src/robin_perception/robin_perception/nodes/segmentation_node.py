@@ -18,6 +18,7 @@ from sensor_msgs.msg import Image
 from robin_perception.core.code_texts import code_text
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.ids import path_below
 from robin_perception.core.pace import FramePace
 from robin_perception.node_config import SegmentationNodeConfig
 from robin_perception.nodes.base import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, RobinNode
@@ -214,7 +215,9 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
 
     def _load_model(self, request: Any, response: Any) -> Any:
         """The frames go on with the old model until the new one is ready; one that is damaged changes nothing."""
-        response.model_id = self._exchange_model(Path(request.path))
+        config = self.config
+        path = path_below(config.models_folder or config.model.parent, request.path)
+        response.model_id = self._exchange_model(path)
         self.get_logger().info(f"model is now {response.model_id}")
         return response
 

@@ -13,8 +13,8 @@ import numpy as np
 from onnx import helper
 
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.engines.onnx_graph import frame_inputs, parse
 from robin_perception.model.bundle import FEATURE_OUTPUTS, FRAME_INPUTS, INSTANCE_OUTPUTS, Bundle, TensorSpec
+from robin_perception.model.onnx_graph import frame_inputs, parse
 
 ALIGNMENT_BYTES = 256  # of CUDA's own allocations; TensorRT asks for no more
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from robin_perception.engines.onnx_graph import parse
 from robin_perception.engines.prelude import camera_graph
 from robin_perception.engines.tensorrt.builder import BuildOptions, build_plan
 from robin_perception.engines.tensorrt.graph import Precision, tensorrt_graph
@@ -22,6 +21,7 @@ from robin_perception.engines.tensorrt.probe import RTX
 from robin_perception.engines.tensorrt.rtx import COMPUTE
 from robin_perception.engines.verify import CAMERA_SIZES
 from robin_perception.model.bundle import Bundle
+from robin_perception.model.onnx_graph import parse
 
 PRECISIONS: tuple[Precision, ...] = ("float16", "float32")
 

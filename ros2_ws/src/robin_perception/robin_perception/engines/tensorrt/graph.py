@@ -18,7 +18,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.engines.onnx_graph import (
+from robin_perception.model.bundle import FEATURE_OUTPUTS
+from robin_perception.model.onnx_graph import (
     ancestors,
     descendants,
     element_types,
@@ -27,7 +28,6 @@ from robin_perception.engines.onnx_graph import (
     inferred,
     parse,
 )
-from robin_perception.model.bundle import FEATURE_OUTPUTS
 
 Precision = Literal["float16", "float32"]
 _LARGEST_HALF = 65504.0

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.engines.onnx_graph import element_types, frame_inputs, inferred
+from robin_perception.model.onnx_graph import element_types, frame_inputs, inferred
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 _NUMBERS = _FLOATS | {TensorProto.INT32, TensorProto.INT64}

@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from robin_perception.core.errors import Code, RobinError
 
 _LARGEST_FOLDED = 1 << 16  # values; grids that are computed from constants stay as they are beyond it
+_NO_ARITHMETIC_OF_SHAPES = frozenset({"AveragePool", "Conv", "Gemm", "MatMul", "MaxPool", "Resize"})
 
 
 def parse(data: bytes, source: str) -> onnx.ModelProto:
@@ -97,6 +98,8 @@ def _evaluated(
         return {node.output[0]: np.array(shapes[node.input[0]], dtype=np.int64)}
     names = [name for name in node.input if name]
     if any(name not in values for name in names) or any(a.type == onnx.AttributeProto.GRAPH for a in node.attribute):
+        return None
+    if node.op_type in _NO_ARITHMETIC_OF_SHAPES or any(values[name].size > _LARGEST_FOLDED for name in names):
         return None
     if any(int(np.prod(shapes.get(name, (_LARGEST_FOLDED + 1,)))) > _LARGEST_FOLDED for name in node.output):
         return None
