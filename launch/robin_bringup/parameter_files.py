@@ -11,8 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from robin_perception.core.bounded import parse_yaml, read_plain_text
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.node_config import node_configs
 from robin_perception.node_parameters import config_from_flat, is_ros_parameter, parameter_specs
@@ -28,12 +27,7 @@ def read_parameter_file(path: Path) -> dict[str, dict[str, Any]]:
 
     Raises RobinError INPUT_MISSING, CONFIG_UNREADABLE.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
+    content = parse_yaml(read_plain_text(path), str(path))
     sections: dict[str, dict[str, Any]] = {}
     _collect(content or {}, "", sections, path)
     return sections

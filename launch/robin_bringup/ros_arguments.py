@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from robin_perception.core.bounded import parse_yaml
 from robin_perception.core.errors import Code, RobinError
 
 _VALUES = {"-p": "--param", "-r": "--remap", "-e": "--enclave"}
@@ -63,8 +62,8 @@ def _parameter(rule: str) -> tuple[str, str, Any]:
     target, assigned, text = rule.partition(":=")
     node, colon, name = target.rpartition(":")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text, rule)
+    except RobinError:
         value = None
     if not assigned or not name or (colon and not node) or value is None:
         raise RobinError(Code.OPTION_INVALID, f"--ros-args: '-p {rule}': needs NAME:=VALUE or NODE:NAME:=VALUE")

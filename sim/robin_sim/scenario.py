@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from robin_grasp.tool import CellConfig, WorkspaceConfig, tote_workspace
 from robin_perception.core.config import StrictConfig, load_config
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.ids import plain_id
 from robin_sim.cameras import CameraView, hfov_of_aspect, intrinsics, look_at, misplaced, true_camera
 from robin_sim.faults import Faults
 from robin_sim.parcels import BASE_TRAINING_MIX, ParcelMix
@@ -21,6 +22,7 @@ from robin_sim.parcels import BASE_TRAINING_MIX, ParcelMix
 SCENARIO_FOLDER = Path(__file__).parent / "scenarios"
 ARRANGEMENTS = ("tumbled", "flush", "stacked", "single_layer")
 CONTAINERS = ("belt", "tote")
+LONGEST_NAME = 80  # seed, planner and numbers of pile and pick are added to it in a decision's id
 
 
 class CountRange(StrictConfig):
@@ -126,7 +128,8 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     """A registered scenario by name, or a scenario file by path (ends in .yaml). Raises RobinError on any fault."""
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
-        return Scenario(path.stem, load_config(ScenarioConfig, path))
+        name = plain_id(path.stem, "scenario file", LONGEST_NAME)
+        return Scenario(name, load_config(ScenarioConfig, path))
     known = scenario_names()
     if str(name_or_path) not in known:
         raise RobinError(Code.SCENARIO_UNKNOWN, f"'{name_or_path}': known scenarios are {', '.join(known)}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from robin_perception.core.bounded import parse_json, read_plain_bytes
 from robin_perception.core.errors import Code, RobinError
 
 # Medians nearer to each other than this are not told apart, whatever their spread.
@@ -28,14 +29,12 @@ _CONDITIONS = (
 )
 
 
+RESULT_BYTES = 16_000_000
+
+
 def read_result(path: Path) -> dict[str, Any]:
     """The JSON of a bench. Raises RobinError INPUT_MISSING, INPUT_UNREADABLE."""
-    try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
-    except (OSError, ValueError) as exc:
-        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
+    values = parse_json(read_plain_bytes(path, RESULT_BYTES), str(path), Code.INPUT_UNREADABLE)
     if not isinstance(values, dict) or "machine" not in values:
         raise RobinError(Code.INPUT_UNREADABLE, f"{path}: is no result of `robin bench`")
     return values

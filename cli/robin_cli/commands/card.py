@@ -25,16 +25,14 @@ def card(
     limit: LimitOption = None,
 ) -> None:
     """Write CARD.md and failures.jpg into a bundle: data, scores, calibration and the scenes in which it is worst."""
+    from robin_perception.core.bounded import read_plain_text
     from robin_perception.core.disk import write_atomic
     from robin_perception.core.output import require_room
     from robin_perception.model.bundle import CARD_FILE
     from robin_perception.model.model_card import FAILURES_FILE, card_text, failures_picture, worst_scenes
     from robin_perception.segmentation.segmenter import load_segmenter
 
-    try:
-        seen = weaknesses.read_text() if weaknesses is not None else ""
-    except OSError as exc:
-        raise RobinError(Code.INPUT_MISSING, f"{weaknesses}: {exc.strerror}") from None
+    seen = read_plain_text(weaknesses) if weaknesses is not None else ""
     bundle = model_path(model)
     segmenter = load_segmenter(bundle, engine)
     require_room(bundle)

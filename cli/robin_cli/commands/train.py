@@ -10,6 +10,7 @@ import typer
 
 from robin_cli.options import DEFAULT_BUNDLE, EngineOption, JsonOption, LimitOption, ModelOption, SeedOption, model_path
 from robin_cli.terminal import note, progress_bar, require_writable, write_json
+from robin_perception.core.bounded import parse_yaml, read_plain_text
 from robin_perception.core.errors import Code, RobinError
 
 
@@ -73,6 +74,7 @@ def export(
 
     require_bundle_folder(out)
     text = _text(card) if card is not None else ""
+    text = read_plain_text(card) if card is not None else ""
     network = read_network(checkpoint)
     bundle = export_bundle(network, out, name, provenance=provenance_of(checkpoint), card=text)
     manifest = bundle.manifest
@@ -116,21 +118,8 @@ def _require_torch() -> None:
 def _yaml_values(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
-    import yaml
 
-    try:
-        values = yaml.safe_load(_text(path))
-    except yaml.YAMLError as exc:
-        raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: {str(exc).splitlines()[0]}") from None
+    values = parse_yaml(read_plain_text(path), str(path))
     if not isinstance(values, dict):
         raise RobinError(Code.CONFIG_UNREADABLE, f"{path}: expected a mapping at the top level")
     return values
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        raise RobinError(Code.INPUT_MISSING, f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: {exc}") from None

@@ -23,10 +23,11 @@ import robin_perception
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.former_config import from_former
-from robin_grasp.planner.learned_ranker import SHIPPED_RANKER
+from robin_grasp.planner.learned_ranker import RANKER_BYTES, SHIPPED_RANKER
 from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import ImageCoding
+from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.core.config import StrictConfig, config_digest
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.helper_thread import HelperThread
@@ -116,8 +117,8 @@ def ranker_digest(planner: str, ranker: Path | None) -> str:
         return ""
     path = ranker if ranker is not None else SHIPPED_RANKER
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(read_plain_bytes(path, RANKER_BYTES)).hexdigest()
+    except RobinError:
         return ""
 
 

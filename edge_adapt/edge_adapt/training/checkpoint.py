@@ -12,9 +12,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from robin_perception.core.disk import sync_folder, write_error, write_synced
+from robin_perception.core.bounded import parse_json, read_plain_bytes
+from robin_perception.core.disk import sync_folder, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.scene import CLASSES
 
+STATE_BYTES = 64_000_000
 _TENSORS = "state.safetensors"
 _STATE = "state.json"
 
@@ -58,10 +61,8 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 def read_state(folder: Path) -> dict[str, Any]:
     """What ``save_checkpoint`` was given as ``state``. Raises RobinError INPUT_UNREADABLE."""
-    try:
-        state = json.loads((folder / _STATE).read_text())
-    except (OSError, ValueError) as exc:
-        raise RobinError(Code.INPUT_UNREADABLE, f"{folder / _STATE}: {str(exc).splitlines()[0]}") from None
+    path = folder / _STATE
+    state = parse_json(read_plain_bytes(path, STATE_BYTES), str(path), Code.INPUT_UNREADABLE)
     if not isinstance(state, dict):
         raise RobinError(Code.INPUT_UNREADABLE, f"{folder / _STATE}: expected a mapping")
     return state

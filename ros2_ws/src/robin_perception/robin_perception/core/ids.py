@@ -28,9 +28,9 @@ def path_below(folder: Path, path: str) -> Path:
     return Path(path)
 
 
-def plain_id(text: str, what: str) -> str:
+def plain_id(text: str, what: str, longest: int = 128) -> str:
     """``text`` itself, where it is fit for a file name. what: its name in the line. Raises RobinError ID_INVALID."""
-    if _PLAIN.fullmatch(text) is None:
-        allowed = "1 to 128 letters, digits, '_', '.', '-', the first a letter or digit"
+    if _PLAIN.fullmatch(text) is None or len(text) > longest:
+        allowed = f"1 to {longest} letters, digits, '_', '.', '-', the first a letter or digit"
         raise RobinError(Code.ID_INVALID, f"{what} '{text[:60]}': an id has {allowed}")
     return text
