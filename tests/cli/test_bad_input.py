@@ -284,7 +284,7 @@ def test_bad_data_and_records(robin: Robin, tmp_path: Path, model: Path) -> None
         (("ranker", "train", "--run", tmp_path / "samples", "--out", tmp_path / "r.npz"), "E502", "term"),
         ((*dataset, "--config", tmp_path / "config.yaml"), "E402", "parcel_max"),
         ((*dataset, "--config", tmp_path / "none.yaml"), "E101", "none.yaml"),
-        (("export", "--checkpoint", tmp_path / "none", "--out", tmp_path / "b"), "E102", "none"),
+        (("export", "--checkpoint", tmp_path / "none", "--out", tmp_path / "b"), "E101", "none"),
     ):
         done = robin(*command)
         assert done.status == 2, (command, done.err)
