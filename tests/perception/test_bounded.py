@@ -158,6 +158,25 @@ def test_what_is_no_whole_image_is_refused(data: bytes) -> None:
     assert code_of(decode_image, data, "x") is Code.INPUT_UNREADABLE
 
 
+def damaged(kind: str) -> bytes:
+    """A whole image of noise with one byte changed in its middle."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    data = bytearray(cv2.imencode(kind, noise)[1].tobytes())
+    data[len(data) // 2] ^= 0xFF
+    return bytes(data)
+
+
+def test_a_damaged_picture_is_refused_and_its_library_keeps_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RobinError) as refused:
+        decode_image(damaged(".png"), "x")
+    assert "libpng error" in str(refused.value) and capfd.readouterr().err == ""
+    cut = cv2.imencode(".jpg", PIXELS)[1].tobytes()
+    with pytest.raises(RobinError) as refused:
+        decode_image(cut[: len(cut) // 2 + 150], "x")
+    assert refused.value.code is Code.INPUT_UNREADABLE and capfd.readouterr().err == ""
+    assert decode_image(cut, "x").shape == (6, 8, 3)
+
+
 def npy(array: Any) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import struct
+import threading
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from tokenize import TokenError
 from typing import Any
 
@@ -22,6 +26,17 @@ MOST_PIXELS = 4096 * 4096
 MOST_SCANS = 100
 """Of a progressive JPEG; each is decoded over the whole picture."""
 _ZIP_DAMAGE = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error)
+_LIBRARIES = (
+    "libpng ",
+    "Corrupt JPEG",
+    "Premature end of JPEG",
+    "Invalid ",
+    "Warning: ",
+    "Inconsistent ",
+    "Unsupported ",
+)
+_JPEG_DAMAGE = ("Corrupt JPEG", "Premature end of JPEG")
+_STDERR_LOCK = threading.Lock()
 _HEADER_DAMAGE = (SyntaxError, TokenError, MemoryError, RecursionError)  # numpy reads it with Python's own parser
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
@@ -62,13 +77,50 @@ def decode_image(data: bytes, source: str, flags: int = cv2.IMREAD_UNCHANGED) ->
     # A PNG that was cut short decodes to a partly black picture; only its missing end tells.
     cut_short = data.startswith(_PNG) and b"IEND" not in data[-16:]
     endless = data.startswith(_JPEG) and data.count(b"\xff\xda") > MOST_SCANS
-    try:
-        image = None if cut_short or endless else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise RobinError(Code.INPUT_UNREADABLE, f"{source}: not a readable image")
+    image, told = (None, "") if cut_short or endless else _decoded(data, flags)
+    if image is None or any(word in told for word in _JPEG_DAMAGE):
+        reason = f" ({told.strip()})" if told.strip() else ""
+        raise RobinError(Code.INPUT_UNREADABLE, f"{source}: not a readable image{reason}")
     return np.asarray(image)
+
+
+def _decoded(data: bytes, flags: int) -> tuple[NDArray[Any] | None, str]:
+    """The picture, and what libpng and libjpeg wrote to the process's stderr meanwhile: they know no other way to tell,
+    and a JPEG that was damaged still decodes. What others wrote in that time is handed on."""
+    with _STDERR_LOCK, _captured_stderr() as told:
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error:
+            image = None
+    lines = told.text.splitlines(keepends=True)
+    others = [line for line in lines if not line.startswith(_LIBRARIES)]
+    if others:
+        os.write(2, "".join(others).encode())
+    return image, "".join(line for line in lines if line not in others)
+
+
+@dataclass
+class _Told:
+    text: str = ""
+
+
+@contextlib.contextmanager
+def _captured_stderr() -> Iterator[_Told]:
+    told = _Told()
+    try:
+        kept, memory = os.dup(2), os.memfd_create("stderr")
+    except OSError:  # it is closed: there is nothing to capture
+        yield told
+        return
+    try:
+        os.dup2(memory, 2)
+        yield told
+    finally:
+        os.dup2(kept, 2)
+        os.lseek(memory, 0, os.SEEK_SET)
+        told.text = os.read(memory, 65536).decode(errors="replace")
+        os.close(kept)
+        os.close(memory)
 
 
 def parse_npy(data: bytes, source: str) -> NDArray[Any]:
