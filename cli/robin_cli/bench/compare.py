@@ -29,6 +29,7 @@ _CONDITIONS = (
 )
 
 
+_LARGEST = 1e15  # of a figure: nanoseconds of a week
 RESULT_BYTES = 16_000_000
 
 
@@ -62,11 +63,15 @@ def compare_results(before: dict[str, Any], after: dict[str, Any]) -> dict[str, 
 def _spreads(values: Any, path: str = "") -> Iterator[tuple[str, dict[str, float]]]:
     if not isinstance(values, dict):
         return
-    if values.keys() >= _SPREAD and all(isinstance(values[key], int | float) for key in _SPREAD):
+    if values.keys() >= _SPREAD and all(_is_figure(values.get(key, 0)) for key in (*_SPREAD, "sd", "n")):
         yield path, values
         return
     for key, value in values.items():
         yield from _spreads(value, f"{path}.{key}" if path else str(key))
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) <= _LARGEST
 
 
 def _compared(name: str, a: dict[str, float], b: dict[str, float]) -> dict[str, Any]:

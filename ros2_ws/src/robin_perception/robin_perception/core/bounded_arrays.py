@@ -33,7 +33,8 @@ _LIBRARIES = (
     "Invalid ",
     "Warning: ",
     "Inconsistent ",
-    "Unsupported ",
+    "[ WARN:",
+    "[ERROR:",
 )
 _JPEG_DAMAGE = ("Corrupt JPEG", "Premature end of JPEG")
 _STDERR_LOCK = threading.Lock()
