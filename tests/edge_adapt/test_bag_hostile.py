@@ -192,6 +192,7 @@ HOSTILE_METADATA = {
     "a list": "rosbag2_bagfile_information: []",
     "no names": "rosbag2_bagfile_information: {storage_identifier: mcap, relative_file_paths: [{}, '..', '']}",
     "bytes": "\x00",
+    "long name": f"rosbag2_bagfile_information: {{storage_identifier: mcap, relative_file_paths: [{'x' * 5000}]}}",
 }
 
 

@@ -73,7 +73,6 @@ def export(
     from robin_perception.model.bundle import require_bundle_folder
 
     require_bundle_folder(out)
-    text = _text(card) if card is not None else ""
     text = read_plain_text(card) if card is not None else ""
     network = read_network(checkpoint)
     bundle = export_bundle(network, out, name, provenance=provenance_of(checkpoint), card=text)

@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from robin_perception.core.disk import sync_folder, write_error, write_synced
 from robin_perception.core.bounded import parse_json, read_plain_bytes
-from robin_perception.core.disk import sync_folder, write_error
+from robin_perception.core.disk import sync_folder, write_error, write_synced
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.scene import CLASSES
 

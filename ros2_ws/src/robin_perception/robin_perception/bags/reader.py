@@ -38,6 +38,7 @@ _RECORDS: dict[int, Callable[[ReadDataStream, int], McapRecord]] = {
     Opcode.MESSAGE: Message.read,
     Opcode.CHUNK: lambda data, _: Chunk.read(data),
 }
+_LONGEST_NAME = 255  # no file system takes a longer one, and asking for it is an error of its own
 _SQLITE = b"SQLite format 3\x00"
 _DAMAGE = (
     McapError,
@@ -249,7 +250,7 @@ def _listed_files(metadata: Path) -> list[str]:
         raise RobinError(
             Code.BAG_INVALID, f"{metadata.parent}: storage {shown(storage)}; convert it with ros2 bag convert"
         )
-    return list(dict.fromkeys(Path(name).name for name in names))
+    return list(dict.fromkeys(Path(name).name for name in names if len(name) <= _LONGEST_NAME))
 
 
 def _natural(path: Path) -> list[Any]:

@@ -29,8 +29,8 @@ from robin_perception.core.bounded import CONFIG_BYTES, read_plain_bytes
 from robin_perception.core.config import StrictConfig, first_fault
 from robin_perception.core.disk import sync_folder, write_atomic, write_error, write_synced
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.core.output import locked, require_room
 from robin_perception.core.ids import PlainId
+from robin_perception.core.output import locked, require_room
 from robin_perception.core.scene import CLASSES
 
 NETWORK_FILE = "network.onnx"
