@@ -53,6 +53,26 @@ def refuse_unbounded(model: onnx.ModelProto, source: str) -> dict[str, tuple[int
     return shapes
 
 
+def check_outputs(shapes: Shapes, input_size: tuple[int, int], candidates: int, classes: int, source: str) -> None:
+    """The outputs have the shapes that decoding relies on; ``shapes`` were inferred, input_size is (height, width).
+    Raises RobinError MODEL_MANIFEST_INVALID."""
+    rows, columns = input_size[0] // 4, input_size[1] // 4
+    wanted: dict[str, tuple[int, ...]] = {
+        "peak_xy": (candidates, 2),
+        "detection": (candidates,),
+        "class_probabilities": (candidates, classes),
+        "mask_quality": (candidates,),
+        "visible_fraction": (candidates,),
+        "embedding": (candidates, *shapes["embedding"][1:2]),
+        "mask_logits": (candidates, rows, columns),
+        "boundary": (rows, columns),
+    }
+    for name, shape in wanted.items():
+        if shapes[name] != shape:
+            text = f"output '{name}' is {list(shapes[name])}; for the manifest's input, max_instances and 'classes'"
+            raise RobinError(Code.MODEL_MANIFEST_INVALID, f"{source}: {text} it must be {list(shape)}")
+
+
 def _structure_fault(model: onnx.ModelProto) -> str | None:
     graph = model.graph
     if len(graph.node) > MOST_NODES:
