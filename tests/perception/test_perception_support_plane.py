@@ -4,53 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.ray_cast import RAYS, Box, K, camera_over, heights, tote, view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
-from robin_perception.core.support_plane import SupportPlaneConfig, estimate, pose_from_plane, pose_from_support_plane
-
-K = np.array([[450.0, 0, 159.5], [0, 450.0, 119.5], [0, 0, 1]])
-V, U = np.mgrid[:240, :320].astype(np.float64)
-RAYS = np.dstack([(U - K[0, 2]) / K[0, 0], (V - K[1, 2]) / K[1, 1], np.ones_like(U)])
-
-
-def camera_over(distance_m: float, tilt_rad: float, turn_rad: float) -> np.ndarray:
-    """Pose of a camera that looks at base_link's (0.75, 0, 0) from ``distance_m``, tilted from straight down."""
-    pose = np.eye(4)
-    down = np.diag([1.0, -1.0, -1.0])
-    turn, tilt = Rotation.from_euler("z", turn_rad), Rotation.from_euler("x", tilt_rad)
-    pose[:3, :3] = (turn * tilt).as_matrix() @ down
-    pose[:3, 3] = np.array([0.75, 0, 0]) - distance_m * pose[:3, 2]
-    return pose
-
-
-def view(pose: np.ndarray, boxes: list[tuple[float, float, float, float, float]], noise_m: float = 0.0) -> Frame:
-    """Depth of the plane z = 0 with upright boxes (x, y, width, depth, height) on it, by ray casting."""
-    origin, rays = pose[:3, 3], RAYS @ pose[:3, :3].T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        depth = np.where(rays[..., 2] < -1e-6, -origin[2] / rays[..., 2], np.inf)
-        for x, y, w, d, h in boxes:
-            low, high = np.array([x - w / 2, y - d / 2, 0]), np.array([x + w / 2, y + d / 2, h])
-            a, b = (low - origin) / rays, (high - origin) / rays
-            near, far = np.minimum(a, b).max(axis=2), np.maximum(a, b).min(axis=2)
-            depth = np.where((near < far) & (near > 0), np.minimum(depth, near), depth)
-    depth = np.where(np.isfinite(depth) & (depth < 5), depth, 0)
-    depth += np.random.default_rng(0).normal(0, noise_m, depth.shape) * (depth > 0)
-    return Frame(np.zeros((240, 320, 3), np.uint8), np.maximum(depth, 0).astype(np.float32), K, np.eye(4))
-
-
-def tote(height: float = 0.2) -> list[tuple[float, float, float, float, float]]:
-    wall = 0.02
-    return [
-        (0.75, -0.3, 0.8, wall, height),
-        (0.75, 0.3, 0.8, wall, height),
-        (0.35, 0, wall, 0.6, height),
-        (1.15, 0, wall, 0.6, height),
-    ]
-
+from robin_perception.core.support_plane import (
+    BARE_FLAG,
+    SupportPlaneConfig,
+    estimate,
+    on_support_plane,
+    pose_from_plane,
+)
 
 PARCELS = [(0.65, -0.1, 0.2, 0.15, 0.12), (0.9, 0.1, 0.25, 0.2, 0.05), (0.62, 0.15, 0.1, 0.1, 0.2)]
 
@@ -90,9 +57,57 @@ def test_a_pile_that_hides_its_floor_stands_on_a_plane_beneath_it() -> None:
         for h in [rng.uniform(0.05, 0.15)]
     ]
     frame = view(camera_over(0.9, 0.2, 0.3), boxes)
-    pose = pose_from_support_plane(frame)
+    pose = on_support_plane(frame).T_base_camera
     height = (RAYS * frame.depth[..., None])[frame.depth > 0] @ pose[2, :3] + pose[2, 3]
     assert np.percentile(height, 5) > -0.04 and 0.0 < np.median(height) < 0.15
+
+
+def off(frame: Frame, pose: np.ndarray) -> tuple[float, float]:
+    """Of the plane found: its angle to z = 0 of ``pose`` in degrees, its height at the point looked at in metres."""
+    plane = estimate(frame).plane
+    looked_at = np.linalg.inv(pose) @ (0.75, 0.0, 0.0, 1.0)
+    return float(np.degrees(np.arccos(np.clip(plane[:3] @ pose[2, :3], -1, 1)))), float(plane @ looked_at)
+
+
+def test_the_table_is_found_and_not_the_floor_under_it() -> None:
+    pose = camera_over(1.1, 0.2, 0.3)
+    table = (0.75, 0.0, 0.5, 0.3, 0.0)
+    frame = view(pose, [table, (0.65, -0.05, 0.1, 0.1, 0.1), (0.85, 0.05, 0.12, 0.1, 0.06)], 0.002, ground_m=-0.7)
+    assert (heights(frame, pose) < -0.5).mean() > 0.4
+    tilt_deg, height_m = off(frame, pose)
+    assert tilt_deg < 1.0 and abs(height_m) < 0.008
+
+
+def test_the_floor_of_a_tote_is_found_and_not_the_tops_of_its_boxes() -> None:
+    """The tops, all at one height, cover more than the floor between them."""
+    pose = camera_over(0.9, 0.1, 0.0)
+    boxes = [(x, y, 0.11, 0.11, 0.15) for x in (0.55, 0.69, 0.83, 0.97) for y in (-0.2, -0.06, 0.08, 0.22)]
+    frame = view(pose, [*boxes, *tote()], noise_m=0.001)
+    z = heights(frame, pose)
+    assert 0.08 < (abs(z) < 0.01).mean() < 0.5 * (abs(z - 0.15) < 0.01).mean()
+    tilt_deg, height_m = off(frame, pose)
+    assert tilt_deg < 1.0 and abs(height_m) < 0.008
+
+
+def test_a_shelf_is_found_and_not_the_wall_behind_the_goods() -> None:
+    """The camera looks nearly level into a shelf bin, 12 cm above its floor: the wall is larger in the picture."""
+    pose = np.eye(4)
+    pose[:3, :3] = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]]) @ Rotation.from_euler("x", -0.03).as_matrix()
+    pose[:3, 3] = (0.75, -0.9, 0.12)
+    wall, sides = (0.75, 0.31, 1.4, 0.02, 0.9), [(0.4, 0.05, 0.02, 0.5, 0.9), (1.1, 0.05, 0.02, 0.5, 0.9)]
+    goods = [(0.65, 0.05, 0.1, 0.1, 0.15), (0.85, 0.1, 0.12, 0.08, 0.2)]
+    frame = view(pose, [wall, *sides, *goods], 0.001)
+    z = heights(frame, pose)
+    assert (abs(z) < 0.01).mean() < (frame.depth > 1.15).mean()
+    tilt_deg, height_m = off(frame, pose)
+    assert tilt_deg < 2.0 and abs(height_m) < 0.01
+
+
+@pytest.mark.parametrize(("boxes", "carries"), [([], False), (PARCELS, True)], ids=["nothing", "parcels"])
+def test_a_plane_that_carries_nothing_says_so(boxes: list[Box], carries: bool) -> None:
+    frame = view(camera_over(1.0, 0.3, 0.5), boxes, noise_m=0.002)
+    assert estimate(frame).carries == carries
+    assert (BARE_FLAG in on_support_plane(frame).gate.flags) != carries
 
 
 def test_the_same_frame_gives_the_same_plane() -> None:

@@ -5,7 +5,6 @@ Reading is strict: whatever does not fit ends in one RobinError that names the f
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from robin_perception.core.config import StrictConfig, parse_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, PictureNames, RawDepth, depth_units, intrinsics_misfit
 from robin_perception.core.gate import CameraModel, GateConfig, make_frame
-from robin_perception.core.support_plane import SupportPlaneConfig, pose_from_support_plane
+from robin_perception.core.support_plane import SupportPlaneConfig, on_support_plane
 
 COLOR_FILE = "color.png"
 DEPTH_FILE = "depth.png"
@@ -116,7 +115,7 @@ def load_frame_files(
         names=PictureNames(str(color), str(depth), str(camera)),
     )
     if known is None:
-        frame = replace(frame, T_base_camera=pose_from_support_plane(frame, support or SupportPlaneConfig()))
+        frame = on_support_plane(frame, support)
     return frame
 
 

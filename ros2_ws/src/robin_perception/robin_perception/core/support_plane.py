@@ -1,22 +1,29 @@
-"""The dominant support plane (belt, tote floor, shelf) of a frame whose camera pose is not known.
+"""The plane that carries the goods (belt, tote floor, shelf), of a frame whose camera pose is not known.
 
-Sequential RANSAC (Fischler & Bolles 1981) on decimated points, hypotheses from neighbouring pixels. Among the planes
-found, the support is the large one that faces the camera and has nearly everything else on the camera's side of it.
-Where no plane is clean enough (a tote full of bags hides its floor) coarser tolerances are tried, with less
-confidence.
+Sequential RANSAC (Fischler & Bolles 1981) on decimated points, hypotheses from neighbouring pixels. Of the planes
+found, the support is the one that explains the picture best: its points lie among the things that stand on it, hardly
+anything lies beneath it, and nothing stands higher than goods do. So neither the floor under a table nor the tops of
+boxes nor a wall behind the goods passes for it: a wall has its normal sideways, or what stands before it
+reaches too far.
+Where no plane is clean enough (a tote full of bags hides its floor) coarser tolerances are tried, with less confidence.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.core.frame import Frame
+from robin_perception.core.frame import Frame, GateWarning
+from robin_perception.core.masks import outline
+
+BARE_FLAG = Code.SUPPORT_PLANE_BARE.name.lower()
+RIM_CELLS = 2  # of the thinned image
 
 
 class SupportPlaneConfig(StrictConfig):
@@ -27,14 +34,18 @@ class SupportPlaneConfig(StrictConfig):
     """
 
     max_points: int = Field(4000, ge=200, le=200_000)
-    hypotheses: int = Field(400, ge=10, le=20_000, description="per plane")
-    max_planes: int = Field(5, ge=1, le=20)
+    hypotheses: int = Field(600, ge=10, le=20_000, description="per plane")
+    max_planes: int = Field(8, ge=1, le=20)
     tolerance_m: float = Field(0.006, gt=0, le=0.1, description="inlier distance at 1 m; grows with depth squared")
     coarser: tuple[float, ...] = Field((1.0, 2.0, 4.0), description="tolerances tried in turn, times tolerance_m")
-    min_inlier_fraction: float = Field(0.08, gt=0, lt=1)
-    min_facing: float = Field(0.5, ge=0, le=1, description="|cos| between normal and the mean line of sight")
-    max_behind_fraction: float = Field(0.25, gt=0, le=1, description="points allowed beyond the plane")
-    min_confidence: float = Field(0.08, ge=0, le=1)
+    min_inlier_fraction: float = Field(0.03, gt=0, lt=1)
+    min_upright: float = Field(0.25, ge=0, le=1, description="squared share of the normal towards camera or image top")
+    max_beneath_fraction: float = Field(0.25, gt=0, le=1, description="points allowed beneath the plane")
+    max_floor_fraction: float = Field(0.8, gt=0, le=1, description="points allowed farther beneath than goods are high")
+    goods_height_m: float = Field(0.4, gt=0, le=3, description="what stands higher than this on a plane is no goods")
+    max_high_fraction: float = Field(0.2, gt=0, le=1, description="points allowed higher than goods stand")
+    min_carried_fraction: float = Field(0.005, ge=0, lt=1, description="points above the plane, or it carries nothing")
+    min_confidence: float = Field(0.03, ge=0, le=1)
     anchor_m: tuple[float, float] = (0.75, 0.0)
     seed: int = Field(0, ge=0)
 
@@ -42,11 +53,21 @@ class SupportPlaneConfig(StrictConfig):
 @dataclass(frozen=True)
 class SupportPlane:
     """plane: float64 [4] (n, d) in camera coordinates, n·P + d = height, n towards the camera, metres.
-    confidence in [0, 1]: inlier share x share of points not beyond the plane x how squarely it faces the camera."""
+    confidence in [0, 1]: how well it explains the picture, see ``_judge``. carries: whether anything stands on it."""
 
     plane: NDArray[np.float64]
     confidence: float
-    inlier_fraction: float
+    carries: bool
+
+
+@dataclass(frozen=True)
+class _Points:
+    """xyz: float64 [N, 3], camera coordinates, metres. cells: int64 [N], their place in the thinned image, of ``shape``
+    (rows, columns), row by row."""
+
+    xyz: NDArray[np.float64]
+    cells: NDArray[np.int64]
+    shape: tuple[int, int]
 
 
 def estimate(
@@ -56,13 +77,14 @@ def estimate(
     config = config or SupportPlaneConfig()
     rng = rng or np.random.default_rng(config.seed)
     points = _decimated_points(frame, config.max_points)
-    if len(points) < 100:
-        raise RobinError(Code.SUPPORT_PLANE_NOT_FOUND, f"only {len(points)} depth points to look for a support plane")
+    count = len(points.xyz)
+    if count < 100:
+        raise RobinError(Code.SUPPORT_PLANE_NOT_FOUND, f"only {count} depth points to look for a support plane")
     best: SupportPlane | None = None
     for scale in config.coarser:
         attempt = config.model_copy(update={"tolerance_m": config.tolerance_m * scale})
-        for plane, inlier_fraction in _planes(points, attempt, rng):
-            found = _judge(plane, inlier_fraction, points, attempt, 1.0 / scale)
+        for plane in _planes(points.xyz, attempt, rng):
+            found = _judge(plane, points, attempt, 1.0 / scale)
             if found is not None and (best is None or found.confidence > best.confidence):
                 best = found
         if best is not None and best.confidence >= config.min_confidence:
@@ -75,10 +97,16 @@ def estimate(
     return best
 
 
-def pose_from_support_plane(frame: Frame, config: SupportPlaneConfig | None = None) -> NDArray[np.float64]:
-    """T_base_camera float64 [4, 4] with z = 0 in the support plane and z up, see ``SupportPlaneConfig.anchor_m``."""
+def on_support_plane(frame: Frame, config: SupportPlaneConfig | None = None) -> Frame:
+    """The frame with a pose that has z = 0 in its support plane and z up, see ``SupportPlaneConfig.anchor_m``; with a
+    warning where nothing stands on that plane. Raises as ``estimate``."""
     config = config or SupportPlaneConfig()
-    return pose_from_plane(estimate(frame, config).plane, frame.K, (frame.width, frame.height), config.anchor_m)
+    found = estimate(frame, config)
+    pose = pose_from_plane(found.plane, frame.K, (frame.width, frame.height), config.anchor_m)
+    warnings = frame.gate.warnings
+    if not found.carries:
+        warnings = (*warnings, GateWarning(Code.SUPPORT_PLANE_BARE, "nothing stands on the support plane"))
+    return replace(frame, T_base_camera=pose, gate=replace(frame.gate, warnings=warnings))
 
 
 def pose_from_plane(
@@ -104,20 +132,20 @@ def pose_from_plane(
     return pose
 
 
-def _decimated_points(frame: Frame, max_points: int) -> NDArray[np.float64]:
+def _decimated_points(frame: Frame, max_points: int) -> _Points:
     step = max(1, int(np.sqrt(frame.depth.size / max_points)))
-    v, u = np.mgrid[step // 2 : frame.height : step, step // 2 : frame.width : step]
-    z = frame.depth[v, u].astype(np.float64)
-    keep = z > 0
-    z, u, v = z[keep], u[keep], v[keep]
+    depth = frame.depth[step // 2 :: step, step // 2 :: step].astype(np.float64)
+    rows, columns = np.nonzero(depth)
+    z, u, v = depth[rows, columns], columns * step + step // 2, rows * step + step // 2
     K = frame.K
-    return np.stack([(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z], axis=1)
+    xyz = np.stack([(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z], axis=1)
+    return _Points(xyz, rows * depth.shape[1] + columns, (depth.shape[0], depth.shape[1]))
 
 
 def _planes(
     points: NDArray[np.float64], config: SupportPlaneConfig, rng: np.random.Generator
-) -> list[tuple[NDArray[np.float64], float]]:
-    """Planes by falling inlier count, each refined on its inliers, with its share of all points."""
+) -> list[NDArray[np.float64]]:
+    """Planes by falling inlier count, each refined on its inliers, the camera on their positive side."""
     total, rest, found = len(points), points, []
     for _ in range(config.max_planes):
         if len(rest) < config.min_inlier_fraction * total or len(rest) < 50:
@@ -131,7 +159,7 @@ def _planes(
         inliers = _distance(plane, rest) < _tolerance(rest, config)
         if inliers.sum() < config.min_inlier_fraction * total:
             break
-        found.append((plane, float((_distance(plane, points) < _tolerance(points, config)).sum()) / total))
+        found.append(plane if plane[3] >= 0 else -plane)  # the camera is the origin: its height above the plane is d
         rest = rest[~inliers]
     return found
 
@@ -175,23 +203,53 @@ def _fit(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _judge(
-    plane: NDArray[np.float64],
-    inlier_fraction: float,
-    points: NDArray[np.float64],
-    config: SupportPlaneConfig,
-    trust: float,
+    plane: NDArray[np.float64], points: _Points, config: SupportPlaneConfig, trust: float
 ) -> SupportPlane | None:
-    if plane[3] < 0:  # the camera is the origin: its height above the support is d, and positive
-        plane = -plane
-    sight = points.mean(axis=0)
-    facing = float(-(plane[:3] @ sight) / np.linalg.norm(sight))
-    height = points @ plane[:3] + plane[3]
-    behind = float((height < -3 * _tolerance(points, config)).mean())
-    if facing < config.min_facing or behind > config.max_behind_fraction:
+    """The plane as a support; None where it cannot be one.
+
+    Its confidence is a product: the share of points on it, those among what stands on it above all; how few lie beneath
+    it or stand higher than goods; how far its normal points to the camera or up in the picture, not sideways; and
+    whether anything stands on it at all.
+    """
+    tolerance = _tolerance(points.xyz, config)
+    height = points.xyz @ plane[:3] + plane[3]
+    floor = float((height < -config.goods_height_m).mean())
+    beneath = (float((height < -3 * tolerance).mean()) - floor) / config.max_beneath_fraction
+    beneath += floor / config.max_floor_fraction
+    high = float((height > config.goods_height_m).mean()) / config.max_high_fraction
+    upright = float(plane[2] ** 2 + min(plane[1], 0.0) ** 2)
+    if max(beneath, high) >= 1 or upright < config.min_upright:
         return None
+    goods = (height > 3 * tolerance) & (height <= config.goods_height_m)
+    among = _among(points, goods)
+    on = np.abs(height) < tolerance
+    share = min(1.0, (4 * float((on & among).mean()) + float(on.mean())))
+    carried = float(goods.mean())
+    confidence = trust * share * (1 - beneath) * (1 - high) * upright * (0.5 + 0.5 * min(1.0, 10 * carried))
     if trust < 1:
         # A coarse plane is the goods' own surface where they hide what they lie on: the support is beneath all of them.
         plane = plane + np.array([0.0, 0.0, 0.0, max(0.0, -float(np.percentile(height, 3)))])
-    share = min(1.0, inlier_fraction / 0.4)
-    confidence = trust * share * (1 - behind / config.max_behind_fraction) * min(1.0, facing / 0.6)
-    return SupportPlane(plane, float(confidence), inlier_fraction)
+    elif (on & among).mean() > config.min_inlier_fraction:
+        plane = _refined(plane, points.xyz[among], config)
+    return SupportPlane(plane, confidence, carried >= config.min_carried_fraction)
+
+
+def _among(points: _Points, goods: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """bool [N]: points inside the outline of what stands on a plane, with a rim. Lone pixels do not count."""
+    image = np.zeros(points.shape, dtype=np.uint8)
+    image.ravel()[points.cells[goods]] = 1
+    cleaned = cv2.morphologyEx(image, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
+    return np.asarray(outline(cleaned, RIM_CELLS).ravel()[points.cells])
+
+
+def _refined(
+    plane: NDArray[np.float64], points: NDArray[np.float64], config: SupportPlaneConfig
+) -> NDArray[np.float64]:
+    """Fitted again to the points near it: what lies outside the goods (a table under a tote) does not pull at it."""
+    for _ in range(3):
+        near = _distance(plane, points) < _tolerance(points, config)
+        if near.sum() < 50:
+            break
+        fitted = _fit(points[near])
+        plane = fitted if fitted[3] >= 0 else -fitted
+    return plane
