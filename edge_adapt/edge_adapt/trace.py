@@ -28,6 +28,8 @@ REASON_TEXT = {
     "FAILED_BEFORE": "it failed here before",
     "LIKELY_MERGED": "the mask probably covers two parcels",
     "EXCLUDED_BY_CALLER": "the request excluded it",
+    "NO_DEPTH_AROUND": "little depth in the mask, and none around it",
+    "NO_EDGE": "neither depth nor colour shows an edge where the mask ends",
 }
 
 RESULT_TEXT = {

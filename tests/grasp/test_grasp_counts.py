@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import cv2
 import numpy as np
 import pytest
 from helpers.grasp_scenes import Box, box_scene
@@ -94,6 +95,14 @@ def unsure() -> tuple[Frame, Scene]:
     return blind, replace(scene, instances=(replace(first, detection=0.1), *rest))
 
 
+def doubtful_masks() -> tuple[Frame, Scene]:
+    """Three parcels: one in the middle of a hole in the depth, one of the belt's colour and nearly its height."""
+    frame, scene = box_scene([BIG, Box(0.75, 0.28, 0.1, 0.1, 0.08), Box(0.5, -0.25, 0.15, 0.15, 0.001)])
+    rgb = np.where(scene.labels[..., None] == 3, frame.rgb[0, 0], frame.rgb)
+    hole = cv2.dilate((scene.labels == 2).astype(np.uint8), np.ones((41, 41), np.uint8)) > 0
+    return replace(frame, rgb=rgb, depth=np.where(hole, np.float32(0), frame.depth)), scene
+
+
 def ridged() -> tuple[Frame, Scene]:
     """A boundary across the middle of a narrow mask."""
     frame, scene = box_scene([Box(0.75, 0.0, 0.25, 0.10, 0.1)])
@@ -144,6 +153,7 @@ CASES = {
     "two": Case(boxes(BIG, SMALL), {Reject.OUTRANKED_ON_INSTANCE, Reject.NO_CUP_SEALS}),
     "noisy": Case(noisy, {Reject.OUTRANKED_ON_INSTANCE}),
     "unsure": Case(unsure, {Reject.LOW_DETECTION, Reject.TOO_LITTLE_DEPTH}),
+    "doubtful": Case(doubtful_masks, {Reject.NO_DEPTH_AROUND, Reject.NO_EDGE}),
     "two-faced": Case(two_faced, {Reject.OUTRANKED_ON_INSTANCE}),
     "two-faced and unsure": Case(lambda: two_faced(detection=0.1), {Reject.LOW_DETECTION}),
     "covered": Case(boxes(UNDER, OVER), {Reject.COVERED_BY_OTHER}),

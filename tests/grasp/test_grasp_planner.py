@@ -80,8 +80,8 @@ def test_nothing_is_grasped_where_there_is_no_depth() -> None:
     blind = frame.with_depth(np.zeros_like(frame.depth))
     result = SuctionPlanner(CellConfig()).plan(blind, scene)
     assert result.code is Code.NO_GRASP
-    assert reasons(result) == {Reject.TOO_LITTLE_DEPTH}
-    assert "too little depth" in result.message
+    assert reasons(result) == {Reject.NO_DEPTH_AROUND}
+    assert "no depth around" in result.message
 
 
 def test_cups_avoid_a_hole_in_the_depth() -> None:

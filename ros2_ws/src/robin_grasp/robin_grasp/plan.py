@@ -35,6 +35,8 @@ class Reject(IntEnum):
     FAILED_BEFORE = 13
     LIKELY_MERGED = 14
     EXCLUDED_BY_CALLER = 15
+    NO_DEPTH_AROUND = 16
+    NO_EDGE = 17
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class PlanBasis:
 
 @dataclass(frozen=True)
 class Plan:
-    """Ranked grasps, best first (at most one or a few per instance). ``code`` is OK, NO_INSTANCE or NO_GRASP, with its
-    text.
+    """Ranked grasps, best first (at most one or a few per instance). ``code`` is OK, NO_INSTANCE, NO_GRASP or
+    POSE_CONTRADICTED, with its text.
 
     rejected: a few examples per parcel. rejected_counts: every candidate that was ruled out, once, by its reason; a
     parcel ruled out before poses were sampled is one. Where a planner gives none, its examples are all there were.

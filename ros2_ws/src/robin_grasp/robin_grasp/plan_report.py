@@ -32,6 +32,8 @@ REASON_TEXT = {
     Reject.FAILED_BEFORE: "failed here before",
     Reject.LIKELY_MERGED: "probably two parcels",
     Reject.EXCLUDED_BY_CALLER: "excluded by the caller",
+    Reject.NO_DEPTH_AROUND: "no depth around it",
+    Reject.NO_EDGE: "no edge where the mask ends",
 }
 
 

@@ -72,6 +72,14 @@ class RankConfig(StrictConfig):
     failed_most: int = Field(2, ge=1, le=20, description="failures of one try before it is ruled out")
 
 
+class EvidenceConfig(StrictConfig):
+    """What a mask's outline must show to be taken for that of a thing."""
+
+    least_edge_share: float = Field(0.72, ge=0, le=1, description="share of a mask's outline that is an edge")
+    depth_step_m: float = Field(0.006, ge=0, le=0.1, description="step of depth that is an edge")
+    colour_step: float = Field(12.0, ge=0, le=255, description="step of red, green or blue (of 255) that is an edge")
+
+
 class ExploreConfig(StrictConfig):
     """For gathering outcomes: now and then a grasp other than the best is put first, drawn by its utility."""
 
@@ -93,6 +101,7 @@ class PlannerConfig(StrictConfig):
     order: OrderConfig = OrderConfig()
     clearance: ClearanceConfig = ClearanceConfig()
     rank: RankConfig = RankConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
     explore: ExploreConfig = ExploreConfig()
     cup_health: tuple[float, ...] = Field(
         (),
