@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from helpers.perception_graphs import blocks, colour_bundle, colour_frame
 
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import GateReport, GateWarning
 from robin_perception.core.scene import CLASSES, Scene
 from robin_perception.engines import EngineConfig
 from robin_perception.engines.testing.tiny_bundle import tiny_bundle
@@ -27,6 +29,7 @@ from robin_perception.segmentation.segmenter import Segmenter, SegmenterConfig, 
 from robin_perception.segmentation.view import Letterbox
 
 COUNT = 12
+WARNING = GateWarning(Code.DEPTH_UNIT_SUSPECT, "is that the unit?")
 SQUARE = Letterbox((512, 384))
 GRID = MaskGrid(SQUARE)
 
@@ -73,6 +76,21 @@ def test_parcels_are_found_where_they_are_at_every_frame_size(
     assert [i.id for i in scene.instances] == list(range(1, COUNT + 1))
     assert set(np.unique(scene.labels)) == set(range(COUNT + 1))
     assert set(scene.timings_ms) == {"prepare", "network", "decode", "segment"}
+
+
+@pytest.mark.parametrize(
+    ("raised_m", "flags"), [(0.0, ()), (0.025, ("pose_doubtful",)), (0.15, ("pose_contradicted",))]
+)
+def test_a_scene_tells_where_the_surface_under_its_parcels_lies(
+    segmenter: Segmenter, raised_m: float, flags: tuple[str, ...]
+) -> None:
+    frame = colour_frame(blocks(480, 640, 3, 4, gap=30))
+    pose = frame.T_base_camera.copy()
+    pose[2, 3] += raised_m
+    scene = segmenter.segment(replace(frame, T_base_camera=pose, gate=GateReport(warnings=(WARNING,))))
+    assert scene.support is not None and scene.support.height_m == pytest.approx(raised_m, abs=0.002)
+    assert "depth_unit_suspect" in scene.flags
+    assert tuple(flag for flag in scene.flags if flag.startswith("pose_")) == flags
 
 
 def test_the_same_frame_gives_the_same_scene(segmenter: Segmenter) -> None:

@@ -19,6 +19,7 @@ from robin_perception.core.gate import GateConfig
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.image_folder import load_camera, load_frame_files
 from robin_perception.core.scene import Instance, Scene
+from robin_perception.core.support_check import SupportSeen
 from robin_perception.segmentation.segmenter import SegmenterConfig, load_segmenter
 
 REACH_LIMIT_M = 3.0
@@ -66,6 +67,7 @@ class PlanRun:
                 "warnings": [str(warning) for warning in self.frame.gate.warnings],
                 "T_base_camera": self.frame.T_base_camera,
             },
+            "support": _support(self.scene.support),
             "workspace": workspace.model_dump(mode="json"),
             "timings_ms": {**self.scene.timings_ms, **self.plan.timings_ms, "frame_to_plan": self.milliseconds},
         }
@@ -119,6 +121,13 @@ def workspace_of(frame: Frame) -> WorkspaceConfig:
         reach_min_m=0.0,
         reach_max_m=REACH_LIMIT_M,
     )
+
+
+def _support(seen: SupportSeen | None) -> dict[str, Any] | None:
+    """Where the surface under the parcels lies against z = belt_z_m; None where it was not seen."""
+    if seen is None:
+        return None
+    return {"height_m": round(seen.height_m, 4), "tilt_rad": seen.tilt_rad and round(seen.tilt_rad, 4)}
 
 
 def _instance(instance: Instance, scene: Scene) -> dict[str, Any]:

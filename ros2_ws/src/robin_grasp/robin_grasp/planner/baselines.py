@@ -18,6 +18,7 @@ from robin_grasp.planner.clearance import hits_wall
 from robin_grasp.planner.config import PlannerConfig, plan_basis
 from robin_grasp.planner.facets import split_faces
 from robin_grasp.planner.parcels_seen import Contacts, Parcels, observe
+from robin_grasp.planner.refusal import refusal
 from robin_grasp.planner.seal import seat
 from robin_grasp.planner.surface import Floats, Ints, View, make_view
 from robin_grasp.planner.terms import failures_near
@@ -65,8 +66,8 @@ class BaselinePlanner(ABC):
         return replace(self._planned(frame, scene, failed), basis=self._basis)
 
     def _planned(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...]) -> Plan:
-        if not scene.instances:
-            return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name)
+        if (refused := refusal(frame, scene, self.cell.workspace.belt_z_m, self.name)) is not None:
+            return refused
         view = make_view(frame, scene, self.config.fit.surface, self._helper)
         faces, facets = split_faces(view, scene, self._whole_masks)
         parcels, contacts = observe(view, faces, facets, scene, self.config, self.cell.workspace.belt_z_m)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,10 @@ import numpy as np
 from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.plan_report import Rejects, no_grasp_text, ruled_out
 from robin_grasp.planner.config import PlannerConfig, plan_basis
+from robin_grasp.planner.mask_evidence import mask_evidence
 from robin_grasp.planner.order import Order, pick_order
 from robin_grasp.planner.ranker import GeometricRanker, Ranker
+from robin_grasp.planner.refusal import refusal
 from robin_grasp.planner.situation import make_situation
 from robin_grasp.planner.stages import judge_cups, keep_reachable, propose, rank, usable_parcels
 from robin_grasp.planner.subsets import choose_subsets
@@ -21,7 +24,7 @@ from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
-from robin_perception.core.scene import Scene
+from robin_perception.core.scene import Instance, Scene
 
 
 class SuctionPlanner:
@@ -57,18 +60,19 @@ class SuctionPlanner:
         self._basis = plan_basis(name, cell, self.config)
 
     def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan:
-        """Ranked grasps for ``scene``. Always a Plan: code OK, NO_INSTANCE or NO_GRASP with the reasons in its
-        message."""
+        """Ranked grasps for ``scene``. Always a Plan: code OK, NO_GRASP with the reasons in its message, or what
+        ``refusal`` says."""
         return replace(self._planned(frame, scene, failed), basis=self._basis)
 
     def _planned(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...]) -> Plan:
         clock = _Clock()
-        if not scene.instances:
-            return Plan(Code.NO_INSTANCE, "no parcel was detected", (), (), self.name, clock.timings_ms)
+        if (refused := refusal(frame, scene, self.cell.workspace.belt_z_m, self.name)) is not None:
+            return refused
         view = make_view(frame, scene, self.config.fit.surface, self._helper)
         clock.lap("plan_view")
         order = pick_order(view, scene, self.config)
         early = self._rule_out(view, scene, order)
+        early |= self._without_evidence(frame, view, [i for i in scene.instances if i.id not in early])
         clock.lap("plan_order")
         situation = make_situation(view, scene, order, early, failed, self.cell, self.config)
         kept = self.config.sampling.rejects_per_instance
@@ -105,6 +109,16 @@ class SuctionPlanner:
             }
             reason = Reject.LOW_DETECTION if low[i] else Reject.COVERED_BY_OTHER
             rejected[instance.id] = ruled_out(view, instance, reason, terms)
+        return rejected
+
+    def _without_evidence(self, frame: Frame, view: View, instances: Sequence[Instance]) -> dict[int, Rejected]:
+        """By id: masks where neither depth nor colour shows a thing."""
+        evidence = mask_evidence(frame, view, instances, self.config.evidence)
+        blind, edgeless = evidence.blind, evidence.edgeless(self.config.evidence.least_edge_share)
+        rejected = {}
+        for i in np.flatnonzero(blind | edgeless).tolist():
+            reason = Reject.NO_DEPTH_AROUND if blind[i] else Reject.NO_EDGE
+            rejected[instances[i].id] = ruled_out(view, instances[i], reason, evidence.terms(i))
         return rejected
 
     def _answer(self, grasps: list[Grasp], rejects: Rejects, clock: _Clock) -> Plan:

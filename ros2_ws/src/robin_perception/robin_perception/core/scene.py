@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from robin_perception.core.support_check import SupportSeen
+
 CLASSES = ("carton", "flat_mailer", "padded_mailer", "poly_bag", "tube")
 """The classes of the shipped bundle. A scene names its own: ``Scene.class_names``."""
 
@@ -44,6 +46,7 @@ class Scene:
     frame. flags: short lower-case words, e.g. "instances_truncated".
     timings_ms: stage -> milliseconds. class_names: of the bundle that made it, the order of class probabilities.
     engine: the one that answered, "fallback:NAME" where it stood in for another; empty where none was asked.
+    support: the surface under the parcels as the frame shows it; None where it was not seen or not measured.
     """
 
     stamp_s: float
@@ -55,6 +58,7 @@ class Scene:
     timings_ms: dict[str, float] = field(default_factory=dict)
     class_names: tuple[str, ...] = CLASSES
     engine: str = ""
+    support: SupportSeen | None = None
 
     def class_name(self, instance: Instance) -> str:
         """The most probable of ``class_names``."""

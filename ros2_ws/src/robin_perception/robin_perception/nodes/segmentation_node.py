@@ -20,6 +20,8 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.ids import path_below
 from robin_perception.core.pace import FramePace
+from robin_perception.core.scene import Scene
+from robin_perception.core.support_check import SupportSeen
 from robin_perception.node_config import SegmentationNodeConfig
 from robin_perception.nodes.base import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, RobinNode
 from robin_perception.nodes.convert import frame_header, scene_to_msg
@@ -59,6 +61,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._pace = FramePace()
         self._last_input_s = self.data_clock_s()
         self._is_silent = False
+        self._support: SupportSeen | None = None
         self._engine_watch = EngineWatch(self.report)
         self._gate_counts = GateCounts(self)
         self._loader = ThreadPoolExecutor(1, "load_model")
@@ -141,6 +144,8 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         model = str(segmenter.bundle.directory)
         values = {"input": source, "engine": segmenter.engine.name, "model_id": segmenter.model_id, "model": model}
         values["engine_why"] = segmenter.engine.selection.line()
+        if self._support is not None:
+            values["support"] = self._support.text(self.config.segmenter.belt_z_m)
         return {**values, **self._engine_watch.values(segmenter), **self._gate_counts.values()}
 
     def _from_process(self) -> bool:
@@ -194,6 +199,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         if self._is_silent:
             self._is_silent = False
             self.recovered("frames", Code.FRAME_TIMEOUT)
+        self._check_pose(scene)
         segmented = SegmentedFrame(frame, scene)
         if self.bus is not None:
             self.bus.scenes.publish(segmented)
@@ -206,6 +212,12 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self.counters.latency("segment", scene.timings_ms["segment"])
         self.counters.latency("frame_to_scene", (time.perf_counter() - begin) * 1e3)
         self.counters.latency("age", (self.now_s() - frame.stamp_s) * 1e3)
+
+    def _check_pose(self, scene: Scene) -> None:
+        """What lies under the parcels must lie where the camera's pose puts it."""
+        self._support, config = scene.support, self.config.segmenter
+        if scene.support is not None and (code := scene.support.code(config.support_check)) != Code.OK:
+            self.report(code, scene.support.text(config.belt_z_m), warning=code == Code.POSE_DOUBTFUL)
 
     def _frame_of(self, item: Frame | FrameMessages) -> Frame:
         if isinstance(item, Frame):

@@ -19,6 +19,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Scene
+from robin_perception.core.support_check import SupportCheckConfig, measure_support, pose_flags
 from robin_perception.engines import Engine, EngineConfig
 from robin_perception.engines.base import FALLBACK, HeadSet, Tensors
 from robin_perception.engines.camera import CameraFrame, TakesCamera
@@ -49,6 +50,7 @@ class SegmenterConfig(StrictConfig):
 
     decode: DecodeConfig = DecodeConfig()
     closer_look: CloserLookConfig = CloserLookConfig()
+    support_check: SupportCheckConfig = SupportCheckConfig()
     belt_z_m: float = Field(0.0, ge=-5, le=5, description="Height of the surface that parcels lie on, in base_link, m.")
     low_depth_fraction: float = Field(
         0.35, ge=0, le=1, description="A frame with a smaller share of valid depth is flagged."
@@ -133,7 +135,9 @@ class Segmenter:
         boundary = np.ascontiguousarray(self._grid(look.view).unpadded(look.tensors["boundary"]))
         low_depth = cv2.countNonZero(frame.depth) < self.config.low_depth_fraction * frame.depth.size
         by_fallback = any(each.engine.startswith(FALLBACK) for each in looks)
-        flags = (*frame.gate.flags, *_flags(decoded, low_depth, by_fallback))
+        support = measure_support(frame, decoded.labels, self.config.belt_z_m)
+        posed = pose_flags(support, self.config.support_check)
+        flags = (*frame.gate.flags, *_flags(decoded, low_depth, by_fallback), *posed)
         timings["segment"] = (time.perf_counter() - start) * 1e3
         scene = Scene(
             frame.stamp_s,
@@ -145,6 +149,7 @@ class Segmenter:
             timings,
             self.bundle.manifest.classes,
             looks[-1].engine,
+            support,
         )
         return scene, look
 
