@@ -109,8 +109,9 @@ def make_frame(
     config, names = config or GateConfig(), names or PictureNames()
     _check_sizes(rgb, depth, camera, names)
     _check_camera(camera, frame_ids, config, names)
+    depth, saturated_px = _unsaturated(depth)
     raw, metres = (depth, depth.metres()) if isinstance(depth, RawDepth) else (None, depth)
-    metres, raw, removed = _measured(metres, raw, config, names)
+    metres, raw, removed = _measured(metres, raw, saturated_px, config, names)
     pose = np.eye(4) if T_base_camera is None else T_base_camera
     frame = Frame(rgb, metres, camera.K, pose, stamp_s, camera_id, raw if keep_units else None).validated(names)
     _check_constant(metres, names)
@@ -190,8 +191,31 @@ def _distortion_px(camera: CameraModel, d: NDArray[np.float64]) -> float:
     return float(np.abs(straight - corners).max())
 
 
+def _unsaturated(depth: NDArray[np.float32] | RawDepth) -> tuple[NDArray[np.float32] | RawDepth, int]:
+    """Depth with 0 where the sensor said "as far as I can count", and the pixels of these."""
+    if isinstance(depth, RawDepth):
+        top = int(depth.units.max())
+        if top != _UINT16_MAX and top not in _SENSOR_MAXIMA:
+            return depth, 0
+        at = depth.units == top
+        count = int(np.count_nonzero(at))
+        alone = count == np.count_nonzero(depth.units > _SATURATED_GAP * top)
+        if top != _UINT16_MAX and not (alone and count > _SATURATED_SHARE * at.size):
+            return depth, 0
+        return RawDepth(depth.units * ~at, depth.unit_m), count
+    far = min(_SATURATED_M) - 1e-4
+    if depth.max() < far or not np.count_nonzero((depth > far) & (depth < max(_SATURATED_M) + 1e-4)):  # NaN goes on
+        return depth, 0
+    at = np.logical_or.reduce([np.abs(depth - np.float32(value)) < value * 2e-7 for value in _SATURATED_M])
+    return (np.where(at, np.float32(0), depth), int(np.count_nonzero(at))) if at.any() else (depth, 0)
+
+
 def _measured(
-    metres: NDArray[np.float32], raw: RawDepth | None, config: GateConfig, names: PictureNames
+    metres: NDArray[np.float32],
+    raw: RawDepth | None,
+    saturated_px: int,
+    config: GateConfig,
+    names: PictureNames,
 ) -> tuple[NDArray[np.float32], RawDepth | None, dict[str, int]]:
     """Depth with 0 where there is no measurement, and cause -> pixels. The same arrays where nothing had to go.
 
@@ -201,26 +225,20 @@ def _measured(
     # processor that flushes denormals to 0 spoils that, and it is quick.
     bits = np.ascontiguousarray(metres).view(np.uint32)
     low, high = (np.float32(limit).view(np.uint32) for limit in (config.depth_min_m, config.depth_max_m))
-    saturated = _saturated(bits, raw)
-    top, empty = bits.max(), bits.size - cv2.countNonZero(bits.view(np.int32))
-    if saturated is None and top <= high and np.count_nonzero(bits < low) == empty:
-        if top == 0:
-            raise RobinError(Code.DEPTH_EMPTY, f"{names.depth}: no valid pixel")
-        return metres, raw, {}
-    removed = {} if saturated is None else {"saturated": int(np.count_nonzero(saturated))}
-    rest = bits if saturated is None else bits * ~saturated
-    inside = (rest >= low) & (rest <= high)
-    causes = _causes(rest, low, high)
+    top, empty_px = bits.max(), bits.size - cv2.countNonZero(bits.view(np.int32))
+    removed = {"saturated": saturated_px} if saturated_px else {}
+    if 0 < top <= high and np.count_nonzero(bits < low) == empty_px:
+        return metres, raw, removed
+    inside = (bits >= low) & (bits <= high)
+    kept_px, causes = int(np.count_nonzero(inside)), _causes(bits, low, high)
     removed |= {cause: count for cause, count in causes.items() if count}
-    kept = int(np.count_nonzero(inside))
-    if causes["too_near"] + causes["too_far"] > kept:
-        _refuse_other_unit(rest.view(np.float32), config, names)
-    if kept == 0:
-        shown = ", ".join(f"{count} px {cause.replace('_', ' ')}" for cause, count in removed.items())
+    if causes["too_near"] + causes["too_far"] > kept_px:
+        _refuse_other_unit(metres, config, names)
+    if kept_px == 0:
+        shown = ", ".join(f"{count} px {cause.replace('_', ' ')}" for cause, count in removed.items()) or "all 0"
         span = f"{config.depth_min_m:g} to {config.depth_max_m:g} m"
         raise RobinError(Code.DEPTH_EMPTY, f"{names.depth}: no valid pixel within {span} ({shown})")
-    kept_raw = None if raw is None else RawDepth(raw.units * inside, raw.unit_m)
-    return (rest * inside).view(np.float32), kept_raw, removed
+    return (bits * inside).view(np.float32), None if raw is None else RawDepth(raw.units * inside, raw.unit_m), removed
 
 
 def _causes(bits: NDArray[np.uint32], low: np.uint32, high: np.uint32) -> dict[str, int]:
@@ -233,23 +251,6 @@ def _causes(bits: NDArray[np.uint32], low: np.uint32, high: np.uint32) -> dict[s
         "too_near": int(np.count_nonzero(bits < low)) - (bits.size - cv2.countNonZero(bits.view(np.int32))),
         "too_far": far - infinite,
     }
-
-
-def _saturated(bits: NDArray[np.uint32], raw: RawDepth | None) -> NDArray[np.bool_] | None:
-    """Where the sensor said "as far as I can count" [H, W]; None where it did nowhere. bits: those of the metres."""
-    if raw is None:
-        metres = bits.view(np.float32)
-        if bits.max() < np.float32(min(_SATURATED_M) - 1e-4).view(np.uint32):
-            return None
-        at = np.logical_or.reduce([np.abs(metres - np.float32(value)) < value * 2e-7 for value in _SATURATED_M])
-        return at if at.any() else None
-    top = int(raw.units.max())
-    if top != _UINT16_MAX and top not in _SENSOR_MAXIMA:
-        return None
-    at = np.asarray(raw.units == top)
-    count = np.count_nonzero(at)
-    alone = count == np.count_nonzero(raw.units > _SATURATED_GAP * top)
-    return at if top == _UINT16_MAX or (alone and count > _SATURATED_SHARE * at.size) else None
 
 
 def _other_unit(distance_m: float, config: GateConfig) -> float | None:
