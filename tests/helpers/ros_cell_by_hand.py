@@ -45,6 +45,7 @@ class Cell:
 
     def show(self, age_s: float = 0.0) -> float:
         """One segmented frame of that age; its stamp."""
+        self.frame.rgb[0, 0, 2] ^= 1  # noise of a real sensor: no two pictures in a row are the same to the bit
         frame = replace(self.frame, stamp_s=self._clock() - age_s)
         for publisher, message in zip(self._publishers, frame_to_msgs(frame), strict=True):
             publisher.publish(message)
