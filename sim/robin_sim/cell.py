@@ -132,7 +132,7 @@ class OpenPile:
         return dominant_parcel(self._truth, np.asarray(scene.labels == grasp.instance_id))
 
     def kind_of(self, target: int) -> str:
-        return self.pile.parcels[target].kind.value if target >= 0 else ""
+        return self.pile.parcels[target].kind_name if target >= 0 else ""
 
     def pick(self, grasp: Grasp, target: int, motion: MotionConfig | None = None) -> PickOutcome:
         """Execute a grasp; the pile is then what is left of it, and time has gone on by the pick's duration. motion:

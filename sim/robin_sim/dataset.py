@@ -23,7 +23,6 @@ from robin_perception.core.disk import FULL, write_atomic, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import read_json
 from robin_perception.core.output import output_folder
-from robin_sim.model import KINDS
 from robin_sim.runs.workers import process_context, worker_pool
 from robin_sim.scene_files import is_whole, write_scene
 from robin_sim.training_scenes import DatasetConfig, draw_pile, draw_scene, pile_rng
@@ -98,7 +97,12 @@ def _open(out: Path, seed: int, config: DatasetConfig) -> None:
             Code.OPTION_INVALID, f"{out / others[0]}: of no data set ({DATASET_FILE} is missing beside it)"
         )
     else:
-        values = {"format": _FORMAT, "seed": seed, "classes": KINDS, "config": config.model_dump(mode="json")}
+        values = {
+            "format": _FORMAT,
+            "seed": seed,
+            "classes": config.mix.class_names,
+            "config": config.model_dump(mode="json"),
+        }
         write_atomic(path, (json.dumps(values, indent=1) + "\n").encode())
     for leftover in out.glob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)

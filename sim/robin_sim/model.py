@@ -68,7 +68,8 @@ class Parcel:
     com_offset_m: centre of mass in the parcel's frame. porosity: 0 airtight .. 1 no vacuum holds.
     surface_roughness_m: RMS of texture that is finer than the mesh, under a lip. compliance_m: how far the skin yields
     to a lip (a soft mailer follows the lip, a carton does not). friction: sliding, against belt and other parcels.
-    variant: e.g. "white", "grey", "black", "clear" for bags, print name for cartons.
+    variant: e.g. "white", "grey", "black", "clear" for bags, print name for cartons. kind: what its shape and skin are
+    like; kind_name: its class in labels, another one for kinds of a scenario's own.
     """
 
     kind: ParcelKind
@@ -84,6 +85,11 @@ class Parcel:
     material: Material
     collision: tuple[CollisionGeom, ...]
     tags: frozenset[str] = frozenset()
+    own_kind: str = ""
+
+    @property
+    def kind_name(self) -> str:
+        return self.own_kind or self.kind.value
 
 
 @dataclass(frozen=True)

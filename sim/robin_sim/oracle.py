@@ -29,18 +29,22 @@ def oracle_scene(pile: Pile, view: RenderedView, stamp_s: float = 0.0) -> Scene:
     for number, index in enumerate(kept, start=1):
         new_id[index + 1] = number
     labels = new_id[view.labels]
-    instances = tuple(_instance(number, index, labels, pile, view) for number, index in enumerate(kept, start=1))
+    names = (*KINDS, *sorted({parcel.own_kind for parcel in pile.parcels} - {""}))
+    kinds = [names.index(parcel.kind_name) for parcel in pile.parcels]
+    instances = tuple(
+        _instance(number, labels, kinds[index], len(names), float(view.visible_fraction[index]))
+        for number, index in enumerate(kept, start=1)
+    )
     flags = ("oracle_masks",)
-    return Scene(stamp_s, ORACLE_MODEL_ID, labels, instances, _boundary(labels), flags, class_names=KINDS)
+    return Scene(stamp_s, ORACLE_MODEL_ID, labels, instances, _boundary(labels), flags, class_names=names)
 
 
-def _instance(number: int, index: int, labels: NDArray[np.uint16], pile: Pile, view: RenderedView) -> Instance:
+def _instance(number: int, labels: NDArray[np.uint16], kind: int, kinds: int, visible_fraction: float) -> Instance:
     mask = (labels == number).astype(np.uint8)
     x, y, w, h = cv2.boundingRect(mask)
-    kind = KINDS.index(pile.parcels[index].kind.value)
-    probabilities = np.zeros(len(KINDS), dtype=np.float32)
+    probabilities = np.zeros(kinds, dtype=np.float32)
     embedding = np.zeros(EMBEDDING_SIZE, dtype=np.float32)
-    probabilities[kind] = embedding[kind] = 1.0
+    probabilities[kind] = embedding[kind % EMBEDDING_SIZE] = 1.0
     return Instance(
         id=number,
         bbox=(x, y, x + w, y + h),
@@ -48,7 +52,7 @@ def _instance(number: int, index: int, labels: NDArray[np.uint16], pile: Pile, v
         class_probabilities=probabilities,
         detection=1.0,
         mask_quality=1.0,
-        visible_fraction=float(view.visible_fraction[index]),
+        visible_fraction=visible_fraction,
         boundary_uncertainty_px=0.5,
         embedding=embedding,
     )

@@ -186,7 +186,7 @@ def label_scene(
         instances.append(
             {
                 "id": i + 1,
-                "kind": pile.parcels[i].kind.value,
+                "kind": pile.parcels[i].kind_name,
                 "variant": pile.parcels[i].variant,
                 "visible_fraction": round(float(view.visible_fraction[i]), 4),
                 "strata": strata,

@@ -146,3 +146,58 @@ def test_contact_sheet_shows_every_parcel(tmp_path: Path) -> None:
     assert image is not None and image.shape == (2 * 254, 4 * 480, 3)
     with pytest.raises(RobinError):
         sheet.main([str(tmp_path / "none" / "sheet.png"), "--count", "1"])
+
+
+POUCH = {
+    "like": "poly_bag",
+    "weight": 1.0,
+    "size_m": [[0.16, 0.2], [0.12, 0.15], [0.03, 0.04]],
+    "density_kgpm3": [350, 600],
+    "porosity": [0.0, 0.01],
+    "colours": [[200, 60, 40]],
+}
+
+
+def test_a_kind_of_ones_own_is_drawn_as_it_says() -> None:
+    mix = ParcelMix.model_validate(
+        {"kind_weights": {"carton": 1.0}, "own_kinds": {"pouch": POUCH}, "twin_fraction": 0.0}
+    )
+    parcels = draw_parcels(np.random.default_rng(3), 60, mix)
+    pouches = [p for p in parcels if p.kind_name == "pouch"]
+    assert {p.kind_name for p in parcels} == {"carton", "pouch"} and 15 < len(pouches) < 45
+    for pouch in pouches:
+        assert pouch.kind is ParcelKind.POLY_BAG and pouch.variant == "own"
+        assert all(low <= edge <= high for edge, (low, high) in zip(pouch.size_m, POUCH["size_m"], strict=True))
+        assert pouch.porosity <= 0.01
+        red, _, blue = pouch.material.albedo.reshape(-1, 3).mean(axis=0)
+        assert red > blue
+    assert mix.class_names == (*CLASSES, "pouch")
+
+
+def test_a_carton_like_kind_has_edges_not_ratios() -> None:
+    box = {"like": "carton", "weight": 1.0, "size_m": [[0.3, 0.3], [0.2, 0.2], [0.1, 0.1]]}
+    mix = ParcelMix.model_validate({"kind_weights": {"tube": 1e-9}, "own_kinds": {"crate": box}})
+    assert draw_parcel(np.random.default_rng(1), mix).size_m == (0.3, 0.2, 0.1)
+
+
+def test_without_kinds_of_ones_own_nothing_changes() -> None:
+    plain, own = np.random.default_rng(7), np.random.default_rng(7)
+    never = ParcelMix.model_validate({"own_kinds": {}})
+    assert all(_same(a, b) for a, b in zip(draw_parcels(plain, 5), draw_parcels(own, 5, never), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"size_m": [[0.2, 0.1], [0.1, 0.2], [0.1, 0.2]]}, "ascending"),
+        ({"porosity": [0.5, 1.5]}, "within 0..1"),
+        ({"colours": [[0, 0, 300]]}, "0..255"),
+        ({"like": "crate"}, "carton"),
+        ({"wight": 2}, "wight"),
+    ],
+)
+def test_a_kind_that_cannot_be_is_refused(change: dict[str, object], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        ParcelMix.model_validate({"own_kinds": {"pouch": {**POUCH, **change}}})
+    with pytest.raises(ValueError, match="taken"):
+        ParcelMix.model_validate({"own_kinds": {"carton": POUCH}})

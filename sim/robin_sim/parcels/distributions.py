@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from robin_perception.core.config import StrictConfig
-from robin_sim.model import ParcelKind
+from robin_sim.model import KINDS, ParcelKind
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,59 @@ def find_variant(kind: ParcelKind, name: str) -> Variant | None:
     return next((v for v in KIND_TABLES[kind].variants if v.name == name), None)
 
 
+Range = tuple[float, float]
+
+
+class OwnKind(StrictConfig):
+    """A kind of parcel of one's own: like one that there is, but for what is given. Ranges are [least, most], uniform.
+
+    size_m: outer x, y, z (tube: length, diameter, unused). colours: sRGB triples in 0..255, for a skin of its own.
+    """
+
+    like: ParcelKind = Field(description="the kind whose shape, skin and stiffness it has")
+    weight: float = Field(gt=0, le=1e6, description="how often, beside kind_weights")
+    size_m: tuple[Range, Range, Range] | None = Field(None, description="outer edges, m")
+    density_kgpm3: Range | None = Field(None, description="of the filled volume, kg/m3")
+    friction: Range | None = Field(None, description="sliding, against belt and parcels")
+    porosity: Range | None = Field(None, description="0 airtight, 1 no vacuum holds")
+    colours: tuple[tuple[int, int, int], ...] = Field((), max_length=16, description="of its skin, sRGB")
+
+    @field_validator("size_m", "density_kgpm3", "friction", "porosity")
+    @classmethod
+    def _ordered(cls, value: Any, info: ValidationInfo) -> Any:
+        least, most = {"size_m": (0.003, 0.8), "density_kgpm3": (5, 5000), "friction": (0.01, 2), "porosity": (0, 1)}[
+            str(info.field_name)
+        ]
+        for low, high in value if info.field_name == "size_m" and value else [value] if value else []:
+            if not least <= low <= high <= most:
+                raise ValueError(f"[{low:g}, {high:g}] must be ascending within {least:g}..{most:g}")
+        return value
+
+    @field_validator("colours")
+    @classmethod
+    def _bytes(cls, value: tuple[tuple[int, int, int], ...]) -> tuple[tuple[int, int, int], ...]:
+        if not all(0 <= channel <= 255 for colour in value for channel in colour):
+            raise ValueError("channels must lie in 0..255")
+        return value
+
+    def table(self) -> KindTable:
+        """What it is drawn from."""
+        base, changes = KIND_TABLES[self.like], dict[str, Any]()
+        if self.size_m is not None:
+            changes["size_m"] = tuple(Uniform(*edge) for edge in self.size_m)
+        if self.density_kgpm3 is not None:
+            low, high = self.density_kgpm3
+            changes["density_kgpm3"] = LogNormal(math.sqrt(low * high), math.log(high / low) / 4, low, high)
+        if self.friction is not None:
+            changes["friction"] = Uniform(*self.friction)
+        if self.porosity is not None:
+            changes["porosity"] = Uniform(*self.porosity)
+        looks = tuple(v for v in base.variants if not v.unseen)
+        if self.colours:
+            looks = (replace(looks[0], name="own", weight=1.0, colours=self.colours),)
+        return replace(base, variants=looks, **changes)
+
+
 class ParcelMix(StrictConfig):
     """Which parcels come, and how often.
 
@@ -233,6 +289,7 @@ class ParcelMix(StrictConfig):
     excluded_variants: tuple[str, ...] = ()
     unseen_fraction: float = Field(0.06, ge=0.0, le=1.0)
     twin_fraction: float = Field(0.20, ge=0.0, le=1.0)
+    own_kinds: dict[str, OwnKind] = Field(default_factory=dict, max_length=32, description="name -> kind of one's own")
 
     @field_validator("kind_weights")
     @classmethod
@@ -240,6 +297,21 @@ class ParcelMix(StrictConfig):
         if any(w < 0 for w in value.values()) or sum(value.values()) <= 0:
             raise ValueError("weights must be >= 0 and not all zero")
         return value
+
+    @field_validator("own_kinds")
+    @classmethod
+    def _new_names(cls, value: dict[str, OwnKind]) -> dict[str, OwnKind]:
+        for name in value:
+            if name in KINDS or re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) is None:
+                raise ValueError(
+                    f"'{name}': a name of its own, small letters, digits and '_'; taken: {', '.join(KINDS)}"
+                )
+        return value
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes of labelled scenes of this mix: the simulator's kinds, then those of its own."""
+        return (*KINDS, *sorted(self.own_kinds))
 
     @field_validator("excluded_variants")
     @classmethod

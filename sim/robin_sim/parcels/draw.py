@@ -25,8 +25,19 @@ CARTON_EDGE_M = (0.06, 0.40)
 
 
 @dataclass(frozen=True)
-class _Design:
+class _Source:
+    """What a parcel is drawn from. own_kind: its name where it is none of the simulator's; edges_m: the table's sizes
+    are those of the edges, not the ratios of a carton."""
+
     kind: ParcelKind
+    table: KindTable
+    own_kind: str = ""
+    edges_m: bool = False
+
+
+@dataclass(frozen=True)
+class _Design:
+    source: _Source
     variant: Variant
     size_m: tuple[float, float, float]
     atlas: Atlas
@@ -44,8 +55,7 @@ def draw_parcel(
 
     Raises RobinError (OPTION_INVALID) when no kind, or not this kind, has such a variant.
     """
-    mix = mix or ParcelMix()
-    return _specimen(rng, _draw_design(rng, mix, *_choose(rng, mix, kind, variant)))
+    return _specimen(rng, _draw_design(rng, *_choose(rng, mix or ParcelMix(), kind, variant)))
 
 
 def draw_parcels(rng: np.random.Generator, count: int, mix: ParcelMix | None = None) -> tuple[Parcel, ...]:
@@ -60,7 +70,7 @@ def draw_parcels(rng: np.random.Generator, count: int, mix: ParcelMix | None = N
         if designs and rng.random() < mix.twin_fraction:
             design, tags = designs[int(rng.integers(len(designs)))], frozenset({"twin"})
         else:
-            design, tags = _draw_design(rng, mix, *_choose(rng, mix, None, None)), frozenset()
+            design, tags = _draw_design(rng, *_choose(rng, mix, None, None)), frozenset()
             designs.append(design)
         parcels.append(_specimen(rng, design, tags))
     return tuple(parcels)
@@ -68,23 +78,29 @@ def draw_parcels(rng: np.random.Generator, count: int, mix: ParcelMix | None = N
 
 def _choose(
     rng: np.random.Generator, mix: ParcelMix, kind: ParcelKind | None, name: str | None
-) -> tuple[ParcelKind, Variant]:
+) -> tuple[_Source, Variant]:
     if name is not None:
-        return _named(rng, kind, name)
-    if kind is None:
-        kinds = [k for k in ParcelKind if mix.kind_weights.get(k, 0.0) > 0]
-        weights = np.array([mix.kind_weights[k] for k in kinds])
-        kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
+        named, variant = _named(rng, kind, name)
+        return _Source(named, KIND_TABLES[named]), variant
+    source = _Source(kind, KIND_TABLES[kind]) if kind is not None else _source(rng, mix)
     unseen = bool(rng.random() < mix.unseen_fraction)
-    options = [
-        v
-        for v in KIND_TABLES[kind].variants
-        if v.unseen == unseen and f"{kind.value}/{v.name}" not in mix.excluded_variants
-    ]
-    if not options:  # every unseen look of this kind is excluded
-        options = [v for v in KIND_TABLES[kind].variants if f"{kind.value}/{v.name}" not in mix.excluded_variants]
+    allowed = [v for v in source.table.variants if f"{source.kind.value}/{v.name}" not in mix.excluded_variants]
+    # Where every unseen look of this kind is excluded, or it has none, any other will do.
+    options = [v for v in allowed if v.unseen == unseen] or allowed or list(source.table.variants)
     weights = np.array([v.weight for v in options])
-    return kind, options[int(rng.choice(len(options), p=weights / weights.sum()))]
+    return source, options[int(rng.choice(len(options), p=weights / weights.sum()))]
+
+
+def _source(rng: np.random.Generator, mix: ParcelMix) -> _Source:
+    """One of the simulator's kinds, or of the mix's own."""
+    sources = [(_Source(k, KIND_TABLES[k]), mix.kind_weights.get(k, 0.0)) for k in ParcelKind]
+    sources += [
+        (_Source(own.like, own.table(), name, own.size_m is not None), own.weight)
+        for name, own in sorted(mix.own_kinds.items())
+    ]
+    sources = [(source, weight) for source, weight in sources if weight > 0]
+    weights = np.array([weight for _, weight in sources])
+    return sources[int(rng.choice(len(sources), p=weights / weights.sum()))][0]
 
 
 def _named(rng: np.random.Generator, kind: ParcelKind | None, name: str) -> tuple[ParcelKind, Variant]:
@@ -95,21 +111,22 @@ def _named(rng: np.random.Generator, kind: ParcelKind | None, name: str) -> tupl
     return found[int(rng.integers(len(found)))]
 
 
-def _draw_size(rng: np.random.Generator, kind: ParcelKind, table: KindTable) -> tuple[float, float, float]:
-    x, y, z = (d.draw(rng) for d in table.size_m)
-    if kind is ParcelKind.CARTON:
+def _draw_size(rng: np.random.Generator, source: _Source) -> tuple[float, float, float]:
+    x, y, z = (d.draw(rng) for d in source.table.size_m)
+    if source.kind is ParcelKind.CARTON:
+        if source.edges_m:
+            return x, y, z
         low, high = CARTON_EDGE_M
         # The floor is drawn, so that no single edge length is common.
         y = min(max(x * y, rng.uniform(low, 1.4 * low)), high)
         return x, float(y), float(min(max(y * z, rng.uniform(low, 1.4 * low)), high))
-    if kind is ParcelKind.TUBE:
+    if source.kind is ParcelKind.TUBE:
         return x, y, y
     return (x, y, z) if x >= y else (y, x, z)
 
 
-def _draw_design(rng: np.random.Generator, mix: ParcelMix, kind: ParcelKind, variant: Variant) -> _Design:
-    table = KIND_TABLES[kind]
-    size = _draw_size(rng, kind, table)
+def _draw_design(rng: np.random.Generator, source: _Source, variant: Variant) -> _Design:
+    kind, size = source.kind, _draw_size(rng, source)
     make_atlas = {ParcelKind.CARTON: carton_atlas, ParcelKind.TUBE: tube_atlas}.get(kind, sheet_atlas)
     atlas = make_atlas(size)
     material = Material(
@@ -118,19 +135,19 @@ def _draw_design(rng: np.random.Generator, mix: ParcelMix, kind: ParcelKind, var
         specular=variant.specular.draw(rng),
         transmission=variant.transmission.draw(rng),
     )
-    return _Design(kind, variant, size, atlas, material, table.density_kgpm3.draw(rng))
+    return _Design(source, variant, size, atlas, material, source.table.density_kgpm3.draw(rng))
 
 
 def _profile(rng: np.random.Generator, design: _Design) -> shapes.PillowProfile:
     """How full, soft and crinkled a specimen of this sheet-made design is."""
     height = design.size_m[2]
-    if design.kind is ParcelKind.FLAT_MAILER:
+    if design.source.kind is ParcelKind.FLAT_MAILER:
         return shapes.PillowProfile(
             plateau=rng.uniform(12, 30), shoulder=rng.uniform(0.5, 0.9), hem_share=rng.uniform(0.0, 0.04), pull_in=0.0,
             bow_m=rng.uniform(0.0, 0.004), crease_m=rng.uniform(0, 0.0006), crease_count=4,
             lump_m=rng.uniform(0, 0.12) * height, bottom_share=0.5,
         )  # fmt: skip
-    if design.kind is ParcelKind.PADDED_MAILER:
+    if design.source.kind is ParcelKind.PADDED_MAILER:
         return shapes.PillowProfile(
             plateau=rng.uniform(2.5, 7), shoulder=rng.uniform(0.5, 0.9), hem_share=rng.uniform(0.04, 0.10),
             pull_in=rng.uniform(0.0, 0.03), bow_m=rng.uniform(0.0, 0.004), crease_m=rng.uniform(0.0004, 0.0014),
@@ -146,10 +163,10 @@ def _profile(rng: np.random.Generator, design: _Design) -> shapes.PillowProfile:
 
 
 def _specimen(rng: np.random.Generator, design: _Design, tags: frozenset[str] = frozenset()) -> Parcel:
-    table, variant, size = KIND_TABLES[design.kind], design.variant, design.size_m
-    if design.kind is ParcelKind.CARTON:
+    table, variant, size = design.source.table, design.variant, design.size_m
+    if design.source.kind is ParcelKind.CARTON:
         shape = shapes.carton(size, design.atlas, rng)
-    elif design.kind is ParcelKind.TUBE:
+    elif design.source.kind is ParcelKind.TUBE:
         shape = shapes.tube(size, design.atlas, rng)
     else:
         shape = shapes.pillow(size, _profile(rng, design), design.atlas, rng)
@@ -158,7 +175,7 @@ def _specimen(rng: np.random.Generator, design: _Design, tags: frozenset[str] = 
     offset = np.clip(rng.standard_normal(3), -2.5, 2.5) * table.com_share * np.array(size)
     porosity = (variant.porosity or table.porosity).draw(rng)
     return Parcel(
-        kind=design.kind,
+        kind=design.source.kind,
         variant=variant.name,
         size_m=size,
         mass_kg=mass,
@@ -171,4 +188,5 @@ def _specimen(rng: np.random.Generator, design: _Design, tags: frozenset[str] = 
         material=design.material,
         collision=shape.collision,
         tags=tags | ({UNSEEN_TAG} if variant.unseen else frozenset()),
+        own_kind=design.source.own_kind,
     )

@@ -68,7 +68,7 @@ def contact_sheet(parcels: Sequence[Parcel], columns: int = 4, size_px: int = 24
         small = cv2.resize(albedo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:size_px, :size_px]
         cell[14 : 14 + small.shape[0], size_px : size_px + small.shape[1]] = small
         size = " x ".join(f"{100 * s:.1f}" for s in parcel.size_m)
-        text = f"{parcel.kind.value}/{parcel.variant}  {size} cm  {parcel.mass_kg:.2f} kg"
+        text = f"{parcel.kind_name}/{parcel.variant}  {size} cm  {parcel.mass_kg:.2f} kg"
         cv2.putText(cell, text, (4, 11), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)
         cells.append(cell)
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
