@@ -28,7 +28,7 @@ from fuzz.fuzz_mutations import mutate
 TESTS = Path(__file__).resolve().parents[1]
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 MOST_CPU_S, MOST_MEMORY_MB = 2.0, 500.0
-HANGS_S = 20.0
+HANGS_S = 120.0  # finds what waits for ever, on a loaded machine too; what works for long shows in cpu_s
 SETTINGS = settings(
     max_examples=EXAMPLES,
     deadline=None,
