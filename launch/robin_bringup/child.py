@@ -9,6 +9,7 @@ import signal
 import sys
 from importlib import import_module
 
+from robin_perception.core.last_resort import EXIT_BUG, internal_error
 from robin_perception.core.parent_death import end_with_parent
 
 
@@ -17,7 +18,11 @@ def main() -> int:
     module, parent = sys.argv[1], int(sys.argv[2])
     end_with_parent(parent, signal.SIGTERM)  # nodes finish what they have in hand
     sys.argv[:3] = [module]
-    return int(import_module(module).main() or 0)
+    try:
+        return int(import_module(module).main() or 0)
+    except Exception as exc:
+        print(f"error {internal_error(exc, sys.argv)}", file=sys.stderr)
+        return EXIT_BUG
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from robin_bringup.environment import require_usable_environment
 from robin_bringup.node_table import MANAGER
 from robin_bringup.stations import STOP_S, Process, Station, StationOptions, check_parameters, station_processes
 from robin_perception.core.errors import Code, RobinError
@@ -94,8 +95,11 @@ class StationRunner:
         self._started_s = 0.0
 
     def start(self) -> None:
-        """Start every process. Raises RobinError DEPENDENCY_MISSING where ROS cannot be imported."""
+        """Start every process. Raises RobinError DEPENDENCY_MISSING where ROS cannot be imported, and what the
+        variables of ROS are refused with."""
         require_ros()
+        for environ in {tuple(process.environment.items()) for process in self._processes}:
+            require_usable_environment({**self._environ, **dict(environ)})
         self._started_s = time.monotonic()
         for process in self._processes:
             self._running.append(Running(process, self._spawn(process)))

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder whose name is no text in any encoding that libraries expect, as an old disk may have it."""
-    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder = tmp_path / os.fsdecode(b"set\xe9")
     folder.mkdir()
     return folder
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,3 +187,11 @@ def test_a_station_bag_is_replayed_to_the_last_bit(
     report = json.loads((tmp_path / "replay.json").read_text())
     assert done.status == 0, done.out + done.err
     assert report["compared"] >= 2 and report["changes"] == []
+
+
+def test_the_command_says_what_a_live_recording_holds(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "robin_cli.main", "record", "--live", "--out", str(tmp_path / "bag")]
+    command += ["--seconds", "2", "--json", str(tmp_path / "result.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=False)
+    assert done.returncode == 0 and "again: robin replay" in done.stderr, done.stderr
+    assert json.loads((tmp_path / "result.json").read_text())["bytes"] > 0

@@ -21,7 +21,8 @@ def record_station(out: Path, namespace: str, camera_prefix: str, seconds: float
     be written at all.
     """
     try:
-        from edge_adapt.nodes.bag_recorder_node import main
+        from edge_adapt.nodes.bag_recorder_node import BagRecorderNode
+        from robin_perception.nodes.run import host_nodes
     except ImportError as exc:
         text = f"--live needs ROS 2 and robin_msgs ({exc}); see `make ros`"
         raise RobinError(Code.DEPENDENCY_MISSING, text) from None
@@ -34,7 +35,7 @@ def record_station(out: Path, namespace: str, camera_prefix: str, seconds: float
         timer = threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.daemon = True
         timer.start()
-    main(["robin", "--ros-args", *given, *remaps])
+    host_nodes(lambda: [BagRecorderNode()], ["robin", "--ros-args", *given, *remaps])
     return _written(out)
 
 

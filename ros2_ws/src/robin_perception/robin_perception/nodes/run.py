@@ -18,6 +18,7 @@ from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.last_resort import EXIT_BUG, internal_error
 from robin_perception.core.threads import where_threads_are
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.transport import use_large_message_profile
@@ -109,15 +110,20 @@ def run_nodes(make: Callable[[], Sequence[RobinNode[Any]]], args: Sequence[str] 
     started; a process that ran its nodes ends here.
     """
     try:
-        init_ros(args)
-        _run(make, Ending())
+        host_nodes(make, args)
     except RobinError as exc:
         print(f"error {exc}", file=sys.stderr)
         return 1
+    except Exception as exc:
+        print(f"error {internal_error(exc, sys.argv)}", file=sys.stderr)
+        return EXIT_BUG
     leave(0)
 
 
-def _run(make: Callable[[], Sequence[RobinNode[Any]]], ending: Ending) -> None:
+def host_nodes(make: Callable[[], Sequence[RobinNode[Any]]], args: Sequence[str] | None = None) -> None:
+    """As ``run_nodes``, in a process that goes on afterwards. Raises RobinError where nothing was started."""
+    init_ros(args)
+    ending = Ending()
     nodes: list[RobinNode[Any]] = []
     executor = SingleThreadedExecutor()
     try:
