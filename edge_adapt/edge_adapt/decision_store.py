@@ -19,6 +19,7 @@ from robin_perception.core.config import first_fault
 from robin_perception.core.disk import make_folder, sync_folder, write_atomic, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.ids import plain_id
+from robin_perception.core.output import lock_stream
 
 RECORD_FILE = "decisions.jsonl"
 IMAGE_FOLDER = "images"
@@ -95,18 +96,19 @@ class DecisionStore:
 
     def __init__(self, folder: Path, *, fresh: bool = False) -> None:
         """Open ``folder``'s records for appending; ``fresh`` removes those of an earlier run first. Raises RobinError
-        OPTION_INVALID, DISK_FULL."""
+        OPTION_INVALID (also where another process records there), DISK_FULL."""
         if fresh:
             refuse_foreign_images(folder)
         self.folder = folder
         self.path = folder / RECORD_FILE
         self._failure: RobinError | None = None
         make_folder(folder)
-        if fresh:
-            self.path.unlink(missing_ok=True)
-            shutil.rmtree(folder / IMAGE_FOLDER, ignore_errors=True)
         try:
             self._stream = self.path.open("ab")
+            lock_stream(self._stream, self.path)
+            if fresh:
+                self._stream.truncate(0)
+                shutil.rmtree(folder / IMAGE_FOLDER, ignore_errors=True)
             self._end = _end_of_last_whole_line(self.path)
             self._stream.truncate(self._end)
         except OSError as exc:

@@ -292,3 +292,27 @@ def test_cups_text_shows_the_tool_from_above() -> None:
     ring = ((0.05, 0.0), (0.0, 0.05), (-0.05, 0.0), (0.0, -0.05), (0.0, 0.0))
     assert cups_text((0, 3), ToolRecord.of(ToolConfig(cup_centres_m=ring))) == "● / ○○● / ○"
     assert cups_text((0,), ToolRecord.of(ToolConfig(cup_centres_m=((0.0, 0.0),)))) == "●"
+
+
+def test_one_process_records_into_a_folder(tmp_path: Path) -> None:
+    """A simulated run into a robot's own folder, say: its records and pictures are not deleted."""
+    samples = record_samples(tmp_path / "run")
+    before = (tmp_path / "run/decisions.jsonl").read_bytes()
+    with DecisionStore(tmp_path / "run"):
+        for fresh in (False, True):
+            with pytest.raises(RobinError) as caught:
+                DecisionStore(tmp_path / "run", fresh=fresh)
+            assert caught.value.code is Code.OPTION_INVALID and "another process" in caught.value.text
+    assert (tmp_path / "run/decisions.jsonl").read_bytes() == before
+    assert len(read_decisions(tmp_path / "run").decisions) == len(samples)
+    with DecisionStore(tmp_path / "run", fresh=True):
+        assert read_decisions(tmp_path / "run").decisions == ()
+
+
+def test_records_behind_a_link_stay_behind_it(tmp_path: Path) -> None:
+    record_samples(tmp_path / "far")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/decisions.jsonl").symlink_to(tmp_path / "far/decisions.jsonl")
+    with DecisionStore(tmp_path / "run", fresh=True):
+        assert (tmp_path / "run/decisions.jsonl").is_symlink()
+    assert (tmp_path / "far/decisions.jsonl").read_bytes() == b""

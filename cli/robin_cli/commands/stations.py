@@ -117,7 +117,10 @@ def acceptance(
 ) -> None:
     """The test station: N picks against thresholds, a candidate beside the current model. Exit status 0 is a pass."""
     own = {"picks": picks, "candidate": candidate, "thresholds": thresholds, "report": report}
-    _run("test", arguments.values(context.obj) | own, None)
+    from robin_perception.core.output import output_folder
+
+    with output_folder(report):
+        _run("test", arguments.values(context.obj) | own, None)
 
 
 @contextmanager

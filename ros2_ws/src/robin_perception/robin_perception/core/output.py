@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from robin_perception.core.disk import make_folder, write_error
 from robin_perception.core.errors import Code, RobinError
@@ -70,6 +71,13 @@ def locked(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def lock_stream(stream: IO[bytes], path: Path) -> None:
+    """Hold the lock of an open file until it is closed. Raises RobinError OPTION_INVALID where another one holds it."""
+    if not _lock(stream.fileno()):
+        stream.close()
+        raise RobinError(Code.OPTION_INVALID, f"{path}: another process writes it; name another folder")
 
 
 @contextlib.contextmanager
