@@ -23,10 +23,10 @@ from robin_perception.core.masks import outline
 POSE_FLAGS = {code: code.name.lower() for code in (Code.POSE_DOUBTFUL, Code.POSE_CONTRADICTED)}
 
 Floats = NDArray[np.float64]
-_COLUMNS = 80  # the frame is thinned to about so many
+_COLUMNS = 70  # the frame is thinned to about so many
 _RIM_CELLS = 3  # of the thinned frame, around the outline of all parcels
-_HYPOTHESES = 48
-_VOTERS = 300
+_HYPOTHESES = 32
+_VOTERS = 200
 _STEEPEST = math.cos(math.radians(30))  # of what may be a support
 _TOLERANCE_M = 0.008  # at 1 m; grows with depth squared, as stereo noise does
 _NEAR_M = 0.05  # a plane within this of z = 0 is taken on half of the evidence
@@ -166,7 +166,10 @@ def _most_voted(points: Floats, tolerance: Floats) -> Floats:
 def _fitted(points: Floats) -> tuple[Floats, Floats, float]:
     """Least squares z = a x + b y + c, the points' middle, and their spread along the narrower direction, metres."""
     centre = points.mean(axis=0)
-    moments = np.cov(points - centre, rowvar=False)
-    slope = np.linalg.lstsq(moments[:2, :2], moments[:2, 2], rcond=None)[0]
-    spread_m = math.sqrt(max(0.0, np.linalg.eigvalsh(moments[:2, :2])[0]))
-    return np.array([*slope, centre[2] - slope @ centre[:2]]), centre, spread_m
+    away = points - centre
+    (xx, xy, xz), (_, yy, yz) = (away[:, :2].T @ away / len(points)).tolist()
+    determinant = max(xx * yy - xy * xy, 1e-15)  # points on one line leave the plane level across it
+    slope = np.array([yy * xz - xy * yz, xx * yz - xy * xz]) / determinant
+    narrowest = 0.5 * (xx + yy - math.hypot(xx - yy, 2 * xy))
+    plane = np.append(slope, centre[2] - slope @ centre[:2])
+    return plane, centre, math.sqrt(max(narrowest, 0.0))
