@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 class PlayedClock:
-    """/clock, as often as the client spins; ``now_s`` moves only when the test says so."""
+    """/clock, as often as the client spins. ``now_s`` moves when the test says so, and by a hair for each stamp."""
 
     def __init__(self, client: RosClient, now_s: float) -> None:
         self.now_s = now_s
@@ -32,6 +32,7 @@ class PlayedClock:
         client.node.create_timer(0.02, lambda: publisher.publish(Clock(clock=stamp_from_s(self.now_s))))
 
     def __call__(self) -> float:
+        self.now_s += 1e-3
         return self.now_s
 
 
