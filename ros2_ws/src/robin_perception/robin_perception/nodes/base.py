@@ -27,6 +27,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from robin_perception.core.counters import Counters, Fault
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.node_config import NodeConfigT
+from robin_perception.node_parameters import QOS_OVERRIDES
 from robin_perception.nodes.diagnostics import Health, log_line, status
 from robin_perception.nodes.fault_log import FaultLog
 from robin_perception.nodes.frame_bus import FrameBus
@@ -149,7 +150,7 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
     def add_publisher(self, message: type[Any], topic: str, qos: QoSProfile | int) -> Any:
         """A publisher that is silent unless the node is active; released at cleanup."""
         publisher = self.create_lifecycle_publisher(
-            message, topic, own_profile(qos), qos_overriding_options=QoSOverridingOptions.with_default_policies()
+            message, topic, own_profile(qos), qos_overriding_options=self._qos_overriding(topic, "publisher")
         )
         self._entities.append(lambda: self.destroy_lifecycle_publisher(publisher))
         return publisher
@@ -170,9 +171,9 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
             except Exception as exc:
                 self.report_exception(exc)
 
-        overridable = QoSOverridingOptions.with_default_policies()
+        overriding = self._qos_overriding(topic, "subscription")
         subscription = self.create_subscription(
-            message, topic, guarded, own_profile(qos), qos_overriding_options=overridable, **options
+            message, topic, guarded, own_profile(qos), qos_overriding_options=overriding, **options
         )
         self._entities.append(lambda: self.destroy_subscription(subscription))
         return subscription
@@ -288,6 +289,13 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
         """Configure and activate, if the parameter ``autostart`` says so; a failure leaves the node unconfigured."""
         if self.config.autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+
+    def _qos_overriding(self, topic: str, kind: str) -> QoSOverridingOptions | None:
+        """Where the user overrides the quality of service of this topic; else nothing, for what rclpy has declared once
+        would stand against a profile that the node itself changes."""
+        prefix = f"{QOS_OVERRIDES}{self.resolve_topic_name(topic)}.{kind}."
+        given = any(name.startswith(prefix) for name in self._parameters_of_node.qos_overrides)
+        return QoSOverridingOptions.with_default_policies() if given else None
 
     def _refuse_impossible_transitions(self) -> None:
         """rclpy lets a request for a transition that does not exist in this state end the process."""

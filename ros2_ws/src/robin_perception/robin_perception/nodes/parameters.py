@@ -12,7 +12,14 @@ from rclpy.parameter import Parameter
 
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.node_config import NodeConfigT, node_configs
-from robin_perception.node_parameters import ParameterSpec, config_from_flat, flatten, is_ros_parameter, parameter_specs
+from robin_perception.node_parameters import (
+    QOS_OVERRIDES,
+    ParameterSpec,
+    config_from_flat,
+    flatten,
+    is_ros_parameter,
+    parameter_specs,
+)
 
 _ROS_TYPES = {
     "bool": ParameterType.PARAMETER_BOOL,
@@ -33,8 +40,9 @@ class NodeParameters(Generic[NodeConfigT]):
     """The parameters of one node.
 
     config: what is in force, always valid. fault: why what the node was started with is not, None once all is right;
-    a node with a fault must not be configured. ``is_unconfigured`` tells whether all parameters may still change,
-    ``check`` may refuse a new configuration (RobinError), ``changed`` is called after it is in force.
+    a node with a fault must not be configured. qos_overrides: names of those that it was started with.
+    ``is_unconfigured`` tells whether all parameters may still change, ``check`` may refuse a new configuration
+    (RobinError), ``changed`` is called after it is in force.
     """
 
     def __init__(
@@ -50,6 +58,7 @@ class NodeParameters(Generic[NodeConfigT]):
         self._specs = parameter_specs(config_type)
         self._is_unconfigured, self._check, self._changed = is_unconfigured, check, changed
         self._wrong: dict[str, RobinError] = {}
+        self.qos_overrides = [name for name in node._parameter_overrides if name.startswith(QOS_OVERRIDES)]
         self.config = config_type()
         start = self._start_values(node)
         for spec in self._specs.values():
