@@ -56,15 +56,20 @@ def test_a_pipe_is_written_into_and_one_without_a_reader_is_refused(tmp_path: Pa
     with pytest.raises(RobinError) as caught:
         write_atomic(pipe, b"nobody reads")
     assert caught.value.code is Code.OPTION_INVALID and pipe.is_fifo()
-    got: list[bytes] = []
+    got = bytearray()
     descriptor = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)
-    with open(descriptor, "rb") as stream:
-        reader = threading.Thread(target=lambda: got.append(stream.read()))
-        reader.start()
-        write_atomic(pipe, b"x" * 300_000)
-        reader.join()
-    assert got == [b"x" * 300_000] and pipe.is_fifo()
+
+    def read() -> None:
+        while len(got) < 300_000:
+            got.extend(os.read(descriptor, 65_536))  # nothing, as long as nobody has opened it for writing
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    write_atomic(pipe, b"x" * 300_000)
+    reader.join(60)
+    os.close(descriptor)
+    assert got == b"x" * 300_000 and pipe.is_fifo()
 
 
 @pytest.mark.parametrize(("device", "code"), [("null", None), ("full", Code.DISK_FULL)])

@@ -293,7 +293,9 @@ def test_a_driver_that_offers_best_effort_is_understood_too(
     client: RosClient, active: None, scenes: list[SegmentedScene], frame: Frame, process: NodeProcess
 ) -> None:
     K = np.diag((0.25, 0.25, 1.0)) @ frame.K
-    driver = Driver(client, replace(frame, rgb=frame.rgb[::4, ::4], depth=frame.depth[::4, ::4], K=K), qos=SENSOR)
+    depth = frame.depth[::4, ::4].copy()
+    depth[0, 0] += 0.01  # no sensor measures one value everywhere
+    driver = Driver(client, replace(frame, rgb=frame.rgb[::4, ::4], depth=depth, K=K), qos=SENSOR)
     try:
         see(client, driver, scenes)
         assert "offered as best effort only" in process.log

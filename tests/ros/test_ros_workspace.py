@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import setuptools
 from helpers.ros_environment import ROOT, ROS_REASON, WORKSPACE, ros_domain, ros_environ
 
 MSGS = ROOT / "ros2_ws/src/robin_msgs"
@@ -68,10 +71,14 @@ def test_packages_declare_the_ros_packages_they_import(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_executables_have_a_main(name: str) -> None:
+def test_executables_have_a_main(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every entry point leads to a function, and every node has an entry point."""
-    setup = (PACKAGES[name] / "setup.py").read_text().replace("{NAME}", name)
-    declared = dict(re.findall(r'"(\w+) = ([\w.]+):main"', setup))
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **values: given.update(values))
+    monkeypatch.chdir(PACKAGES[name])
+    runpy.run_path("setup.py")
+    scripts = given["entry_points"]["console_scripts"]
+    declared = dict(re.fullmatch(r"(\w+) = ([\w.]+):main", script).groups() for script in scripts)  # type: ignore[union-attr]
     for module in declared.values():
         path = (PACKAGES[name] / module.replace(".", "/")).with_suffix(".py")
         assert "\ndef main(" in path.read_text(), path

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from robin_perception.core.bounded import parse_json, read_plain_bytes
+from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.core.disk import sync_folder, write_error, write_synced
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.scene import CLASSES
@@ -61,7 +61,11 @@ def find_checkpoint(folder: Path) -> Path | None:
 def read_state(folder: Path) -> dict[str, Any]:
     """What ``save_checkpoint`` was given as ``state``. Raises RobinError INPUT_UNREADABLE."""
     path = folder / _STATE
-    state = parse_json(read_plain_bytes(path, STATE_BYTES), str(path), Code.INPUT_UNREADABLE)
+    data = read_plain_bytes(path, STATE_BYTES)
+    try:  # by the standard library, which takes folder names that are no text
+        state = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: {exc}") from None
     if not isinstance(state, dict):
         raise RobinError(Code.INPUT_UNREADABLE, f"{folder / _STATE}: expected a mapping")
     return state
