@@ -28,7 +28,7 @@ from robin_grasp.nodes.convert import outcome_from_msg, outcome_to_msg, plan_fro
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.plan_server import IssuedPlan
-from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
+from robin_grasp.plan import FailedPick, Grasp, Plan, PlanBasis, Reject, Rejected
 from robin_grasp.tool import CellConfig, MotionConfig, mask_to_cups
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
@@ -71,7 +71,7 @@ def scene(seed: int = 0, class_names: tuple[str, ...] = CLASSES) -> Scene:
         )
     boundary = rng.random((96, 128)).astype(np.float32)
     timings = {"network": 5.25, "segment": 9.5}
-    return Scene(STAMP_S, "base-1", labels, tuple(instances), boundary, ("dark",), timings, class_names)
+    return Scene(STAMP_S, "base-1", labels, tuple(instances), boundary, ("dark",), timings, class_names, "fallback:cpu")
 
 
 def issued(seed: int = 0, grasps: int = 3) -> IssuedPlan:
@@ -225,7 +225,7 @@ def test_a_scene_comes_back(class_names: tuple[str, ...]):
     assert isinstance(message, SegmentedScene) and message.segment_ms == 9.5
     back = convert.scene_from_msg(message)
     assert np.array_equal(back.labels, sent.labels) and np.array_equal(back.boundary, sent.boundary)
-    assert back.class_names == class_names
+    assert back.class_names == class_names and back.engine == "fallback:cpu"
     assert [i.class_name for i in message.instances] == [sent.class_name(i) for i in sent.instances]
     assert (back.stamp_s, back.model_id, back.flags, back.timings_ms) == (
         (sent.stamp_s, sent.model_id, sent.flags, sent.timings_ms)
@@ -270,6 +270,8 @@ def test_scenes_that_contradict_themselves_are_refused():
 @pytest.mark.parametrize("grasps", [0, 3])
 def test_a_plan_comes_back(grasps: int):
     sent = issued(grasps=grasps)
+    basis = PlanBasis("d" * 64, {"least_clean": 0.76, "max_tilt_rad": 1.0})
+    sent = replace(sent, plan=replace(sent.plan, basis=basis))
     message = over_the_wire(plan_to_msg(sent, CELL))
     assert isinstance(message, GraspPlan) and message.requested and message.header.frame_id == "base_link"
     assert message.model_id == "base-1"
@@ -337,6 +339,7 @@ def test_an_outcome_comes_back_before_and_after_judgement():
         truth={"target": 3, "moved": [1, 2]},
         probability=0.95,
         reasons=("4 cups hold", "92% of the mask sank"),
+        check_digest="c" * 64,
         target_gone=0.92,
         neighbours_gone=(4, 7),
     )
