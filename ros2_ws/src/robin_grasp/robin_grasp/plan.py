@@ -45,6 +45,7 @@ class Grasp:
 
     T_base_tool: float64 [4, 4] pose of the tool frame at contact. cups: 8-bit mask. instance_id: Scene id.
     score: the ranker's value, higher is better. terms: every number that entered it, SI units in the names.
+    cup_seal: P(seal) of each of the tool's cups, NaN where its valve stays closed; empty: the planner does not tell.
     """
 
     T_base_tool: NDArray[np.float64]
@@ -52,6 +53,7 @@ class Grasp:
     instance_id: int
     score: float
     terms: dict[str, float] = field(default_factory=dict)
+    cup_seal: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

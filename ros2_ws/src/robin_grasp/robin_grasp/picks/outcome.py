@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from robin_grasp.picks.traces import LoadView, PickTraces
+
 
 class PickResult(str, Enum):
     """clean: the target alone arrived. miss: nothing was lifted. drop: lifted, did not arrive. multi: two or more were
@@ -23,6 +25,7 @@ class PickOutcome:
 
     vacuum_pa: pressure difference of each of the tool's cups after the lift, Pa (0 for a closed valve or no seal).
     lifted_weight_n: force on the tool after the lift, newtons.
+    traces: the same over time; load: a look at what hangs on the tool; None where the cell has neither.
     truth: simulation only, never shown to the planner: target, delivered, moved parcels, peel events.
     """
 
@@ -31,3 +34,5 @@ class PickOutcome:
     lifted_weight_n: float
     duration_s: float
     truth: dict[str, object] = field(default_factory=dict)
+    traces: PickTraces | None = None
+    load: LoadView | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from robin_perception.core.condition import Condition
 from robin_perception.core.support_check import SupportSeen
 
 CLASSES = ("carton", "flat_mailer", "padded_mailer", "poly_bag", "tube")
@@ -25,6 +26,7 @@ class Instance:
     visible_fraction: visible share of the parcel's silhouette.
     boundary_uncertainty_px: 1-sigma of the mask's edge, frame pixels.
     embedding: float32 [E], unit length.
+    novelty: how unlike all known goods it looks, 0 usual; the station's limit is 1. NaN: not measured.
     """
 
     id: int
@@ -36,6 +38,7 @@ class Instance:
     visible_fraction: float
     boundary_uncertainty_px: float
     embedding: NDArray[np.float32]
+    novelty: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Scene:
     frame. flags: short lower-case words, e.g. "instances_truncated".
     timings_ms: stage -> milliseconds. class_names: of the bundle that made it, the order of class probabilities.
     engine: the one that answered, "fallback:NAME" where it stood in for another; empty where none was asked.
+    conditions: of station and goods, as they stand with this frame.
     support: the surface under the parcels as the frame shows it; None where it was not seen or not measured.
     """
 
@@ -59,6 +63,7 @@ class Scene:
     class_names: tuple[str, ...] = CLASSES
     engine: str = ""
     support: SupportSeen | None = None
+    conditions: tuple[Condition, ...] = ()
 
     def class_name(self, instance: Instance) -> str:
         """The most probable of ``class_names``."""
