@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.plan import FailedPick, Grasp, Plan, Planner
@@ -21,11 +22,13 @@ from robin_perception.core.scene import Scene
 from robin_sim.backgrounds import draw_background
 from robin_sim.cameras import CameraView
 from robin_sim.goods import draw_goods
+from robin_sim.in_hand import let_go, set_down
 from robin_sim.lighting import draw_lighting
+from robin_sim.load_camera import LoadCameraConfig, look_at_load
 from robin_sim.model import RenderedView
 from robin_sim.oracle import dominant_parcel, oracle_scene
 from robin_sim.physics import UnstableSimulationError
-from robin_sim.pick import execute_pick
+from robin_sim.pick import PickResultSim, execute_pick
 from robin_sim.piles import make_pile
 from robin_sim.reasons import failure_reason
 from robin_sim.render import render
@@ -76,12 +79,23 @@ class PickEvent:
         return self.timings_ms["segment"] + self.timings_ms["plan"]
 
 
+@dataclass(frozen=True)
+class Held:
+    """A load at the place station: how it got there, from which tool pose (float64 [4, 4]), which parcel was meant (its
+    index then, -1: none), and the cell with the motion of that pick."""
+
+    picked: PickResultSim
+    contact: NDArray[np.float64]
+    target: int
+    cell: CellConfig
+
+
 class OpenPile:
     """One pile under the tool and the camera: what a cell can do with it, one step at a time. Not thread-safe.
 
     The same (seed, pile_index) gives the same pile, light and camera, whatever is picked. cell: the geometry with
     this pile's workspace. planner_rng: for planners that explore. mount: (believed, true) camera; None draws one as the
-    scenario says. frame: the latest image, None before the first ``look``.
+    scenario says. load_camera: None for a cell without one. frame: the latest image, None before the first ``look``.
     """
 
     def __init__(
@@ -92,14 +106,17 @@ class OpenPile:
         seed: int,
         pile_index: int,
         mount: tuple[CameraView, CameraView] | None = None,
+        load_camera: LoadCameraConfig | None = None,
     ) -> None:
-        pile_rng, self._sensor_rng, self._physics_rng, self.planner_rng = np.random.default_rng(
+        pile_rng, self._sensor_rng, self._physics_rng, self.planner_rng, self._hand_rng = np.random.default_rng(
             [seed, pile_index]
-        ).spawn(4)
+        ).spawn(5)
         self.index = pile_index
         self.stamp_s = 0.0
         self._config = config
         self._sensor = sensor
+        self._load_camera = load_camera
+        self._held: Held | None = None
         self._start = draw_pile_start(config, cell, pile_rng)
         self._camera, self._true_camera = mount or (self._start.camera, self._start.true_camera)
         workspace = self._start.workspace
@@ -135,23 +152,68 @@ class OpenPile:
         return self.pile.parcels[target].kind_name if target >= 0 else ""
 
     def pick(self, grasp: Grasp, target: int, motion: MotionConfig | None = None) -> PickOutcome:
-        """Execute a grasp; the pile is then what is left of it, and time has gone on by the pick's duration. motion:
-        the cell's own by default."""
+        """Execute a grasp and deliver whatever arrives; the pile is then what is left of it, and time has gone on by
+        the pick's duration. motion: the cell's own by default."""
+        outcome = self.begin_pick(grasp, target, motion)
+        self.deliver()
+        return outcome
+
+    def begin_pick(self, grasp: Grasp, target: int, motion: MotionConfig | None = None) -> PickOutcome:
+        """Execute a grasp up to the place station, where the load still hangs on the tool; the pile is what lies
+        without it. Then ``deliver``, ``set_down`` or ``let_go``. The outcome tells what was measured so far, and its
+        result what delivering the load now would make of it. Raises UnstableSimulationError."""
         cell = self.cell if motion is None else self.cell.model_copy(update={"motion": motion})
+        faults = self._config.faults
         picked = execute_pick(
-            self.pile, grasp.T_base_tool, grasp.cups, target, cell, self._config.faults, self._physics_rng
+            self.pile, grasp.T_base_tool, grasp.cups, target, cell, faults, self._physics_rng, None, self._hand_rng
         )
-        self.pile = picked.pile
-        self.stamp_s += picked.outcome.duration_s
-        truth = {**picked.outcome.truth, "reason": failure_reason(picked.outcome)}
-        return replace(picked.outcome, truth=truth)
+        return self._arrived(Held(picked, grasp.T_base_tool, target, cell))
+
+    def deliver(self) -> None:
+        """Let the load go at the place station."""
+        self._held = None
+
+    def set_down(self) -> float:
+        """Put the load back where it came from. Returns the time that it took, seconds. Raises
+        UnstableSimulationError."""
+        held = self.held
+        done = set_down(held.picked, held.contact, held.cell)
+        self.pile, self._held = done.pile, None
+        self.stamp_s += done.duration_s
+        return done.duration_s
+
+    def let_go(self, cups: int) -> PickOutcome:
+        """Open the cups of that mask over the spot that the load came from, and bring the rest to the place station
+        again. The outcome is that of the rest; its duration is the time that this took. Raises
+        UnstableSimulationError."""
+        held = self.held
+        picked, _ = let_go(held.picked, cups, held.contact, held.target, held.cell, self._physics_rng, self._hand_rng)
+        target = picked.outcome.truth["target"]
+        return self._arrived(Held(picked, held.contact, -1 if target is None else int(str(target)), held.cell))
+
+    @property
+    def held(self) -> Held:
+        """What hangs on the tool at the place station."""
+        assert self._held is not None, "begin a pick first"
+        return self._held
+
+    def _arrived(self, held: Held) -> PickOutcome:
+        picked, outcome = held.picked, held.picked.outcome
+        self.pile, self._held = picked.pile, held
+        load = None
+        if self._load_camera is not None and picked.arrived:
+            at_s = self.stamp_s + outcome.duration_s
+            load = look_at_load(picked.load, held.cell, self._hand_rng, self._sensor, self._load_camera, at_s)
+            outcome = replace(outcome, duration_s=outcome.duration_s + self._load_camera.look_s)
+        self.stamp_s += outcome.duration_s
+        return replace(outcome, load=load, truth={**outcome.truth, "reason": failure_reason(outcome)})
 
 
 class SimCell:
     """One scenario's cell. Not thread-safe; one per process.
 
     make_planner: called for every pile with its cell and a generator of its own (for planners that explore).
-    see: None for oracle masks.
+    see: None for oracle masks. load_camera: None for a cell without one.
     """
 
     def __init__(
@@ -161,6 +223,7 @@ class SimCell:
         make_planner: MakePlanner,
         see: SeeFrame | None = None,
         sensor: SensorModelConfig | None = None,
+        load_camera: LoadCameraConfig | None = None,
     ) -> None:
         config.faults.require_cups(cell.tool)
         self.config = config
@@ -168,9 +231,10 @@ class SimCell:
         self._make_planner = make_planner
         self._see = see
         self._sensor = sensor if sensor is not None else SensorModelConfig()
+        self._load_camera = load_camera
 
     def open_pile(self, seed: int, pile_index: int) -> OpenPile:
-        return OpenPile(self.config, self.cell, self._sensor, seed, pile_index)
+        return OpenPile(self.config, self.cell, self._sensor, seed, pile_index, load_camera=self._load_camera)
 
     def run_pile(self, seed: int, pile_index: int, max_attempts: int) -> Iterator[PickEvent]:
         """Pick one pile until it is empty, no grasp is found, too many picks in a row failed

@@ -36,6 +36,7 @@ Array = NDArray[np.float64]
 SLOTS = 2  # parcels one cup can hold at once
 WELD_IMPEDANCE = 0.9
 STOP_IMPEDANCE = 0.95
+LONG_AGO_S = 10.0  # vacuum that stood for so long is in full
 
 
 class GripperConfig(StrictConfig):
@@ -183,6 +184,13 @@ class Gripper:
         """Force of all contacts and holds on the tool in base axes, newtons, float64 [3]."""
         return np.array(self.world.data.qfrc_constraint[self._dof : self._dof + 3])
 
+    def pressures_pa(self) -> Array:
+        """Steady pressure difference of each cup that holds something, 0 of the others, float64 [cups]."""
+        force_n = np.zeros(self.tool.cup_count)
+        for hold in self.holds:
+            force_n[hold.cup] += hold.limit_n
+        return np.asarray(force_n / self.tool.cup_area_m2)
+
     def touches(self) -> bool:
         """Does the tool overlap a parcel or the container right now (after a forward pass)?"""
         data = self.world.data
@@ -201,18 +209,20 @@ class Gripper:
         other = next(int(g) for g in data.contact.geom[deepest] if tree[g] != self._body)
         return str(model.geom(other).name or model.body(int(model.geom_bodyid[other])).name)
 
-    def attach(self, seals: tuple[CupSeal, ...], when: Literal["early", "pressed", "late"] = "pressed") -> None:
+    def attach(self, seals: tuple[CupSeal, ...], when: Literal["early", "pressed", "late", "held"] = "pressed") -> None:
         """Vacuum on sealed cups: one weld per cup and held parcel, at the relative pose of this moment.
 
         early: while the tool still presses; the bellows give way further, and are not drawn together yet. pressed: the
         tool stands; these seals take the place of early ones, and the bellows are drawn together from now on. late:
-        these join the others."""
+        these join the others. held: a load that hangs on the tool already, with all of its vacuum."""
         model, data = self.world.model, self.world.data
         if when == "pressed":
             for cup in {hold.cup for hold in self.holds}:
                 self._let_go(cup)
         if when == "pressed" or (when == "early" and not self.holds):
             self._vacuum_on_s = data.time
+        if when == "held":
+            self._vacuum_on_s = data.time - LONG_AGO_S
         self._pressing = when == "early"
         for seal in seals:
             if seal.pressure_pa <= 0:
@@ -390,10 +400,14 @@ class Gripper:
         self.world.model.geom_conaffinity[self._lips[cup]] = 1
         self.world.model.jnt_range[self._slides[cup]] = self._free_range
 
+    def release(self, cups: set[int] | None = None) -> None:
+        """Open the valves of these cups to the air, by default of all."""
+        for cup in {hold.cup for hold in self.holds if cups is None or hold.cup in cups}:
+            self._let_go(cup)
+
     def withdraw(self) -> None:
         """Take the tool out of the scene: nothing held, nothing touched, parked high up."""
-        for cup in {hold.cup for hold in self.holds}:
-            self._let_go(cup)
+        self.release()
         model = self.world.model
         for geom in np.flatnonzero(model.body_rootid[model.geom_bodyid] == self._body):
             model.geom_contype[geom] = model.geom_conaffinity[geom] = 0

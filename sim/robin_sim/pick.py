@@ -1,28 +1,27 @@
 """One pick in the simulated cell: approach, press, vacuum, lift, transfer, and what became of every parcel.
 
 Nothing here knows a planner's score. What is lifted, dropped, dragged along or toppled follows from contacts and from
-the cups' force limits (see ``gripper``); whether a cup holds at all from the true meshes (see ``suction``).
+the cups' force limits (see ``gripper``); whether a cup holds at all from the true meshes (see ``suction``). What is
+done with the load at the place station stands in ``in_hand``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from robin_grasp.picks.outcome import PickOutcome, PickResult
-from robin_grasp.tool import CellConfig, MotionConfig, cups_to_mask, mask_to_cups
-from robin_perception.core.config import StrictConfig
+from robin_grasp.tool import CellConfig, cups_to_mask, mask_to_cups
+from robin_sim.arm import UP, ArmRun, lift_of, transfer_axis, transfer_of
 from robin_sim.faults import NO_FAULTS, Faults
-from robin_sim.gripper import Gripper, GripperConfig, add_tool
-from robin_sim.model import Pile
+from robin_sim.gripper import Gripper, add_tool
+from robin_sim.model import Parcel, Pile
 from robin_sim.motion import Move
 from robin_sim.physics import (
-    PhysicsConfig,
     UnstableSimulationError,
     World,
     add_container,
@@ -32,114 +31,39 @@ from robin_sim.physics import (
     settle,
     use_firm_contacts,
 )
-from robin_sim.suction import CupSeal, SuctionConfig, seal_cups
+from robin_sim.pick_config import PickConfig
+from robin_sim.suction import CupSeal, seal_cups
 
 Array = NDArray[np.float64]
-UP = np.array([0.0, 0.0, 1.0])
 
 
-class PickConfig(StrictConfig):
-    """How the simulated arm executes a pick, and how its truth is judged."""
+@dataclass(frozen=True)
+class Load:
+    """What hangs on the tool at the place station. poses: float64 [L, 4, 4], T_base_parcel. indices: of the parcels in
+    the pile before the pick. seals: what each cup holds, ``held`` by place in ``parcels``. T_base_tool: float64
+    [4, 4]."""
 
-    physics: PhysicsConfig = PhysicsConfig(timestep_s=0.0025, sleep_speed_mps=0.004)
-    gripper: GripperConfig = GripperConfig()
-    suction: SuctionConfig = SuctionConfig()
-    descend_m: float = Field(0.45, ge=0, le=2, description="vertical way in when the full approach is not free")
-    short_approaches: tuple[float, ...] = Field((0.6, 0.35, 0.2), description="shares of approach_m tried then")
-    blocked_m: float = Field(0.005, gt=0, le=0.1, description="stopped this far before the contact: blocked")
-    touch_steps: int = Field(
-        4, ge=1, le=100, description="time steps between looks at which cups seal while the tool presses"
-    )
-    late_seals: int = Field(
-        2, ge=0, le=10, description="times in the dwell at which open cups without a seal try again"
-    )
-    weigh_s: float = Field(0.10, gt=0, le=2, description="hold after the lift while vacuum and weight are read")
-    arrive_s: float = Field(0.06, ge=0, le=2)
-    coarse_step_s: float = Field(0.004, gt=0, le=0.01, description="time step away from contact")
-    resettle_step_s: float = Field(0.005, gt=0, le=0.01)
-    resettle_cap_s: float = Field(2.0, gt=0, le=10)
-    lifted_m: float = Field(0.05, gt=0, le=1, description="raised by this at the end of the lift counts as lifted")
-    moved_m: float = Field(0.02, gt=0, le=1)
-    repeatability_m: float = Field(0.0003, ge=0, le=0.01, description="1-sigma error of the arm's position")
-    vacuum_noise_pa: float = Field(300.0, ge=0, le=10_000)
-    weight_noise_n: float = Field(0.1, ge=0, le=10)
+    parcels: tuple[Parcel, ...]
+    poses: Array
+    indices: tuple[int, ...]
+    seals: tuple[CupSeal, ...]
+    T_base_tool: Array
 
 
 @dataclass(frozen=True)
 class PickResultSim:
-    """outcome: what the cell measured, with the truth inside; pile: what is left, at rest."""
+    """outcome: what the cell measured up to the place station, with the truth and the result of delivering it now.
+    pile: what is left, at rest, without the load. arrived: the tool went to the place station."""
 
     outcome: PickOutcome
     pile: Pile
+    load: Load
+    arrived: bool
 
 
-@dataclass
-class _Run:
-    """State of one execution. Indices are into the pile before the pick."""
-
-    world: World
-    gripper: Gripper
-    config: PickConfig
-    motion: MotionConfig
-    start: Array
-    phase: str = "approach"
-    stopped: bool = False
-    approach_m: float = 0.0
-    descent_m: float = 0.0
-    blocked: dict[str, object] = field(default_factory=dict)
-    seals: tuple[CupSeal, ...] = ()
-    weights: list[float] = field(default_factory=list)
-
-    def step(self, position: Array, velocity: Array, acceleration: Array) -> None:
-        self.gripper.drive(position, velocity, acceleration)
-        mujoco.mj_step(self.world.model, self.world.data)
-        self.gripper.monitor(self.phase)
-
-    def follow(
-        self,
-        move: Move,
-        phase: str,
-        step_s: Callable[[float], float] | float,
-        guarded: bool = False,
-        on_touch: Callable[[float], None] | None = None,
-    ) -> None:
-        """Run one move.
-
-        step_s: time step, or a function of the path length left. guarded: the way in, which stops at the force limit;
-        any other move ends when nothing is held any more, for the tool then leaves on its own. on_touch: called with
-        the path length left, every ``touch_steps`` steps while the tool feels something.
-        """
-        self.phase = phase
-        model, origin = self.world.model, self.gripper.pose()[:3, 3].copy()
-        time, count = 0.0, 0
-        while time < move.duration_s and not self.stopped and (guarded or self.gripper.holds):
-            path, speed, accel = move.at(time)
-            model.opt.timestep = step_s(move.distance_m - path) if callable(step_s) else step_s
-            self.step(origin + path * move.direction, speed * move.direction, accel * move.direction)
-            time, count = time + model.opt.timestep, count + 1
-            pressed_n = -float(self.gripper.reaction_n() @ move.direction)
-            if guarded and pressed_n > self.motion.stop_force_n:
-                self.stopped = True
-            if on_touch and count % self.config.touch_steps == 0 and (pressed_n > 0 or self.gripper.holds):
-                on_touch(move.distance_m - path)
-            if count % 50 == 0:
-                self.world.check_stable()
-        if not self.stopped:
-            self.step(origin + move.distance_m * move.direction, np.zeros(3), np.zeros(3))
-        self.world.check_stable()
-
-    def hold(self, seconds: float, phase: str, step_s: float) -> None:
-        """Stand still."""
-        self.phase = phase
-        self.world.model.opt.timestep = step_s
-        position = self.gripper.pose()[:3, 3].copy()
-        for _ in range(round(seconds / step_s)):
-            self.step(position, np.zeros(3), np.zeros(3))
-            if phase == "weigh":
-                self.weights.append(-float(self.gripper.reaction_n()[2]))
-
-
-def _build(pile: Pile, start: Array, cups: int, cell: CellConfig, config: PickConfig) -> tuple[World, Gripper]:
+def build_cell_world(
+    pile: Pile, start: Array, cups: int, cell: CellConfig, config: PickConfig
+) -> tuple[World, Gripper]:
     spec = base_spec(config.physics)
     add_container(spec, pile.workspace)
     for index, (parcel, pose) in enumerate(zip(pile.parcels, pile.poses, strict=True)):
@@ -151,14 +75,14 @@ def _build(pile: Pile, start: Array, cups: int, cell: CellConfig, config: PickCo
     return world, Gripper(world, cell.tool, config.gripper)
 
 
-def _begin(pile: Pile, contact: Array, cups: int, cell: CellConfig, config: PickConfig) -> _Run:
+def _begin(pile: Pile, contact: Array, cups: int, cell: CellConfig, config: PickConfig) -> ArmRun:
     """World with the tool at the start of its way in.
 
     Straight along the tool's axis where its start is free. In a crowd it comes straight down to the longest shorter
     approach that starts in the free, and, if there is none, to the full one (and is stopped on the way).
     """
-    world, gripper = _build(pile, contact, cups, cell, config)
-    run = _Run(world, gripper, config, cell.motion, world.positions().copy(), approach_m=cell.motion.approach_m)
+    world, gripper = build_cell_world(pile, contact, cups, cell, config)
+    run = ArmRun(world, gripper, config, cell.motion, world.positions().copy(), approach_m=cell.motion.approach_m)
     if _place(run, contact, run.approach_m, 0.0) or config.descend_m <= 0:
         return run
     run.descent_m = config.descend_m
@@ -170,14 +94,14 @@ def _begin(pile: Pile, contact: Array, cups: int, cell: CellConfig, config: Pick
     return run
 
 
-def _place(run: _Run, contact: Array, back_m: float, raise_m: float) -> bool:
+def _place(run: ArmRun, contact: Array, back_m: float, raise_m: float) -> bool:
     """Put the tool ``back_m`` before the contact, ``raise_m`` up. Is it free there?"""
     run.gripper.drive(contact[:3, 3] - back_m * contact[:3, 2] + raise_m * UP, np.zeros(3), np.zeros(3))
     mujoco.mj_forward(run.world.model, run.world.data)
     return not run.gripper.touches()
 
 
-def _grip(run: _Run, pile: Pile, contact: Array, cups: int, cell: CellConfig, faults: Faults) -> None:
+def _grip(run: ArmRun, pile: Pile, contact: Array, cups: int, cell: CellConfig, faults: Faults) -> None:
     """Approach, press, seal, attach, evacuate."""
     config, fine = run.config, run.config.physics.timestep_s
     motion = cell.motion
@@ -209,7 +133,7 @@ def _grip(run: _Run, pile: Pile, contact: Array, cups: int, cell: CellConfig, fa
     _search(run, pile, cell, faults)
 
 
-def _seal_early(run: _Run, pile: Pile, cups: int, cell: CellConfig, faults: Faults) -> None:
+def _seal_early(run: ArmRun, pile: Pile, cups: int, cell: CellConfig, faults: Faults) -> None:
     """Vacuum is on before the tool arrives, so a cup takes hold as soon as its lip lies on a face: what would tip or
     slide away under the press is held. Which cups hold in the end is decided once the tool has pressed."""
     held = {hold.cup for hold in run.gripper.holds}
@@ -223,7 +147,7 @@ def _seal_early(run: _Run, pile: Pile, cups: int, cell: CellConfig, faults: Faul
     run.gripper.attach(seals, "early")
 
 
-def _seal_late(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
+def _seal_late(run: ArmRun, pile: Pile, cell: CellConfig, faults: Faults) -> None:
     """Valves stay open, so a cup that met nothing, or leaked, takes hold once the parcel has come to its lip: when it
     springs back from the press, or is drawn up by the other cups."""
     held = {hold.cup for hold in run.gripper.holds}
@@ -245,7 +169,7 @@ def _seal_late(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
     run.gripper.attach(tuple(found.values()), "late")
 
 
-def _search(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
+def _search(run: ArmRun, pile: Pile, cell: CellConfig, faults: Faults) -> None:
     """Where no cup holds and nothing stands in the way, the parcel gave way under the press: the tool follows it, until
     the first cup holds, or by ``follow_m``."""
     config, motion, fine, followed = run.config, run.motion, run.config.physics.timestep_s, 0.0
@@ -259,17 +183,7 @@ def _search(run: _Run, pile: Pile, cell: CellConfig, faults: Faults) -> None:
     run.stopped = False
 
 
-def lift_of(motion: MotionConfig) -> Move:
-    return Move(UP, motion.lift_m, motion.lift_speed_mps, motion.lift_accel_mps2, motion.accel_ramp_s)
-
-
-def transfer_of(motion: MotionConfig, direction: Array, weight_n: float) -> Move:
-    """weight_n: as measured after the lift; the heavier, the gentler."""
-    speed, accel = motion.transfer_speed_mps, motion.transfer_accel_of(weight_n)
-    return Move(direction, motion.transfer_m, speed, accel, motion.accel_ramp_s)
-
-
-def _carry(run: _Run, cell: CellConfig) -> tuple[list[int], list[int], tuple[float, ...]]:
+def _carry(run: ArmRun, cell: CellConfig) -> tuple[list[int], list[int], tuple[float, ...]]:
     """Lift, weigh, transfer. Returns lifted indices, delivered indices, and pressure of each cup after the lift."""
     config, fine, motion = run.config, run.config.physics.timestep_s, cell.motion
     run.follow(lift_of(motion), "lift", fine)
@@ -281,7 +195,7 @@ def _carry(run: _Run, cell: CellConfig) -> tuple[list[int], list[int], tuple[flo
     vacuum = tuple(pressure.get(cup, 0.0) for cup in range(cell.tool.cup_count))
     if not raised.any():
         return [], [], vacuum
-    direction = np.array([*motion.transfer_axis_xy, 0.0]) / np.linalg.norm(motion.transfer_axis_xy)
+    direction = transfer_axis(motion)
     run.follow(transfer_of(motion, direction, float(np.mean(run.weights))), "transfer", fine)
     run.hold(config.arrive_s, "arrive", fine)
     position, (linear, _) = run.world.positions(), run.world.velocities()
@@ -301,7 +215,7 @@ def _judge(lifted: list[int], delivered: list[int], target: int | None) -> PickR
     return PickResult.CLEAN if delivered[0] == target else PickResult.WRONG
 
 
-def _aftermath(run: _Run, pile: Pile, delivered: list[int]) -> tuple[Pile, list[int], list[int]]:
+def _aftermath(run: ArmRun, pile: Pile, delivered: list[int]) -> tuple[Pile, list[int], list[int]]:
     """Settle what is left. Returns the new pile, indices moved, indices that left the workspace."""
     config, world = run.config, run.world
     run.gripper.withdraw()
@@ -327,44 +241,61 @@ def execute_pick(
     faults: Faults = NO_FAULTS,
     rng: np.random.Generator | None = None,
     config: PickConfig | None = None,
+    sensor_rng: np.random.Generator | None = None,
 ) -> PickResultSim:
-    """Execute one grasp on ``pile`` and tell what happened.
+    """Execute one grasp on ``pile``, up to the place station, and tell what happened.
 
     T_base_tool: float64 [4, 4], tool pose at contact (before the press). cups: 8-bit mask of open valves. target_index:
-    parcel the planner means (None or negative: none, so nothing can be clean). rng: arm repeatability and sensor noise;
-    without it both are zero. Raises UnstableSimulationError if the physics diverges at half the time step too.
+    parcel the planner means (None or negative: none, so nothing can be clean). rng: arm repeatability and noise of the
+    figures after the lift; sensor_rng: noise of the traces; without them these are zero. Raises UnstableSimulationError
+    if the physics diverges at half the time step too.
     """
     config = config or PickConfig()
     contact = np.array(T_base_tool, dtype=np.float64)
-    draws = 3 + cell.tool.cup_count + 1  # position, vacuum of each cup, weight
-    noise = np.zeros(draws) if rng is None else rng.normal(size=draws)
+    noise = draw_noise(cell, rng)
     contact[:3, 3] += config.repeatability_m * noise[:3]
     target = target_index if target_index is not None and target_index >= 0 else None
+
+    def attempt(config: PickConfig) -> PickResultSim:
+        run = _begin(pile, contact, cups, cell, config)
+        _grip(run, pile, contact, cups, cell, faults)
+        return carry_and_tell(run, pile, target, cell, noise, sensor_rng, cell.motion.cycle_overhead_s)
+
+    return steadily(attempt, config)
+
+
+def draw_noise(cell: CellConfig, rng: np.random.Generator | None) -> Array:
+    """Standard normal: position [3], vacuum of each cup, weight."""
+    draws = 3 + cell.tool.cup_count + 1
+    return np.zeros(draws) if rng is None else rng.normal(size=draws)
+
+
+def steadily(attempt: Callable[[PickConfig], PickResultSim], config: PickConfig) -> PickResultSim:
+    """``attempt``, and where the physics diverges once more at half the time step."""
     try:
-        return _execute(pile, contact, cups, target, cell, faults, noise, config)
+        return attempt(config)
     except UnstableSimulationError:
         physics = config.physics.model_copy(update={"timestep_s": config.physics.timestep_s / 2})
         finer = {"physics": physics, "coarse_step_s": physics.timestep_s, "resettle_step_s": 2 * physics.timestep_s}
-        return _execute(pile, contact, cups, target, cell, faults, noise, config.model_copy(update=finer))
+        return attempt(config.model_copy(update=finer))
 
 
-def _execute(
+def carry_and_tell(
+    run: ArmRun,
     pile: Pile,
-    contact: Array,
-    cups: int,
     target: int | None,
     cell: CellConfig,
-    faults: Faults,
     noise: Array,
-    config: PickConfig,
+    sensor_rng: np.random.Generator | None,
+    before_s: float,
 ) -> PickResultSim:
-    run = _begin(pile, contact, cups, cell, config)
-    _grip(run, pile, contact, cups, cell, faults)
+    """Lift what the cups hold, carry it to the place station, let the rest settle. before_s: what the cell's time had
+    to pay for until the lift."""
+    config, motion = run.config, cell.motion
     lifted, delivered, vacuum = _carry(run, cell)
     releases = [asdict(release) for release in run.gripper.releases]
+    load, traces = _load(run, pile, delivered), run.sensors.traces(sensor_rng)
     rest, moved, fallen = _aftermath(run, pile, delivered)
-    motion = cell.motion
-    lift_s = lift_of(motion).duration_s
     carry_s = transfer_of(motion, UP, float(np.mean(run.weights))).duration_s
     vacuum = tuple(
         max(0.0, p + config.vacuum_noise_pa * float(n)) if p > 0 else 0.0
@@ -385,7 +316,21 @@ def _execute(
         result=_judge(lifted, delivered, target),
         vacuum_pa=vacuum,
         lifted_weight_n=max(0.0, weight),
-        duration_s=motion.cycle_overhead_s + lift_s + (carry_s if lifted else 0.0),
+        duration_s=before_s + lift_of(motion).duration_s + (carry_s if lifted else 0.0),
         truth=truth,
+        traces=traces,
     )
-    return PickResultSim(outcome, rest)
+    return PickResultSim(outcome, rest, load, bool(lifted))
+
+
+def _load(run: ArmRun, pile: Pile, delivered: list[int]) -> Load:
+    """What arrived, and what each cup holds of it."""
+    place = {index: k for k, index in enumerate(delivered)}
+    area_m2, seals = run.gripper.tool.cup_area_m2, []
+    for cup in sorted({hold.cup for hold in run.gripper.holds if hold.parcel in place}):
+        holds = [hold for hold in run.gripper.holds if hold.cup == cup and hold.parcel in place]
+        total_n = sum(hold.limit_n for hold in holds)
+        held = tuple((place[hold.parcel], hold.limit_n / total_n) for hold in holds)
+        seals.append(CupSeal(cup, total_n / area_m2, 0.0, held))
+    parcels = tuple(pile.parcels[index] for index in delivered)
+    return Load(parcels, run.world.poses()[delivered], tuple(delivered), tuple(seals), run.gripper.pose())

@@ -93,6 +93,8 @@ def _shade_through(
     ray, layers = ray[opaque], layers[opaque]
     order = np.lexsort((layers.t, ray))
     ray, first = np.unique(ray[order], return_index=True)
+    if len(ray) == 0:  # film with nothing behind it
+        return front
     target = film[ray]
     behind = shade(scene, rays[target], layers[order[first]], lighting, openness[target] * 0.8, visibility[:, target])
     clear = front.transmission[target]

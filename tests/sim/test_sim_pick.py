@@ -13,7 +13,8 @@ from robin_grasp.picks.outcome import PickResult
 from robin_grasp.tool import CellConfig, MotionConfig, WorkspaceConfig
 from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.model import Pile
-from robin_sim.pick import PickConfig, PickResultSim, execute_pick
+from robin_sim.pick import PickResultSim, execute_pick
+from robin_sim.pick_config import PickConfig
 from robin_sim.piles import make_pile, settle_pile
 
 CELL = CellConfig()

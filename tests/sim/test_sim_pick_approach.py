@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.tool import CellConfig, ToolConfig
-from robin_sim.pick import PickConfig, execute_pick
+from robin_sim.pick import execute_pick
+from robin_sim.pick_config import PickConfig
 from robin_sim.reasons import failure_reason
 
 CELL = CellConfig()

@@ -34,5 +34,5 @@ class PickOutcome:
     lifted_weight_n: float
     duration_s: float
     truth: dict[str, object] = field(default_factory=dict)
-    traces: PickTraces | None = None
-    load: LoadView | None = None
+    traces: PickTraces | None = field(default=None, compare=False)
+    load: LoadView | None = field(default=None, compare=False)
