@@ -62,6 +62,8 @@ def test_a_message_survives_encoding_and_decoding() -> None:
     for name in ("excluded_instances", "rejected_codes", "rejected_counts", "thresholds"):
         assert found.pop(name).tolist() == values.pop(name).tolist()
     assert found["motion"].pop("transfer_axis_xy").tolist() == values["motion"].pop("transfer_axis_xy").tolist()
+    for got, want in zip(found["grasps"], values["grasps"], strict=True):
+        assert np.array_equal(got.pop("cup_seal"), want.pop("cup_seal"), equal_nan=True)
     assert with_named_terms(found) == with_named_terms(values)
 
 
@@ -308,9 +310,9 @@ from edge_adapt.bag.mcap_file import StorageConfig
 from edge_adapt.bag.writer import BagWriter
 from robin_perception.bags import cdr
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-writer = BagWriter(Path(sys.argv[1]), StorageConfig(chunk_bytes=40_000))
+writer = BagWriter(Path(sys.argv[1]), StorageConfig(chunk_bytes=80_000))
 add_topics(writer)
-resource.setrlimit(resource.RLIMIT_FSIZE, (210_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
 background = BackgroundBagWriter(writer)
 rng = np.random.default_rng(0)
 for index in range(40):

@@ -70,6 +70,10 @@ def grasp_plan(rng: np.random.Generator) -> dict[str, Any]:
     def terms(count: int) -> dict[str, Any]:
         return {"term_indices": rng.permutation(4)[:count].astype(np.uint16), "term_values": rng.normal(size=count)}
 
+    def grasp(i: int) -> dict[str, Any]:
+        seals = np.array([0.5, np.nan, 0.75, 1.0], dtype=np.float32)
+        return {"instance_id": i, "pose": pose(), "cups": 13, "cup_seal": seals, "score": 0.1 * i, **terms(i)}
+
     return {
         "header": {"stamp": {"sec": 3, "nanosec": 141592653}, "frame_id": "base_link"},
         "plan_id": "p-ä-1",
@@ -85,7 +89,7 @@ def grasp_plan(rng: np.random.Generator) -> dict[str, Any]:
         "term_names": ["push_m", "tool_tilt_rad", "", "ä"],
         "cup_centres": [{"x": x, "y": y, "z": 0.0} for x in (-0.04, 0.04) for y in (-0.03, 0.03)],
         "motion": {**MotionConfig().model_dump(), "transfer_axis_xy": np.array([0.6, -0.8])},
-        "grasps": [{"instance_id": i, "pose": pose(), "cups": 17, "score": 0.1 * i, **terms(i)} for i in (1, 2)],
+        "grasps": [grasp(i) for i in (1, 2)],
         "rejected": [{"instance_id": 3, "pose": pose(), "cups": 0, "code": 5, "name": "N", **terms(3)}],
         "rejected_codes": np.array([5, 12], dtype=np.uint16),
         "rejected_counts": np.array([3, 70_000], dtype=np.uint32),

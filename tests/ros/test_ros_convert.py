@@ -233,7 +233,8 @@ def test_a_scene_comes_back(class_names: tuple[str, ...]):
     for got, want in zip(back.instances, sent.instances, strict=True):
         assert np.array_equal(got.class_probabilities, want.class_probabilities)
         assert np.array_equal(got.embedding, want.embedding)
-        plain = {"class_probabilities": None, "embedding": None}
+        assert math.isnan(got.novelty) and math.isnan(want.novelty)
+        plain = {"class_probabilities": None, "embedding": None, "novelty": 0.0}
         assert replace(got, **plain) == replace(want, **plain)
 
 

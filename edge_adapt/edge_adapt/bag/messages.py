@@ -11,13 +11,21 @@ from scipy.spatial.transform import Rotation
 
 from edge_adapt.bag.rosbag2 import Qos
 from edge_adapt.decision import Decision
-from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Grasp, Rejected
 from robin_grasp.planner.term_table import TermTable, named_terms
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.cdr import Message
-from robin_perception.bags.frames import BASE_FRAME, OPTICAL_FRAME, FrameTopics, header, image_message, stamp_ns
+from robin_perception.bags.frames import (
+    BASE_FRAME,
+    OPTICAL_FRAME,
+    FrameTopics,
+    header,
+    image_message,
+    nanoseconds,
+    stamp_ns,
+)
+from robin_perception.core.condition import Condition
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.pose import pose_matrix
@@ -84,6 +92,7 @@ def scene_message(scene: Scene, ns: int) -> Message:
         "instances": [_instance(instance, scene) for instance in scene.instances],
         "label_image": image_message(scene.labels, "16UC1", head),
         "flags": list(scene.flags),
+        "conditions": [_condition(condition) for condition in scene.conditions],
         "timings": _timings(scene.timings_ms),
         "segment_ms": scene.timings_ms.get("segment", 0.0),
     }
@@ -154,22 +163,8 @@ def recorded_best(plan: Mapping[str, Any]) -> Grasp | None:
     found = plan["grasps"][0]
     position, turned = found["pose"]["position"], found["pose"]["orientation"]
     pose = pose_matrix([position[axis] for axis in "xyz"], [turned[axis] for axis in "xyzw"])
-    return Grasp(pose, int(found["cups"]), int(found["instance_id"]), float(found["score"]), found["terms"])
-
-
-def outcome_message(outcome: PickOutcome, plan_id: str, ns: int, truth_json: str) -> Message:
-    """robin_msgs/PickOutcome of the executed best grasp."""
-    return {
-        "header": header(ns, BASE_FRAME),
-        "plan_id": plan_id,
-        "grasp": 0,
-        "result": outcome.result.value,
-        "vacuum_pa": np.array(outcome.vacuum_pa, dtype=np.float64),
-        "lifted_weight_n": outcome.lifted_weight_n,
-        "duration_s": outcome.duration_s,
-        "truth_json": truth_json,
-        "target_gone": float("nan"),
-    }
+    seals = tuple(float(seal) for seal in found.get("cup_seal", ()))
+    return Grasp(pose, int(found["cups"]), int(found["instance_id"]), float(found["score"]), found["terms"], seals)
 
 
 def decision_message(decision: Decision, plan_id: str, ns: int) -> Message:
@@ -207,14 +202,31 @@ def _instance(instance: Instance, scene: Scene) -> Message:
         "visible_fraction": instance.visible_fraction,
         "boundary_uncertainty_px": instance.boundary_uncertainty_px,
         "embedding": np.asarray(instance.embedding, dtype=np.float32),
+        "novelty": instance.novelty,
+    }
+
+
+def _condition(condition: Condition) -> Message:
+    return {
+        "code": int(condition.code),
+        "name": condition.name,
+        "family": condition.family.value,
+        "value": condition.value,
+        "limit": condition.limit,
+        "unit": condition.unit,
+        "since": header(nanoseconds(condition.since_s), "")["stamp"],
+        "action": condition.effect.value,
+        "instances": np.array(condition.instances, dtype=np.uint16),
+        "text": condition.text,
     }
 
 
 def _grasp(grasp: Grasp, table: TermTable) -> Message:
     return {
         "instance_id": grasp.instance_id,
-        "pose": _pose(grasp.T_base_tool),
+        "pose": pose_values(grasp.T_base_tool),
         "cups": grasp.cups,
+        "cup_seal": np.array(grasp.cup_seal, dtype=np.float32),
         "score": grasp.score,
         **_terms(grasp.terms, table),
     }
@@ -223,7 +235,7 @@ def _grasp(grasp: Grasp, table: TermTable) -> Message:
 def _rejected(rejected: Rejected, table: TermTable) -> Message:
     return {
         "instance_id": rejected.instance_id,
-        "pose": _pose(rejected.T_base_tool),
+        "pose": pose_values(rejected.T_base_tool),
         "cups": rejected.cups,
         "code": int(rejected.reason),
         "name": rejected.reason.name,
@@ -236,7 +248,8 @@ def _failed(failed: FailedPick) -> Message:
     return {"position": {"x": x, "y": y, "z": z}, "cups": failed.cups, "times": failed.times}
 
 
-def _pose(pose: NDArray[np.float64]) -> Message:
+def pose_values(pose: NDArray[np.float64]) -> Message:
+    """geometry_msgs/Pose of float64 [4, 4]."""
     x, y, z = (float(v) for v in pose[:3, 3])
     qx, qy, qz, qw = (float(v) for v in Rotation.from_matrix(pose[:3, :3]).as_quat())
     return {"position": {"x": x, "y": y, "z": z}, "orientation": {"x": qx, "y": qy, "z": qz, "w": qw}}

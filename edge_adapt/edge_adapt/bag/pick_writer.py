@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from edge_adapt.bag.messages import (
     BagTopics,
     decision_message,
-    outcome_message,
     plan_message,
     scene_message,
 )
+from edge_adapt.bag.outcome_messages import outcome_message
 from edge_adapt.bag.pipeline import PipelineRecord
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.decision import Decision
 from robin_grasp.picks.outcome import PickOutcome
+from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Plan, Planner
 from robin_grasp.tool import CellConfig
@@ -100,7 +101,8 @@ class PickWriter:
         self._writer.write(topics.plan, plan_message(issued, self._cell), ns)
         if pick.outcome is not None:
             ended = ns + round(pick.outcome.duration_s * 1e9)
-            truth = json.dumps(pick.decision.outcome.truth) if pick.decision.outcome is not None else ""
-            self._writer.write(topics.outcome, outcome_message(pick.outcome, issued.plan_id, ended, truth), ended)
+            truth = pick.decision.outcome.truth if pick.decision.outcome is not None else {}
+            report = OutcomeReport.of(issued.plan_id, ended / 1e9, replace(pick.outcome, truth=truth))
+            self._writer.write(topics.outcome, outcome_message(report, ended), ended)
         self._writer.write(topics.decision, decision_message(pick.decision, issued.plan_id, ns), ns)
         self._writer.flush()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from enum import Enum
+from typing import Any, TypeVar
 
 import numpy as np
 from geometry_msgs.msg import Point, Pose, Quaternion
@@ -13,14 +15,17 @@ from pydantic import ValidationError
 from robin_msgs.msg import FailedPick as FailedPickMsg
 from robin_msgs.msg import Grasp as GraspMsg
 from robin_msgs.msg import GraspPlan, PickMotion, RejectedCandidate
+from robin_msgs.msg import LoadView as LoadViewMsg
 from robin_msgs.msg import PickOutcome as PickOutcomeMsg
+from robin_msgs.msg import PickTraces as PickTracesMsg
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
 from robin_grasp.picks.open_picks import PlanNotice
 from robin_grasp.picks.outcome import PickResult
-from robin_grasp.picks.outcome_report import OutcomeReport
+from robin_grasp.picks.outcome_report import OutcomeReport, Stage
 from robin_grasp.picks.plan_server import IssuedPlan
+from robin_grasp.picks.traces import LoadView, PickTraces, traces_from_flat
 from robin_grasp.plan import FailedPick, Grasp, Plan, PlanBasis, Reject, Rejected
 from robin_grasp.planner.term_table import TermTable, named_terms
 from robin_grasp.tool import CellConfig, MotionConfig
@@ -29,8 +34,18 @@ from robin_perception.core.bounded import parse_json
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.ids import plain_id
 from robin_perception.core.pose import pose_matrix
-from robin_perception.nodes.convert import stamp_from_s, stamp_to_s, timings_from_msg, timings_to_msg
+from robin_perception.nodes.convert import (
+    floats_of,
+    frame_from_msgs,
+    frame_to_msgs,
+    stamp_from_s,
+    stamp_to_s,
+    timings_from_msg,
+    timings_to_msg,
+)
 
+KindT = TypeVar("KindT", bound=Enum)
+PartT = TypeVar("PartT")
 LONGEST_TRUTH = 1_000_000  # characters; a pile of sixty parcels takes five thousand
 
 
@@ -132,43 +147,57 @@ def plan_from_msg(message: GraspPlan) -> PlanNotice:
 def outcome_to_msg(report: OutcomeReport) -> PickOutcomeMsg:
     """What the cell measured and, where it was judged, the judgement.
 
-    Raises RobinError OUTCOME_INVALID for figures that no cell can have measured.
+    Raises RobinError OUTCOME_INVALID for figures that no cell can have measured, TRACES_INVALID.
     """
     report = report.validated()
-    return PickOutcomeMsg(
+    message = PickOutcomeMsg(
         header=base_header(report.ended_s),
         plan_id=report.plan_id,
         grasp=int(report.grasp),
+        stage=report.stage.value,
         result="" if report.result is None else report.result.value,
         vacuum_pa=np.array(report.vacuum_pa, dtype=np.float64),
         lifted_weight_n=float(report.lifted_weight_n),
         duration_s=float(report.duration_s),
         truth_json=json.dumps(report.truth, default=_plain) if report.truth else "",
         probability=0.0 if report.probability is None else float(report.probability),
+        result_names=[result.value for result in report.probabilities],
+        result_probabilities=[float(p) for p in report.probabilities.values()],
         reasons=list(report.reasons),
         check_digest=report.check_digest,
         target_gone=float(report.target_gone),
         neighbours_gone=[int(i) for i in report.neighbours_gone],
+        action=report.action,
+        action_reason=report.action_reason,
+        help_id=report.help_id,
         code=int(report.code),
         text=report.text,
     )
+    if report.traces is not None:
+        message.traces = _traces_to_msg(report.traces)
+    if report.load is not None:
+        message.load_view = _load_view_to_msg(report.load)
+    return message
 
 
 def outcome_from_msg(message: PickOutcomeMsg) -> OutcomeReport:
-    """Raises RobinError ID_INVALID, or OUTCOME_INVALID for a result, figures or truth that cannot be."""
-    plain_id(message.plan_id, "plan_id")
+    """The outcome. Traces and a look at the load that cannot be used are left out and told in ``lacking``.
+
+    Raises RobinError ID_INVALID, or OUTCOME_INVALID for a result, figures or truth that cannot be.
+    """
+    for field_name in ("plan_id", "help_id"):
+        if (value := getattr(message, field_name)) or field_name == "plan_id":
+            plain_id(value, field_name)
     name = f"outcome of '{message.plan_id}'"
-    try:
-        result = PickResult(message.result) if message.result else None
-    except ValueError:
-        known = ", ".join(r.value for r in PickResult)
-        raise RobinError(Code.OUTCOME_INVALID, f"{name}: result '{message.result}', known are {known}") from None
+    result = _one_of(PickResult, message.result, f"{name}: result") if message.result else None
+    stage = _one_of(Stage, message.stage, f"{name}: stage") if message.stage else Stage.ENDED
     if len(message.truth_json) > LONGEST_TRUTH:
         raise RobinError(Code.OUTCOME_INVALID, f"{name}: truth_json has {len(message.truth_json):,} characters")
     truth = parse_json(message.truth_json or "{}", f"{name}: truth_json", Code.OUTCOME_INVALID)
     if not isinstance(truth, dict):
         raise RobinError(Code.OUTCOME_INVALID, f"{name}: truth_json is no JSON object")
-    return OutcomeReport(
+    lacking: list[RobinError] = []
+    report = OutcomeReport(
         plan_id=message.plan_id,
         grasp=int(message.grasp),
         ended_s=stamp_to_s(message.header.stamp),
@@ -184,12 +213,78 @@ def outcome_from_msg(message: PickOutcomeMsg) -> OutcomeReport:
         neighbours_gone=tuple(int(i) for i in message.neighbours_gone),
         code=_known(Code, message.code, message.plan_id),
         text=message.text,
+        stage=stage,
+        probabilities=_probabilities(message, name),
+        action=message.action,
+        action_reason=message.action_reason,
+        help_id=message.help_id,
     ).validated()
+    traces = _usable(lambda: _traces_from_msg(message.traces, len(report.vacuum_pa)), f"{name}: traces", lacking)
+    load = _usable(lambda: _load_view_from_msg(message.load_view), f"{name}: load view", lacking)
+    return replace(report, traces=traces, load=load, lacking=tuple(lacking))
+
+
+def _one_of(kind: type[KindT], value: str, name: str) -> KindT:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(str(member.value) for member in kind)
+        raise RobinError(Code.OUTCOME_INVALID, f"{name} '{value}', known are {known}") from None
+
+
+def _probabilities(message: PickOutcomeMsg, name: str) -> dict[PickResult, float]:
+    names, values = message.result_names, message.result_probabilities
+    if len(names) != len(values) or len(set(names)) != len(names):
+        text = f"{name}: {len(names)} names of results for {len(values)} probabilities, each name once"
+        raise RobinError(Code.OUTCOME_INVALID, text)
+    return {_one_of(PickResult, n, f"{name}: result"): float(p) for n, p in zip(names, values, strict=True)}
+
+
+def _usable(read: Callable[[], PartT], name: str, lacking: list[RobinError]) -> PartT | None:
+    """What a pick can be judged without is no reason to refuse its outcome."""
+    try:
+        return read()
+    except RobinError as exc:
+        lacking.append(RobinError(exc.code, f"{name}: {exc.text}"))
+        return None
+
+
+def _traces_to_msg(traces: PickTraces) -> PickTracesMsg:
+    return PickTracesMsg(
+        rate_hz=float(traces.rate_hz),
+        cups=int(traces.vacuum_pa.shape[1]),
+        vacuum_pa=floats_of(traces.vacuum_pa),
+        weight_n=floats_of(traces.weight_n),
+        mark_names=list(traces.marks),
+        mark_samples=[int(sample) for sample in traces.marks.values()],
+    )
+
+
+def _traces_from_msg(message: PickTracesMsg, cups: int) -> PickTraces | None:
+    if message.rate_hz == 0:
+        return None
+    vacuum, weight = (np.array(values, dtype=np.float32) for values in (message.vacuum_pa, message.weight_n))
+    marks = (message.mark_names, message.mark_samples)
+    return traces_from_flat(message.rate_hz, int(message.cups), vacuum, weight, *marks).validated(cups)
+
+
+def _load_view_to_msg(load: LoadView) -> LoadViewMsg:
+    color, depth, info = frame_to_msgs(load.frame, load.frame.camera_id)
+    camera, tool = poses_to_msgs([load.frame.T_base_camera, load.T_base_tool])
+    return LoadViewMsg(color=color, depth=depth, info=info, camera=camera, tool=tool)
+
+
+def _load_view_from_msg(message: LoadViewMsg) -> LoadView | None:
+    if not message.color.height:
+        return None
+    frame = frame_from_msgs(message.color, message.depth, message.info, pose_from_msg(message.camera))
+    return LoadView(frame, pose_from_msg(message.tool))
 
 
 def _grasp_to_msg(grasp: Grasp, pose: Pose, table: TermTable) -> GraspMsg:
     message = GraspMsg(instance_id=int(grasp.instance_id), pose=pose, cups=int(grasp.cups), score=float(grasp.score))
     message.term_indices, message.term_values = table.split(grasp.terms)
+    message.cup_seal = [float(seal) for seal in grasp.cup_seal]
     return message
 
 
@@ -198,7 +293,12 @@ def _grasp_from_msg(message: GraspMsg, plan: GraspPlan) -> Grasp:
     if message.cups >> count:
         text = f"plan '{plan.plan_id}': a grasp opens cup {message.cups.bit_length() - 1} of a tool with {count} cups"
         raise RobinError(Code.INPUT_UNREADABLE, text)
-    return Grasp(pose, int(message.cups), int(message.instance_id), message.score, _terms_from_msg(message, plan))
+    if len(message.cup_seal) not in (0, count):
+        text = f"plan '{plan.plan_id}': a grasp tells the seal of {len(message.cup_seal)} cups of {count}"
+        raise RobinError(Code.INPUT_UNREADABLE, text)
+    seals = tuple(float(seal) for seal in message.cup_seal)
+    terms = _terms_from_msg(message, plan)
+    return Grasp(pose, int(message.cups), int(message.instance_id), message.score, terms, seals)
 
 
 def _counts_from_msg(plan: GraspPlan) -> dict[Reject, int]:

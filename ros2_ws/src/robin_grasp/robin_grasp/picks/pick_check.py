@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,8 @@ class PickCheckConfig(StrictConfig):
 class PickJudgement:
     """result: the likeliest; probability of it, a rough degree of belief in 0..1, not calibrated. reasons: short
     texts. target_gone, neighbours_gone: share of the target's mask that sank, and ids of other masks that sank as a
-    whole. target_changed: share of the target's mask that sank or shows another colour; NaN: unknown."""
+    whole. target_changed: share of the target's mask that sank or shows another colour; NaN: unknown. probabilities: of
+    all results, empty where only the likeliest has one. features: the figures that it was judged by."""
 
     result: PickResult
     probability: float
@@ -54,6 +56,8 @@ class PickJudgement:
     target_gone: float
     neighbours_gone: tuple[int, ...]
     target_changed: float = float("nan")
+    probabilities: Mapping[PickResult, float] = field(default_factory=dict)
+    features: Mapping[str, float] = field(default_factory=dict)
 
 
 def sunk(before: Frame, after: Frame, config: PickCheckConfig) -> NDArray[np.float32]:

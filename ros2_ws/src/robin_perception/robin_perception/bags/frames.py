@@ -6,6 +6,7 @@ JPEG). Whoever records therefore decides on ``encode_frame(frame).frame``: exact
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,8 +78,15 @@ class RecordedFrame:
     pose_known: bool
 
 
+def nanoseconds(stamp_s: float) -> int:
+    """Right to the nanosecond: divided by 1e9 it is the same float (from 2**23 s on, which every clock that counts from
+    1970 has passed)."""
+    whole = math.floor(stamp_s)
+    return whole * 10**9 + round((stamp_s - whole) * 1e9)
+
+
 def stamp_ns(frame: Frame) -> int:
-    return round(frame.stamp_s * 1e9)
+    return nanoseconds(frame.stamp_s)
 
 
 def header(ns: int, frame_id: str) -> Message:
@@ -117,19 +125,47 @@ def image_message(image: NDArray[Any], encoding: str, head: Message) -> Message:
 
 def frame_messages(frame: Frame, topics: FrameTopics, coding: ImageCoding) -> dict[str, tuple[str, Message]]:
     """topic -> (type, message) of one frame, without its pose."""
-    head = header(stamp_ns(frame), OPTICAL_FRAME)
-    depth = image_message(depth_units(frame.depth, DEPTH_UNIT_M), "16UC1", head)
+    raw, depth, info = picture_messages(frame, OPTICAL_FRAME)
+    head = raw["header"]
     if coding.jpeg_quality:
         data = _jpeg(frame.rgb, coding.jpeg_quality)
         compressed = {"header": head, "format": "rgb8; jpeg compressed bgr8", "data": data}
         color = {topics.color_compressed: ("sensor_msgs/msg/CompressedImage", compressed)}
     else:
-        color = {topics.color: ("sensor_msgs/msg/Image", image_message(frame.rgb, "rgb8", head))}
+        color = {topics.color: ("sensor_msgs/msg/Image", raw)}
     return {
         **color,
         topics.depth: ("sensor_msgs/msg/Image", depth),
-        topics.info: ("sensor_msgs/msg/CameraInfo", _camera_info(frame, head)),
+        topics.info: ("sensor_msgs/msg/CameraInfo", info),
     }
+
+
+def picture_messages(frame: Frame, frame_id: str) -> tuple[Message, Message, Message]:
+    """Colour (rgb8), depth (16UC1, whole millimetres) and camera_info of one frame. frame_id: the optical frame's."""
+    head = header(stamp_ns(frame), frame_id)
+    depth = image_message(depth_units(frame.depth, DEPTH_UNIT_M), "16UC1", head)
+    return image_message(frame.rgb, "rgb8", head), depth, _camera_info(frame, head)
+
+
+def frame_of_messages(
+    color: Message,
+    depth: Message,
+    info: Message,
+    T_base_camera: NDArray[np.float64] | None,
+    camera_id: str = "camera",
+    gate: GateConfig | None = None,
+) -> Frame:
+    """The frame of three messages of one moment; its stamp is the colour's. Raises what ``make_frame`` raises."""
+    return make_frame(
+        _color_image(color),
+        _depth_image(depth),
+        _camera_model(info),
+        T_base_camera,
+        stamp_s=header_ns(color) / 10**9,
+        camera_id=camera_id,
+        frame_ids=tuple(str(message["header"]["frame_id"]) for message in (color, depth, info)),
+        config=gate,
+    )
 
 
 def frame_pose_message(frame: Frame) -> Message:
@@ -220,15 +256,7 @@ class FrameAssembler:
 
     def _frame(self, ns: int, color: Message, depth: Message, info: Message) -> RecordedFrame:
         pose = self._poses.get(str(color["header"]["frame_id"]))
-        frame = make_frame(
-            _color_image(color),
-            _depth_image(depth),
-            _camera_model(info),
-            pose,
-            stamp_s=ns / 10**9,
-            frame_ids=tuple(str(message["header"]["frame_id"]) for message in (color, depth, info)),
-            config=self.gate,
-        )
+        frame = frame_of_messages(color, depth, info, pose, gate=self.gate)
         return RecordedFrame(frame, ns, pose is not None)
 
     def _note_poses(self, values: Message) -> None:

@@ -79,6 +79,7 @@ CODE_TEXTS = {
     Code.FRAME_STALE: "The newest frame is too old, or shows the pile before the last pick; ask again.",
     Code.PLAN_UNKNOWN: "That plan was not handed out by this run of the node; plan again.",
     Code.OUTCOME_INVALID: "The outcome names a grasp that the plan does not have, or holds impossible figures.",
+    Code.TRACES_INVALID: "The tool's traces contradict themselves or are of another tool; they are left out.",
     Code.PICK_UNFINISHED: "A grasp was handed out, and nobody told what became of it.",
     Code.SERVICE_UNAVAILABLE: "A service did not answer in time; is its node running?",
     Code.ID_INVALID: "An id from outside is not fit for a file name; look at who sends it.",

@@ -90,6 +90,7 @@ class Code(IntEnum):
     TRANSITION_FAILED = 622
     TRANSITION_TIMEOUT = 623
     PROCESS_ENDED = 624
+    TRACES_INVALID = 641
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from array import array
 from typing import Any
@@ -11,12 +10,14 @@ import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
+from robin_msgs.msg import Condition as ConditionMsg
 from robin_msgs.msg import Instance as InstanceMsg
 from robin_msgs.msg import SegmentedScene, StageTime
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
-from robin_perception.bags.frames import DEPTH_UNIT_M, OPTICAL_FRAME
+from robin_perception.bags.frames import DEPTH_UNIT_M, OPTICAL_FRAME, nanoseconds
+from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, RawDepth, depth_units
 from robin_perception.core.gate import CameraModel, GateConfig, make_frame
@@ -49,10 +50,8 @@ def stamp_to_ns(stamp: Any) -> int:
 
 
 def stamp_from_s(stamp_s: float) -> Time:
-    """Message stamp of float seconds, right to the nanosecond: ``stamp_to_s`` of it is the same float (from 2**23 s on,
-    which every clock that counts from 1970 has passed)."""
-    whole = math.floor(stamp_s)
-    return stamp_from_ns(whole * 10**9 + round((stamp_s - whole) * 1e9))
+    """Message stamp of float seconds: ``stamp_to_s`` of it is the same float."""
+    return stamp_from_ns(nanoseconds(stamp_s))
 
 
 def stamp_to_s(stamp: Any) -> float:
@@ -201,6 +200,43 @@ def timings_from_msg(timings: list[StageTime]) -> dict[str, float]:
     return {item.stage: item.ms for item in timings}
 
 
+def condition_to_msg(condition: Condition) -> ConditionMsg:
+    """``since`` is right to the nanosecond."""
+    return ConditionMsg(
+        code=int(condition.code),
+        name=condition.name,
+        family=condition.family.value,
+        value=float(condition.value),
+        limit=float(condition.limit),
+        unit=condition.unit,
+        since=stamp_from_s(condition.since_s),
+        action=condition.effect.value,
+        instances=[int(i) for i in condition.instances],
+        text=condition.text,
+    )
+
+
+def condition_from_msg(message: ConditionMsg) -> Condition:
+    """Raises RobinError INPUT_UNREADABLE for a code, family or effect of another version."""
+    try:
+        code, family, effect = Code(message.code), Family(message.family), PickingEffect(message.action)
+    except ValueError as exc:
+        text = f"condition '{message.name}': {exc}: is the sender of another version?"
+        raise RobinError(Code.INPUT_UNREADABLE, text) from None
+    return Condition(
+        code=code,
+        name=message.name,
+        family=family,
+        value=message.value,
+        limit=message.limit,
+        unit=message.unit,
+        since_s=stamp_to_s(message.since),
+        effect=effect,
+        text=message.text,
+        instances=tuple(int(i) for i in message.instances),
+    )
+
+
 def scene_to_msg(scene: Scene, header: Header, with_boundary: bool = True) -> SegmentedScene:
     """header: that of the colour image the scene was seen in. with_boundary: without it, a planner behind the topic
     sees merged parcels less well."""
@@ -212,6 +248,7 @@ def scene_to_msg(scene: Scene, header: Header, with_boundary: bool = True) -> Se
         instances=[_instance_to_msg(instance, scene) for instance in scene.instances],
         label_image=image_to_msg(scene.labels, "16UC1", header),
         flags=list(scene.flags),
+        conditions=[condition_to_msg(condition) for condition in scene.conditions],
         timings=timings_to_msg(scene.timings_ms),
         segment_ms=float(scene.timings_ms.get("segment", sum(scene.timings_ms.values()))),
     )
@@ -249,6 +286,7 @@ def scene_from_msg(message: SegmentedScene) -> Scene:
         timings_ms=timings_from_msg(message.timings),
         class_names=class_names or CLASSES,
         engine=message.engine,
+        conditions=tuple(condition_from_msg(condition) for condition in message.conditions),
     )
 
 
@@ -261,13 +299,14 @@ def _instance_to_msg(instance: Instance, scene: Scene) -> InstanceMsg:
         area_px=int(instance.area_px),
         class_id=class_id,
         class_name=scene.class_name(instance),
-        class_probabilities=_floats(instance.class_probabilities),
+        class_probabilities=floats_of(instance.class_probabilities),
         class_score=float(instance.class_probabilities[class_id]),
         detection_score=float(instance.detection),
         mask_quality=float(instance.mask_quality),
         visible_fraction=float(instance.visible_fraction),
         boundary_uncertainty_px=float(instance.boundary_uncertainty_px),
-        embedding=_floats(instance.embedding),
+        embedding=floats_of(instance.embedding),
+        novelty=float(instance.novelty),
     )
 
 
@@ -291,10 +330,11 @@ def _instance_from_msg(message: InstanceMsg, shape: tuple[int, ...], class_names
         visible_fraction=message.visible_fraction,
         boundary_uncertainty_px=message.boundary_uncertainty_px,
         embedding=np.array(message.embedding, dtype=np.float32),
+        novelty=message.novelty,
     )
 
 
-def _floats(values: NDArray[Any]) -> array[float]:
+def floats_of(values: NDArray[Any]) -> array[float]:
     """What a ``float32[]`` field takes without looking at each element."""
     return array("f", np.ascontiguousarray(values, dtype=np.float32).tobytes())
 

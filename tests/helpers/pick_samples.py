@@ -1,0 +1,95 @@
+"""What a cell measures of one pick: traces and a look at the load, small and without the simulator."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from robin_grasp.picks.outcome import PickResult
+from robin_grasp.picks.outcome_report import OutcomeReport, Stage
+from robin_grasp.picks.traces import LoadView, PickTraces
+from robin_perception.core.condition import Condition, Family, PickingEffect
+from robin_perception.core.errors import Code
+from robin_perception.core.frame import Frame
+
+STAMP_S = 1_790_000_000.123456
+CONDITIONS = (
+    Condition(
+        code=Code.PICTURE_FROZEN,
+        name="frozen",
+        family=Family.ENVIRONMENT,
+        value=11.5,
+        limit=10.0,
+        unit="frames",
+        since_s=STAMP_S - 7.25,
+        effect=PickingEffect.STOP,
+        text="the same picture, to the bit, 11 times",
+    ),
+    Condition(
+        code=Code.DEPTH_CONSTANT,
+        name="novel-03",
+        family=Family.NOVELTY,
+        value=1.75,
+        limit=1.0,
+        unit="",
+        since_s=STAMP_S,
+        effect=PickingEffect.GO_ON,
+        text="seen 12 times",
+        instances=(1, 2),
+    ),
+)
+
+
+def pick_traces(samples: int = 40, cups: int = 8, seed: int = 0) -> PickTraces:
+    """Cups 1, 2, 5 and 6 draw up; cup 5 lets go in the transfer."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(samples)
+    open_cups = [cup for cup in (1, 2, 5, 6) if cup < cups]
+    vacuum = rng.normal(0, 120, (samples, cups)).astype(np.float32)
+    vacuum[:, open_cups] += (60_000 * (1 - np.exp(-t / 4.0))).astype(np.float32)[:, None]
+    if 5 in open_cups:
+        vacuum[int(0.8 * samples) :, 5] = 0
+    weight = (4.0 + 4.0 * np.tanh((t - 0.4 * samples) / 3.0) + rng.normal(0, 0.1, samples)).astype(np.float32)
+    marks = {"vacuum": 0, "lift": int(0.3 * samples), "weigh": int(0.5 * samples), "transfer": int(0.6 * samples)}
+    return PickTraces(50.0, vacuum, weight, {**marks, "arrive": samples - 3})
+
+
+def load_view(seed: int = 0, width: int = 64, height: int = 48) -> LoadView:
+    """A box of noise before nothing, seen from below; depth in whole millimetres, poses that no float holds exactly."""
+    rng = np.random.default_rng(seed)
+    depth = np.zeros((height, width), dtype=np.float32)
+    units = rng.integers(980, 1_020, (height // 2, width // 2)).astype(np.float32)
+    depth[height // 4 : height // 4 + height // 2, width // 4 : width // 4 + width // 2] = units * np.float32(0.001)
+    camera, tool = np.eye(4), np.eye(4)
+    camera[:3, :3], camera[:3, 3] = Rotation.from_euler("xyz", [0.01, 0.02, 0.3]).as_matrix(), (0.75, 0.8, -0.8)
+    tool[:3, :3], tool[:3, 3] = Rotation.from_euler("xyz", [np.pi, 0.02, 0.3]).as_matrix(), (0.7, 0.8, 0.35)
+    K = np.array([[58.0, 0.0, 31.5], [0.0, 58.5, 23.5], [0.0, 0.0, 1.0]])
+    rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return LoadView(Frame(rgb, depth, K, camera, STAMP_S, "load_camera"), tool)
+
+
+def judged_report(cups: int = 8) -> OutcomeReport:
+    """A held load with something in every field."""
+    vacuum = (0.0, 41_000.0, 40_500.5, 0.0, 0.0, 5.5, 60_000.0, 0.0)[:cups]
+    return OutcomeReport(
+        plan_id="p1-000001",
+        grasp=1,
+        ended_s=STAMP_S,
+        result=PickResult.MULTI,
+        vacuum_pa=vacuum,
+        lifted_weight_n=12.25,
+        duration_s=3.5,
+        truth={"target": 3, "moved": [1, 2]},
+        probability=0.7,
+        reasons=("4 cups hold", "1.9 times the expected weight"),
+        check_digest="c" * 64,
+        target_gone=0.92,
+        neighbours_gone=(4, 7),
+        stage=Stage.HELD,
+        traces=pick_traces(cups=cups),
+        load=load_view(),
+        probabilities=dict(zip(PickResult, (0.1, 0.05, 0.05, 0.7, 0.1), strict=True)),
+        action="put_back",
+        action_reason="two parcels hang on the tool",
+        help_id="help-0003",
+    )
