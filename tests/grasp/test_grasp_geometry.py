@@ -116,7 +116,7 @@ def seal_at(box: Box, x: float, y: float, lift_m: float = 0.0, tilt_rad: float =
     position = np.array([[x, y, box.top + lift_m]]) - tool.cups_m[cup] @ rotation[0].T
     poses = Poses(np.zeros(1, np.int64), np.zeros(1, np.int64), position, rotation)
     footprints = project_cups(faces, parcels, poses, tool)
-    _, seals = seat(faces, poses, parcels, footprints, tool, config)
+    _, seals = seat(faces, poses, parcels, footprints, tool, config, np.ones(tool.cup_count))
     return float(seals.probability[0, cup])
 
 

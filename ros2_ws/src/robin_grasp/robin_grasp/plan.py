@@ -3,6 +3,7 @@ and never a bare empty list."""
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ class Grasp:
 
     T_base_tool: float64 [4, 4] pose of the tool frame at contact. cups: 8-bit mask. instance_id: Scene id.
     score: the ranker's value, higher is better. terms: every number that entered it, SI units in the names.
-    cup_seal: P(seal) of each of the tool's cups, NaN where its valve stays closed; empty: the planner does not tell.
+    cup_seal: P(seal) of each of the tool's cups as it would be if the cup were sound, NaN where its valve stays closed;
+    empty: the planner does not tell.
     """
 
     T_base_tool: NDArray[np.float64]
@@ -69,12 +71,44 @@ class Rejected:
 
 
 @dataclass(frozen=True)
+class CupTrust:
+    """What a planner may expect of the tool's cups.
+
+    shares: of the vacuum that each cup reaches, 1 sound, 0 not relied on; empty: all sound. probe: 8-bit mask of cups in
+    doubt, which are opened beside the chosen ones where that costs nothing: the pick then shows what they are worth.
+    """
+
+    shares: tuple[float, ...] = ()
+    probe: int = 0
+
+
+ALL_SOUND = CupTrust()
+_SHARE_OF_CUP = "cup_{}_share"
+_PROBED = "cups_probed"
+
+
+@dataclass(frozen=True)
 class PlanBasis:
     """What a plan was made with, for its record. digest: sha256 of the settings of cell and planner, empty where nobody
-    knows them. thresholds: figures that rule candidates out, by name, SI units in the names."""
+    knows them. thresholds: figures that rule candidates out, by name, SI units in the names; what was expected of the
+    cups is among them, unless all were sound."""
 
     digest: str = ""
     thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    def with_cups(self, cups: CupTrust) -> PlanBasis:
+        """That basis, and what was expected of the cups."""
+        if cups == ALL_SOUND:
+            return self
+        told = {_SHARE_OF_CUP.format(cup): share for cup, share in enumerate(cups.shares)}
+        return PlanBasis(self.digest, {**self.thresholds, **told, _PROBED: float(cups.probe)})
+
+    @property
+    def cups(self) -> CupTrust:
+        """What was expected of the cups: with it and the same input the plan can be made again."""
+        names = itertools.takewhile(self.thresholds.__contains__, map(_SHARE_OF_CUP.format, itertools.count()))
+        shares = tuple(self.thresholds[name] for name in names)
+        return CupTrust(shares, int(self.thresholds.get(_PROBED, 0.0)))
 
 
 @dataclass(frozen=True)
@@ -114,8 +148,11 @@ class FailedPick:
 
 
 class Planner(Protocol):
-    """Anything that turns a segmented frame into a plan. ``failed``: recent failures in this pile."""
+    """Anything that turns a segmented frame into a plan. ``failed``: recent failures in this pile. ``cups``: what may be
+    expected of them now."""
 
     name: str
 
-    def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan: ...
+    def plan(
+        self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = (), cups: CupTrust = ALL_SOUND
+    ) -> Plan: ...

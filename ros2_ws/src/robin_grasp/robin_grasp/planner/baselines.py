@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.plan import FailedPick, Grasp, Plan, Reject
+from robin_grasp.plan import ALL_SOUND, CupTrust, FailedPick, Grasp, Plan, Reject
 from robin_grasp.plan_report import Rejects, no_grasp_text
 from robin_grasp.planner.candidates import Poses, best_rows, project_cups, sample_poses, tool_rotations
 from robin_grasp.planner.clearance import hits_wall
@@ -61,8 +61,11 @@ class BaselinePlanner(ABC):
     def propose(self, view: View, parcels: Parcels, contacts: Contacts) -> Proposal:
         """Candidates of all parcels."""
 
-    def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan:
-        """As ``robin_grasp.plan.Planner``. A parcel that failed before is tried after all others."""
+    def plan(
+        self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = (), cups: CupTrust = ALL_SOUND
+    ) -> Plan:
+        """As ``robin_grasp.plan.Planner``. A parcel that failed before is tried after all others. A baseline trusts all
+        cups, whatever ``cups`` says."""
         return replace(self._planned(frame, scene, failed), basis=self._basis)
 
     def _planned(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...]) -> Plan:
@@ -178,7 +181,8 @@ class SingleCupPlanner(BaselinePlanner):
         rows = best_rows(poses.parcel, promise, self.config.fit.sampling.poses_per_instance)
         passed_over = np.delete(poses.parcel, rows)
         poses, footprints, lever = poses.take(rows), footprints.take(rows), lever[rows]
-        poses, seals = seat(view, poses, parcels, footprints, tool, self.config)
+        shares = self.config.shares(ALL_SOUND, tool.cup_count)
+        poses, seals = seat(view, poses, parcels, footprints, tool, self.config, shares)
         value = np.where(footprints.on_target, seals.probability - 0.5 * lever, -np.inf)
         cup = value.argmax(axis=1)
         n = np.arange(poses.count)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
-from robin_grasp.plan import PlanBasis
+from robin_grasp.plan import CupTrust, PlanBasis
 from robin_grasp.planner.fit import PlannerFit, load_fit, shipped_fit
 from robin_grasp.tool import MAX_CUPS, CellConfig
 from robin_perception.core.config import StrictConfig, config_digest
+from robin_perception.core.errors import Code, RobinError
 
 
 class SamplingConfig(StrictConfig):
@@ -116,6 +119,14 @@ class PlannerConfig(StrictConfig):
         if not all(0.0 <= health <= 1.0 for health in value):
             raise ValueError("each must lie in 0..1")
         return value
+
+    def shares(self, cups: CupTrust, cup_count: int) -> NDArray[np.float64]:
+        """Share of the vacuum to expect of each of the tool's cups, float64 [cup_count]. Raises RobinError
+        CUPS_MISMATCH where ``cups`` is of another tool."""
+        if cups.shares and len(cups.shares) != cup_count:
+            text = f"cup health knows {len(cups.shares)} cups, the tool has {cup_count}"
+            raise RobinError(Code.CUPS_MISMATCH, text)
+        return np.array(self.cup_health or (1.0,) * cup_count) * np.array(cups.shares or (1.0,) * cup_count)
 
     @field_validator("fit", mode="before")
     @classmethod

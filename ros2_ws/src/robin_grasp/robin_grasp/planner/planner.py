@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from robin_grasp.plan import FailedPick, Grasp, Plan, Reject, Rejected
+from robin_grasp.plan import ALL_SOUND, CupTrust, FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.plan_report import Rejects, no_grasp_text, ruled_out
 from robin_grasp.planner.config import PlannerConfig, plan_basis
 from robin_grasp.planner.mask_evidence import mask_evidence
@@ -59,12 +59,14 @@ class SuctionPlanner:
         self._table = subset_table(cell.tool, self.config.fit.wrench.peel_moment_share)
         self._basis = plan_basis(name, cell, self.config)
 
-    def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan:
+    def plan(
+        self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = (), cups: CupTrust = ALL_SOUND
+    ) -> Plan:
         """Ranked grasps for ``scene``. Always a Plan: code OK, NO_GRASP with the reasons in its message, or what
-        ``refusal`` says."""
-        return replace(self._planned(frame, scene, failed), basis=self._basis)
+        ``refusal`` says. Raises RobinError CUPS_MISMATCH for ``cups`` of another tool."""
+        return replace(self._planned(frame, scene, failed, cups), basis=self._basis.with_cups(cups))
 
-    def _planned(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...]) -> Plan:
+    def _planned(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...], cups: CupTrust) -> Plan:
         clock = _Clock()
         if (refused := refusal(frame, scene, self.cell.workspace.belt_z_m, self.name)) is not None:
             return refused
@@ -74,7 +76,7 @@ class SuctionPlanner:
         early = self._rule_out(view, scene, order)
         early |= self._without_evidence(frame, view, [i for i in scene.instances if i.id not in early])
         clock.lap("plan_order")
-        situation = make_situation(view, scene, order, early, failed, self.cell, self.config)
+        situation = make_situation(view, scene, order, early, failed, cups, self.cell, self.config)
         kept = self.config.sampling.rejects_per_instance
         rejects = Rejects(situation.scene, situation.parcels, kept, tuple(early.values()))
         usable = usable_parcels(situation, rejects)

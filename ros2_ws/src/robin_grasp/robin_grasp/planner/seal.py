@@ -20,11 +20,12 @@ SQUARE_OF_DISC = 0.886  # half side of the square with a disc's area, per radius
 
 @dataclass(frozen=True)
 class Seals(Rows):
-    """Of N poses' K cups, each [N, K]. probability: P(seal), 0 off the target. gap_m: height of the surface above
+    """Of N poses' K cups, each [N, K]. probability: P(seal), 0 off the target. sound: the same if the cup were sound. gap_m: height of the surface above
     the lip plane (towards the tool). tilt_rad: local slope against the tool. excess_rms_m: roughness beyond the depth
     noise. holes: share of missing depth under the lip."""
 
     probability: Floats
+    sound: Floats
     gap_m: Floats
     tilt_rad: Floats
     excess_rms_m: Floats
@@ -46,10 +47,16 @@ class _Lips:
 
 
 def seat(
-    view: View, poses: Poses, parcels: Parcels, footprints: Footprints, tool: ToolConfig, config: PlannerConfig
+    view: View,
+    poses: Poses,
+    parcels: Parcels,
+    footprints: Footprints,
+    tool: ToolConfig,
+    config: PlannerConfig,
+    shares: Floats,
 ) -> tuple[Poses, Seals]:
     """Move each tool along its axis until its lips meet the surface (the median over its cups on the target), and
-    judge the seal of each cup there."""
+    judge the seal of each cup there. shares [K]: of the vacuum that each cup reaches."""
     lips = _fit_lips(view, poses, parcels, footprints, tool, config)
     row, cup = lips.where
     above = np.full(footprints.u.shape, np.nan)
@@ -62,7 +69,8 @@ def seat(
     known = chosen.any(axis=1)
     offset[known] = _median(above[known], chosen[known])
     moved = replace(poses, position=poses.position - offset[:, None] * poses.rotation[:, :, 2])
-    return moved, _judge(lips, above - offset[:, None], poses, parcels, footprints, tool, config)
+    seals = _judge(lips, above - offset[:, None], poses, parcels, footprints, tool, config)
+    return moved, replace(seals, probability=seals.sound * shares)
 
 
 def _median(values: Floats, given: NDArray[np.bool_]) -> Floats:
@@ -151,6 +159,4 @@ def _judge(
     result = [np.zeros(shape) for _ in range(5)]
     for field, value in zip(result, (expit(logit), gap, tilt, excess, holes), strict=True):
         field[row, cup] = value
-    if config.cup_health:
-        result[0] *= np.array(config.cup_health) > 0.0
-    return Seals(*result)
+    return Seals(result[0], *result)

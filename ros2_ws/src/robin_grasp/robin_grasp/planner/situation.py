@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from robin_grasp.plan import FailedPick, Rejected
+from robin_grasp.plan import CupTrust, FailedPick, Rejected
 from robin_grasp.planner.candidates import Footprints, Poses
 from robin_grasp.planner.clearance import Clearance
 from robin_grasp.planner.config import PlannerConfig
@@ -30,7 +30,7 @@ class Situation:
 
     scene: without the parcels that were ruled out early. view: labelled by faces; ridges inside masks count as contacts
     with another parcel. order, merges: of the rows of ``parcels``. carry_room_m [I]: ``carry_room``. failed: recent
-    failures in this pile.
+    failures in this pile. cups: what is expected of them.
     """
 
     cell: CellConfig
@@ -43,6 +43,7 @@ class Situation:
     merges: Merges
     carry_room_m: Floats
     failed: tuple[FailedPick, ...]
+    cups: CupTrust
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def make_situation(
     order: Order,
     early: dict[int, Rejected],
     failed: tuple[FailedPick, ...],
+    cups: CupTrust,
     cell: CellConfig,
     config: PlannerConfig,
 ) -> Situation:
@@ -90,7 +92,7 @@ def make_situation(
     tops = [ruled.T_base_tool[2, 3] - belt_z_m for ruled in early.values() if ruled.T_base_tool[2, 2] < 0]
     room = carry_room(parcels, float(max(tops, default=0.0)), cell.motion.lift_m)
     view = replace(faces, other_px=other_px)
-    return Situation(cell, config, scene, view, parcels, contacts, order, merges, room, failed)
+    return Situation(cell, config, scene, view, parcels, contacts, order, merges, room, failed, cups)
 
 
 def carry_room(parcels: Parcels, other_top_m: float, lift_m: float) -> Floats:

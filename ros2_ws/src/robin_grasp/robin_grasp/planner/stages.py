@@ -16,8 +16,10 @@ from robin_grasp.planner.seal import seat
 from robin_grasp.planner.situation import Placed, Reachable, Sealed, Situation
 from robin_grasp.planner.subsets import Chosen, eligible_cups
 from robin_grasp.planner.terms import candidate_terms, failures_near, repeats_failure
+from robin_grasp.planner.wrench import subset_members
 
 LIP_INSIDE = 0.8  # share of a lip's radius that lies inside the mask under a cup that counts in the first estimate
+PROBE_LEAST_SEAL = 0.9  # P(seal) of a sound cup, for a cup in doubt to be tried
 MOST_FAILURES = 4.0  # that count against a spot
 
 
@@ -56,7 +58,8 @@ def propose(situation: Situation, usable: NDArray[np.bool_], rejects: Rejects) -
 def judge_cups(situation: Situation, placed: Placed, rejects: Rejects) -> Sealed:
     """Seals and risks of every cup; candidates without a cup that may be opened are dropped."""
     tool, config, view, parcels = situation.cell.tool, situation.config, situation.view, situation.parcels
-    poses, seals = seat(view, placed.poses, parcels, placed.footprints, tool, config)
+    shares = config.shares(situation.cups, tool.cup_count)
+    poses, seals = seat(view, placed.poses, parcels, placed.footprints, tool, config, shares)
     risks = cup_risks(view, poses, parcels, placed.footprints, situation.merges, tool, config)
     seals_any = np.asarray((seals.probability >= config.seal.least_probability).any(axis=1))
     good = np.asarray(eligible_cups(seals, risks, config).any(axis=1))
@@ -126,7 +129,25 @@ def rank(
     outranked[rows] = False
     rejects.poses(poses, outranked, Reject.OUTRANKED_ON_INSTANCE, terms, chosen.cups)
     T, ids = poses.matrices(), situation.parcels.ids[poses.parcel]
+    cups = chosen.cups | probed_cups(situation, left)
+    opened = subset_members(situation.cell.tool.cup_count)[cups]
+    cup_seal = np.where(opened, left.seals.sound, np.nan)
     return [
-        Grasp(T[i], int(chosen.cups[i]), int(ids[i]), float(score[i]), {k: float(v[i]) for k, v in terms.items()})
+        Grasp(
+            T[i],
+            int(cups[i]),
+            int(ids[i]),
+            float(score[i]),
+            {k: float(v[i]) for k, v in terms.items()},
+            tuple(cup_seal[i].tolist()),
+        )
         for i in rows[np.lexsort((rows, -tie(score[rows])))]
     ]
+
+
+def probed_cups(situation: Situation, left: Reachable) -> NDArray[np.int64]:
+    """Cups in doubt that are opened with whatever is chosen, 8-bit masks [M]: those that lie flat and well inside the
+    parcel, so that a sound one would surely seal and none of them can touch a neighbour. It costs the pick nothing."""
+    probe = subset_members(situation.cell.tool.cup_count)[situation.cups.probe]
+    sure = left.seals.sound >= PROBE_LEAST_SEAL
+    return np.asarray((probe & sure & ~left.risks.vetoed) @ (1 << np.arange(len(probe))), dtype=np.int64)

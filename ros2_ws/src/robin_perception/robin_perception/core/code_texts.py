@@ -84,6 +84,11 @@ CODE_TEXTS = {
     Code.SERVICE_UNAVAILABLE: "A service did not answer in time; is its node running?",
     Code.ID_INVALID: "An id from outside is not fit for a file name; look at who sends it.",
     Code.PATH_REFUSED: "A path from the network leads out of the folder that is meant for it; see models_folder.",
+    Code.CUP_BLOCKED: "A cup never gets vacuum: clean its line or replace it, then reset it (`robin cups reset`).",
+    Code.CUP_WEAK: "A cup leaks: its lip is torn or worn. Replace it, then reset it (`robin cups reset`).",
+    Code.CUPS_STATE_DAMAGED: "The file of the cups' health is damaged; it was set aside, and all cups count as sound.",
+    Code.CUPS_NOT_SAVED: "The cups' health cannot be written to disk; it is known until the node ends.",
+    Code.CUPS_MISMATCH: "Cup health is of a tool with another number of cups; look at cell_file, or reset it.",
     Code.RECORD_DROPPED: "The recorder's disk is too slow; a pick was not recorded.",
 }
 

@@ -91,6 +91,11 @@ class Code(IntEnum):
     TRANSITION_TIMEOUT = 623
     PROCESS_ENDED = 624
     TRACES_INVALID = 641
+    CUP_BLOCKED = 661
+    CUP_WEAK = 662
+    CUPS_STATE_DAMAGED = 663
+    CUPS_NOT_SAVED = 664
+    CUPS_MISMATCH = 665
 
 
 def printable(text: str) -> str:
