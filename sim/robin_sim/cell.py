@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from robin_grasp.cup_health import CupHealth
 from robin_grasp.picks.outcome import PickOutcome
-from robin_grasp.plan import FailedPick, Grasp, Plan, Planner
+from robin_grasp.plan import ALL_SOUND, FailedPick, Grasp, Plan, Planner
 from robin_grasp.planner.failure_memory import FailureMemory
 from robin_grasp.tool import CellConfig, MotionConfig
 from robin_perception.core.frame import Frame
@@ -213,7 +214,8 @@ class SimCell:
     """One scenario's cell. Not thread-safe; one per process.
 
     make_planner: called for every pile with its cell and a generator of its own (for planners that explore).
-    see: None for oracle masks. load_camera: None for a cell without one.
+    see: None for oracle masks. load_camera: None for a cell without one. cups: the tool's, learned from pick to
+    pick and from pile to pile; None for a cell whose planner always trusts them.
     """
 
     def __init__(
@@ -224,6 +226,7 @@ class SimCell:
         see: SeeFrame | None = None,
         sensor: SensorModelConfig | None = None,
         load_camera: LoadCameraConfig | None = None,
+        cups: CupHealth | None = None,
     ) -> None:
         config.faults.require_cups(cell.tool)
         self.config = config
@@ -232,6 +235,7 @@ class SimCell:
         self._see = see
         self._sensor = sensor if sensor is not None else SensorModelConfig()
         self._load_camera = load_camera
+        self.cups = cups
 
     def open_pile(self, seed: int, pile_index: int) -> OpenPile:
         return OpenPile(self.config, self.cell, self._sensor, seed, pile_index, load_camera=self._load_camera)
@@ -261,6 +265,8 @@ class SimCell:
                 yield replace(event, fault=f"the simulation diverged: {error}")
                 return
             memory.note(grasp, outcome.result)
+            if self.cups is not None:
+                self.cups.note(grasp, outcome, opened.stamp_s)
             yield replace(event, outcome=outcome, after=opened.look())
 
     def _plan(self, opened: OpenPile, memory: FailureMemory, planner: Planner, pick_index: int) -> PickEvent:
@@ -269,7 +275,7 @@ class SimCell:
         started = time.perf_counter()
         scene = self._see(frame) if self._see else opened.oracle_scene()
         segmented = time.perf_counter()
-        plan = planner.plan(frame, scene, memory.failed)
+        plan = planner.plan(frame, scene, memory.failed, ALL_SOUND if self.cups is None else self.cups.trust)
         planned = time.perf_counter()
         target = -1 if plan.best is None else opened.target_of(scene, plan.best)
         return PickEvent(

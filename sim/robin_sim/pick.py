@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.picks.outcome import PickOutcome, PickResult
+from robin_grasp.picks.traces import PickTraces
 from robin_grasp.tool import CellConfig, cups_to_mask, mask_to_cups
 from robin_sim.arm import UP, ArmRun, lift_of, transfer_axis, transfer_of
 from robin_sim.faults import NO_FAULTS, Faults
@@ -262,6 +263,25 @@ def execute_pick(
         return carry_and_tell(run, pile, target, cell, noise, sensor_rng, cell.motion.cycle_overhead_s)
 
     return steadily(attempt, config)
+
+
+def press_cups(
+    pile: Pile,
+    T_base_tool: Array,
+    cups: int,
+    cell: CellConfig,
+    faults: Faults = NO_FAULTS,
+    rng: np.random.Generator | None = None,
+    config: PickConfig | None = None,
+) -> PickTraces:
+    """The beginning of a pick, up to the end of the dwell, and nothing is lifted: what the sensors tell of the cups.
+    Parameters as of ``execute_pick``; rng: of the arm and of the sensors. ``pile`` stays as it is."""
+    config = config or PickConfig()
+    contact = np.array(T_base_tool, dtype=np.float64)
+    contact[:3, 3] += config.repeatability_m * draw_noise(cell, rng)[:3]
+    run = _begin(pile, contact, cups, cell, config)
+    _grip(run, pile, contact, cups, cell, faults)
+    return run.sensors.traces(rng)
 
 
 def draw_noise(cell: CellConfig, rng: np.random.Generator | None) -> Array:

@@ -18,7 +18,7 @@ from edge_adapt.decision import Decision
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.plan_server import IssuedPlan
-from robin_grasp.plan import FailedPick, Plan, Planner
+from robin_grasp.plan import ALL_SOUND, CupTrust, FailedPick, Plan, Planner
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import EncodedFrame, FrameTopics, ImageCoding, encode_frame, stamp_ns
 from robin_perception.core.frame import Frame
@@ -65,8 +65,8 @@ class RecordedInputPlanner:
         self.flags: tuple[str, ...] = tuple(getattr(planner, "flags", ()))
         self._planner, self._frames = planner, frames
 
-    def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan:
-        return self._planner.plan(self._frames.of(frame), scene, failed)
+    def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = (), cups: CupTrust = ALL_SOUND) -> Plan:
+        return self._planner.plan(self._frames.of(frame), scene, failed, cups)
 
 
 class PickWriter:

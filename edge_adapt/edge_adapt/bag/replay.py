@@ -35,7 +35,7 @@ from edge_adapt.bag.pipeline import (
     this_machine,
 )
 from robin_grasp.picks.plan_server import IssuedPlan, without_instances
-from robin_grasp.plan import Grasp, Plan, Planner
+from robin_grasp.plan import Grasp, Plan, PlanBasis, Planner
 from robin_perception.bags import cdr
 from robin_perception.bags.definitions import Definitions
 from robin_perception.bags.frames import FrameAssembler, RecordedFrame, header_ns
@@ -298,7 +298,10 @@ class Replay:
 def _issue(planner: Planner, frame: Frame, scene: Scene, recorded: Mapping[str, Any]) -> IssuedPlan:
     """What a planning node answers to the same request."""
     failed, excluded = failed_picks(recorded), _excluded(recorded)
-    plan = without_instances(planner.plan(frame, scene, failed), excluded)
+    basis = PlanBasis(
+        thresholds=dict(zip(recorded.get("threshold_names", ()), recorded.get("thresholds", ()), strict=False))
+    )
+    plan = without_instances(planner.plan(frame, scene, failed, basis.cups), excluded)
     flags = tuple(getattr(planner, "flags", ()))
     return IssuedPlan("", True, plan, frame, scene, failed, excluded, flags)
 

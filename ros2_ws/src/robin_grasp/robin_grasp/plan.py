@@ -74,8 +74,8 @@ class Rejected:
 class CupTrust:
     """What a planner may expect of the tool's cups.
 
-    shares: of the vacuum that each cup reaches, 1 sound, 0 not relied on; empty: all sound. probe: 8-bit mask of cups in
-    doubt, which are opened beside the chosen ones where that costs nothing: the pick then shows what they are worth.
+    shares: of the vacuum that each cup reaches, 1 sound, 0 not relied on; empty: all sound. probe: 8-bit mask of cups
+    in doubt, which are opened beside the chosen ones where that costs nothing: the pick then shows what they are worth.
     """
 
     shares: tuple[float, ...] = ()
@@ -148,8 +148,8 @@ class FailedPick:
 
 
 class Planner(Protocol):
-    """Anything that turns a segmented frame into a plan. ``failed``: recent failures in this pile. ``cups``: what may be
-    expected of them now."""
+    """Anything that turns a segmented frame into a plan. ``failed``: recent failures in this pile. ``cups``: what may
+    be expected of them now."""
 
     name: str
 

@@ -9,9 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from robin_grasp.cup_health import CupReport
+from robin_grasp.cup_health_file import CupHealthKeeper
 from robin_grasp.picks.open_picks import SAME_STAMP_S
-from robin_grasp.picks.outcome import PickResult
-from robin_grasp.plan import FailedPick, Plan, Planner, Reject, Rejected
+from robin_grasp.picks.outcome import PickOutcome, PickResult
+from robin_grasp.plan import ALL_SOUND, FailedPick, Plan, Planner, Reject, Rejected
 from robin_grasp.plan_report import no_grasp_text
 from robin_grasp.planner.failure_memory import FailureMemory
 from robin_perception.core.errors import Code, RobinError
@@ -49,9 +51,16 @@ class PlanServer:
 
     Thread-safe in that frames and outcomes may come from any thread while another plans; plans are made one at a time.
     A frame that is older than the limit, or was taken before the last pick ended, is never planned on.
+    cups: what is learned of the tool's cups; None: the planner always trusts them.
     """
 
-    def __init__(self, planner: Planner, session: str | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        session: str | None = None,
+        clock: Callable[[], float] = time.time,
+        cups: CupHealthKeeper | None = None,
+    ) -> None:
         self._planner = planner
         self._clock = clock
         self._session = session or new_session()
@@ -63,6 +72,8 @@ class PlanServer:
         self._issued: OrderedDict[str, IssuedPlan] = OrderedDict()
         self._last: IssuedPlan | None = None
         self._pick_ended_s = float("-inf")
+        self._cups = cups
+        self._felt: OrderedDict[str, None] = OrderedDict()  # plans whose pick the cups have learned from
 
     @property
     def failed(self) -> tuple[FailedPick, ...]:
@@ -130,6 +141,37 @@ class PlanServer:
                 self._memory.note(issued.plan.grasps[grasp], result)
             return True
 
+    def note_cups(self, plan_id: str, grasp: int, outcome: PickOutcome) -> tuple[CupReport, ...]:
+        """What a pick tells of the cups, at its first report: a later one may be of other cups. Returns those whose
+        state changed. Call it before ``note_outcome``, which forgets the plan. Raises RobinError CUPS_MISMATCH."""
+        with self._lock:
+            issued = self._issued.get(plan_id)
+            if self._cups is None or issued is None or plan_id in self._felt or grasp >= len(issued.plan.grasps):
+                return ()
+            self._felt[plan_id] = None
+            while len(self._felt) > KEPT_PLANS:
+                self._felt.popitem(last=False)
+            return self._cups.note(issued.plan.grasps[grasp], outcome, self._clock())
+
+    def reset_cups(self, cups: tuple[int, ...]) -> tuple[CupReport, ...]:
+        """These cups were replaced; empty: all. Returns what is believed now. Raises RobinError CUPS_MISMATCH."""
+        with self._lock:
+            if self._cups is not None:
+                self._cups.reset(cups, self._clock())
+        return self.cups
+
+    @property
+    def cups(self) -> tuple[CupReport, ...]:
+        """What is believed of the cups; empty where nobody watches them."""
+        with self._lock:
+            return () if self._cups is None else self._cups.health.cups
+
+    @property
+    def cups_problem(self) -> RobinError | None:
+        """What is wrong with the file of the cups' health now."""
+        with self._lock:
+            return None if self._cups is None else self._cups.problem
+
     def forget_failures(self) -> None:
         """The pile is another one."""
         with self._lock:
@@ -157,10 +199,13 @@ class PlanServer:
 
     def _plan(self, frame: Frame, scene: Scene, excluded: tuple[int, ...], requested: bool) -> IssuedPlan:
         failed, last = self.failed, self._last
-        if last is not None and last.scene is scene and last.failed == failed and not last.excluded and not excluded:
+        with self._lock:
+            cups = ALL_SOUND if self._cups is None else self._cups.health.trust
+        same = last is not None and last.scene is scene and last.failed == failed and last.plan.basis.cups == cups
+        if same and last is not None and not last.excluded and not excluded:
             plan = last.plan  # planned for display already: the same input gives the same plan
         else:
-            plan = without_instances(self._planner.plan(frame, scene, failed), excluded)
+            plan = without_instances(self._planner.plan(frame, scene, failed, cups), excluded)
         plan_id = f"{self._session}-{next(self._numbers):06d}"
         self._last = IssuedPlan(plan_id, requested, plan, frame, scene, failed, excluded, self.planner_flags)
         return self._last

@@ -61,9 +61,7 @@ class BaselinePlanner(ABC):
     def propose(self, view: View, parcels: Parcels, contacts: Contacts) -> Proposal:
         """Candidates of all parcels."""
 
-    def plan(
-        self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = (), cups: CupTrust = ALL_SOUND
-    ) -> Plan:
+    def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = (), cups: CupTrust = ALL_SOUND) -> Plan:
         """As ``robin_grasp.plan.Planner``. A parcel that failed before is tried after all others. A baseline trusts all
         cups, whatever ``cups`` says."""
         return replace(self._planned(frame, scene, failed), basis=self._basis)

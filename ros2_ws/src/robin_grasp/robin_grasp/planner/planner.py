@@ -59,9 +59,7 @@ class SuctionPlanner:
         self._table = subset_table(cell.tool, self.config.fit.wrench.peel_moment_share)
         self._basis = plan_basis(name, cell, self.config)
 
-    def plan(
-        self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = (), cups: CupTrust = ALL_SOUND
-    ) -> Plan:
+    def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = (), cups: CupTrust = ALL_SOUND) -> Plan:
         """Ranked grasps for ``scene``. Always a Plan: code OK, NO_GRASP with the reasons in its message, or what
         ``refusal`` says. Raises RobinError CUPS_MISMATCH for ``cups`` of another tool."""
         return replace(self._planned(frame, scene, failed, cups), basis=self._basis.with_cups(cups))

@@ -20,9 +20,9 @@ SQUARE_OF_DISC = 0.886  # half side of the square with a disc's area, per radius
 
 @dataclass(frozen=True)
 class Seals(Rows):
-    """Of N poses' K cups, each [N, K]. probability: P(seal), 0 off the target. sound: the same if the cup were sound. gap_m: height of the surface above
-    the lip plane (towards the tool). tilt_rad: local slope against the tool. excess_rms_m: roughness beyond the depth
-    noise. holes: share of missing depth under the lip."""
+    """Of N poses' K cups, each [N, K]. probability: P(seal), 0 off the target. sound: the same if the cup were sound.
+    gap_m: height of the surface above the lip plane (towards the tool). tilt_rad: local slope against the tool.
+    excess_rms_m: roughness beyond the depth noise. holes: share of missing depth under the lip."""
 
     probability: Floats
     sound: Floats
