@@ -46,7 +46,9 @@ class Press:
         """What cup health learns from."""
         seals = tuple(float("nan") if seal is None else seal for seal in self.seals)
         vacuum = vacuum_pa * np.array(self.reached)
-        traces = PickTraces(50.0, np.tile(vacuum, (SMOOTHED_SAMPLES, 1)).astype(np.float32), np.zeros(SMOOTHED_SAMPLES))
+        traces = PickTraces(
+            50.0, np.tile(vacuum, (SMOOTHED_SAMPLES, 1)).astype(np.float32), np.zeros(SMOOTHED_SAMPLES, np.float32)
+        )
         outcome = PickOutcome(PickResult.MISS, tuple(vacuum.tolist()), 0.0, 0.0, traces=traces)
         return Grasp(np.eye(4), self.cups, self.instance, 0.0, cup_seal=seals), outcome
 
