@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,6 +12,8 @@ from pydantic import ValidationError
 from edge_adapt.decision import Decision, DecisionContext, build_decision, with_outcome
 from edge_adapt.decision_store import LONGEST_RECORD, DecisionStore
 from edge_adapt.picture_keeper import PictureKeeper, PictureRules
+from edge_adapt.record_build import reported_judgement
+from edge_adapt.record_parts import HelpRecord, RecoveryStepRecord
 from edge_adapt.recording import pick_images
 from robin_grasp.picks.open_picks import OpenPick
 from robin_grasp.picks.outcome import PickOutcome
@@ -44,6 +47,7 @@ class PickRecorder:
         self._store = DecisionStore(folder)
         self.pictures = PictureKeeper(folder, rules or PictureRules())
         self._pick: OpenPick | None = None
+        self._held: PickOutcome | None = None
         self._record = self._left_open()
 
     @property
@@ -73,9 +77,27 @@ class PickRecorder:
         if record.choice is None:
             written.append(self._write(record, pick, None))
             return written
-        self._record, self._pick = record, pick
+        self._record, self._pick, self._held = record, pick, None
         write_atomic(self._open_file, record.model_dump_json().encode())
         return written
+
+    def note_held(self, report: OutcomeReport) -> None:
+        """The load hangs on the tool, was judged, and the recovery policy has said what to do with it. Raises
+        RobinError PLAN_UNKNOWN, DISK_FULL."""
+        record = self._open_record(report)
+        self._held = report.measured()
+        self._record = record.model_copy(update={"steps": (*record.steps, _step_of(report))})
+        write_atomic(self._open_file, self._record.model_dump_json().encode())
+
+    def note_help(self, help_id: str, told: HelpRecord) -> None:
+        """What became of a request for help; nothing where the open pick did not ask it."""
+        if self._record is None:
+            return
+        steps = tuple(
+            step.model_copy(update={"help": told}) if step.help is not None and step.help.help_id == help_id else step
+            for step in self._record.steps
+        )
+        self._record = self._record.model_copy(update={"steps": steps})
 
     def close(
         self,
@@ -83,14 +105,19 @@ class PickRecorder:
         after: Frame | None,
     ) -> Decision:
         """The pick has ended. Raises RobinError PLAN_UNKNOWN if it is not the open one, OUTCOME_INVALID, DISK_FULL."""
-        if self._record is None or report.plan_id != self.open_id:
-            raise RobinError(Code.PLAN_UNKNOWN, f"outcome of plan '{report.plan_id}', which is not the pick under way")
+        record = self._open_record(report)
         flags = () if after is not None else ("no_frame_after",)
-        outcome = report.measured()
-        judgement = (report.probability, report.reasons)
-        record = self._in_pile(self._record, outcome)
-        record = with_outcome(record, report.grasp, outcome, *judgement, flags, report.check_digest)
-        return self._finish(record, after)
+        outcome = _with_held(report.measured(), self._held)
+        record = with_outcome(
+            self._in_pile(record, outcome),
+            report.grasp,
+            outcome,
+            reported_judgement(report),
+            flags,
+            steps=(_step_of(report),) if report.action else (),
+            digests={"pick_check": report.check_digest},
+        )
+        return self._finish(record, after, outcome)
 
     def abandon(self, reason: str) -> list[Decision]:
         """Close the open pick, if there is one, as unfinished for that reason."""
@@ -104,6 +131,11 @@ class PickRecorder:
     def shut(self) -> None:
         """Close the files. A pick under way stays open on disk."""
         self._store.close()
+
+    def _open_record(self, report: OutcomeReport) -> Decision:
+        if self._record is None or report.plan_id != self.open_id:
+            raise RobinError(Code.PLAN_UNKNOWN, f"outcome of plan '{report.plan_id}', which is not the pick under way")
+        return self._record
 
     @property
     def _open_file(self) -> Path:
@@ -134,16 +166,18 @@ class PickRecorder:
         self._context = self._context.model_copy(update={"pile": pile})
         return record.model_copy(update={"context": record.context.model_copy(update={"pile": pile})})
 
-    def _finish(self, record: Decision, after: Frame | None) -> Decision:
-        pick, self._pick, self._record = self._pick, None, None
-        written = self._write(record, pick, after)
+    def _finish(self, record: Decision, after: Frame | None, outcome: PickOutcome | None = None) -> Decision:
+        pick, self._pick, self._record, self._held = self._pick, None, None, None
+        written = self._write(record, pick, after, outcome)
         self._open_file.unlink(missing_ok=True)
         return written
 
-    def _write(self, record: Decision, pick: OpenPick | None, after: Frame | None) -> Decision:
+    def _write(
+        self, record: Decision, pick: OpenPick | None, after: Frame | None, outcome: PickOutcome | None = None
+    ) -> Decision:
         self._done.append(record.decision_id)
         keep = self._keep_images and pick is not None
-        images = pick_images(pick.frame, pick.scene, after) if keep and pick is not None else None
+        images = pick_images(pick.frame, pick.scene, after, outcome) if keep and pick is not None else None
         self._make_room()
         written = self._store.append(record, images)
         self.pictures.add(written)
@@ -154,3 +188,21 @@ class PickRecorder:
         for _ in range(MOST_REMOVED):
             if self.pictures.step() is None:
                 return
+
+
+def _step_of(report: OutcomeReport) -> RecoveryStepRecord:
+    """What was judged and asked for with a report."""
+    return RecoveryStepRecord(
+        **reported_judgement(report).model_dump(),
+        state=report.stage.value,
+        action=report.action,
+        reason=report.action_reason,
+        help=HelpRecord(help_id=report.help_id) if report.help_id else None,
+    )
+
+
+def _with_held(ended: PickOutcome, held: PickOutcome | None) -> PickOutcome:
+    """Traces and look of the last load that was judged, where the end of the pick came without."""
+    if held is None:
+        return ended
+    return replace(ended, traces=ended.traces or held.traces, load=ended.load or held.load)

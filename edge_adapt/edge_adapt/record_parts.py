@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeAdapter
 
 from robin_grasp.picks.outcome import PickResult
+from robin_grasp.picks.traces import MOST_SAMPLES
 from robin_grasp.tool import ToolConfig
 from robin_perception.core.config import StrictConfig
+from robin_perception.core.ids import PlainId
 
 Figure = Annotated[float, Field(ge=-1e9, le=1e9)]
 """Metres, pixels, newtons, pascals: what a cell can be made of, far from where arithmetic overflows."""
@@ -22,6 +24,7 @@ ImagePath = Annotated[
     str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.\-]*/)*[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=400)
 ]
 """Below the record's folder: no part begins with a dot or is empty."""
+Share = Annotated[float, Field(ge=0, le=1)]
 Result = Annotated[str, AfterValidator(lambda value: PickResult(value).value)]
 _Whole = Annotated[int, Strict()]
 _Number = Annotated[float, Strict()]
@@ -84,7 +87,8 @@ class FrameRecord(StrictConfig):
 
 
 class InstanceRecord(StrictConfig):
-    """One parcel as seen; the scores are those of ``robin_perception.core.scene.Instance``."""
+    """One parcel as seen; the scores are those of ``robin_perception.core.scene.Instance``. novelty: None where it was
+    not measured."""
 
     id: InstanceId
     class_name: str
@@ -95,10 +99,12 @@ class InstanceRecord(StrictConfig):
     boundary_uncertainty_px: float
     bbox: tuple[Pixel, Pixel, Pixel, Pixel]
     area_px: Count
+    novelty: float | None = None
 
 
 class CandidateRecord(StrictConfig):
-    """One way to pick. rank: 0 best, -1 for a rejected one. reason: name of the Reject code, empty when ranked."""
+    """One way to pick. rank: 0 best, -1 for a rejected one. reason: name of the Reject code, empty when ranked.
+    cup_seal: P(seal) of each of the tool's cups, None where its valve stays closed; empty: the planner did not tell."""
 
     rank: int = Field(ge=-1, le=1_000_000)
     instance: InstanceId
@@ -109,21 +115,104 @@ class CandidateRecord(StrictConfig):
     terms: dict[str, float] = Field(default_factory=dict)
     reason: str = ""
     reason_code: int = Field(0, ge=0, le=65_535)
+    cup_seal: tuple[Share | None, ...] = Field((), max_length=8)
 
 
-class OutcomeRecord(StrictConfig):
-    """What became of the pick. truth is filled by the simulated cell only.
+class JudgementRecord(StrictConfig):
+    """What the pick check says of a load. judged: the likeliest result, None where it was not asked; probability: its
+    belief in that; probabilities: in each result. reasons: short texts. features: the figures that it was judged by,
+    None for what was not there."""
 
-    probability: the pick check's belief in ``result``, None where it was not asked; reasons: of that judgement.
-    """
+    judged: Result | None = None
+    probability: Share | None = None
+    probabilities: dict[Result, Share] = Field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    features: dict[str, float | None] = Field(default_factory=dict)
+
+
+class TracesRecord(StrictConfig):
+    """Of the traces that lie beside the record as ``images["traces"]``. marks: phase -> sample at which it begins."""
+
+    rate_hz: float = Field(gt=0, le=1e5)
+    samples: int = Field(ge=1, le=MOST_SAMPLES)
+    marks: dict[str, Count] = Field(default_factory=dict)
+
+
+class LoadRecord(StrictConfig):
+    """A look at the load, whose pictures lie beside the record as ``images["load"]`` and ``["load_depth"]``: its frame,
+    and the tool's pose at that moment."""
+
+    frame: FrameRecord
+    tool_position_m: Vector3
+    tool_quaternion_xyzw: Quaternion
+
+
+class OutcomeRecord(JudgementRecord):
+    """What became of the pick, and how it was judged. truth is filled by the simulated cell only; there ``result`` is
+    what truly happened. traces, load: of the last load that was judged, None where the cell has neither."""
 
     result: Result
     vacuum_pa: tuple[Figure, ...]
     lifted_weight_n: Figure
     duration_s: Figure
     truth: Truth = Field(default_factory=dict)
-    probability: float | None = Field(None, ge=0, le=1)
-    reasons: tuple[str, ...] = ()
+    traces: TracesRecord | None = None
+    load: LoadRecord | None = None
+
+
+class ConditionRecord(StrictConfig):
+    """As ``robin_perception.core.condition.Condition``; value and limit are None where they are no finite figures."""
+
+    code: int = Field(ge=0, le=65_535)
+    name: str
+    family: Literal["environment", "novelty"]
+    value: float | None
+    limit: float | None
+    unit: str
+    since_s: float
+    effect: Literal["go_on", "look_again", "slow_down", "stop"]
+    text: str
+    instances: tuple[InstanceId, ...] = ()
+
+
+class HelpRecord(StrictConfig):
+    """A person was asked. answer: empty while nobody has answered. picture: key of the decision's ``images``."""
+
+    help_id: PlainId
+    code: int = Field(0, ge=0, le=65_535)
+    text: str = ""
+    answer: str = ""
+    answered_by: str = ""
+    waited_s: Figure | None = None
+    picture: str = ""
+
+
+class RecoveryStepRecord(JudgementRecord):
+    """One decision of the recovery policy. state: where the pick stood ("look", "held", "ended"). action, reason, code:
+    what it asked for and why. release_cups: what was let go. came_of: what became of it, in words; took_s: cell time.
+    The judgement is the one that it was decided on."""
+
+    state: str
+    action: str
+    reason: str = ""
+    code: int = Field(0, ge=0, le=65_535)
+    release_cups: Cups = ()
+    came_of: str = ""
+    took_s: Figure = 0.0
+    help: HelpRecord | None = None
+
+
+class CupRecord(StrictConfig):
+    """What was believed of one cup when the pick was planned. probabilities: of ``state`` "good", "weak", "blocked".
+    share: of the vacuum that the planner expects of it. held: in how many of ``picks`` it held."""
+
+    cup: int = Field(ge=0, le=7)
+    state: str
+    share: Share = 1.0
+    probabilities: dict[str, Share] = Field(default_factory=dict)
+    picks: Count = 0
+    held: Count = 0
+    text: str = ""
 
 
 class FailedPickRecord(StrictConfig):

@@ -1,4 +1,5 @@
-"""What is kept of a pick besides its record: the frame as an image folder, the segmentation and the frame after."""
+"""What is kept of a pick besides its record: the frame as an image folder, the segmentation, the frame after, what the
+tool's sensors told over time and the look at the load."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from typing import Any
 import cv2
 from numpy.typing import NDArray
 
+from edge_adapt.traces_file import TRACES_FILE, traces_bytes
+from robin_grasp.picks.outcome import PickOutcome
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, depth_units
 from robin_perception.core.image_folder import CameraFile
@@ -15,11 +18,14 @@ from robin_perception.core.scene import Scene
 DEPTH_SCALE_M = 0.0001  # 0.1 mm per unit reaches 6.5 m: finer than the sensor, far enough for any cell
 
 
-def pick_images(frame: Frame, scene: Scene, after: Frame | None) -> dict[str, bytes]:
+def pick_images(
+    frame: Frame, scene: Scene, after: Frame | None, outcome: PickOutcome | None = None
+) -> dict[str, bytes]:
     """File name -> bytes.
 
     color.png, depth.png and camera.json make an image folder that ``robin plan`` reads; labels.png holds the predicted
-    instance ids; after.png and after_depth.png are the next frame, where there is one.
+    instance ids; after.png and after_depth.png are the next frame, where there is one. Of the outcome's traces and look
+    at the load, where it has them: traces.safetensors; load.png, load_depth.png.
     """
     images = {
         "color.png": _png(frame.rgb),
@@ -30,6 +36,11 @@ def pick_images(frame: Frame, scene: Scene, after: Frame | None) -> dict[str, by
     if after is not None:
         images["after.png"] = _png(after.rgb)
         images["after_depth.png"] = _png(depth_units(after.depth, DEPTH_SCALE_M))
+    if outcome is not None and outcome.traces is not None:
+        images[TRACES_FILE] = traces_bytes(outcome.traces)
+    if outcome is not None and outcome.load is not None:
+        images["load.png"] = _png(outcome.load.frame.rgb)
+        images["load_depth.png"] = _png(depth_units(outcome.load.frame.depth, DEPTH_SCALE_M))
     return images
 
 

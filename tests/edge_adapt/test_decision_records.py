@@ -17,9 +17,9 @@ from edge_adapt.decision import (
     DecisionContext,
     ToolRecord,
     build_decision,
-    frame_digest,
 )
 from edge_adapt.decision_store import DecisionStore, read_decisions
+from edge_adapt.record_build import frame_digest
 from edge_adapt.recording import DEPTH_SCALE_M
 from edge_adapt.trace import cups_text, trace_text
 from robin_grasp.tool import ToolConfig

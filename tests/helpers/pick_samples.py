@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from edge_adapt.decision import Decision, DecisionContext, build_decision
+from edge_adapt.decision_store import DecisionStore
+from edge_adapt.record_build import judgement_record
+from edge_adapt.record_parts import CupRecord, HelpRecord, RecoveryStepRecord
+from edge_adapt.recording import pick_images
+from helpers.decision_samples import sample_frame, sample_outcome, sample_plan, sample_scene
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport, Stage
+from robin_grasp.picks.pick_check import PickJudgement
 from robin_grasp.picks.traces import LoadView, PickTraces
 from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.errors import Code
@@ -93,3 +104,74 @@ def judged_report(cups: int = 8) -> OutcomeReport:
         action_reason="two parcels hang on the tool",
         help_id="help-0003",
     )
+
+
+def told_decision() -> Decision:
+    """A record with something in every part: conditions, novelty, a judged load, what was done, help, cups."""
+    frame = sample_frame(np.random.default_rng(2))
+    seen = sample_scene(frame)
+    first, second = seen.instances
+    scene = replace(seen, instances=(replace(first, novelty=1.375), second), conditions=CONDITIONS)
+    plan = sample_plan()
+    best = replace(plan.grasps[0], cup_seal=(math.nan, 0.75, 0.5, math.nan, math.nan, 1.0, 0.25, math.nan))
+    plan = replace(plan, grasps=(best, *plan.grasps[1:]))
+    outcome = replace(sample_outcome("drop"), traces=pick_traces(), load=load_view())
+    judged = PickJudgement(
+        PickResult.MULTI,
+        0.7,
+        ("4 of 4 cups hold", "1.9 times the expected weight"),
+        0.92,
+        (2,),
+        probabilities=dict(zip(PickResult, (0.1, 0.05, 0.05, 0.7, 0.1), strict=True)),
+        features={"weight_ratio": 1.9, "load_area_ratio": math.nan},
+    )
+    judgement = judgement_record(judged)
+    asked = HelpRecord(
+        help_id="h000003", code=651, text="two parcels hang on the tool", answer="set_down", answered_by="eve"
+    )
+    steps = (
+        RecoveryStepRecord(
+            **judgement.model_dump(), state="held", action="ask_help", reason="put back once already", help=asked
+        ),
+        RecoveryStepRecord(**judgement.model_dump(), state="held", action="set_down", came_of="back", took_s=4.5),
+        RecoveryStepRecord(state="ended", action="other_cups", reason="it failed with these"),
+    )
+    names = ("good", "weak", "blocked")
+    cups = tuple(
+        CupRecord(
+            cup=cup,
+            state="blocked" if cup == 6 else "good",
+            share=0.0 if cup == 6 else 1.0,
+            probabilities=dict(zip(names, (0.01, 0.02, 0.97) if cup == 6 else (0.99, 0.01, 0.0), strict=True)),
+            picks=12,
+            held=1 if cup == 6 else 11,
+            text="replace it" if cup == 6 else "",
+        )
+        for cup in range(8)
+    )
+    return build_decision(
+        DecisionContext(run_id="told-run", pile=0, pick=0, source="sample"),
+        frame,
+        scene,
+        plan,
+        outcome,
+        judgement=judgement,
+        steps=steps,
+        cup_health=cups,
+        digests={
+            "monitors": "a" * 64,
+            "novelty": "b" * 64,
+            "recovery": "c" * 64,
+            "cup_health": "",
+            "pick_check": "d" * 64,
+        },
+    )
+
+
+def record_told(folder: Path) -> Decision:
+    """``told_decision`` in a record folder with all that lies beside it."""
+    frame = sample_frame(np.random.default_rng(2))
+    outcome = replace(sample_outcome("drop"), traces=pick_traces(), load=load_view())
+    with DecisionStore(folder) as store:
+        images = pick_images(frame, sample_scene(frame), sample_frame(np.random.default_rng(3)), outcome)
+        return store.append(told_decision(), images)

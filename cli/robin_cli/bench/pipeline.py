@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from edge_adapt.decision import frame_digest
+from edge_adapt.record_build import frame_digest
 from robin_cli.bench.budgets import budget
 from robin_cli.bench.figures import Figure, of_spread, spread
 from robin_cli.bench.pause import PausingEngine

@@ -19,7 +19,7 @@ from edge_adapt.pick_recorder import PickRecorder
 from robin_grasp.nodes.convert import outcome_from_msg, plan_from_msg
 from robin_grasp.nodes.scene_input import SceneInput
 from robin_grasp.picks.open_picks import OpenPick, OpenPicks
-from robin_grasp.picks.outcome_report import OutcomeReport
+from robin_grasp.picks.outcome_report import OutcomeReport, Stage
 from robin_grasp.tool import CellConfig
 from robin_perception.core.config import load_config
 from robin_perception.core.errors import Code
@@ -114,6 +114,10 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
         picks, plan_id = self._picks, report.plan_id
         pick = picks.wait(plan_id, FRAME_WAIT_S) if picks.knows(plan_id) else None
         written = [] if pick is None else recorder.open(pick)
+        if report.stage is Stage.HELD:
+            if recorder.open_id == plan_id:
+                recorder.note_held(report)
+            return written
         picks.close(plan_id)
         if report.result is None:
             if recorder.open_id == plan_id:

@@ -50,7 +50,7 @@ def capture_pick(context: DecisionContext, event: PickEvent) -> CapturedPick:
         timings_ms={"frame_to_plan": event.latency_ms},
         flags=_flags(event),
     )
-    return CapturedPick(decision, pick_images(event.frame, event.scene, event.after))
+    return CapturedPick(decision, pick_images(event.frame, event.scene, event.after, event.outcome))
 
 
 def _flags(event: PickEvent) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ def _measured(name: str, bench: RosBench) -> PartResult:
 
 def _draw(bench: PipelineBench, folder: Path) -> str:
     """Render the frames into image folders below ``folder``; returns the hash of their content."""
-    from edge_adapt.decision import frame_digest
+    from edge_adapt.record_build import frame_digest
     from robin_cli.bench.pipeline import simulated_frames
     from robin_perception.core.image_folder import load_frame, save_frame
 
