@@ -30,6 +30,8 @@ from edge_adapt.report_figures import (
     result_strip,
     tool_footprint,
 )
+from edge_adapt.report_told import ToldCard, told_card
+from edge_adapt.told import NOVELTY_LIMIT
 from edge_adapt.trace import REASON_TEXT, RESULT_TEXT, outcome_text, why_chosen
 from robin_perception.core.disk import write_atomic
 from robin_perception.core.stats import percentiles, rate
@@ -58,6 +60,7 @@ class PickCard:
     terms: tuple[tuple[str, tuple[str, ...]], ...]
     rejected: tuple[tuple[str, str, int, tuple[CandidateRecord, ...]], ...]
     truth: tuple[tuple[str, str], ...]
+    told: ToldCard
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ class PickRow:
     class_name: str
     arrangement: str
     removed: str
+    conditions: tuple[str, ...] = ()
+    unfamiliar: int = 0
+    actions: tuple[str, ...] = ()
     card: PickCard | None = None
 
 
@@ -138,6 +144,9 @@ def _row(number: int, decision: Decision, removed: str) -> PickRow:
         class_name=_class_of(decision),
         arrangement=_flag(decision, "arrangement_"),
         removed=removed,
+        conditions=tuple(condition.name for condition in decision.conditions),
+        unfamiliar=sum((seen.novelty or 0.0) > NOVELTY_LIMIT for seen in decision.instances),
+        actions=tuple(step.action.replace("_", " ") for step in decision.steps),
     )
 
 
@@ -156,9 +165,9 @@ def _summary(rows: Sequence[PickRow]) -> list[dict[str, Any]]:
     lines = []
     for result in RESULTS:
         count = sum(row.result == result for row in rows)
-        if result == "unfinished" and count == 0:
+        if result in ("waited", "unfinished") and count == 0:
             continue
-        found = rate(count, len(rows) if result in ("infeasible", "unfinished") else attempts)
+        found = rate(count, len(rows) if result in ("infeasible", "waited", "unfinished") else attempts)
         lines.append({"result": result, "label": LABELS.get(result, result), "text": RESULT_TEXT[result], **found})
     return lines
 
@@ -170,6 +179,13 @@ def _facts(rows: Sequence[PickRow], first: Decision | None, results: Mapping[str
         facts.append(("picks per hour", f"{results['picks_per_hour']:.0f}"))
     times = percentiles(_latencies(rows))
     facts.append(("frame to plan", f"p50 {times['p50']:.0f} ms, p95 {times['p95']:.0f} ms"))
+    raised = Counter(name for row in rows for name in row.conditions)
+    if raised:
+        facts.append(("conditions", ", ".join(f"{name} {count}×" for name, count in raised.most_common())))
+    if unfamiliar := sum(row.unfamiliar for row in rows):
+        facts.append(("unfamiliar parcels", str(unfamiliar)))
+    if asked := sum(action == "ask help" for row in rows for action in row.actions):
+        facts.append(("people asked", f"{asked}×"))
     facts.append(("piles", str(len({row.pile for row in rows}))))
     if first is not None:
         facts += [("model", first.model_id), ("engine", first.context.engine or "–"), ("planner", first.planner)]
@@ -218,6 +234,7 @@ def _card(folder: Path, decision: Decision) -> PickCard:
         terms=_terms(columns),
         rejected=_rejected(decision),
         truth=_truth(decision),
+        told=told_card(folder, decision),
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from edge_adapt.decision import CandidateRecord, Decision, ToolRecord
+from edge_adapt.told import NOVELTY_LIMIT
 from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.core.bounded_arrays import IMAGE_BYTES, decode_image
 from robin_perception.core.errors import RobinError
@@ -29,6 +30,7 @@ RESULT_COLOURS = {
     "multi": "#c1272d",
     "wrong": "#8e44ad",
     "infeasible": "#6b7785",
+    "waited": "#0f8b8d",
     "unfinished": "#3f4a57",
 }
 
@@ -67,12 +69,20 @@ def read_coloured_depth(folder: Path, name: str, scale_m: float) -> NDArray[np.u
 
 def _read(folder: Path, name: str, flags: int) -> NDArray[Any] | None:
     """A picture of ``folder``; None also where a link leads out of it."""
+    if (path := inside(folder, name)) is None:
+        return None
+    try:
+        return decode_image(read_plain_bytes(path, IMAGE_BYTES), str(path), flags)
+    except (RobinError, OSError):
+        return None
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """A file of ``folder``; None where a link leads out of it, or to itself."""
     path = folder / name
     try:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            return None
-        return decode_image(read_plain_bytes(path, IMAGE_BYTES), str(path), flags)
-    except (RobinError, OSError, RuntimeError):  # a link that leads to itself
+        return path if path.resolve().is_relative_to(folder.resolve()) else None
+    except (OSError, RuntimeError):
         return None
 
 
@@ -93,7 +103,9 @@ def mask_paths(labels: NDArray[np.uint16], decision: Decision) -> str:
             f"parcel {seen.id}: {seen.class_name.replace('_', ' ')} {seen.class_probability:.0%}, "
             f"detection {seen.detection:.0%}, mask {seen.mask_quality:.0%}, visible {seen.visible_fraction:.0%}"
         )
-        css = "mask chosen" if seen.id == chosen else "mask"
+        unfamiliar = (seen.novelty or 0.0) > NOVELTY_LIMIT
+        css = " ".join(["mask", *["chosen"][: seen.id == chosen], *["unfamiliar"][:unfamiliar]])
+        title += f", novelty {seen.novelty:.2g}" if seen.novelty is not None else ""
         style = f"--c:rgb({red},{green},{blue})"
         paths.append(f'<path class="{css}" d="{outline}" style="{style}"><title>{escape(title)}</title></path>')
     return "".join(paths)

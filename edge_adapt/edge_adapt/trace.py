@@ -7,6 +7,16 @@ from functools import partial
 from typing import Any
 
 from edge_adapt.decision import CandidateRecord, Decision, ToolRecord
+from edge_adapt.told import (
+    NOVELTY_LIMIT,
+    code_text,
+    condition_text,
+    cup_text,
+    cups_in_doubt,
+    help_text,
+    odds_text,
+    step_text,
+)
 from robin_perception.core.errors import printable
 
 RUNNERS_UP = 3
@@ -39,6 +49,7 @@ RESULT_TEXT = {
     "multi": "multi-pick: more than one parcel was lifted",
     "wrong": "wrong parcel: one arrived, not the chosen one",
     "infeasible": "no grasp found",
+    "waited": "nothing was picked before a person had answered",
     "unfinished": "nobody told what became of the pick",
 }
 
@@ -99,10 +110,13 @@ def trace_text(decision: Decision) -> str:
     """The whole story of one decision as plain text, at most a few screens."""
     parts = [
         _head(decision),
+        _conditions(decision),
         "Why\n" + "\n".join(f"  {line}" for line in why_chosen(decision)),
         _candidates(decision),
         _rejected(decision),
+        _cups(decision),
         _outcome(decision),
+        _steps(decision),
         _times(decision),
     ]
     text = "\n\n".join(part for part in parts if part)
@@ -127,6 +141,38 @@ def _head(decision: Decision) -> str:
         cups = cups_text(failure.cups, context.tool)
         lines.append(f"  failed before at ({x:.3f}, {y:.3f}, {z:.3f}) m, {cups}, {failure.times} time(s)")
     return "\n".join(lines)
+
+
+def _conditions(decision: Decision) -> str:
+    """What was not as it should be with station and goods."""
+    lines = [f"  {code_text(c.code)} {c.family}: {condition_text(c, decision.stamp_s)}" for c in decision.conditions]
+    unfamiliar = [seen for seen in decision.instances if (seen.novelty or 0.0) > NOVELTY_LIMIT]
+    if unfamiliar:
+        shown = ", ".join(f"{seen.id} ({seen.novelty:.2g})" for seen in unfamiliar)
+        lines.append(f"  {len(unfamiliar)} of {len(decision.instances)} parcels look unfamiliar (limit 1): {shown}")
+    return "\n".join(["Conditions", *lines]) if lines else ""
+
+
+def _cups(decision: Decision) -> str:
+    """Cups that the planner did not fully trust, and what it expected of those that were opened."""
+    lines = [f"  {cup_text(cup)}" for cup in cups_in_doubt(decision.cup_health)]
+    chosen = decision.chosen
+    if chosen is not None and chosen.cup_seal:
+        expected = ", ".join(f"{cup}: {seal:.0%}" for cup, seal in enumerate(chosen.cup_seal) if seal is not None)
+        lines.append(f"  expected to seal: {expected}")
+    return "\n".join(["Cups", *lines]) if lines else ""
+
+
+def _steps(decision: Decision) -> str:
+    """What was judged, done and asked, in order."""
+    lines = []
+    for number, step in enumerate(decision.steps, start=1):
+        lines.append(f"  {number}. {step_text(step)}")
+        if step.reasons and step.judged is not None:
+            lines.append(f"     judged by: {'; '.join(step.reasons)}")
+        if step.help is not None:
+            lines.append(f"     {help_text(step.help)}")
+    return "\n".join(["What was done", *lines]) if lines else ""
 
 
 def _place(candidate: CandidateRecord) -> str:
@@ -193,6 +239,14 @@ def _outcome(decision: Decision) -> str:
             f"  vacuum after the lift, kPa by cup: {held}; weight on the tool {outcome.lifted_weight_n:.1f} N; "
             f"motion {outcome.duration_s:.1f} s"
         )
+        if outcome.judged is not None:
+            lines.append(
+                f"  the pick check calls it {odds_text(outcome)}: {'; '.join(outcome.reasons) or 'no reasons'}"
+            )
+        if outcome.traces is not None:
+            traces = outcome.traces
+            marks = ", ".join(f"{name} {sample / traces.rate_hz:.2f} s" for name, sample in traces.marks.items())
+            lines.append(f"  traces of {traces.samples / traces.rate_hz:.1f} s at {traces.rate_hz:g} Hz: {marks}")
         lines += _truth(outcome.truth)
     return "\n".join(lines)
 

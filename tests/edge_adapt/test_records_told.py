@@ -40,7 +40,7 @@ def test_a_record_tells_conditions_novelty_and_seals() -> None:
     decision = told_decision()
     first, second = decision.conditions
     assert (first.name, first.code, first.value, first.limit, first.since_s, first.effect) == (
-        ("frozen", int(CONDITIONS[0].code), 11.5, 10.0, CONDITIONS[0].since_s, "stop")
+        ("frozen", int(CONDITIONS[0].code), 11.5, 10.0, decision.stamp_s - 7.25, "stop")
     )
     assert second.family == "novelty" and second.instances == (1, 2)
     assert [seen.novelty for seen in decision.instances] == [1.375, None]

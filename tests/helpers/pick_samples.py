@@ -111,7 +111,10 @@ def told_decision() -> Decision:
     frame = sample_frame(np.random.default_rng(2))
     seen = sample_scene(frame)
     first, second = seen.instances
-    scene = replace(seen, instances=(replace(first, novelty=1.375), second), conditions=CONDITIONS)
+    conditions = tuple(
+        replace(c, since_s=frame.stamp_s - age_s) for c, age_s in zip(CONDITIONS, (7.25, 86_400.0 * 3), strict=True)
+    )
+    scene = replace(seen, instances=(replace(first, novelty=1.375), second), conditions=conditions)
     plan = sample_plan()
     best = replace(plan.grasps[0], cup_seal=(math.nan, 0.75, 0.5, math.nan, math.nan, 1.0, 0.25, math.nan))
     plan = replace(plan, grasps=(best, *plan.grasps[1:]))
