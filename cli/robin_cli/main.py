@@ -16,6 +16,7 @@ import typer
 from robin_cli.commands import (
     bench,
     card,
+    cups,
     dataset,
     demo,
     doctor,
@@ -79,6 +80,7 @@ app.command("export")(train.export)
 app.command("calibrate")(train.calibrate)
 app.add_typer(ranker.app, name="ranker")
 app.command("card")(card.card)
+app.command("cups")(cups.cups)
 app.command("trace")(trace.trace)
 app.command("record")(record.record)
 app.command("replay")(replay.replay)

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from robin_bringup.node_table import ACCEPTANCE, MANAGER, WORKCELL
 from robin_bringup.stations import SIMULATED, TOPICS, Station, StationOptions, camera_of, enclave_of, managed_nodes
-from robin_perception.topics import DECISION, GRASPS, OUTCOME, OVERLAY, PLAN, SCENE, camera_topics
+from robin_perception.topics import CUP_HEALTH, DECISION, GRASPS, OUTCOME, OVERLAY, PLAN, SCENE, camera_topics
 
 ROBOT = "robot"
 _VERSION = "0.2.0"
@@ -50,14 +50,15 @@ _NODES = {
         subscribe=(SCENE,), reply=("pick_once", "new_pile"), request=("plan_pick", "report_outcome", "forget_failures")
     ),
     "segmentation": Rights((SCENE, OVERLAY), reply=("load_model", "list_codes")),
-    "planning": Rights((PLAN, GRASPS), (SCENE, OUTCOME), ("plan_pick", "forget_failures")),
+    "planning": Rights((PLAN, GRASPS, CUP_HEALTH), (SCENE, OUTCOME), ("plan_pick", "forget_failures", "reset_cups")),
     "pick_check": Rights((OUTCOME,), (SCENE, PLAN), ("report_outcome",)),
     "recorder": Rights((DECISION,), (SCENE, PLAN, OUTCOME)),
 }
 _ROBOT = Rights(
-    subscribe=(SCENE, PLAN, OUTCOME, DECISION, "/diagnostics"),
+    subscribe=(SCENE, PLAN, OUTCOME, DECISION, CUP_HEALTH, "/diagnostics"),
     request=(
-        "plan_pick", "report_outcome", "forget_failures", f"{MANAGER}/is_active", f"{MANAGER}/start", f"{MANAGER}/stop",
+        "plan_pick", "report_outcome", "forget_failures", "reset_cups",
+        f"{MANAGER}/is_active", f"{MANAGER}/start", f"{MANAGER}/stop",
     ),
 )  # fmt: skip
 _ACCEPTANCE = Rights(subscribe=(DECISION,), request=(f"{MANAGER}/is_active", f"{MANAGER}/stop"))

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_grasp_cup_health import ALL, GOOD, TOOL, grasp_with, pressed
+from helpers.cup_picks import ALL, GOOD, TOOL, grasp_with, pressed
 
 from robin_grasp.cup_health import CupState
 from robin_grasp.cup_health_file import CupHealthKeeper

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers.cup_picks import ALL, GOOD, TOOL, grasp_with, pressed
 from helpers.grasp_scenes import Box, box_scene
 
 from robin_grasp.cup_health import CupHealth, CupHealthConfig, CupState, pressed_vacuum
@@ -13,23 +14,8 @@ from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.traces import PickTraces
 from robin_grasp.plan import ALL_SOUND, CupTrust, Grasp, PlanBasis
 from robin_grasp.planner.planner import SuctionPlanner
-from robin_grasp.tool import CellConfig, ToolConfig, cups_to_mask, mask_to_cups
+from robin_grasp.tool import CellConfig, ToolConfig, mask_to_cups
 from robin_perception.core.errors import Code, RobinError
-
-TOOL = ToolConfig()
-ALL = tuple(range(8))
-GOOD = 0.55  # share of the vacuum that a sound cup reaches on card
-
-
-def grasp_with(cups: tuple[int, ...], seal: float = 0.98, tool: ToolConfig = TOOL) -> Grasp:
-    seals = tuple(seal if cup in cups else math.nan for cup in range(tool.cup_count))
-    return Grasp(np.eye(4), cups_to_mask(cups), 1, 0.0, cup_seal=seals)
-
-
-def pressed(shares: dict[int, float], traces: bool = True, tool: ToolConfig = TOOL) -> PickOutcome:
-    vacuum = np.array([tool.vacuum_pa * shares.get(cup, 0.0) for cup in range(tool.cup_count)])
-    told = PickTraces(50.0, np.tile(vacuum, (8, 1)).astype(np.float32), np.zeros(8, np.float32), {"vacuum": 0})
-    return PickOutcome(PickResult.CLEAN, tuple(vacuum.tolist()), 5.0, 3.0, traces=told if traces else None)
 
 
 def picks_until_found(bad: int, reads: float, cups: tuple[int, ...] = ALL) -> tuple[int, CupHealth]:
@@ -112,7 +98,7 @@ def test_a_cup_that_peels_off_in_the_lift_is_not_blamed() -> None:
     assert health.cups[0].held == 20
 
 
-def test_without_traces_the_vacuum_after_the_lift_counts_for_less() -> None:
+def test_without_traces_the_vacuum_after_the_lift_counts() -> None:
     found = []
     for traces in (True, False):
         health = CupHealth(TOOL)
@@ -121,7 +107,7 @@ def test_without_traces_the_vacuum_after_the_lift_counts_for_less() -> None:
             count += 1
             health.note(grasp_with(ALL), pressed({cup: GOOD for cup in ALL if cup != 5}, traces), float(count))
         found.append(count)
-    assert found[0] < found[1] <= 16
+    assert found[0] <= found[1] <= 8
 
 
 @pytest.mark.parametrize("samples", [0, 2])

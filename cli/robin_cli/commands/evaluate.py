@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robin_cli.commands import evaluate_cups
 from robin_cli.options import (
     PLANNERS,
     CellOption,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from robin_perception.evaluation.evaluate import Predict
 
 app = typer.Typer(help="Evaluate masks and planners.", no_args_is_help=True)
+
+app.command("cups")(evaluate_cups.cups)
 
 _SEG_COLUMNS = ("ap50", "ap75", "overlap_f", "boundary_f", "merge_rate", "split_rate")
 _ALL_PLANNERS = "geometric,no_order,no_wrench,single_cup,flattest,centroid"

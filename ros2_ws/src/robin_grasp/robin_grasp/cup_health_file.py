@@ -49,14 +49,21 @@ class CupHealthKeeper:
     """Cup health with its file. Not thread-safe.
 
     path: None keeps it in memory alone. The file is read again where somebody else wrote it meanwhile, as
-    ``robin cups reset`` does. problem: what is wrong with the file now, None while it is well; after a failed
+    ``robin cups reset`` does. set_aside: a file that cannot be used is renamed, so that the next pick does not replace
+    it. problem: what is wrong with the file now, None while it is well; after a failed
     write the next one is tried all the same.
     """
 
     def __init__(
-        self, tool: ToolConfig, path: Path | None = None, config: CupHealthConfig | None = None, now_s: float = 0.0
+        self,
+        tool: ToolConfig,
+        path: Path | None = None,
+        config: CupHealthConfig | None = None,
+        now_s: float = 0.0,
+        set_aside: bool = True,
     ) -> None:
         self.path = path
+        self._sets_aside = set_aside
         self.health = CupHealth(tool, config, now_s=now_s)
         self.problem: RobinError | None = None
         self._known: tuple[int, ...] = ()
@@ -73,14 +80,14 @@ class CupHealthKeeper:
         """``CupHealth.note``, and on disk."""
         self.refresh(now_s)
         changed = self.health.note(grasp, outcome, now_s)
-        self._write()
+        self.save()
         return changed
 
     def reset(self, cups: tuple[int, ...], now_s: float) -> None:
         """``CupHealth.reset``, and on disk."""
         self.refresh(now_s)
         self.health.reset(cups, now_s)
-        self._write()
+        self.save()
 
     def _read(self, path: Path) -> None:
         try:
@@ -89,11 +96,12 @@ class CupHealthKeeper:
             if exc.code is Code.INPUT_MISSING:
                 return
             self.problem = exc if exc.code is Code.CUPS_MISMATCH else RobinError(Code.CUPS_STATE_DAMAGED, exc.text)
-            kept = _set_aside(path)
-            text = f"{self.problem.text}; {kept}; all cups count as good"
-            self.problem = RobinError(self.problem.code, text)
+            if self._sets_aside:
+                text = f"{self.problem.text}; {_set_aside(path)}; all cups count as good"
+                self.problem = RobinError(self.problem.code, text)
 
-    def _write(self) -> None:
+    def save(self) -> None:
+        """Write it now; ``problem`` tells whether that failed."""
         if self.path is None:
             return
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from robin_grasp.cup_health import CupHealthConfig
 from robin_grasp.picks.pick_check import PickCheckConfig
 from robin_grasp.planner.registry import DEFAULT_PLANNER
 from robin_perception.node_config import FrameInputConfig, NodeConfig, register_node
@@ -24,6 +25,10 @@ class PlanningNodeConfig(NodeConfig, FrameInputConfig):
         None, description="YAML file of the planner's settings (PlannerConfig); empty: defaults."
     )
     ranker_file: Path | None = Field(None, description="The learned ranker; empty: the one that is shipped.")
+    cups_file: Path | None = Field(
+        None, description="File that keeps the health of the cups over restarts; empty: it is forgotten."
+    )
+    cups: CupHealthConfig = CupHealthConfig()
     frame_age_limit_s: float = Field(
         1.0,
         gt=0,

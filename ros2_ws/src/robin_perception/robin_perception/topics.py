@@ -10,6 +10,7 @@ OUTCOME = "outcome"
 DECISION = "decision"
 OVERLAY = "overlay"
 GRASPS = "grasps"
+CUP_HEALTH = "cup_health"
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from robin_msgs.msg import GraspPlan, PickOutcome
-from robin_msgs.srv import PlanPick
+from robin_msgs.srv import PlanPick, ResetCups
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
+from robin_grasp.cup_health_file import CupHealthKeeper
 from robin_grasp.node_config import PlanningNodeConfig
 from robin_grasp.nodes.convert import outcome_from_msg, plan_to_msg
+from robin_grasp.nodes.cup_watch import CupWatch
 from robin_grasp.nodes.markers import plan_markers
 from robin_grasp.nodes.scene_input import SceneInput
 from robin_grasp.picks.plan_server import IssuedPlan, PlanServer
@@ -27,7 +29,7 @@ from robin_perception.core.config import load_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
-from robin_perception.nodes.base import RobinNode
+from robin_perception.nodes.base import ACTIVE, INACTIVE, RobinNode
 from robin_perception.nodes.frame_bus import FrameBus, PriorityWork
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
@@ -49,9 +51,11 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         self._cell = CellConfig()
         self._input: SceneInput | None = None
         self._every_scene: LatestWorker[tuple[Frame, Scene]] | None = None
+        self._cups: CupWatch | None = None
         self._markers_lock = threading.Lock()
         self._markers_due_s = 0.0
         self.add_service(PlanPick, "plan_pick", self._plan_pick, pool=self._requests)
+        self.add_service(ResetCups, "reset_cups", self._reset_cups, (INACTIVE, ACTIVE))
         self.create_service(Trigger, "forget_failures", self._forget_failures)
 
     def setup(self) -> None:
@@ -59,7 +63,9 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         self._cell = load_config(CellConfig, config.cell_file)
         planner_config = load_config(PlannerConfig, config.planner_file)
         planner = make_planner(config.planner, self._cell, config.ranker_file, planner_config)
-        self._server = PlanServer(planner, clock=self.now_s)
+        keeper = CupHealthKeeper(self._cell.tool, config.cups_file, config.cups, self.now_s())
+        self._server = PlanServer(planner, clock=self.now_s, cups=keeper)
+        self._cups = CupWatch(self, self._server)
         self._plans = self.add_publisher(GraspPlan, PLAN, RESULT)
         self._markers = self.add_publisher(MarkerArray, GRASPS, 1)
         self.add_subscription(PickOutcome, OUTCOME, self._outcome, RESULT)
@@ -69,6 +75,8 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         assert self._input is not None and self._server is not None
         self._input.reset()
         self._server.forget_frame()
+        if self._cups is not None:
+            self._cups.tell()
         self._every_scene = LatestWorker("plan_every_scene", self._plan_scene, self._dropped, self.report_exception)
 
     def stop(self) -> None:
@@ -80,7 +88,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
     def teardown(self) -> None:
         if self._input is not None:
             self._input.close()
-        self._input = self._server = None
+        self._input = self._server = self._cups = None
 
     def time_jumped(self) -> None:
         if self._input is not None and self._server is not None:
@@ -97,6 +105,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
             "input": self._input.source,
             "failed_picks_remembered": str(len(server.failed)),
             "stuck": str(server.stuck).lower(),
+            "cups": "" if self._cups is None else self._cups.line(),
         }
 
     def _segmented(self, frame: Frame, scene: Scene) -> None:
@@ -170,10 +179,16 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         if server is None:
             return
         outcome = outcome_from_msg(message)
+        if self._cups is not None:
+            self._cups.learn(outcome)
         if not server.note_outcome(outcome.plan_id, outcome.grasp, outcome.result, outcome.ended_s):
             self.counters.count("outcomes_of_unknown_plans")
         if server.stuck:
             self.report(Code.NO_GRASP, "too many picks failed in a row: someone should look at the pile", warning=True)
+
+    def _reset_cups(self, request: Any, response: Any) -> Any:
+        assert self._cups is not None
+        return self._cups.reset(request, response)
 
     def _forget_failures(self, request: Any, response: Any) -> Any:
         if self._server is not None:
