@@ -50,9 +50,7 @@ def draw_grasp(
 
 def project_tool(frame: Frame, grasp: Grasp, points: NDArray[np.float64]) -> NDArray[np.int32] | None:
     """Points of the tool frame [N, 3] in pixels, int32 [N, 2]; None when one lies behind the camera."""
-    world = points @ grasp.T_base_tool[:3, :3].T + grasp.T_base_tool[:3, 3]
-    camera = (world - frame.T_base_camera[:3, 3]) @ frame.T_base_camera[:3, :3]
-    if (camera[:, 2] <= 0.05).any():
+    pixels = frame.pixels(points @ grasp.T_base_tool[:3, :3].T + grasp.T_base_tool[:3, 3])
+    if np.isnan(pixels).any():
         return None
-    pixels = camera[:, :2] / camera[:, 2:] * (frame.K[0, 0], frame.K[1, 1]) + (frame.K[0, 2], frame.K[1, 2])
     return np.asarray(np.rint(np.clip(pixels, -1e4, 1e4)), dtype=np.int32)

@@ -17,6 +17,7 @@ from robin_perception.core.pose import is_rigid
 LEAST_FOCAL = 0.2
 MOST_FOCAL = 20.0
 MOST_STRETCH = 1.5  # fx over fy, either way
+NEAREST_SEEN_M = 0.05
 CENTRAL = 0.25  # farthest that the principal point lies from the image's middle, of the image's side
 
 
@@ -121,6 +122,13 @@ class Frame:
     def with_depth(self, depth: NDArray[np.float32]) -> Frame:
         """The same frame with another depth, float32 [H, W] metres; the camera's own numbers are dropped."""
         return replace(self, depth=depth, raw_depth=None)
+
+    def pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where points of base_link [N, 3], metres, are seen: float64 [N, 2], x and y; NaN for points behind the
+        camera."""
+        seen = (points - self.T_base_camera[:3, 3]) @ self.T_base_camera[:3, :3]
+        depth = np.where(seen[:, 2:] > NEAREST_SEEN_M, seen[:, 2:], np.nan)
+        return np.asarray(seen[:, :2] / depth * (self.K[0, 0], self.K[1, 1]) + (self.K[0, 2], self.K[1, 2]))
 
     def validated(self, names: PictureNames | None = None) -> Frame:
         """Return self, or raise RobinError with the numbered reason why this frame cannot be used."""
