@@ -22,9 +22,11 @@ from robin_cli.commands import (
     doctor,
     engine,
     evaluate,
+    help_desk,
     plan,
     ranker,
     record,
+    recovery,
     replay,
     ros,
     sim,
@@ -82,6 +84,8 @@ app.add_typer(ranker.app, name="ranker")
 app.command("card")(card.card)
 app.command("cups")(cups.cups)
 app.command("trace")(trace.trace)
+app.add_typer(recovery.app, name="recovery")
+app.add_typer(help_desk.app, name="help")
 app.command("record")(record.record)
 app.command("replay")(replay.replay)
 app.add_typer(bench.app, name="bench")

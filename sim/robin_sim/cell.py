@@ -17,6 +17,8 @@ from robin_grasp.cup_health import CupHealth
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.plan import ALL_SOUND, FailedPick, Grasp, Plan, Planner
 from robin_grasp.planner.failure_memory import FailureMemory
+from robin_grasp.plan import FailedPick, Grasp, Plan, Planner
+from robin_grasp.recovery.failure_memory import FailureMemory
 from robin_grasp.tool import CellConfig, MotionConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene

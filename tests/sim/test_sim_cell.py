@@ -16,7 +16,7 @@ import robin_sim.cell as cell_module
 from edge_adapt.decision_store import read_decisions
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import Grasp
-from robin_grasp.planner.failure_memory import FailureMemory
+from robin_grasp.recovery.failure_memory import FailureMemory
 from robin_grasp.tool import CellConfig, WorkspaceConfig, tote_workspace
 from robin_perception.core.errors import Code, RobinError
 from robin_sim.goods import draw_goods

@@ -19,7 +19,7 @@ from robin_grasp.nodes.convert import outcome_to_msg, plan_from_msg
 from robin_grasp.picks.open_picks import SAME_STAMP_S, PlanNotice, same_stamp
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport
-from robin_grasp.planner.failure_memory import FailureMemory
+from robin_grasp.recovery.failure_memory import FailureMemory
 from robin_grasp.tool import CellConfig
 from robin_perception.core.config import load_config
 from robin_perception.core.errors import Code, RobinError

@@ -15,7 +15,7 @@ from robin_grasp.picks.open_picks import SAME_STAMP_S
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import ALL_SOUND, FailedPick, Plan, Planner, Reject, Rejected
 from robin_grasp.plan_report import no_grasp_text
-from robin_grasp.planner.failure_memory import FailureMemory
+from robin_grasp.recovery.failure_memory import FailureMemory
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene

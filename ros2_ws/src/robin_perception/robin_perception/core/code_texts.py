@@ -91,14 +91,14 @@ CODE_TEXTS = {
     Code.CUPS_MISMATCH: "Cup health is of a tool with another number of cups; look at cell_file, or reset it.",
     Code.RECORD_DROPPED: "The recorder's disk is too slow; a pick was not recorded.",
     Code.PARCEL_NOT_HELD: "No cup holds this parcel, however it is tried; remove it by hand.",
-    Code.LOAD_DOUBTFUL: "What hangs on the tool may not be what was meant; look at it, and say what shall become of it.",
+    Code.LOAD_DOUBTFUL: "What hangs on the tool may not be what was meant; look at it and answer.",
     Code.PICKS_FAILING: "Picks fail one after another; look at tool and pile.",
     Code.HELP_NOT_OPEN: "No such request for help is open: its id is unknown, its pick is over, or it was answered.",
     Code.DESTINATION_WRONG: "What was put down is not what was meant; sort it out at the destination.",
     Code.HELP_ANSWER_INVALID: "That is none of the answers that the request for help allows.",
     Code.HELP_TIMED_OUT: "Nobody answered a request for help in time; the answer that it states was taken.",
     Code.HELP_RECORD_DAMAGED: "A file of the help desk is damaged; it was put aside.",
-    Code.HELP_NOT_KEPT: "A request for help could not be written to the disk; it is open, but will not survive a restart.",
+    Code.HELP_NOT_KEPT: "A request for help could not be written to the disk; it is open, but not after a restart.",
 }
 
 
