@@ -18,7 +18,7 @@ from robin_perception.bags.frames import DEPTH_UNIT_M, depth_metres
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, depth_units
 from robin_perception.core.scene import Scene
-from robin_sim.cell import OpenPile
+from robin_sim.open_pile import OpenPile
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.scenario import ScenarioConfig, cameras_at
 from robin_sim.sensor import SensorModelConfig

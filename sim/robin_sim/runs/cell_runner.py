@@ -9,14 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from robin_grasp.picks.pick_check import judge_pick
 from robin_grasp.plan import Planner
 from robin_grasp.planner.registry import make_planner
+from robin_grasp.recovery.config import RecoveryConfig
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.engines.base import EngineConfig
 from robin_perception.segmentation.segmenter import load_segmenter
-from robin_sim.cell import PickEvent, SeeFrame, SimCell
+from robin_sim.cell import SeeFrame, SimCell
+from robin_sim.load_camera import LoadCameraConfig
+from robin_sim.pick_event import PickEvent
+from robin_sim.recovered_pile import PersonConfig, RecoveryKit
 from robin_sim.runs.request import RunRequest
 from robin_sim.runs.results import PickSummary, summarize
 
@@ -57,7 +62,21 @@ def build_cell(request: RunRequest) -> SimCell:
     """The cell of one process: model and planner are loaded here, once."""
     config, helper = request.loaded.config, HelperThread()
     return SimCell(
-        config, request.cell or CellConfig(), partial(_planner, request, helper), _segment_with(request, helper)
+        config,
+        request.cell or CellConfig(),
+        partial(_planner, request, helper),
+        _segment_with(request, helper),
+        load_camera=LoadCameraConfig() if request.recovery else None,
+        recovery=recovery_kit(request) if request.recovery else None,
+    )
+
+
+def recovery_kit(request: RunRequest) -> RecoveryKit:
+    """Judge, policy and person of a run."""
+    return RecoveryKit(
+        lambda pick, after, outcome, cell: judge_pick(pick.grasp, pick.scene, pick.frame, after, outcome, cell),
+        config=request.recovery_config or RecoveryConfig(),
+        person=request.person or PersonConfig(),
     )
 
 

@@ -34,7 +34,8 @@ from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.output import output_folder
 from robin_perception.core.scene import Scene
 from robin_perception.engines import EngineConfig
-from robin_sim.cell import PickEvent, SimCell
+from robin_sim.cell import SimCell
+from robin_sim.pick_event import PickEvent
 from robin_sim.runs.loop import closed_loop
 from robin_sim.runs.results import AttemptCounter, Progress
 from robin_sim.scenario import Scenario

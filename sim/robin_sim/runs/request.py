@@ -7,8 +7,10 @@ from pathlib import Path
 
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.registry import DEFAULT_PLANNER
+from robin_grasp.recovery.config import RecoveryConfig
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
+from robin_sim.recovered_pile import PersonConfig
 from robin_sim.scenario import Scenario, load_scenario
 
 DEFAULT_ENGINE = "auto"
@@ -20,6 +22,7 @@ class RunRequest:
     """What to run: a scenario (loaded, by name or by path), how many picks, and with what.
 
     masks: one of MASKS; model: the bundle for predicted ones. ranker, planner_config, cell: None for what is shipped.
+    recovery: loads are judged and put right; recovery_config, person: None for the defaults.
     """
 
     scenario: str | Path | Scenario
@@ -33,6 +36,9 @@ class RunRequest:
     cell: CellConfig | None = None
     ranker: Path | None = None
     planner_config: PlannerConfig | None = None
+    recovery: bool = False
+    recovery_config: RecoveryConfig | None = None
+    person: PersonConfig | None = None
 
     def checked(self) -> RunRequest:
         """With its scenario loaded. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID, CONFIG_*."""

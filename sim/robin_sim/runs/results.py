@@ -9,7 +9,7 @@ from typing import Any
 
 from robin_grasp.tool import mask_to_cups
 from robin_perception.core.stats import percentiles, rate
-from robin_sim.cell import PickEvent
+from robin_sim.pick_event import PickEvent
 
 NOT_ATTEMPTED = ("infeasible", "unstable")
 """Results that count as no attempt: nothing to grasp, or physics that diverged, which says nothing of the pick."""

@@ -17,7 +17,7 @@ from robin_grasp.tool import CellConfig
 from robin_perception.core.disk import write_atomic
 from robin_perception.core.output import output_folder, require_own
 from robin_perception.core.stats import rate
-from robin_sim.cell import PickEvent
+from robin_sim.pick_event import PickEvent
 from robin_sim.runs.request import RunRequest
 from robin_sim.runs.results import RESULT_KEYS, Progress, RunResult
 from robin_sim.runs.run import run_scenario

@@ -115,6 +115,7 @@ def judge_pick(
         nan if gone is None else gone,
         others,
         nan if changed is None else changed,
+        {result: probability, (PickResult.MULTI if result is PickResult.CLEAN else PickResult.CLEAN): 1 - probability},
     )
 
 

@@ -1,0 +1,280 @@
+"""One pile of the simulated cell under the recovery policy: every load is judged at the place station, and what is not
+as it should be is put right there, in physics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from pydantic import Field
+
+from robin_grasp.picks.outcome import PickOutcome, PickResult
+from robin_grasp.picks.pick_check import PickJudgement
+from robin_grasp.plan import Grasp
+from robin_grasp.recovery.action import Action
+from robin_grasp.recovery.config import RecoveryConfig
+from robin_grasp.recovery.help_desk import HelpDesk
+from robin_grasp.recovery.help_request import (
+    DELIVER,
+    DONE,
+    SET_DOWN,
+    SKIP,
+    STOP,
+    HelpCause,
+    HelpRequest,
+    failing_cause,
+    load_cause,
+    parcel_cause,
+    station_cause,
+)
+from robin_grasp.recovery.machine import Fate, PickTarget, Recovery, Step, gravest, slowed
+from robin_grasp.recovery.picture import help_picture
+from robin_grasp.recovery.table import Seen, State
+from robin_grasp.tool import CellConfig
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.frame import Frame
+from robin_sim.model import Parcel
+from robin_sim.open_pile import OpenPile
+from robin_sim.physics import UnstableSimulationError
+from robin_sim.pick_event import PickEvent, Recovered, TurnStep
+
+JudgePick = Callable[[PickTarget, Frame, PickOutcome, CellConfig], PickJudgement]
+SecondCups = Callable[[PickTarget, PickOutcome, CellConfig], int]
+"""Cup mask that holds a second parcel, 0 where that is not known."""
+LOOK_S = 0.1
+
+
+class PersonConfig(StrictConfig):
+    """The person of the simulated cell, who takes away what was asked about, or puts the station right."""
+
+    answers: bool = Field(True, description="else requests wait for their time-out, and those without one end the pile")
+    answer_after_s: float = Field(20.0, ge=0, le=3600, description="of the cell's time")
+
+
+@dataclass(frozen=True)
+class RecoveryKit:
+    """What a cell with recovery has beside a cell without."""
+
+    judge: JudgePick
+    second_cups: SecondCups = lambda pick, outcome, cell: 0
+    config: RecoveryConfig = field(default_factory=RecoveryConfig)
+    person: PersonConfig = field(default_factory=PersonConfig)
+
+
+class RecoveredPile:
+    """The loop over one pile. plan: sees and plans on the latest image, with the instances that were given up."""
+
+    def __init__(
+        self,
+        opened: OpenPile,
+        kit: RecoveryKit,
+        plan: Callable[[int, Recovery], PickEvent],
+        on_outcome: Callable[[Grasp, PickOutcome], None] = lambda grasp, outcome: None,
+    ) -> None:
+        self._opened, self._kit, self._plan, self._on_outcome = opened, kit, plan, on_outcome
+        self._recovery = Recovery(kit.config)
+        self._desk = HelpDesk(
+            prefix=f"p{opened.index:05d}-", clock=lambda: opened.stamp_s, steady=lambda: opened.stamp_s
+        )
+
+    def run(self, most_attempts: int) -> Iterator[PickEvent]:
+        """Turns until the pile is empty, ``most_attempts`` were made, nothing can be picked, or the policy stops."""
+        attempts, index, looked_s = 0, 0, 0.0
+        while attempts < most_attempts and not self._opened.empty and self._recovery.state is not State.STOPPED:
+            event = replace(self._plan(index, self._recovery), extra_s=looked_s)
+            step = self._recovery.look(event.scene.conditions, event.plan.best is None and bool(event.excluded))
+            if step.action is Action.LOOK_AGAIN:
+                self._opened.stamp_s += LOOK_S
+                looked_s += LOOK_S
+                self._opened.look()
+                continue
+            looked_s, index = 0.0, index + 1
+            if step.action in (Action.ASK_HELP, Action.STOP):
+                event, goes_on = self._asked_before(event, step)
+                yield event
+                if not goes_on:
+                    return
+            elif event.plan.best is None:
+                yield event
+                return
+            else:
+                try:
+                    yield self._turn(event, event.plan.best, step)
+                except UnstableSimulationError as error:
+                    yield replace(event, fault=f"the simulation diverged: {error}")
+                    return
+                attempts += 1
+
+    # One turn.
+
+    def _turn(self, event: PickEvent, grasp: Grasp, look: Step) -> PickEvent:
+        opened, motion, slow = self._opened, self._opened.cell.motion, look.action is Action.GO_SLOWLY
+        if slow:
+            motion = slowed(motion, self._kit.config.slow_factor)
+        parcel = opened.pile.parcels[event.target] if event.target >= 0 else None
+        outcome = opened.begin_pick(grasp, event.target, motion)
+        self._on_outcome(grasp, outcome)
+        turn = _Turn(PickTarget(grasp, event.frame, event.scene), outcome, opened.look())
+        if slow:
+            turn.steps.append(TurnStep(look))
+        first, bad_load = outcome.result, opened.held.holds_other
+        fate: Fate | None = None
+        while fate is None and opened.is_holding:
+            fate = self._held(turn)
+        if fate is None:  # nothing came to the place station
+            self._judge(turn)
+            opened.deliver()
+            fate = Fate.DELIVERED
+        self._ended(turn, fate, parcel)
+        log = Recovered(
+            tuple(turn.steps), first, bad_load, turn.left_wrong, turn.judgement.result if turn.judgement else None
+        )
+        timings = {**event.timings_ms, "judge": turn.judge_ms}
+        done = replace(event, outcome=turn.final(fate), after=opened.frame, recovered=log, timings_ms=timings)
+        return replace(done, extra_s=event.extra_s + self._late_s(turn))
+
+    def _held(self, turn: _Turn) -> Fate | None:
+        """Judge the load and do what the policy says; None where it hangs at the place station again."""
+        opened = self._opened
+        judgement = self._judge(turn)
+        apart = self._kit.second_cups(turn.pick, turn.outcome, opened.cell)
+        step = self._recovery.held(turn.pick, judgement.probabilities, apart)
+        if step.action is Action.PUT_BACK:
+            again = opened.let_go(step.release_cups)
+            turn.took(step, again.duration_s)
+            turn.outcome = replace(again, duration_s=turn.outcome.duration_s)
+            turn.pick = replace(
+                turn.pick, grasp=replace(turn.pick.grasp, cups=turn.pick.grasp.cups & ~step.release_cups)
+            )
+            turn.after = opened.look()
+            return None
+        if step.action is Action.SET_DOWN:
+            turn.took(step, opened.set_down())
+            opened.look()
+            return Fate.BACK
+        if step.action is Action.ASK_HELP:
+            return self._answered_load(turn, step)
+        turn.took(step, 0.0)
+        turn.left_wrong = opened.held.holds_other
+        opened.deliver()
+        return Fate.DELIVERED
+
+    def _answered_load(self, turn: _Turn, step: Step) -> Fate:
+        opened, config = self._opened, self._kit.config.help
+        view = turn.outcome.load
+        picture = help_picture(turn.pick.frame, turn.pick.grasp) if view is None else help_picture(view.frame)
+        request, waited_s = self._ask(load_cause(_what(step, turn.judgement), config), picture)
+        self._recovery.answered(request.answer)
+        down_s = 0.0
+        if request.answer in (SET_DOWN, STOP):
+            down_s = opened.set_down()
+            fate = Fate.BACK
+        else:
+            turn.left_wrong = request.answer == DELIVER and opened.held.holds_other
+            fate = Fate.DELIVERED if request.answer == DELIVER else Fate.TAKEN
+            opened.deliver()
+        turn.steps.append(TurnStep(step, turn.judgement, request, picture, waited_s + down_s))
+        turn.late_s += waited_s + down_s
+        opened.look()
+        return fate
+
+    def _ended(self, turn: _Turn, fate: Fate, parcel: Parcel | None) -> None:
+        asked = any(s.help is not None and s.help.answer == DELIVER for s in turn.steps)
+        result = PickResult.CLEAN if asked else turn.judgement.result if turn.judgement else None
+        stopped = self._recovery.state is State.STOPPED
+        step = self._recovery.ended(turn.pick, result, fate)
+        if step.action is Action.ASK_HELP and not stopped:
+            picture = help_picture(turn.after, turn.pick.grasp)
+            request, waited_s = self._ask(failing_cause(step.reason, self._kit.config.help), picture)
+            turn.steps.append(TurnStep(step, None, request, picture, waited_s))
+            turn.late_s += waited_s
+            self._recovery.answered(request.answer)
+            if request.answer == DONE and parcel is not None:
+                self._opened.remove([parcel])
+                self._opened.look()
+        elif step.action is not Action.GO_ON:
+            turn.steps.append(TurnStep(step))
+        if stopped:
+            self._recovery.state = State.STOPPED
+
+    def _judge(self, turn: _Turn) -> PickJudgement:
+        begin = time.perf_counter()
+        judged = self._kit.judge(turn.pick, turn.after, turn.outcome, self._opened.cell)
+        turn.judge_ms += 1e3 * (time.perf_counter() - begin)
+        turn.judgement = judged
+        return judged
+
+    def _late_s(self, turn: _Turn) -> float:
+        """Cell time of the actions, and of judging beyond the stand that the look at the load takes anyway."""
+        return turn.late_s + max(0.0, 1e-3 * turn.judge_ms - self._opened.look_s)
+
+    # Help.
+
+    def _asked_before(self, event: PickEvent, step: Step) -> tuple[PickEvent, bool]:
+        """A person is asked before anything moves, or the cell stops. Whether the pile goes on."""
+        if step.action is Action.STOP:
+            return replace(event, recovered=Recovered((TurnStep(step),))), False
+        picture = help_picture(event.frame, event.plan.best)
+        found = gravest(event.scene.conditions)
+        parcels = step.seen is Seen.LEFT_OVER or found is None
+        config = self._kit.config.help
+        cause = parcel_cause(step.reason, config) if parcels or found is None else station_cause(found, config)
+        request, waited_s = self._ask(cause, picture)
+        self._recovery.answered(request.answer)
+        if request.answer == DONE:
+            if parcels:
+                self._opened.remove(self._opened.parcels_of(event.scene, event.excluded))
+                self._recovery.memory.forget_parcels(event.frame, event.scene, event.excluded)
+            else:
+                self._opened.put_right()
+            self._opened.look()
+        log = Recovered((TurnStep(step, None, request, picture, waited_s),))
+        goes_on = self._recovery.state is not State.STOPPED and request.answer != SKIP
+        return replace(event, recovered=log, extra_s=event.extra_s + waited_s), goes_on
+
+    def _ask(self, cause: HelpCause, picture: bytes) -> tuple[HelpRequest, float]:
+        """The closed request, and how long it took of the cell's time."""
+        desk, person, begin_s = self._desk, self._kit.person, self._opened.stamp_s
+        asked = desk.ask(cause, picture=picture)
+        waits_s = cause.timeout_s or float("inf")
+        if person.answers and person.answer_after_s < waits_s:
+            self._opened.stamp_s += person.answer_after_s
+            return desk.answer(asked.help_id, DONE, "simulated person"), person.answer_after_s
+        if np.isfinite(waits_s):
+            self._opened.stamp_s += waits_s
+            desk.tick()
+        else:
+            desk.answer(asked.help_id, STOP, "nobody, ever")
+        return desk.request(asked.help_id), self._opened.stamp_s - begin_s
+
+
+class _Turn:
+    """What changes in the course of one pick."""
+
+    def __init__(self, pick: PickTarget, outcome: PickOutcome, after: Frame) -> None:
+        self.pick, self.outcome, self.after = pick, outcome, after
+        self.steps: list[TurnStep] = []
+        self.judgement: PickJudgement | None = None
+        self.left_wrong = False
+        self.judge_ms = 0.0
+        self.late_s = 0.0
+
+    def took(self, step: Step, duration_s: float) -> None:
+        self.steps.append(TurnStep(step, self.judgement, duration_s=duration_s))
+        self.late_s += duration_s
+
+    def final(self, fate: Fate | None) -> PickOutcome:
+        """A good load that did not leave the cell was lifted and did not arrive."""
+        outcome = self.outcome
+        if fate is Fate.DELIVERED or outcome.result is not PickResult.CLEAN:
+            return outcome
+        how = "set down again" if fate is Fate.BACK else "taken off by a person"
+        return replace(outcome, result=PickResult.DROP, truth={**outcome.truth, "reason": f"a good load was {how}"})
+
+
+def _what(step: Step, judgement: PickJudgement | None) -> str:
+    if judgement is None:
+        return step.reason
+    return f"judged {judgement.result.value} ({', '.join(judgement.reasons)}): {step.reason}"
