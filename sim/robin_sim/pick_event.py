@@ -87,7 +87,8 @@ class PickEvent:
     planner_flags: what the planner says of itself, e.g. that its learned ranker is missing. parcels_left:
     before the pick. after: the frame that follows, taken with the same camera and light. excluded: instances that the
     recovery policy has given up. recovered: what the policy did; None without one. extra_s: cell time of the turn that
-    is not in the outcome's duration.
+    is not in the outcome's duration. timings_ms: as measured; "judge_late" is what judging took beyond the stand for
+    the look at the load.
     """
 
     pile_index: int

@@ -131,9 +131,10 @@ class RecoveredPile:
         log = Recovered(
             tuple(turn.steps), first, bad_load, turn.left_wrong, turn.judgement.result if turn.judgement else None
         )
-        timings = {**event.timings_ms, "judge": turn.judge_ms}
+        late_ms = max(0.0, turn.judge_ms - 1e3 * opened.look_s)
+        timings = {**event.timings_ms, "judge": turn.judge_ms, "judge_late": late_ms}
         done = replace(event, outcome=turn.final(fate), after=opened.frame, recovered=log, timings_ms=timings)
-        return replace(done, extra_s=event.extra_s + self._late_s(turn))
+        return replace(done, extra_s=event.extra_s + turn.late_s)
 
     def _held(self, turn: _Turn) -> Fate | None:
         """Judge the load and do what the policy says; None where it hangs at the place station again."""
@@ -205,10 +206,6 @@ class RecoveredPile:
         turn.judge_ms += 1e3 * (time.perf_counter() - begin)
         turn.judgement = judged
         return judged
-
-    def _late_s(self, turn: _Turn) -> float:
-        """Cell time of the actions, and of judging beyond the stand that the look at the load takes anyway."""
-        return turn.late_s + max(0.0, 1e-3 * turn.judge_ms - self._opened.look_s)
 
     # Help.
 

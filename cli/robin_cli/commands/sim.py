@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from robin_cli.options import (
     worker_count,
 )
 from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
+
+if TYPE_CHECKING:
+    from robin_sim.recovered_pile import PersonConfig
 
 app = typer.Typer(help="The simulated cell.", no_args_is_help=True)
 
@@ -47,6 +50,20 @@ def run(
     cell: CellOption = None,
     ranker: RankerOption = None,
     planner_config: PlannerConfigOption = None,
+    recovery: Annotated[
+        bool,
+        typer.Option(
+            "--recovery/--no-recovery", help="Judge each load, put right what is wrong, ask a (simulated) person."
+        ),
+    ] = True,
+    recovery_config: Annotated[
+        Path | None,
+        typer.Option("--recovery-config", metavar="FILE", help="YAML of the policy's limits, as in docs/recovery.md."),
+    ] = None,
+    person: Annotated[
+        str,
+        typer.Option("--person", metavar="S", help="The simulated person answers after so many seconds, or 'never'."),
+    ] = "20",
     workers: WorkersOption = 0,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Also keep records, images and report.html here.")
@@ -58,6 +75,7 @@ def run(
     require_writable(json_file)
     from robin_grasp.planner.config import PlannerConfig
     from robin_grasp.planner.learned_ranker import load_ranker
+    from robin_grasp.recovery.config import RecoveryConfig
     from robin_grasp.tool import CellConfig
     from robin_perception.core.config import load_config
     from robin_sim.runs.request import RunRequest
@@ -65,6 +83,7 @@ def run(
 
     settings = load_config(CellConfig, cell)
     planner_settings = load_config(PlannerConfig, planner_config)
+    policy, answers = load_config(RecoveryConfig, recovery_config), _person(person)
     if ranker is not None:
         load_ranker(ranker)  # a planner falls back to the geometric ranker; who names a file wants to know
     if said := ranker_note(planner, ranker):
@@ -84,6 +103,9 @@ def run(
             cell=settings,
             ranker=ranker,
             planner_config=planner_settings,
+            recovery=recovery,
+            recovery_config=policy,
+            person=answers,
         )
         result = run_simulated(request, out, advance, report=report)
     write_json(json_file, result.to_json())
@@ -91,6 +113,20 @@ def run(
     print_table(title, ("", "", "95 % interval"), summary_rows(result))
     if out is not None and report:
         note(f"report: {(out / REPORT_FILE).resolve()}")
+
+
+def _person(text: str) -> PersonConfig:
+    from robin_perception.core.config import parse_config
+    from robin_perception.core.errors import Code, RobinError
+    from robin_sim.recovered_pile import PersonConfig
+
+    if text == "never":
+        return PersonConfig(answers=False)
+    try:
+        after_s = float(text)
+    except ValueError:
+        raise RobinError(Code.OPTION_INVALID, f"--person needs seconds or 'never', got '{text}'") from None
+    return parse_config(PersonConfig, {"answer_after_s": after_s}, "--person")
 
 
 @app.command("list")

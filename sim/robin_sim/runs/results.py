@@ -10,9 +10,11 @@ from typing import Any
 from robin_grasp.tool import mask_to_cups
 from robin_perception.core.stats import percentiles, rate
 from robin_sim.pick_event import PickEvent
+from robin_sim.runs.recovery_results import RecoverySummary, recovery_figures, summarize_recovery
 
-NOT_ATTEMPTED = ("infeasible", "unstable")
-"""Results that count as no attempt: nothing to grasp, or physics that diverged, which says nothing of the pick."""
+NOT_ATTEMPTED = ("infeasible", "unstable", "waited")
+"""Results that count as no attempt: nothing to grasp, physics that diverged, which says nothing of the pick, or a
+person who was asked before anything was picked."""
 
 RESULT_KEYS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi", "wrong": "wrong"}
 
@@ -45,7 +47,8 @@ class PickSummary:
 
     result: a PickResult value, or one of NOT_ATTEMPTED. reason: what the physics saw, or the plan's message; empty for
     a clean pick. kind: of the target, empty when there is none. duration_s: simulated motion with its overhead;
-    latency_ms: frame to ranked plan. knocked_off: other parcels that were pushed out of the workspace.
+    latency_ms: frame to ranked plan. knocked_off: other parcels that were pushed out of the workspace. recovery: what
+    the policy did, None without one. judge_late_ms: what judging took beyond the look at the load.
     """
 
     pile: int
@@ -64,6 +67,8 @@ class PickSummary:
     plan_ms: float
     duration_s: float
     knocked_off: int
+    recovery: RecoverySummary | None = None
+    judge_late_ms: float = 0.0
 
     @property
     def attempted(self) -> bool:
@@ -98,8 +103,10 @@ def summarize(event: PickEvent) -> PickSummary:
         engine=event.scene.engine,
         segment_ms=event.timings_ms["segment"],
         plan_ms=event.timings_ms["plan"],
-        duration_s=0.0 if outcome is None else outcome.duration_s,
+        duration_s=event.extra_s + (0.0 if outcome is None else outcome.duration_s),
         knocked_off=0 if outcome is None else _knocked_off(outcome.truth),
+        recovery=None if event.recovered is None else summarize_recovery(event.recovered),
+        judge_late_ms=event.timings_ms.get("judge_late", 0.0),
     )
 
 
@@ -131,7 +138,7 @@ class RunResult:
     @property
     def cell_time_s(self) -> float:
         """Simulated motion with its overhead, and the measured time to think."""
-        return sum(pick.duration_s + pick.latency_ms / 1e3 for pick in self.picks)
+        return sum(pick.duration_s + (pick.latency_ms + pick.judge_late_ms) / 1e3 for pick in self.picks)
 
     @property
     def picks_per_hour(self) -> float:
@@ -157,6 +164,7 @@ class RunResult:
             "infeasible": infeasible,
             "unstable": self.count("unstable"),
             "picks_per_hour": round(self.picks_per_hour, 1),
+            **recovery_figures([pick.recovery for pick in self.picks], self.cell_time_s),
             "latency_ms": self._times(lambda pick: pick.latency_ms),
             "segment_ms": self._times(lambda pick: pick.segment_ms),
             "plan_ms": self._times(lambda pick: pick.plan_ms),
@@ -175,7 +183,7 @@ class RunResult:
 
     def outcome_key(self) -> tuple[tuple[Any, ...], ...]:
         """All that must not depend on the number of processes or the machine's speed."""
-        measured = ("segment_ms", "plan_ms")
+        measured = ("segment_ms", "plan_ms", "judge_late_ms")
         return tuple(tuple(v for k, v in asdict(pick).items() if k not in measured) for pick in self.picks)
 
     def _times(self, of: Callable[[PickSummary], float]) -> dict[str, float]:

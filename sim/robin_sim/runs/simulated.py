@@ -128,13 +128,18 @@ def run_demo(
 
 def summary_rows(result: RunResult) -> list[tuple[str, str, str]]:
     """(what, figure, spread) rows for the table at the end of a run."""
-    attempts = result.attempts
+    attempts, json_form = result.attempts, result.to_json()
     rows = [("attempts", str(attempts), f"{len({pick.pile for pick in result.picks})} piles")]
     for name, key in RESULT_KEYS.items():
         rows.append((key, str(result.count(name)), _spread(result.count(name), attempts)))
     infeasible = result.count("infeasible")
     rows.append(("infeasible", str(infeasible), _spread(infeasible, len(result.picks)) + " of planned scenes"))
-    json_form = result.to_json()
+    if json_form["recovery"]:
+        bad = json_form["bad_loads"]
+        rows.append(("two or a wrong one on the tool", str(bad), f"{json_form['corrected']} put right"))
+        rows.append(("left the cell unnoticed", str(json_form["uncaught"]), _spread(json_form["uncaught"], attempts)))
+        rows.append(("good loads not delivered at once", str(json_form["false_stops"]), ""))
+        rows.append(("a person was asked", str(json_form["helped"]), f"{json_form['help_s']:.0f} s of the cell's time"))
     latency = json_form["latency_ms"]
     rows.append(("picks per hour", f"{result.picks_per_hour:.0f}", "clean, in the cell's own time"))
     rows.append(("latency", f"p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms", "frame to ranked plan"))
