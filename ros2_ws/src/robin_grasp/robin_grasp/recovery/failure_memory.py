@@ -25,10 +25,12 @@ Spot = tuple[float, float, float]
 
 @dataclass
 class _Failure:
-    """Tries of one spot with one set of cups. times: that failed; told: as the planner is told. set_downs: of them, how
-    often the load was set down. given_up: the parcel there is not tried again."""
+    """Tries of one spot with one set of cups. spot: of the tool; parcel: a point on the parcel that was meant. times:
+    that failed; told: as the planner is told. set_downs: of them, how often the load was set down. given_up: the parcel
+    is not tried again."""
 
     spot: Spot
+    parcel: Spot
     cups: int
     times: int = 1
     told: int = 1
@@ -60,8 +62,16 @@ class FailureMemory:
         """Where nobody decides what to do next: the pile should be replaced."""
         return self._on_spot >= GIVE_UP_ON_SPOT or self._in_a_row >= GIVE_UP_ANYWHERE
 
-    def note(self, grasp: Grasp, result: PickResult, action: Action | None = None, set_down: bool = False) -> None:
-        """A pick is over. action: what the recovery policy makes of it. set_down: the load was put back."""
+    def note(
+        self,
+        grasp: Grasp,
+        result: PickResult,
+        action: Action | None = None,
+        set_down: bool = False,
+        parcel: Spot | None = None,
+    ) -> None:
+        """A pick is over. action: what the recovery policy makes of it. set_down: the load was put back. parcel: a
+        point on what was meant (``point_on``), by default the grasp's own."""
         spot = _spot(grasp)
         if result is PickResult.CLEAN and not set_down:
             self.forget(spot)
@@ -72,9 +82,10 @@ class FailureMemory:
         self._last_spot = spot
         known = next((f for f in self._failures if _near(f.spot, spot) and f.cups == grasp.cups), None)
         if known is None:
-            known = _Failure(spot, grasp.cups, times=0)
+            known = _Failure(spot, parcel or spot, grasp.cups, times=0)
             self._failures.append(known)
         known.times += 1
+        known.parcel = parcel or spot
         known.told = max(known.told, _TOLD_AS.get(action, 1) if action is not None else 1)
         known.set_downs += set_down
         known.given_up |= action is Action.OTHER_PARCEL
@@ -112,14 +123,26 @@ class FailureMemory:
         return [f for f, under in found if under == instance_id]
 
     def _under(self, frame: Frame, scene: Scene) -> list[int]:
-        """Instance under each failure's spot; 0 for none."""
+        """Instance that shows each failure's parcel; 0 for none."""
         if not self._failures:
             return []
-        pixels = frame.pixels(np.array([f.spot for f in self._failures]))
+        pixels = frame.pixels(np.array([f.parcel for f in self._failures]))
         height, width = scene.labels.shape
         inside = (pixels >= -0.5).all(axis=1) & (pixels[:, 0] < width - 0.5) & (pixels[:, 1] < height - 0.5)
         x, y = np.rint(np.where(inside[:, None], pixels, 0.0)).astype(np.int64).T
         return [int(label) for label in np.where(inside, scene.labels[y, x], 0)]
+
+
+def point_on(frame: Frame, scene: Scene, instance_id: int) -> Spot | None:
+    """A point of base_link in the middle of an instance's mask, metres; None where it has no mask or no depth."""
+    rows, columns = np.nonzero((scene.labels == instance_id) & (frame.depth > 0))
+    if not len(rows):
+        return None
+    middle = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
+    y, x = rows[middle], columns[middle]
+    ray = np.linalg.solve(frame.K, (x, y, 1.0))
+    point = frame.T_base_camera[:3, :3] @ (ray * float(frame.depth[y, x])) + frame.T_base_camera[:3, 3]
+    return float(point[0]), float(point[1]), float(point[2])
 
 
 def _spot(grasp: Grasp) -> Spot:

@@ -10,7 +10,7 @@ from robin_grasp.picks.outcome import PickResult
 from robin_grasp.plan import Grasp
 from robin_grasp.recovery.action import Action
 from robin_grasp.recovery.config import RecoveryConfig
-from robin_grasp.recovery.failure_memory import FailureMemory
+from robin_grasp.recovery.failure_memory import FailureMemory, point_on
 from robin_grasp.recovery.table import Doubt, Rule, Seen, State, recovery_table, rule_for
 from robin_grasp.tool import MotionConfig
 from robin_perception.core.condition import Condition, Family, PickingEffect
@@ -114,7 +114,8 @@ class Recovery:
             # A parcel that goes on failing is given up, whatever else is wrong.
             given_up = failed and tries >= 1 + self.config.cups_tries + self.config.pose_tries
             action = Action.OTHER_PARCEL if given_up else step.action
-            memory.note(pick.grasp, noted, action, set_down=fate is Fate.BACK)
+            parcel = point_on(pick.frame, pick.scene, pick.grasp.instance_id)
+            memory.note(pick.grasp, noted, action, fate is Fate.BACK, parcel)
         if seen is Seen.CLEAN:
             self._helps = 0
         return step
