@@ -12,8 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from robin_grasp.cup_health import CupHealth
+from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.plan_server import without_instances
-from robin_grasp.plan import Planner
+from robin_grasp.plan import ALL_SOUND, Grasp, Planner
 from robin_grasp.recovery.failure_memory import FailureMemory
 from robin_grasp.tool import CellConfig
 from robin_perception.core.frame import Frame
@@ -35,7 +37,8 @@ class SimCell:
 
     make_planner: called for every pile with its cell and a generator of its own (for planners that explore).
     see: None for oracle masks. load_camera: None for a cell without one. recovery: None for a cell that delivers
-    whatever it lifts, and whose pile is replaced where it fails.
+    whatever it lifts, and whose pile is replaced where it fails. cups: the tool's, learned from pick to pick and from
+    pile to pile; None for a cell whose planner always trusts them.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class SimCell:
         sensor: SensorModelConfig | None = None,
         load_camera: LoadCameraConfig | None = None,
         recovery: RecoveryKit | None = None,
+        cups: CupHealth | None = None,
     ) -> None:
         config.faults.require_cups(cell.tool)
         self.config = config
@@ -56,6 +60,7 @@ class SimCell:
         self._sensor = sensor if sensor is not None else SensorModelConfig()
         self._load_camera = load_camera
         self._recovery = recovery
+        self.cups = cups
 
     def open_pile(self, seed: int, pile_index: int) -> OpenPile:
         return OpenPile(self.config, self.cell, self._sensor, seed, pile_index, load_camera=self._load_camera)
@@ -74,10 +79,12 @@ class SimCell:
         most = min(max_attempts, self.config.picks_per_pile)
         if self._recovery is None:
             return self._run_plain(opened, planner, most)
-        pile = RecoveredPile(
-            opened, self._recovery, lambda index, recovery: self._plan(opened, recovery.memory, planner, index)
-        )
-        return pile.run(most)
+        return RecoveredPile(
+            opened,
+            self._recovery,
+            lambda index, recovery: self._plan(opened, recovery.memory, planner, index),
+            lambda grasp, outcome: self._learn(opened, grasp, outcome),
+        ).run(most)
 
     def _run_plain(self, opened: OpenPile, planner: Planner, most: int) -> Iterator[PickEvent]:
         memory = FailureMemory()
@@ -95,7 +102,12 @@ class SimCell:
                 yield replace(event, fault=f"the simulation diverged: {error}")
                 return
             memory.note(grasp, outcome.result)
+            self._learn(opened, grasp, outcome)
             yield replace(event, outcome=outcome, after=opened.look())
+
+    def _learn(self, opened: OpenPile, grasp: Grasp, outcome: PickOutcome) -> None:
+        if self.cups is not None:
+            self.cups.note(grasp, outcome, opened.stamp_s)
 
     def _plan(self, opened: OpenPile, memory: FailureMemory, planner: Planner, pick_index: int) -> PickEvent:
         frame, pile = opened.frame, opened.pile
@@ -103,8 +115,9 @@ class SimCell:
         started = time.perf_counter()
         scene = self._see(frame) if self._see else opened.oracle_scene()
         segmented = time.perf_counter()
+        trust = ALL_SOUND if self.cups is None else self.cups.trust
         excluded = memory.given_up(frame, scene)
-        plan = without_instances(planner.plan(frame, scene, memory.failed), excluded)
+        plan = without_instances(planner.plan(frame, scene, memory.failed, trust), excluded)
         planned = time.perf_counter()
         target = -1 if plan.best is None else opened.target_of(scene, plan.best)
         return PickEvent(

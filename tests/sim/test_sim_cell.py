@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.perception_graphs import colour_bundle
 
-import robin_sim.cell as cell_module
+import robin_sim.open_pile as pile_module
 from edge_adapt.decision_store import read_decisions
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import Grasp
@@ -265,7 +265,7 @@ def test_predicted_masks_run_through_the_segmenter(tmp_path: Path) -> None:
 
 
 def test_physics_that_diverges_ends_the_pile_and_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = cell_module.execute_pick, []
+    real, calls = pile_module.execute_pick, []
 
     def diverges_once(*args: Any) -> PickResultSim:
         calls.append(1)
@@ -273,7 +273,7 @@ def test_physics_that_diverges_ends_the_pile_and_not_the_run(monkeypatch: pytest
             raise UnstableSimulationError("speed 1e9 m/s")
         return real(*args)
 
-    monkeypatch.setattr(cell_module, "execute_pick", diverges_once)
+    monkeypatch.setattr(pile_module, "execute_pick", diverges_once)
     result = run_scenario(RunRequest(small(), 2, 11, "geometric", "oracle"))
     assert [pick.result for pick in result.picks] == ["clean", "unstable", "clean"]
     assert [pick.pile for pick in result.picks] == [0, 0, 1]

@@ -64,6 +64,9 @@ def run(
         str,
         typer.Option("--person", metavar="S", help="The simulated person answers after so many seconds, or 'never'."),
     ] = "20",
+    keep_cups: Annotated[
+        bool, typer.Option("--keep-cups", help="What is learned of the cups goes from pile to pile; needs --workers 1.")
+    ] = False,
     workers: WorkersOption = 0,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Also keep records, images and report.html here.")
@@ -106,6 +109,7 @@ def run(
             recovery=recovery,
             recovery_config=policy,
             person=answers,
+            keep_cups=keep_cups,
         )
         result = run_simulated(request, out, advance, report=report)
     write_json(json_file, result.to_json())

@@ -16,8 +16,8 @@ from robin_grasp.picks.traces import PickTraces
 from robin_grasp.plan import Grasp
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig, mask_to_cups
-from robin_sim.cell import OpenPile
 from robin_sim.faults import Faults
+from robin_sim.open_pile import OpenPile
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.pick import press_cups
 from robin_sim.scenario import load_scenario

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from robin_grasp.cup_health import CupHealth
 from robin_grasp.picks.pick_check import judge_pick
 from robin_grasp.plan import Planner
 from robin_grasp.planner.registry import make_planner
@@ -54,6 +55,8 @@ class CellRunner:
         """Picks of one pile, at most ``most_attempts``. Raises what loading the model, engine and planner raise."""
         if self._cell is None:
             self._cell = build_cell(self.request)
+        if self.request.recovery and not (self.request.keep_cups and self._cell.cups):
+            self._cell.cups = CupHealth(self._cell.cell.tool)
         for event in self._cell.run_pile(self.request.seed, pile_index, most_attempts):
             yield CellPick(summarize(event), self.capture(event) if self.capture is not None else None)
 

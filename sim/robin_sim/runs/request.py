@@ -22,7 +22,8 @@ class RunRequest:
     """What to run: a scenario (loaded, by name or by path), how many picks, and with what.
 
     masks: one of MASKS; model: the bundle for predicted ones. ranker, planner_config, cell: None for what is shipped.
-    recovery: loads are judged and put right; recovery_config, person: None for the defaults.
+    recovery: loads are judged and put right, cups in doubt are found; recovery_config, person: None for the defaults.
+    keep_cups: what was learned of the cups goes from pile to pile; else each pile begins with trusted ones.
     """
 
     scenario: str | Path | Scenario
@@ -39,6 +40,7 @@ class RunRequest:
     recovery: bool = False
     recovery_config: RecoveryConfig | None = None
     person: PersonConfig | None = None
+    keep_cups: bool = False
 
     def checked(self) -> RunRequest:
         """With its scenario loaded. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID, CONFIG_*."""
@@ -46,6 +48,9 @@ class RunRequest:
             raise RobinError(Code.OPTION_INVALID, f"picks must be at least 1, got {self.picks}")
         if self.workers < 1:
             raise RobinError(Code.OPTION_INVALID, f"workers must be at least 1, got {self.workers}")
+        if self.keep_cups and self.workers > 1:
+            text = "cups are kept from pile to pile in one process only; give --workers 1"
+            raise RobinError(Code.OPTION_INVALID, text)
         if self.masks not in MASKS:
             raise RobinError(Code.OPTION_INVALID, f"masks must be one of {', '.join(MASKS)}, got '{self.masks}'")
         loaded = self.loaded

@@ -123,7 +123,8 @@ def run_demo(
     """The demo: the mixed scenario with predicted masks, few picks per pile, its report in ``out/report.html``."""
     mixed = load_scenario("mixed")
     few = Scenario(mixed.name, mixed.config.model_copy(update={"picks_per_pile": DEMO_PICKS_PER_PILE}))
-    return run_simulated(RunRequest(few, picks, seed, masks=masks, model=model, workers=workers), out, progress)
+    request = RunRequest(few, picks, seed, masks=masks, model=model, workers=workers, recovery=True)
+    return run_simulated(request, out, progress)
 
 
 def summary_rows(result: RunResult) -> list[tuple[str, str, str]]:
