@@ -51,8 +51,10 @@ def answer(
     pick: Annotated[
         str | None, typer.Option("--pick", metavar="ID", help="Refuse to answer a request about another pick.")
     ] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """Answer a request; the cell goes on."""
+    require_writable(json_file)
     import getpass
 
     from robin_perception.core.errors import Code, RobinError
@@ -61,6 +63,7 @@ def answer(
     closed = opened.answer(help_id, answer, by or getpass.getuser(), pick)
     if not opened.is_kept(help_id):
         raise RobinError(Code.HELP_NOT_KEPT, f"{desk}: the answer to '{help_id}' could not be written; no cell gets it")
+    write_json(json_file, _values(closed, desk))
     print(f"{closed.help_id}: {closed.answer}")
 
 
