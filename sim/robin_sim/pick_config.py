@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from robin_perception.core.config import StrictConfig
-from robin_sim.gripper import GripperConfig
+from robin_sim.gripper_config import GripperConfig
 from robin_sim.physics import PhysicsConfig
 from robin_sim.suction import SuctionConfig
 
