@@ -58,7 +58,7 @@ def photograph(view: RenderedView, rng: np.random.Generator, config: ColourConfi
     scale = light.shape[1] / 640.0
     light = _blurred(light, config, faults, scale)
     gains = np.array([config.red_gain, 1.0, config.blue_gain]) * 2.0**config.exposure_ev
-    light = light * (gains * _light_left(faults)).astype(np.float32)
+    light = light * (gains * _light_left(faults) * 8.0**faults.over_exposed).astype(np.float32)
     light = light * _vignette(light.shape[:2], config.vignette)[..., None]
     light = np.minimum(light, 4.0)
     light = _noisy(light, rng, config, faults, scale)

@@ -55,6 +55,11 @@ class Faults(StrictConfig):
     camera_shift: the camera was moved after its calibration.
     depth_holes: share of the depth image lost in extra blobs; 1 loses about 60 % of the pixels.
     unseen_packaging: share of parcels drawn from packaging that base training never shows (ParcelMix's unseen flag).
+    over_exposed: too much light for the exposure; 1 is eight times as much.
+    dead_projector: the infrared pattern fades; at 1 depth comes only from what the goods and the belt themselves show.
+    colour_depth_apart: depth is registered beside the colour; 1 is 24 pixels at 640 columns, down and to the right.
+    depth_unit: the depth that is reported over the true one: 1 healthy, 0.1 or 10 for a wrong ``depth_scale``.
+    frozen: the camera sends its first picture for ever.
     """
 
     blocked_cups: tuple[CupIndex, ...] = ()
@@ -65,6 +70,11 @@ class Faults(StrictConfig):
     camera_shift: CameraShift = CameraShift()
     depth_holes: Severity = 0.0
     unseen_packaging: Severity = 0.0
+    over_exposed: Severity = 0.0
+    dead_projector: Severity = 0.0
+    colour_depth_apart: Severity = 0.0
+    depth_unit: float = Field(1.0, ge=0.01, le=100)
+    frozen: bool = False
 
     def require_cups(self, tool: ToolConfig) -> None:
         """Raises RobinError CONFIG_OUT_OF_RANGE where a fault names a cup that the tool lacks."""
@@ -80,7 +90,7 @@ class Faults(StrictConfig):
         names = []
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if value.active if isinstance(value, CameraShift) else bool(value):
+            if value.active if isinstance(value, CameraShift) else value != type(self).model_fields[name].default:
                 names.append(name)
         return tuple(names)
 

@@ -91,6 +91,9 @@ class OpenPile:
     def look(self) -> Frame:
         """An image of the pile as it lies: light and background stay over the picks, the sensor's noise does not."""
         self._truth = render(self.pile, self._true_camera, self._lighting, self._background)
+        if self._config.faults.frozen and self.frame is not None:
+            self.frame = replace(self.frame, stamp_s=self.stamp_s)
+            return self.frame
         self.frame = spoil(self._truth, self._camera, self._sensor_rng, self._sensor, self._config.faults, self.stamp_s)
         return self.frame
 

@@ -15,9 +15,10 @@ from robin_sim.cameras import CameraView
 from robin_sim.colour_camera import ColourConfig, draw_colour, photograph
 from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.model import RenderedView
+from robin_sim.sensor_faults import registered_apart, without_projector
 from robin_sim.stereo import StereoConfig, correlated_noise, draw_stereo, measure_depth
 
-__all__ = ["ColourConfig", "SensorModelConfig", "StereoConfig", "draw_sensor", "spoil"]
+__all__ = ["ColourConfig", "SensorModelConfig", "StereoConfig", "draw_sensor", "smears", "spoil"]
 
 
 class SensorModelConfig(StrictConfig):
@@ -39,11 +40,16 @@ def spoil(
     config: SensorModelConfig | None = None,
     faults: Faults = NO_FAULTS,
     stamp_s: float = 0.0,
+    dirt: NDArray[np.float32] | None = None,
 ) -> Frame:
     """The frame that the camera delivers for ``view``. ``camera`` is the pose that is reported; with the camera_shift
-    fault render from ``cameras.true_camera(camera, faults)`` and pass the believed camera here."""
+    fault render from ``cameras.true_camera(camera, faults)`` and pass the believed camera here. dirt: opacity of what
+    lies on the glass, float32 [H, W], where it stays from frame to frame (``smears``); None draws it from
+    ``faults.dirty_lens``."""
     config = config or SensorModelConfig()
-    smear = _smears(rng, view.depth.shape, faults.dirty_lens) if faults.dirty_lens > 0 else None
+    smear = dirt
+    if smear is None and faults.dirty_lens > 0:
+        smear = smears(rng, view.depth.shape, faults.dirty_lens)
     depth = measure_depth(view, camera, rng, config.stereo, faults)
     if faults.blur > 0:
         depth = _blurred_depth(depth, faults.blur, view.depth.shape[1])
@@ -53,6 +59,11 @@ def spoil(
     if faults.depth_holes > 0:
         depth = np.where(_holes(rng, depth.shape, faults.depth_holes), np.float32(0), depth)
     rgb = photograph(view, rng, config.colour, faults)
+    if faults.dead_projector > 0:
+        depth = np.where(without_projector(view, rng, faults.dead_projector), np.float32(0), depth)
+    if faults.colour_depth_apart > 0:
+        depth = registered_apart(depth, faults.colour_depth_apart)
+    depth = depth * np.float32(faults.depth_unit)
     return Frame(rgb, depth.astype(np.float32), camera.K.copy(), camera.T_base_camera.copy(), stamp_s)
 
 
@@ -67,7 +78,7 @@ def _blurred_depth(depth: NDArray[np.float32], severity: float, width: int) -> N
     return np.where((valid > 0) & (step < 0.03), mean, np.where(step > 0.10, 0.0, depth)).astype(np.float32)
 
 
-def _smears(rng: np.random.Generator, shape: tuple[int, ...], severity: float) -> NDArray[np.float32]:
+def smears(rng: np.random.Generator, shape: tuple[int, ...], severity: float) -> NDArray[np.float32]:
     """Opacity of dirt on the glass, 0..1, out of focus. float32 [H, W]."""
     height, width = shape
     patch = correlated_noise(rng, (height, width), width / 3.5)

@@ -280,22 +280,31 @@ def _check_constant(metres: NDArray[np.float32], names: PictureNames) -> None:
         raise RobinError(Code.DEPTH_CONSTANT, text)
 
 
-def _unit_warning(frame: Frame, config: GateConfig, names: PictureNames) -> GateWarning | None:
-    """Whether depth in range may be of another unit. Judged by the pose where it is known: then RobinError
-    DEPTH_UNIT_SUSPECT where a tenth or ten times the depth is what the pose says; else a warning where the distance is
-    unusual."""
+def distance_ratio(frame: Frame) -> float | None:
+    """Depth over the distance to z = 0 that the camera's pose says, the picture's middle value; None where too little
+    depth is there or the pose does not look down at that plane. About 1, less as the goods are high."""
     depth = frame.depth[_UNIT_STEP // 2 :: _UNIT_STEP, _UNIT_STEP // 2 :: _UNIT_STEP]
     v, u = np.nonzero(depth)
-    if len(v) < _UNIT_LEAST_PX:
-        return None
-    z, middle_m = depth[v, u], float(np.median(depth[v, u]))
     plane = frame.belt_plane()
     rays_x = (u * _UNIT_STEP + _UNIT_STEP // 2 - frame.K[0, 2]) / frame.K[0, 0]
     rays_y = (v * _UNIT_STEP + _UNIT_STEP // 2 - frame.K[1, 2]) / frame.K[1, 1]
     falls = -(plane[0] * rays_x + plane[1] * rays_y + plane[2])  # metres nearer to the plane per metre of depth
     meets = falls > _UNIT_LEAST_FALL
-    if plane[3] > config.depth_min_m and np.count_nonzero(meets) >= _UNIT_LEAST_PX:
-        ratio = float(np.median(z[meets] * falls[meets])) / float(plane[3])
+    if plane[3] <= 0 or np.count_nonzero(meets) < _UNIT_LEAST_PX:
+        return None
+    return float(np.median(depth[v, u][meets] * falls[meets])) / float(plane[3])
+
+
+def _unit_warning(frame: Frame, config: GateConfig, names: PictureNames) -> GateWarning | None:
+    """Whether depth in range may be of another unit. Judged by the pose where it is known: then RobinError
+    DEPTH_UNIT_SUSPECT where a tenth or ten times the depth is what the pose says; else a warning where the distance is
+    unusual."""
+    depth = frame.depth[_UNIT_STEP // 2 :: _UNIT_STEP, _UNIT_STEP // 2 :: _UNIT_STEP]
+    if np.count_nonzero(depth) < _UNIT_LEAST_PX:
+        return None
+    middle_m = float(np.median(depth[depth > 0]))
+    ratio = distance_ratio(frame) if frame.belt_plane()[3] > config.depth_min_m else None
+    if ratio is not None:
         for by in (0.1, 10.0):
             if _UNIT_FITS[0] <= by * ratio <= _UNIT_FITS[1]:
                 text = f"{names.depth} is {ratio:.3g} times the distance to z = 0 that the camera's pose says"

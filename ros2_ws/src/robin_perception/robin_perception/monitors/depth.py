@@ -1,0 +1,66 @@
+"""Holes in the depth image, and depth in a wrong unit."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from robin_perception.core.errors import Code
+from robin_perception.core.gate import distance_ratio
+from robin_perception.monitors.cause import Cause, Surroundings, Usual
+from robin_perception.monitors.look import Look
+
+_LEAST_CELLS = 40
+_WHOLE = 0.8  # share of a cell's pixels that usually have depth
+_PER_DARK_STOP = 0.08  # holes that a failing light explains
+_PER_BLUR = 0.05  # ... and that blur does, at outlines
+_PER_DIRT = 1.0  # ... and dirt, per share of the picture
+
+
+class DepthHoles(Cause):
+    """Share of the depth that is missing where it usually is and no goods lie: a dead projector, sunlight, a cable.
+
+    Clear bags and mesh lose depth themselves and are not looked at. What dark, blur and dirt take away is taken off.
+    """
+
+    name, code, unit = "depth_holes", Code.DEPTH_HOLES, "share"
+    spoiled_by = frozenset({"frozen", "depth_unit", "camera_moved", "colour_depth_apart"})
+    default = Usual(0.08, 0.05), 0.3
+
+    def measure(self, look: Look, around: Surroundings) -> float | None:
+        reference = around.reference
+        if reference is None:
+            if np.count_nonzero(look.cell_free) < _LEAST_CELLS:
+                return None
+            return 1.0 - float(look.has_depth[look.cell_free].mean()) - self._explained(around)
+        whole = reference.known(look) & (reference.has_depth > _WHOLE)
+        if np.count_nonzero(whole) < _LEAST_CELLS:
+            return None
+        lost = np.maximum(0.0, reference.has_depth[whole] - look.has_depth[whole])
+        return float(lost.mean()) - self._explained(around)
+
+    def _explained(self, around: Surroundings) -> float:
+        found, suspects = around.found, around.suspects
+        dark = _PER_DARK_STOP * max(0.0, found.get("dark", 0.0))
+        blur = _PER_BLUR if "blur" in suspects else 0.0
+        dirt = _PER_DIRT * found["dirty_lens"] if "dirty_lens" in suspects else 0.0
+        return dark + blur + dirt
+
+    def text(self, deviation: float) -> str:
+        return f"{100 * deviation:.0f} % of the depth is missing where it usually is: look at the infrared projector"
+
+
+class DepthUnit(Cause):
+    """Depth over the distance that the camera's pose says, in doublings: goods change it a little, a unit a lot."""
+
+    name, code, unit = "depth_unit", Code.DEPTH_UNIT_SUSPECT, "doublings"
+    spoiled_by = frozenset({"frozen"})
+    default = Usual(0.0, 0.1), 1.0
+
+    def measure(self, look: Look, around: Surroundings) -> float | None:
+        ratio = distance_ratio(look.frame)
+        return None if ratio is None or ratio <= 0 else abs(math.log2(ratio))
+
+    def text(self, deviation: float) -> str:
+        return f"depth is off by a factor of {2.0**deviation:.3g}: look at depth_scale, metres per unit"

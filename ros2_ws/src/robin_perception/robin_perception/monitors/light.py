@@ -1,0 +1,64 @@
+"""Too little light, too much light: places that are always free of goods, against how bright they are usually."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from robin_perception.core.errors import Code
+from robin_perception.monitors.cause import Cause, Surroundings, Usual
+from robin_perception.monitors.look import Look
+from robin_perception.monitors.reference import Reference
+
+_LEAST_CELLS = 40
+_LEAST_LIGHT = 1e-4
+_CLIPPED = 0.9  # linear light of a cell that is white
+
+
+def stops_from_usual(look: Look, reference: Reference, darker_half: bool = False) -> float | None:
+    """log2 of the light on free places over the usual one, their median; None where too few are free.
+
+    darker_half: of those that are darker than most, which are not yet white when there is too much light.
+    """
+    known = reference.known(look)
+    if darker_half and known.any():
+        known &= reference.light <= np.median(reference.light[known])
+    if np.count_nonzero(known) < _LEAST_CELLS:
+        return None
+    ratio = np.maximum(look.light[known], _LEAST_LIGHT) / np.maximum(reference.light[known], _LEAST_LIGHT)
+    return float(np.median(np.log2(ratio)))
+
+
+class Dark(Cause):
+    """Without a baseline: how dark the brightest things are, and how noisy the picture is. Dark goods are not noisy."""
+
+    name, code, unit = "dark", Code.LIGHT_LOW, "stops"
+    default = Usual(0.8, 0.5), 3.2
+
+    def measure(self, look: Look, around: Surroundings) -> float | None:
+        if around.reference is None:
+            brightest = max(float(np.quantile(look.light, 0.98)), _LEAST_LIGHT)
+            return max(0.0, math.log2(max(look.noise, 0.5))) - math.log2(brightest)
+        stops = stops_from_usual(look, around.reference)
+        return None if stops is None else -stops
+
+    def text(self, deviation: float) -> str:
+        return f"{100 * 2.0**-deviation:.0f} % of the usual light is left: look at the lamps"
+
+
+class OverExposed(Cause):
+    """Without a baseline: how much of what is free of goods is white."""
+
+    name, code, unit = "over_exposed", Code.LIGHT_EXCESSIVE, "stops"
+    default = Usual(0.0, 0.3), 2.0
+
+    def measure(self, look: Look, around: Surroundings) -> float | None:
+        if around.reference is not None:
+            return stops_from_usual(look, around.reference, darker_half=True)
+        if np.count_nonzero(look.cell_free) < _LEAST_CELLS:
+            return None
+        return 10.0 * float((look.light[look.cell_free] > _CLIPPED).mean())
+
+    def text(self, deviation: float) -> str:
+        return f"the picture is {2.0**deviation:.1f} times as bright as usual: look at exposure and stray light"

@@ -1,0 +1,127 @@
+"""One frame as the monitors see it: thinned to cells, so that all of them together cost a few milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_perception.core.frame import Frame
+
+Floats = NDArray[np.float32]
+
+COLUMNS = 40
+"""Cells side by side."""
+PIXELS_PER_CELL = 4
+"""Of the thinned picture, to a side."""
+_FAR_PX = 4  # pixels of the frame between those whose difference is an edge's height
+_NOISE_SHARE = 0.1  # of the cells: the flattest ones show noise and nothing else
+_LINEAR = (np.where((x := np.arange(256) / 255) <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Look:
+    """frame: as it came. grey: float32 [h, w], the thinned picture, display values 0 .. 255. height: float32 [h, w],
+    metres above z = 0 of base_link where the believed pose puts each thinned pixel; valid: bool [h, w], measured.
+    free: bool [h, w], belongs to no mask nor to a mask's rim.
+
+    Of cells, float32 [rows, COLUMNS]: light 0 .. 1, linear; fine and coarse: mean squared differences of neighbours and
+    of pixels a few apart, noise taken off; has_depth: share of the pixels; cell_free: bool.
+    noise: RMS of the picture's noise, display values.
+    """
+
+    frame: Frame
+    grey: Floats
+    height: Floats
+    valid: NDArray[np.bool_]
+    free: NDArray[np.bool_]
+    light: Floats
+    fine: Floats
+    coarse: Floats
+    has_depth: Floats
+    cell_free: NDArray[np.bool_]
+    noise: float
+
+    @property
+    def step(self) -> float:
+        """Pixels of the frame per thinned pixel."""
+        return self.frame.width / self.grey.shape[1]
+
+
+def thinned_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) of the thinned picture: whole cells."""
+    columns = COLUMNS * PIXELS_PER_CELL
+    return columns, max(1, round(height / width * COLUMNS)) * PIXELS_PER_CELL
+
+
+def look_at(frame: Frame, labels: NDArray[np.uint16]) -> Look:
+    """labels: [H, W], as a scene has them; all 0 where nothing is known of the goods."""
+    small = thinned_size(frame.width, frame.height)
+    cells = (small[0] // PIXELS_PER_CELL, small[1] // PIXELS_PER_CELL)
+    full = cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(full, small, interpolation=cv2.INTER_AREA)
+    columns, rows = _samples(frame.width, small[0]), _samples(frame.height, small[1])
+    depth, masked = frame.depth[np.ix_(rows, columns)], labels[np.ix_(rows, columns)] > 0
+    valid = depth > 0
+    height = depth * _rise(frame, rows, columns) + np.float32(frame.T_base_camera[2, 3])
+    fine, coarse = _edges(full, cells)
+    noise = float(np.quantile(fine, _NOISE_SHARE))
+    free = cv2.dilate(masked.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0
+    return Look(
+        frame,
+        grey.astype(np.float32),
+        height.astype(np.float32),
+        valid,
+        free,
+        _cells(_LINEAR[grey], cells),
+        np.maximum(fine - noise, 0),
+        np.maximum(coarse - noise, 0),
+        _cells(valid, cells),
+        _cells(~free, cells) == 0,
+        float(np.sqrt(noise / 2)),
+    )
+
+
+def _samples(length: int, count: int) -> NDArray[np.intp]:
+    return np.asarray((np.arange(count) + 0.5) * length / count, dtype=np.intp)
+
+
+def _cells(values: NDArray[np.generic], cells: tuple[int, int]) -> Floats:
+    """Means over cells (columns, rows) of an image [h, w]."""
+    plain = values.astype(np.float32, copy=False)
+    return np.asarray(_shares(plain.shape[0], cells[1]) @ plain @ _shares(plain.shape[1], cells[0]).T)
+
+
+@cache
+def _shares(length: int, count: int) -> Floats:
+    """float32 [count, length]: what each of ``length`` pixels adds to the mean of each of ``count`` equal cells."""
+    edges = np.arange(count + 1) * length / count
+    low, high = edges[:-1, None], edges[1:, None]
+    pixel = np.arange(length)[None]
+    overlap = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, 1)
+    return np.asarray(overlap * count / length, dtype=np.float32)
+
+
+def _rise(frame: Frame, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
+    """Metres of base_link's z per metre of depth, of each thinned pixel."""
+    K, down = frame.K, frame.T_base_camera[2]
+    across = down[0] * (columns - K[0, 2]) / K[0, 0]
+    along = down[1] * (rows - K[1, 2]) / K[1, 1] + down[2]
+    return np.asarray(across[None, :] + along[:, None], dtype=np.float32)
+
+
+def _edges(grey: NDArray[np.uint8], cells: tuple[int, int]) -> tuple[Floats, Floats]:
+    """(fine, coarse) of the cells. Every fourth row and pair of rows: edges are long."""
+    wide = grey[::4].astype(np.float32)
+    upper, lower, far = (x.astype(np.float32) for x in (grey[:-_FAR_PX:4], grey[1 : 1 - _FAR_PX : 4], grey[_FAR_PX::4]))
+    fine = [wide[:, 1:] - wide[:, :-1], lower - upper]
+    coarse = [wide[:, _FAR_PX:] - wide[:, :-_FAR_PX], far - upper]
+    return _energy(fine, cells), _energy(coarse, cells)
+
+
+def _energy(differences: list[Floats], cells: tuple[int, int]) -> Floats:
+    across, along = (_cells(d * d, cells) for d in differences)
+    return np.asarray(0.5 * (across + along))

@@ -1,0 +1,186 @@
+"""How far a camera stands from where it stood at commissioning: what does not move in the cell, now against then.
+
+Colour and height are aligned at once, over the places that were free of goods both times (direct alignment as in Kerl,
+Sturm, Cremers, ICRA 2013, with Gauss-Newton and robust weights). Belt edges, rims and walls give what lies along the
+picture; level surfaces give height and tilt. What neither shows stays where a weak prior puts it, and its uncertainty
+says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_perception.monitors.look import Floats, Look
+from robin_perception.monitors.reference import Reference
+
+Vector = NDArray[np.float64]
+
+_GREY_NOISE = 4.0  # display values, of a thinned pixel
+_HEIGHT_NOISE_M = 0.004  # of a thinned pixel at 1 m; grows with distance squared
+_SHARED = 9.0  # neighbouring pixels err together: so many count as one
+_PRIOR_M, _PRIOR_RAD = 0.1, 0.1
+_LEAST_GRADIENT = 3.0  # display values per thinned pixel
+_LEAST_PIXELS = 60
+_ROBUST = 2.0  # noises beyond which a residual counts less
+_LEVELS = ((4.0, 3), (1.5, 2), (0.0, 3))  # blur in thinned pixels, steps
+_MOST_PIXELS = 1200  # of a level
+_HIGHEST_STEP_M = 0.05  # of a height that still belongs to the same surface
+_LEAST_LIKENESS = 0.5
+_FARTHEST = 0.5  # metres, radians
+_EVERY = 4  # of the level pixels
+
+
+@dataclass(frozen=True)
+class Motion:
+    """twist: float64 [6], the camera's translation (m) and rotation vector (rad) since commissioning, in its own
+    optical frame. covariance: float64 [6, 6]."""
+
+    twist: Vector
+    covariance: Vector
+
+    @property
+    def turned_rad(self) -> float:
+        return float(np.linalg.norm(self.twist[3:]))
+
+    def shift_of(self, points: Vector) -> tuple[Vector, Vector]:
+        """What a grasp at points [N, 3] of the camera's frame is off by: float64 [N, 3] in that frame, metres, and its
+        standard deviation [N]."""
+        moved = self.twist[:3] + np.cross(self.twist[3:], points)
+        spread = np.empty(len(points))
+        for i, (x, y, z) in enumerate(points):
+            lever = np.array([[0, z, -y], [-z, 0, x], [y, -x, 0]])
+            reach = np.hstack([np.eye(3), lever])
+            spread[i] = np.sqrt(np.trace(reach @ self.covariance @ reach.T))
+        return moved, spread
+
+
+class MotionMeter:
+    """Made once for a baseline; what does not change from frame to frame is computed then."""
+
+    def __init__(self, reference: Reference, K: Vector, T_base_camera: Vector, step: float) -> None:
+        self._K = np.array([[K[0, 0] / step, 0, (K[0, 2] + 0.5) / step - 0.5], [0, K[1, 1] / step, 0], [0, 0, 1.0]])
+        self._K[1, 2] = (K[1, 2] + 0.5) / step - 0.5
+        self._T = T_base_camera
+        known = np.isfinite(reference.grey)
+        grey = np.where(known, reference.grey, np.float32(np.nanmean(reference.grey) if known.any() else 0))
+        inner = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        self._ground = reference.ground
+        depth = self._depth(np.where(np.isfinite(reference.ground), reference.ground, 0.0))
+        self._levels = [_Level(_blurred(grey, sigma), inner, depth, self._K, steps) for sigma, steps in _LEVELS]
+        self._level_ground = _level(reference.ground)
+        self._sigmas = [sigma for sigma, _ in _LEVELS]
+
+    def _depth(self, height: Floats) -> Floats:
+        """Along the optical axis, of pixels whose height above z = 0 is given."""
+        v, u = np.mgrid[0 : height.shape[0], 0 : height.shape[1]]
+        x, y = (u - self._K[0, 2]) / self._K[0, 0], (v - self._K[1, 2]) / self._K[1, 1]
+        rise = self._T[2, 0] * x + self._T[2, 1] * y + self._T[2, 2]
+        return np.asarray((height - self._T[2, 3]) / np.where(np.abs(rise) > 0.1, rise, -1.0), dtype=np.float32)
+
+    def measure(self, look: Look) -> Motion | None:
+        """None where too little is seen that could tell."""
+        by_height = self._by_height(look)
+        twist, normal, likeness = np.zeros(6), by_height[0], 0.0
+        for level, sigma in zip(self._levels, self._sigmas, strict=True):
+            grey = _blurred(look.grey, sigma)
+            for _ in range(level.steps):
+                step, normal, likeness = _step(level.sample(grey, look.free, twist), by_height, twist)
+                twist = twist + step
+                if not np.isfinite(twist).all() or np.abs(twist).max() > _FARTHEST:
+                    return None
+        return Motion(twist, np.linalg.inv(normal)) if likeness >= _LEAST_LIKENESS else None
+
+    def _by_height(self, look: Look) -> tuple[Vector, Vector]:
+        """Normal matrix [6, 6] and right side [6] of what heights say: a surface that was level then seems to have
+        risen or tilted as the camera moved. The weak prior is in it."""
+        normal = np.diag([_PRIOR_M**-2] * 3 + [_PRIOR_RAD**-2] * 3)
+        off = look.height - self._ground
+        on = look.free & look.valid & self._level_ground & (np.abs(off) < _HIGHEST_STEP_M)
+        v, u = (axis[::_EVERY] for axis in np.nonzero(on))
+        if len(v) < _LEAST_PIXELS:
+            return normal, np.zeros(6)
+        z = self._depth(look.height)[v, u].astype(np.float64)
+        points = np.stack([(u - self._K[0, 2]) / self._K[0, 0] * z, (v - self._K[1, 2]) / self._K[1, 1] * z, z], axis=1)
+        up, wanted = self._T[2, :3], off[v, u].astype(np.float64)
+        rows = -np.hstack([np.broadcast_to(up, points.shape), np.cross(points, up)])
+        first = np.linalg.solve(normal + rows.T @ rows / _HEIGHT_NOISE_M**2, rows.T @ wanted / _HEIGHT_NOISE_M**2)
+        weight = _weights(rows @ first - wanted, _HEIGHT_NOISE_M)
+        return normal + (rows * weight[:, None]).T @ rows, rows.T @ (weight * wanted)
+
+
+def _step(
+    found: tuple[Vector, Vector, Vector] | None, by_height: tuple[Vector, Vector], twist: Vector
+) -> tuple[Vector, Vector, float]:
+    """One Gauss-Newton step of the twist, the normal matrix, and how alike the pictures are (correlation)."""
+    normal, right = by_height[0], by_height[1] - by_height[0] @ twist
+    if found is None:
+        return np.linalg.solve(normal, right), normal, 0.0
+    now, then, rows = found
+    spread_now, spread_then = float(now.std()), float(then.std())
+    if min(spread_now, spread_then) < 1e-3:
+        return np.linalg.solve(normal, right), normal, 0.0
+    likeness = float(np.mean((now - now.mean()) * (then - then.mean()))) / (spread_now * spread_then)
+    residual = (now - np.median(now)) * (spread_then / spread_now) - (then - np.median(then))
+    weight = _weights(residual, _GREY_NOISE)
+    normal = normal + (rows * weight[:, None]).T @ rows
+    return np.linalg.solve(normal, right - rows.T @ (weight * residual)), normal, likeness
+
+
+def _weights(residual: Vector, least_noise: float) -> Vector:
+    """Of residuals, by their own spread: far ones count less (Huber)."""
+    size = np.abs(residual)
+    noise = max(least_noise, 1.48 * float(np.median(size)))
+    return np.asarray(1.0 / np.maximum(1.0, size / (_ROBUST * noise)) / (noise**2 * _SHARED))
+
+
+class _Level:
+    """The commissioned picture at one sharpness: its pixels with a gradient, and how each moves with the camera."""
+
+    def __init__(self, grey: Floats, inner: NDArray[np.bool_], depth: Floats, K: Vector, steps: int) -> None:
+        self.steps = steps
+        self._K = K
+        gx = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
+        gy = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+        steep = np.hypot(gx, gy)
+        on = inner & (depth > 0.1) & (steep > _LEAST_GRADIENT)
+        v, u = np.nonzero(on)
+        if len(v) > _MOST_PIXELS:
+            keep = np.sort(np.argsort(-steep[v, u], kind="stable")[: 2 * _MOST_PIXELS : 2])
+            v, u = v[keep], u[keep]
+        z = depth[v, u].astype(np.float64)
+        x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
+        self._points = np.stack([x * z, y * z, z], axis=1)
+        self._grey = grey[v, u].astype(np.float64)
+        # How a point's place in the picture follows its motion in the camera's frame, which is minus the camera's.
+        fx, fy = K[0, 0], K[1, 1]
+        along = np.stack([gx[v, u] * fx / z, gy[v, u] * fy / z, -(gx[v, u] * fx * x + gy[v, u] * fy * y) / z], axis=1)
+        self._rows = -np.hstack([along, np.cross(self._points, along)]).astype(np.float64)
+
+    def sample(self, grey: Floats, free: NDArray[np.bool_], twist: Vector) -> tuple[Vector, Vector, Vector] | None:
+        """(now [N], then [N], rows [N, 6]) where the points of the commissioned picture lie in this one."""
+        R, _ = cv2.Rodrigues(twist[3:])
+        moved = (self._points - twist[:3]) @ R
+        z = np.maximum(moved[:, 2], 0.05)
+        u = (self._K[0, 0] * moved[:, 0] / z + self._K[0, 2]).astype(np.float32)
+        v = (self._K[1, 1] * moved[:, 1] / z + self._K[1, 2]).astype(np.float32)
+        inside = (u > 0.5) & (v > 0.5) & (u < grey.shape[1] - 1.5) & (v < grey.shape[0] - 1.5)
+        inside[inside] &= free[v[inside].round().astype(int), u[inside].round().astype(int)]
+        if np.count_nonzero(inside) < _LEAST_PIXELS:
+            return None
+        now = cv2.remap(grey, u[inside][None], v[inside][None], cv2.INTER_LINEAR)[0].astype(np.float64)
+        return now, self._grey[inside], self._rows[inside]
+
+
+def _blurred(grey: Floats, sigma: float) -> Floats:
+    return np.asarray(cv2.GaussianBlur(grey, (0, 0), sigma), dtype=np.float32) if sigma else grey
+
+
+def _level(height: Floats) -> NDArray[np.bool_]:
+    """Pixels on a level surface: no step and hardly a slope around them."""
+    filled = np.where(np.isfinite(height), height, np.float32(1e3))
+    kernel = np.ones((5, 5), np.uint8)
+    return np.asarray(cv2.dilate(filled, kernel) - cv2.erode(filled, kernel) < 0.025)
