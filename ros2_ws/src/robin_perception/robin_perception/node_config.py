@@ -23,6 +23,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.gate import GateConfig
 from robin_perception.core.pose import pose_matrix
 from robin_perception.engines import EngineConfig
+from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.node_parameters import DYNAMIC, FIXED
 from robin_perception.segmentation.segmenter import SegmenterConfig
 from robin_perception.supervision import SupervisionConfig
@@ -228,3 +229,4 @@ class SegmentationNodeConfig(NodeConfig, FrameInputConfig):
         json_schema_extra=DYNAMIC,
     )
     segmenter: SegmenterConfig = Field(SegmenterConfig(), json_schema_extra=DYNAMIC)
+    monitors: MonitorsConfig = MonitorsConfig()

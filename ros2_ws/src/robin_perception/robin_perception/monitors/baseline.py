@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from robin_perception.core.bounded import parse_json, read_plain_bytes
 from robin_perception.core.disk import write_atomic
@@ -82,7 +82,7 @@ class StationBaseline:
             "usual": {name: asdict(usual) for name, usual in self.usual.items()},
         }
         text = json.dumps(about, sort_keys=True)
-        return save(arrays, {"about": text, "sha256": _sha256(text, arrays)})
+        return save(arrays, {"station": json.dumps([text, _sha256(text, arrays)])})
 
     def save(self, path: Path) -> None:
         """Atomically. Raises RobinError DISK_FULL, OPTION_INVALID."""
@@ -119,6 +119,7 @@ def take_baseline(seen: Iterable[tuple[Frame, Scene]], least_frames: int = LEAST
         for cause in causes:
             if (value := cause.measure(look, around)) is not None:
                 values[cause.name].append(value)
+                around.found[cause.name] = 0.0
     usual = {name: _usual(found) for name, found in values.items() if 2 * len(found) >= len(looks)}
     return StationBaseline(**{**vars(baseline), "usual": usual})
 
@@ -162,10 +163,10 @@ def _parsed(data: bytes, path: Path) -> StationBaseline:
 
 def _tensors(data: bytes, path: Path) -> tuple[dict[str, NDArray[Any]], str, str]:
     """The arrays, what is written about them, and the hash of both."""
-    with safe_open(path, framework="numpy") as opened:
-        about = opened.metadata() or {}
-        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118: no mapping
-    return arrays, about["about"], about["sha256"]
+    length = int.from_bytes(data[:8], "little")
+    header = parse_json(data[8 : 8 + length], str(path), Code.BASELINE_DAMAGED)
+    about, sha256 = parse_json(header["__metadata__"]["station"], str(path), Code.BASELINE_DAMAGED)
+    return load(data), about, sha256
 
 
 def _sha256(text: str, arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -56,8 +56,8 @@ class Cause(ABC):
     def __init__(self, config: MonitorsConfig) -> None:
         self.reset()
 
-    def reset(self) -> None:  # noqa: B027: most causes remember nothing
-        """Forget what was seen."""
+    def reset(self) -> None:  # noqa: B027
+        """Forget what was seen; most remember nothing."""
 
     @abstractmethod
     def measure(self, look: Look, around: Surroundings) -> float | None:

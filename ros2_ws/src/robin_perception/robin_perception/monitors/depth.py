@@ -10,18 +10,19 @@ from robin_perception.core.errors import Code
 from robin_perception.core.gate import distance_ratio
 from robin_perception.monitors.cause import Cause, Surroundings, Usual
 from robin_perception.monitors.look import Look
+from robin_perception.monitors.optics import edges_gone
 
-_LEAST_CELLS = 40
+_LEAST_CELLS = 30
 _WHOLE = 0.8  # share of a cell's pixels that usually have depth
 _PER_DARK_STOP = 0.08  # holes that a failing light explains
-_PER_BLUR = 0.05  # ... and that blur does, at outlines
-_PER_DIRT = 1.0  # ... and dirt, per share of the picture
+_PER_BLUR = 0.1  # ... and that blur does, at outlines
 
 
 class DepthHoles(Cause):
     """Share of the depth that is missing where it usually is and no goods lie: a dead projector, sunlight, a cable.
 
-    Clear bags and mesh lose depth themselves and are not looked at. What dark, blur and dirt take away is taken off.
+    Clear bags and mesh lose depth themselves and are not looked at. What dark and blur take away is taken off; where
+    there is or may be dirt, only places count that it does not cover.
     """
 
     name, code, unit = "depth_holes", Code.DEPTH_HOLES, "share"
@@ -35,17 +36,17 @@ class DepthHoles(Cause):
                 return None
             return 1.0 - float(look.has_depth[look.cell_free].mean()) - self._explained(around)
         whole = reference.known(look) & (reference.has_depth > _WHOLE)
+        if "dirty_lens" in around.suspects or "dirty_lens" not in around.found:  # not measured: there may be some
+            edges, gone = edges_gone(look, reference)
+            whole &= edges & ~gone
         if np.count_nonzero(whole) < _LEAST_CELLS:
             return None
         lost = np.maximum(0.0, reference.has_depth[whole] - look.has_depth[whole])
         return float(lost.mean()) - self._explained(around)
 
     def _explained(self, around: Surroundings) -> float:
-        found, suspects = around.found, around.suspects
-        dark = _PER_DARK_STOP * max(0.0, found.get("dark", 0.0))
-        blur = _PER_BLUR if "blur" in suspects else 0.0
-        dirt = _PER_DIRT * found["dirty_lens"] if "dirty_lens" in suspects else 0.0
-        return dark + blur + dirt
+        dark = _PER_DARK_STOP * max(0.0, around.found.get("dark", 0.0))
+        return dark + (_PER_BLUR if "blur" in around.suspects else 0.0)
 
     def text(self, deviation: float) -> str:
         return f"{100 * deviation:.0f} % of the depth is missing where it usually is: look at the infrared projector"

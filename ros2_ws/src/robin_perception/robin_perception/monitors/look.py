@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -113,7 +114,7 @@ def _rise(frame: Frame, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Fl
     return np.asarray(across[None, :] + along[:, None], dtype=np.float32)
 
 
-def _edges(grey: NDArray[np.uint8], cells: tuple[int, int]) -> tuple[Floats, Floats]:
+def _edges(grey: NDArray[Any], cells: tuple[int, int]) -> tuple[Floats, Floats]:
     """(fine, coarse) of the cells. Every fourth row and pair of rows: edges are long."""
     wide = grey[::4].astype(np.float32)
     upper, lower, far = (x.astype(np.float32) for x in (grey[:-_FAR_PX:4], grey[1 : 1 - _FAR_PX : 4], grey[_FAR_PX::4]))

@@ -8,6 +8,7 @@ says so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -30,6 +31,8 @@ _LEVELS = ((4.0, 3), (1.5, 2), (0.0, 3))  # blur in thinned pixels, steps
 _MOST_PIXELS = 1200  # of a level
 _HIGHEST_STEP_M = 0.05  # of a height that still belongs to the same surface
 _LEAST_LIKENESS = 0.5
+_ALIKE = 0.9  # two pictures that need no better alignment
+_BETTER = 0.03  # an answer from afar must fit better by so much
 _FARTHEST = 0.5  # metres, radians
 _EVERY = 4  # of the level pixels
 
@@ -70,9 +73,8 @@ class MotionMeter:
         inner = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         self._ground = reference.ground
         depth = self._depth(np.where(np.isfinite(reference.ground), reference.ground, 0.0))
-        self._levels = [_Level(_blurred(grey, sigma), inner, depth, self._K, steps) for sigma, steps in _LEVELS]
+        self._levels = [_Level(_blurred(grey, sigma), inner, depth, self._K, sigma, steps) for sigma, steps in _LEVELS]
         self._level_ground = _level(reference.ground)
-        self._sigmas = [sigma for sigma, _ in _LEVELS]
 
     def _depth(self, height: Floats) -> Floats:
         """Along the optical axis, of pixels whose height above z = 0 is given."""
@@ -82,17 +84,32 @@ class MotionMeter:
         return np.asarray((height - self._T[2, 3]) / np.where(np.abs(rise) > 0.1, rise, -1.0), dtype=np.float32)
 
     def measure(self, look: Look) -> Motion | None:
-        """None where too little is seen that could tell."""
+        """None where too little is seen that could tell.
+
+        A camera that did not move needs only the sharpest picture; blurred ones come first where that does not fit, and
+        the answer is the one that fits better.
+        """
         by_height = self._by_height(look)
+        best = self._aligned(look, by_height, self._levels[-1:])
+        if best is None or best[1] < _ALIKE:
+            other = self._aligned(look, by_height, self._levels)
+            if other is not None and (best is None or other[1] > best[1] + _BETTER):
+                best = other
+        return None if best is None or best[1] < _LEAST_LIKENESS else best[0]
+
+    def _aligned(
+        self, look: Look, by_height: tuple[Vector, Vector], levels: Sequence[_Level]
+    ) -> tuple[Motion, float] | None:
+        """From no motion on; with how alike the pictures are then."""
         twist, normal, likeness = np.zeros(6), by_height[0], 0.0
-        for level, sigma in zip(self._levels, self._sigmas, strict=True):
-            grey = _blurred(look.grey, sigma)
+        for level in levels:
+            grey = _blurred(look.grey, level.sigma)
             for _ in range(level.steps):
                 step, normal, likeness = _step(level.sample(grey, look.free, twist), by_height, twist)
                 twist = twist + step
                 if not np.isfinite(twist).all() or np.abs(twist).max() > _FARTHEST:
                     return None
-        return Motion(twist, np.linalg.inv(normal)) if likeness >= _LEAST_LIKENESS else None
+        return Motion(twist, np.asarray(np.linalg.inv(normal), dtype=np.float64)), likeness
 
     def _by_height(self, look: Look) -> tuple[Vector, Vector]:
         """Normal matrix [6, 6] and right side [6] of what heights say: a surface that was level then seems to have
@@ -118,16 +135,20 @@ def _step(
     """One Gauss-Newton step of the twist, the normal matrix, and how alike the pictures are (correlation)."""
     normal, right = by_height[0], by_height[1] - by_height[0] @ twist
     if found is None:
-        return np.linalg.solve(normal, right), normal, 0.0
+        return _solved(normal, right), normal, 0.0
     now, then, rows = found
     spread_now, spread_then = float(now.std()), float(then.std())
     if min(spread_now, spread_then) < 1e-3:
-        return np.linalg.solve(normal, right), normal, 0.0
+        return _solved(normal, right), normal, 0.0
     likeness = float(np.mean((now - now.mean()) * (then - then.mean()))) / (spread_now * spread_then)
     residual = (now - np.median(now)) * (spread_then / spread_now) - (then - np.median(then))
     weight = _weights(residual, _GREY_NOISE)
     normal = normal + (rows * weight[:, None]).T @ rows
-    return np.linalg.solve(normal, right - rows.T @ (weight * residual)), normal, likeness
+    return _solved(normal, right - rows.T @ (weight * residual)), normal, likeness
+
+
+def _solved(normal: Vector, right: Vector) -> Vector:
+    return np.asarray(np.linalg.solve(normal, right), dtype=np.float64)
 
 
 def _weights(residual: Vector, least_noise: float) -> Vector:
@@ -140,8 +161,10 @@ def _weights(residual: Vector, least_noise: float) -> Vector:
 class _Level:
     """The commissioned picture at one sharpness: its pixels with a gradient, and how each moves with the camera."""
 
-    def __init__(self, grey: Floats, inner: NDArray[np.bool_], depth: Floats, K: Vector, steps: int) -> None:
-        self.steps = steps
+    def __init__(
+        self, grey: Floats, inner: NDArray[np.bool_], depth: Floats, K: Vector, sigma: float, steps: int
+    ) -> None:
+        self.sigma, self.steps = sigma, steps
         self._K = K
         gx = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
         gy = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)

@@ -10,29 +10,45 @@ from numpy.typing import NDArray
 from robin_perception.core.errors import Code
 from robin_perception.monitors.cause import Cause, Surroundings, Usual
 from robin_perception.monitors.config import MonitorsConfig
-from robin_perception.monitors.look import Floats, Look
-from robin_perception.monitors.reference import Reference, opaque_cells, smooth_cells
+from robin_perception.monitors.look import Look
+from robin_perception.monitors.reference import Reference, opaque_cells
 
 _LEAST_CELLS = 20
 _LEAST_ENERGY = 0.05  # grey squared
 _DISPLAY_GAMMA = 2.2
 _SHARPEST = 0.6  # quantile of the edges by their usual sharpness; the rest is half noise
+_LEAST_BLURRED = 0.75  # quantile of these edges: dirt takes some, blur all of them
 _EDGE = 100.0  # mean squared grey step of a cell with a strong edge
 _LOST = -2.0  # log2 of a cell's contrast energy over the usual one, where dirt covers it
+_GONE_BY_CHANCE = 0.015  # share of the edges that lie in a shadow of goods
 _HOLE = 0.3  # share of a cell's depth that is lost with it
 _LOOKS = 3  # in a row that dirt shows in the same place
 _WHOLE = 0.8  # share of a cell's pixels that usually have depth
+_MOST_PLAIN = 0.1  # share of their depth that is missing
 _WHITE = 0.8  # linear light, beyond which an edge is cut off
+_OVER_NOISE = 30.0  # times the noise's variance: an edge that is told from it
 _OWN = 0.1  # share of commissioning frames in which a place may look like dirt
 
 
-def _energy_ratio(now: Floats, usual: Floats, look: Look, reference: Reference) -> Floats:
-    """log2 of edges' energy over the usual one, as it would be in the usual light; [rows, columns]."""
+def _light_gain(look: Look, reference: Reference) -> float:
+    """log2 of what edges' energy is multiplied by in this light, in display values."""
     known = reference.known(look)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        light = np.log2(np.maximum(look.light, 1e-4) / np.maximum(reference.light, 1e-4))
-        gain = 2.0 / _DISPLAY_GAMMA * np.median(light[known])
-        return np.asarray(np.log2(np.maximum(now, _LEAST_ENERGY) / usual) - gain)
+    if not known.any():
+        return 0.0
+    light = np.maximum(look.light[known], 1e-4) / np.maximum(reference.light[known], 1e-4)
+    return 2.0 / _DISPLAY_GAMMA * float(np.median(np.log2(light)))
+
+
+def edges_gone(look: Look, reference: Reference) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Cells [rows, columns] with an edge that stands out from today's noise, and those of them whose contrast has gone.
+
+    White noise is the same in fine and coarse differences: what is between them is contrast, in poor light too.
+    """
+    with np.errstate(invalid="ignore"):
+        contrast, usual = look.coarse - look.fine, reference.coarse - reference.fine
+        gain = 2.0 ** _light_gain(look, reference)
+        edges = reference.edged(look) & (usual * gain > _OVER_NOISE * look.noise**2)
+        return edges, edges & (contrast < 2.0**_LOST * gain * usual)
 
 
 class Blur(Cause):
@@ -55,7 +71,8 @@ class Blur(Cause):
         if np.count_nonzero(edges) < _LEAST_CELLS:
             return None
         edges &= reference.fine >= np.quantile(reference.fine[edges], _SHARPEST)
-        return -float(np.median(_energy_ratio(look.fine, reference.fine, look, reference)[edges]))
+        ratio = np.log2(np.maximum(look.fine[edges], _LEAST_ENERGY) / reference.fine[edges])
+        return _light_gain(look, reference) - float(np.quantile(ratio, _LEAST_BLURRED))
 
     def text(self, deviation: float) -> str:
         share = 100 * 2.0**-deviation
@@ -67,7 +84,7 @@ class DirtyLens(Cause):
     smooth, bright and without depth in the same pixels whatever goods lie there."""
 
     name, code, unit = "dirty_lens", Code.LENS_DIRTY, "share"
-    spoiled_by = frozenset({"frozen", "dark", "over_exposed", "camera_moved", "blur"})
+    spoiled_by = frozenset({"frozen", "over_exposed", "camera_moved", "blur"})
 
     def __init__(self, config: MonitorsConfig) -> None:
         self._smooth: deque[NDArray[np.bool_]] = deque(maxlen=_LOOKS)
@@ -81,21 +98,23 @@ class DirtyLens(Cause):
         if reference is None:
             return None
         self._smooth.append(opaque_cells(look))
-        share = self._patches(look, reference) if len(self._smooth) == _LOOKS else 0.0
-        edges = reference.edged(look)
+        patches = self._patches(look, reference) if len(self._smooth) == _LOOKS else 0.0
+        edges, gone = edges_gone(look, reference)
         if np.count_nonzero(edges) < _LEAST_CELLS:
-            return share
-        gone = _energy_ratio(look.coarse, reference.coarse, look, reference)[edges] < _LOST
-        without_depth = (reference.has_depth - look.has_depth)[edges] > _HOLE
-        return max(share, float((gone & without_depth).mean()))
+            return None if "dark" in around.suspects else patches
+        without_depth = reference.has_depth - look.has_depth > _HOLE
+        by_chance = _GONE_BY_CHANCE * float(without_depth[edges].mean())
+        return max(patches, float((gone & without_depth)[edges].mean()) - by_chance)
 
     def _patches(self, look: Look, reference: Reference) -> float:
-        """Share of the picture that stays smooth and without depth, less what holes in depth would make of smooth
-        places."""
-        stays = np.logical_and.reduce(self._smooth) & (reference.opaque < _OWN)
+        """Share of the picture that stays smooth and without depth; 0 where much depth is missing in plain places, for
+        then smooth goods lose theirs, too."""
         whole = reference.known(look) & (reference.has_depth > _WHOLE)
-        holes = float((look.has_depth[whole] < _HOLE).mean()) if whole.any() else 0.0
-        return max(0.0, float(stays.mean()) - holes * float(smooth_cells(look).mean()))
+        lost = np.maximum(0.0, reference.has_depth[whole] - look.has_depth[whole])
+        plain = float(lost.mean()) if whole.any() else 0.0
+        if plain > _MOST_PLAIN:
+            return 0.0
+        return float((np.logical_and.reduce(self._smooth) & (reference.opaque < _OWN)).mean())
 
     def text(self, deviation: float) -> str:
         return f"{100 * deviation:.0f} % of the picture is covered: clean the camera's glass"

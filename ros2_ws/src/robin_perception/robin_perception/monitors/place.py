@@ -51,7 +51,9 @@ class CameraMoved(Cause):
             return None
         x, y, z = 1e3 * (frame.T_base_camera[:3, :3] @ shifts[0])
         turned = math.degrees(motion.turned_rad)
-        self._told = f"{x:+.0f}, {y:+.0f}, {z:+.0f} mm in the middle (x, y, z of base_link), turned by {turned:.1f} degrees"
+        self._told = (
+            f"{x:+.0f}, {y:+.0f}, {z:+.0f} mm in the middle (x, y, z of base_link), turned by {turned:.1f} degrees"
+        )
         return 1e3 * float((np.linalg.norm(shifts, axis=1) - _SURE * spreads).clip(0).max())
 
     def _by_support(self, around: Surroundings) -> float | None:

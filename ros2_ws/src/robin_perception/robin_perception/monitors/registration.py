@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from robin_perception.core.errors import Code
 from robin_perception.monitors.cause import Cause, Surroundings, Usual
@@ -15,7 +16,8 @@ _STEP_M = 0.03  # of an outline in depth
 _LOWEST_M = -0.05  # below that lies the hall's floor, which is noisy
 _STRONGEST = 40.0  # grey step beyond which an edge counts no more
 _KEPT = 0.7  # of what earlier frames showed
-_PROMINENT = 3.0  # standard deviations of the peak above the rest
+_PROMINENT = 4.0  # standard deviations of the peak above the rest
+_BROAD = 2.0  # thinned pixels: what varies more slowly with the shift is no fit of edges
 _NOMINAL_WIDTH = 640.0
 
 
@@ -62,15 +64,16 @@ def _fit_of_shifts(look: Look) -> Floats:
     return np.asarray(cv2.matchTemplate(colour, inner, cv2.TM_CCOEFF_NORMED), dtype=np.float32)
 
 
-def _step(one: Floats, other: Floats) -> Floats:
+def _step(one: Floats, other: Floats) -> NDArray[np.bool_]:
     return np.asarray((np.abs(one - other) > _STEP_M) & (np.maximum(one, other) > _LOWEST_M))
 
 
 def _peak(fit: Floats) -> tuple[float, float] | None:
     """(right, down) of the best shift, thinned pixels; None where no shift stands out, or it lies at the border."""
+    fit = fit - cv2.GaussianBlur(fit, (0, 0), _BROAD)
     row, column = (int(i) for i in np.unravel_index(np.argmax(fit), fit.shape))
     last = fit.shape[0] - 1
-    stands_out = fit[row, column] - fit.mean() > _PROMINENT * float(fit.std()) / 1.5
+    stands_out = fit[row, column] > _PROMINENT * float(fit.std())
     if not stands_out or not (0 < row < last and 0 < column < last):
         return None
     return column + _vertex(fit[row, column - 1 : column + 2]) - _REACH, row + _vertex(

@@ -133,8 +133,8 @@ class StationMonitor:
         else:
             self._misfit = None
             return []
-        if self._misfit is None or self._misfit.text != text:
-            said = f"{text}; stated defaults hold, take it anew (robin station baseline)"
+        said = f"{text}; stated defaults hold, take it anew (robin station baseline)"
+        if self._misfit is None or self._misfit.text != said:
             go_on, since_s = PickingEffect.GO_ON, frame.stamp_s
             self._misfit = Condition(code, "baseline", Family.ENVIRONMENT, 1.0, 0.0, "", since_s, go_on, said)
         return [self._misfit]
@@ -194,7 +194,15 @@ class _Watched:
         effect = self.config.effect_of(deviation)
         cause, since_s = self.cause, self.test.since_s
         return Condition(
-            cause.code, cause.name, Family.ENVIRONMENT, value, self.limit, cause.unit, since_s, effect, cause.text(deviation)
+            cause.code,
+            cause.name,
+            Family.ENVIRONMENT,
+            value,
+            self.limit,
+            cause.unit,
+            since_s,
+            effect,
+            cause.text(deviation),
         )
 
     def reading(self) -> Reading:

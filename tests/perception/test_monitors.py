@@ -1,0 +1,219 @@
+"""The environment monitors: each fault is named, and by its own name; what is healthy is left alone."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.station_frames import HEALTHY, Spoilt, frozen, station_frame
+
+from robin_perception.core.condition import Condition, Family, PickingEffect
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.monitors.baseline import StationBaseline, load_baseline, take_baseline
+from robin_perception.monitors.config import MonitorsConfig
+from robin_perception.monitors.registry import CAUSES
+from robin_perception.monitors.sequential import SequentialTest, average_run_length, slack_for
+from robin_perception.monitors.station import StationMonitor
+
+FAULTS = {
+    "dark": (Spoilt(light=0.2), Code.LIGHT_LOW),
+    "over_exposed": (Spoilt(light=4.0), Code.LIGHT_EXCESSIVE),
+    "blur": (Spoilt(blur_px=2.0), Code.PICTURE_BLURRED),
+    "dirty_lens": (Spoilt(dirt=True), Code.LENS_DIRTY),
+    "depth_holes": (Spoilt(holes=0.3), Code.DEPTH_HOLES),
+    "camera_moved": (Spoilt(moved_px=9.0), Code.CAMERA_MOVED),
+    "colour_depth_apart": (Spoilt(apart_px=8), Code.COLOUR_DEPTH_APART),
+    "depth_unit": (Spoilt(unit=4.0), Code.DEPTH_UNIT_SUSPECT),
+}
+
+
+@cache
+def baseline() -> StationBaseline:
+    return take_baseline(station_frame(seed) for seed in range(30))
+
+
+def watched(spoilt: Spoilt, frames: int = 5, monitor: StationMonitor | None = None, first: int = 100) -> StationMonitor:
+    monitor = monitor or StationMonitor(MonitorsConfig(), baseline())
+    for i in range(first, first + frames):
+        monitor.observe(*station_frame(i, spoilt, stamp_s=float(i)))
+    return monitor
+
+
+def names(conditions: tuple[Condition, ...]) -> list[str]:
+    return [condition.name for condition in conditions]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_named_within_five_frames_and_nothing_else_is(name: str) -> None:
+    spoilt, code = FAULTS[name]
+    (condition,) = watched(spoilt).conditions
+    assert (condition.name, condition.code, condition.family) == (name, code, Family.ENVIRONMENT)
+    assert condition.value > condition.limit and condition.unit and condition.since_s == 100.0
+
+
+def test_a_healthy_station_has_no_alarm() -> None:
+    monitor = watched(HEALTHY, 40)
+    assert monitor.conditions == () and monitor.learning_allowed
+
+
+def test_a_frozen_camera_is_named_and_goes_on_after_it() -> None:
+    monitor = watched(HEALTHY, 2)
+    frame, scene = station_frame(7)
+    for i in range(200, 208):
+        found = monitor.observe(frozen(frame, float(i)), scene)
+    assert names(found) == ["frozen"] and found[0].effect == PickingEffect.STOP
+    assert watched(HEALTHY, 5, monitor, 300).conditions == ()
+
+
+def test_two_faults_at_once_are_both_named() -> None:
+    assert names(watched(Spoilt(dirt=True, holes=0.4)).conditions) == ["dirty_lens", "depth_holes"]
+    assert names(watched(Spoilt(blur_px=2.0, holes=0.4)).conditions) == ["blur", "depth_holes"]
+
+
+def test_one_odd_frame_is_no_alarm_and_an_alarm_ends_with_its_cause() -> None:
+    monitor = watched(HEALTHY, 3)
+    assert watched(FAULTS["dark"][0], 1, monitor, 103).conditions == ()
+    assert watched(HEALTHY, 3, monitor, 104).conditions == ()
+    assert names(watched(FAULTS["dark"][0], 4, monitor, 110).conditions) == ["dark"]
+    assert not monitor.learning_allowed
+    assert watched(HEALTHY, 4, monitor, 120).conditions == () and monitor.learning_allowed
+
+
+def test_a_moved_camera_is_told_with_direction_and_size_and_stops_picking() -> None:
+    (condition,) = watched(Spoilt(moved_px=9.0)).conditions
+    shift_mm = 1e3 * 9.0 / 600.0 * 1.2
+    assert condition.effect == PickingEffect.STOP and condition.value == pytest.approx(shift_mm, abs=3)
+    assert f"{-shift_mm:+.0f}" in condition.text or f"{shift_mm:+.0f}" in condition.text
+    assert "degrees" in condition.text
+
+
+def test_a_small_move_slows_down_and_does_not_stop() -> None:
+    (condition,) = watched(Spoilt(moved_px=5.0)).conditions
+    assert condition.name == "camera_moved" and condition.effect == PickingEffect.SLOW_DOWN
+
+
+def test_the_same_frame_twice_counts_once() -> None:
+    monitor = StationMonitor(MonitorsConfig(), baseline())
+    frame, scene = station_frame(1, FAULTS["dark"][0], stamp_s=1.0)
+    for _ in range(10):
+        assert monitor.observe(frame, scene) == ()
+
+
+def test_a_clock_that_jumps_back_starts_anew() -> None:
+    monitor = watched(FAULTS["dark"][0], 4)
+    assert names(monitor.conditions) == ["dark"]
+    assert watched(HEALTHY, 1, monitor, 0).conditions == ()
+
+
+def test_a_frame_of_another_size_runs_on_defaults_and_says_so() -> None:
+    monitor = watched(HEALTHY, 1)
+    frame, scene = station_frame(1, stamp_s=500.0)
+    small = type(frame)(
+        frame.rgb[:240],
+        frame.depth[:240],
+        frame.K - np.array([[0, 0, 0], [0, 0, 120], [0, 0, 0]]),
+        frame.T_base_camera,
+        500.0,
+        "cell",
+    )
+    found = monitor.observe(small, type(scene)(500.0, "test", scene.labels[:240], (), scene.boundary))
+    assert [condition.code for condition in found] == [Code.BASELINE_FOREIGN] and "640x240" in found[0].text
+
+
+def test_a_baseline_of_another_camera_or_pose_is_told_and_defaults_hold() -> None:
+    monitor = StationMonitor(MonitorsConfig(), baseline())
+    for i in range(5):
+        found = monitor.observe(*station_frame(i, Spoilt(unit=4.0), float(i), camera_id="other"))
+    assert names(found) == ["baseline", "depth_unit"]
+    assert found[0].code == Code.BASELINE_FOREIGN and "'other'" in found[0].text and found[0].since_s == 0.0
+    frame, scene = station_frame(1, stamp_s=9.0)
+    frame.T_base_camera[2, 3] += 0.01
+    assert "calibrated anew" in StationMonitor(MonitorsConfig(), baseline()).observe(frame, scene)[0].text
+
+
+def test_a_damaged_or_missing_baseline_is_told_and_defaults_hold(tmp_path: Path) -> None:
+    path = tmp_path / "cell.baseline"
+    for content, code in ((b"", Code.BASELINE_DAMAGED), (None, Code.INPUT_MISSING)):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        found = StationMonitor.of(MonitorsConfig(baseline=path)).observe(*station_frame(1))
+        assert [condition.code for condition in found] == [code] and "defaults" in found[0].text
+
+
+def test_a_frame_that_the_gate_refuses_counts_for_its_cause() -> None:
+    monitor = watched(HEALTHY, 2)
+    for i in range(4):
+        found = monitor.refused(Code.DEPTH_UNIT_SUSPECT, 200.0 + i)
+    assert names(found) == ["depth_unit"] and found[0].since_s == 200.0
+    assert monitor.refused(Code.DEPTH_EMPTY, 205.0) == found
+
+
+def test_monitors_can_be_switched_off() -> None:
+    assert StationMonitor(MonitorsConfig(enabled=False)).observe(*station_frame(1, FAULTS["dark"][0])) == ()
+
+
+def test_readings_tell_every_cause() -> None:
+    readings = watched(HEALTHY, 3).readings()
+    assert [reading.name for reading in readings] == [cause.name for cause in CAUSES]
+    assert all(reading.limit > reading.usual for reading in readings)
+
+
+def test_a_baseline_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "cell.baseline"
+    baseline().save(path)
+    read = load_baseline(path)
+    assert read.to_bytes() == baseline().to_bytes()
+    assert read.usual == baseline().usual and read.frames == 30
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("at", [20, 3000, -40])
+def test_a_changed_byte_is_found(tmp_path: Path, at: int) -> None:
+    data = bytearray(baseline().to_bytes())
+    data[at] ^= 0x11
+    (tmp_path / "cell.baseline").write_bytes(bytes(data))
+    with pytest.raises(RobinError) as caught:
+        load_baseline(tmp_path / "cell.baseline")
+    assert caught.value.code == Code.BASELINE_DAMAGED
+
+
+def test_a_baseline_needs_enough_frames_of_one_camera_that_show_the_cell() -> None:
+    with pytest.raises(RobinError, match="5 frames were given, 30 are needed") as caught:
+        take_baseline(station_frame(i) for i in range(5))
+    assert caught.value.code == Code.BASELINE_TOO_SHORT
+    with pytest.raises(RobinError) as caught:
+        take_baseline(station_frame(i, camera_id=f"camera{i // 20}") for i in range(30))
+    assert caught.value.code == Code.BASELINE_FOREIGN
+    covered = [
+        (frame, type(scene)(0.0, "test", np.ones_like(scene.labels), (), scene.boundary))
+        for frame, scene in (station_frame(i) for i in range(30))
+    ]
+    with pytest.raises(RobinError, match="goods hide"):
+        take_baseline(covered)
+
+
+def test_the_slack_keeps_the_stated_false_alarm_rate() -> None:
+    slack = slack_for(20_000.0, 10, 3)
+    assert average_run_length(slack, 1 / 3, 10) * 10 == pytest.approx(20_000.0, rel=0.01)
+    assert slack_for(200_000.0, 10, 3) > slack > slack_for(2_000.0, 10, 3)
+    rng = np.random.default_rng(0)
+    scenes = rng.standard_t(10, size=20_000)
+    test, alarms, standing = SequentialTest(slack_for(2_000.0, 10, 3), 3), 0, False
+    for deviation in scenes:
+        for _ in range(10):
+            test.update(deviation, 0.0)
+            alarms += test.alarm and not standing
+            standing = test.alarm
+    assert 50 < alarms < 200  # 100 are expected of 200,000 frames
+
+
+def test_no_alarm_comes_before_the_least_number_of_frames() -> None:
+    test = SequentialTest(4.0, 3)
+    told = []
+    for stamp in range(4):
+        test.update(1e6, float(stamp))
+        told.append(test.alarm)
+    assert told == [False, False, True, True] and test.since_s == 0.0
