@@ -217,3 +217,12 @@ def test_no_alarm_comes_before_the_least_number_of_frames() -> None:
         test.update(1e6, float(stamp))
         told.append(test.alarm)
     assert told == [False, False, True, True] and test.since_s == 0.0
+
+
+def test_a_setting_of_one_cause_leaves_its_others_as_they_are() -> None:
+    config = MonitorsConfig.model_validate({"camera_moved": {"tolerated": 9.0}})
+    usual = MonitorsConfig().camera_moved
+    assert config.camera_moved.tolerated == 9.0
+    assert (config.camera_moved.effect, config.camera_moved.stop_beyond) == (usual.effect, usual.stop_beyond)
+    with pytest.raises(ValueError, match="tolerate"):
+        MonitorsConfig.model_validate({"dark": {"tolerate": 1.0}})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from robin_perception.core.condition import PickingEffect
 from robin_perception.core.config import StrictConfig
@@ -66,3 +66,17 @@ class MonitorsConfig(StrictConfig):
     colour_depth_apart: CauseConfig = _cause(2.5, "slow_down", 6.0)
     depth_unit: CauseConfig = _cause(1.0, "stop")
     frozen: CauseConfig = _cause(0.5, "stop")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_rest_stays(cls, values: Any) -> Any:
+        """What is not said of a cause stays as it is by default."""
+        if not isinstance(values, dict):
+            return values
+        usual = {name: field.default for name, field in cls.model_fields.items()}
+        return {
+            name: {**usual[name].model_dump(), **given}
+            if isinstance(usual.get(name), CauseConfig) and isinstance(given, dict)
+            else given
+            for name, given in values.items()
+        }

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, Generic
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
@@ -98,6 +98,10 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
 
     def watch(self) -> None:
         """Called as often as /diagnostics is published: the place to notice that something has not happened."""
+
+    def more_statuses(self) -> list[DiagnosticStatus]:
+        """What /diagnostics shows beside the node's own status."""
+        return []
 
     def status_values(self) -> dict[str, str]:
         """Keys and values for /diagnostics and the log beside the counters."""
@@ -349,7 +353,8 @@ class RobinNode(LifecycleNode, Generic[NodeConfigT]):
             self.watch()
             if self.simulated_time and self.now_s() == 0.0:
                 self.report(Code.CLOCK_MISSING, "use_sim_time is true, and nothing has come on /clock", lasting=True)
-            message = DiagnosticArray(status=[status(self.counters, self._health(), self._values)])
+            shown = [status(self.counters, self._health(), self._values), *self.more_statuses()]
+            message = DiagnosticArray(status=shown)
             message.header.stamp = self.get_clock().now().to_msg()
             self._diagnostics.publish(message)
             self._log()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from robin_msgs.msg import ErrorCode, SegmentedScene
 from robin_msgs.srv import ListCodes, LoadModel
 from sensor_msgs.msg import Image
@@ -33,6 +34,7 @@ from robin_perception.nodes.gate_counts import GateCounts
 from robin_perception.nodes.pairing import FrameMessages
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
+from robin_perception.nodes.station_watch import StationWatch
 from robin_perception.nodes.worker import LatestWorker
 from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
 from robin_perception.topics import OVERLAY, SCENE
@@ -62,6 +64,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._last_input_s = self.data_clock_s()
         self._is_silent = False
         self._support: SupportSeen | None = None
+        self._station: StationWatch | None = None
         self._engine_watch = EngineWatch(self.report)
         self._gate_counts = GateCounts(self)
         self._loader = ThreadPoolExecutor(1, "load_model")
@@ -71,6 +74,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
     def setup(self) -> None:
         config = self.config
         self._segmenter = self._loaded(config.model)
+        self._station = StationWatch(self, config.monitors, config.gate.frozen_after, config.segmenter.belt_z_m)
         self._scenes = self.add_publisher(SegmentedScene, SCENE, RESULT)
         self._overlays = self.add_publisher(Image, OVERLAY, 1)
         if not self._from_process():
@@ -136,6 +140,9 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._engine_watch.tell_faults(self._segmenter)
         self._engine_watch.tell_standing(self._segmenter)
 
+    def more_statuses(self) -> list[DiagnosticStatus]:
+        return [] if self._station is None else self._station.statuses()
+
     def status_values(self) -> dict[str, str]:
         segmenter = self._segmenter
         source = "process" if self._from_process() else "topics"
@@ -188,11 +195,13 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
             with self._model_lock:
                 if self._segmenter is None:
                     return
-                scene = self._segmenter.segment(frame)
+                scene = self._watched(frame, self._segmenter.segment(frame))
         except RobinError as exc:
             self._engine_watch.tell_faults(self._segmenter)
             self.counters.drop("refused")
             self.report(exc.code, exc.text, warning=exc.code < Code.MODEL_MISSING)
+            if self._station is not None:
+                self._station.refused(exc.code, self.data_clock_s())
             return
         self._engine_watch.tell_faults(self._segmenter)
         self._last_input_s = self.data_clock_s()
@@ -212,6 +221,10 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self.counters.latency("segment", scene.timings_ms["segment"])
         self.counters.latency("frame_to_scene", (time.perf_counter() - begin) * 1e3)
         self.counters.latency("age", (self.now_s() - frame.stamp_s) * 1e3)
+
+    def _watched(self, frame: Frame, scene: Scene) -> Scene:
+        """The scene with what the environment monitors say."""
+        return scene if self._station is None else self._station.look(frame, scene)
 
     def _check_pose(self, scene: Scene) -> None:
         """What lies under the parcels must lie where the camera's pose puts it."""
