@@ -86,7 +86,7 @@ def _photographed(
             cv2.warpAffine(i, move, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE) for i in (light, depth)
         )
     if spoilt.blur_px:
-        light = cv2.GaussianBlur(light, (0, 0), spoilt.blur_px)
+        light = np.asarray(cv2.GaussianBlur(light, (0, 0), spoilt.blur_px), dtype=np.float32)
     depth = np.where(rng.random(depth.shape) < 0.01, 0, depth + rng.normal(0, 0.002, depth.shape)).astype(np.float32)
     if spoilt.dirt:
         for x, y, radius in ((75, 240, 45), (300, 40, 40), (320, 240, 40)):
@@ -105,3 +105,8 @@ def _photographed(
     K = np.array([[FOCAL_PX, 0, (WIDTH - 1) / 2], [0, FOCAL_PX, (HEIGHT - 1) / 2], [0, 0, 1.0]])
     frame = Frame(np.repeat(grey[..., None], 3, axis=2), depth.astype(np.float32), K, T, stamp_s, camera_id)
     return frame, Scene(stamp_s, "test", labels, (), np.zeros((1, 1), np.float32))
+
+
+def _warped(light: NDArray[np.float32], move: NDArray[np.float64]) -> NDArray[np.float32]:
+    moved = cv2.warpAffine(light, move, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, dtype=np.float32)

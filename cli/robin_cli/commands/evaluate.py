@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robin_cli.commands import evaluate_cups
+from robin_cli.commands import evaluate_cups, evaluate_health
 from robin_cli.options import (
     PLANNERS,
     CellOption,
@@ -30,8 +30,8 @@ from robin_perception.core.errors import Code, RobinError
 if TYPE_CHECKING:
     from robin_perception.evaluation.evaluate import Predict
 
-app = typer.Typer(help="Evaluate masks and planners.", no_args_is_help=True)
-
+app = typer.Typer(help="Evaluate masks, planners, cups and monitors.", no_args_is_help=True)
+app.command("health")(evaluate_health.health)
 app.command("cups")(evaluate_cups.cups)
 
 _SEG_COLUMNS = ("ap50", "ap75", "overlap_f", "boundary_f", "merge_rate", "split_rate")

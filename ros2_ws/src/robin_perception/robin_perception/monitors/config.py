@@ -52,10 +52,11 @@ class MonitorsConfig(StrictConfig):
     )
     least_frames: int = Field(3, ge=2, le=100, description="No alarm comes before so many frames of it.")
     frozen_after: int = Field(
-        3,
+        1,
         ge=0,
         le=10_000,
-        description="So many pictures in a row that equal the one before to the bit are a frozen camera; 0 = never.",
+        description="So many pictures in a row that equal the one before to the bit make a frame of a frozen camera; "
+        "0 = never.",
     )
     dark: CauseConfig = _cause(1.2, "slow_down")
     over_exposed: CauseConfig = _cause(1.0, "slow_down")

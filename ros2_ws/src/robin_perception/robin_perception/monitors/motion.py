@@ -20,21 +20,21 @@ from robin_perception.monitors.reference import Reference
 
 Vector = NDArray[np.float64]
 
-_GREY_NOISE = 4.0  # display values, of a thinned pixel
+_GREY_NOISE = 2.0  # display values, of a thinned pixel
 _HEIGHT_NOISE_M = 0.004  # of a thinned pixel at 1 m; grows with distance squared
-_SHARED = 9.0  # neighbouring pixels err together: so many count as one
+_SHARED = 6.0  # neighbouring pixels err together: so many count as one
 _PRIOR_M, _PRIOR_RAD = 0.1, 0.1
 _LEAST_GRADIENT = 3.0  # display values per thinned pixel
 _LEAST_PIXELS = 60
 _ROBUST = 2.0  # noises beyond which a residual counts less
 _LEVELS = ((4.0, 3), (1.5, 2), (0.0, 3))  # blur in thinned pixels, steps
-_MOST_PIXELS = 1200  # of a level
+_MOST_PIXELS = 800  # of a level
 _HIGHEST_STEP_M = 0.05  # of a height that still belongs to the same surface
 _LEAST_LIKENESS = 0.5
 _ALIKE = 0.9  # two pictures that need no better alignment
 _BETTER = 0.03  # an answer from afar must fit better by so much
 _FARTHEST = 0.5  # metres, radians
-_EVERY = 4  # of the level pixels
+_EVERY = 6  # of the level pixels
 
 
 @dataclass(frozen=True)

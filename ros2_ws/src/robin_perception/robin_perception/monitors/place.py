@@ -12,7 +12,7 @@ from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.monitors.look import Look
 from robin_perception.monitors.motion import Motion
 
-_SURE = 2.0  # standard deviations that are taken off: it is moved by that much at least
+_SURE = 1.0  # standard deviations that are taken off: it is moved by that much at least
 _WORST_M = 0.02  # a motion that is known no better is not told
 _LEVER_M = 0.4  # from the middle of the workspace to its corners: what a tilt moves them by
 _CORNERS = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))  # of the picture

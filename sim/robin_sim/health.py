@@ -1,0 +1,276 @@
+"""Do the environment monitors name what is wrong, and nothing else? Simulated stations, each with faults one by one.
+
+A station keeps its camera, light and belt; goods come and go. It is commissioned with healthy frames. Then each fault
+comes with the first of five frames of a new pile, of which parcels are taken as picks take them. One line of JSON per
+station is kept, so that a run that broke off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_grasp.tool import CellConfig
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
+from robin_perception.monitors.baseline import StationBaseline, take_baseline
+from robin_perception.monitors.station import StationMonitor
+from robin_sim.faults import NO_FAULTS, CameraShift, Faults
+from robin_sim.model import Pile
+from robin_sim.scenario import load_scenario
+from robin_sim.sensor import SensorModelConfig, smears, spoil
+from robin_sim.station import SimStation, StationView, picked_from
+
+SeeFrame = Callable[[Frame], Scene]
+Advance = Callable[[int, int], None]
+
+HEALTHY_SCENARIOS = ("mixed", "belt", "tote", "bags", "black_bags", "clear_bags", "new_print")
+FRAMES = 5
+"""Of a stream with a fault."""
+_SINGLE: Mapping[str, tuple[float, ...]] = {
+    "dark": (0.4, 0.6, 0.8),
+    "over_exposed": (0.6, 1.0),
+    "blur": (0.3, 0.5, 0.7),
+    "dirty_lens": (0.5, 0.7),
+    "depth_holes": (0.3, 0.6),
+    "dead_projector": (0.4, 1.0),
+    "colour_depth_apart": (0.2, 0.4),
+    "depth_unit": (0.25, 10.0),
+}
+_MOVES = ((12.0, 0.0), (18.0, 1.0), (0.0, 3.0))  # mm and degrees, in a direction of the station's own
+_NAME_OF = {"dead_projector": "depth_holes", "camera_shift": "camera_moved"}  # fault -> the monitors' word, if another
+_TOGETHER = (
+    {"dark": 0.6, "depth_holes": 0.5},
+    {"blur": 0.5, "depth_holes": 0.5},
+    {"dirty_lens": 0.7, "depth_holes": 0.5},
+    {"blur": 0.5, "colour_depth_apart": 0.4},
+)
+_BASELINE_PILES, _BASELINE_LOOKS, _BASELINE_EACH = 2, 3, 5  # 30 frames
+_HEALTHY_LOOKS, _HEALTHY_EACH = 5, 16  # of each of the piles
+_HEALTHY_PILES = 2
+
+
+@dataclass(frozen=True)
+class FaultCase:
+    """name: of the fault; key: with its severity; expected: what the monitors must say."""
+
+    name: str
+    key: str
+    faults: Faults
+    expected: frozenset[str]
+
+
+def fault_cases(rng: np.random.Generator) -> tuple[FaultCase, ...]:
+    """Every single fault at every severity, then two at once. rng: draws the directions of camera moves."""
+    cases = [
+        _case(name, f"{name} {value:g}", Faults(**{name: value}))
+        for name, values in _SINGLE.items()
+        for value in values
+    ]
+    for mm, degrees in _MOVES:
+        along, about = rng.normal(size=(2, 3))
+        shift = CameraShift(
+            translation_m=tuple(1e-3 * mm * along / np.linalg.norm(along)),
+            rotation_rad=tuple(np.radians(degrees) * about / np.linalg.norm(about)),
+        )
+        cases.append(_case("camera_moved", f"camera_moved {mm:g} mm {degrees:g} deg", Faults(camera_shift=shift)))
+    cases.append(_case("frozen", "frozen", Faults(frozen=True)))
+    cases += [_case("+".join(pair), "+".join(pair), Faults(**pair)) for pair in _TOGETHER]
+    return tuple(cases)
+
+
+def _case(name: str, key: str, faults: Faults) -> FaultCase:
+    return FaultCase(name, key, faults, frozenset(_NAME_OF.get(fault, fault) for fault in faults.active))
+
+
+class _Station:
+    """A commissioned station and its camera's noise."""
+
+    def __init__(self, scenario: str, seed: int, index: int, see: SeeFrame) -> None:
+        self.station = SimStation(load_scenario(scenario).config, CellConfig(), seed, index)
+        self._see = see
+        self.rng = np.random.default_rng([seed, index, 1])
+        self._stamp_s = 0.0
+        self.baseline: StationBaseline = take_baseline(list(self._commissioning()))
+
+    def _commissioning(self) -> Iterator[tuple[Frame, Scene]]:
+        for _ in range(_BASELINE_PILES):
+            for pile in picked_from(self.station.new_pile(), _BASELINE_LOOKS, 6):
+                seen = self.station.see(pile)
+                for _ in range(_BASELINE_EACH):
+                    yield self.shot(seen)
+
+    def shot(
+        self, seen: StationView, faults: Faults = NO_FAULTS, dirt: NDArray[np.float32] | None = None
+    ) -> tuple[Frame, Scene]:
+        """A photograph of it, and the scene that the network makes of that."""
+        self._stamp_s += 1.0
+        frame = spoil(seen.view, seen.camera, self.rng, SensorModelConfig(), faults, self._stamp_s, dirt)
+        return frame, self._see(frame)
+
+    def stream(self, case: FaultCase, piles: list[Pile], views: list[StationView]) -> Iterator[tuple[Frame, Scene]]:
+        """Five frames with the fault; dirt stays where it is on the glass."""
+        faults, dirt = case.faults, None
+        if faults.dirty_lens:
+            dirt = smears(self.rng, views[0].view.depth.shape, faults.dirty_lens)
+        first: tuple[Frame, Scene] | None = None
+        for pile, healthy in zip(piles, views, strict=True):
+            seen = self.station.see(pile, faults) if faults.camera_shift.active else healthy
+            if faults.frozen and first is not None:
+                self._stamp_s += 1.0
+                yield replace(first[0], stamp_s=self._stamp_s), first[1]
+                continue
+            first = self.shot(seen, faults, dirt)
+            yield first
+
+
+def faults_of_station(seed: int, index: int, see: SeeFrame) -> dict[str, Any]:
+    """One line of results: for each case with and without baseline the frame (1 based) at which what was expected had
+    been named, null where it was not, and what else was named."""
+    station = _Station("mixed", seed, index, see)
+    piles = list(picked_from(station.station.new_pile(), FRAMES))
+    views = [station.station.see(pile) for pile in piles]
+    cases: dict[str, Any] = {}
+    for case in fault_cases(station.rng):
+        monitors = {"baseline": StationMonitor(None, station.baseline), "defaults": StationMonitor()}
+        named: dict[str, dict[str, int]] = {kind: {} for kind in monitors}
+        for number, (frame, scene) in enumerate(station.stream(case, piles, views), 1):
+            for kind, monitor in monitors.items():
+                for condition in monitor.observe(frame, scene):
+                    named[kind].setdefault(condition.name, number)
+        cases[case.key] = {kind: _score(case, found) for kind, found in named.items()}
+        cases[case.key]["fault"] = case.name
+    return {"kind": "faults", "seed": seed, "index": index, "container": station.station.container, "cases": cases}
+
+
+def _score(case: FaultCase, named: Mapping[str, int]) -> dict[str, Any]:
+    right = {name: frame for name, frame in named.items() if name in case.expected}
+    whole = len(right) == len(case.expected)
+    wrong = sorted(set(named) - case.expected)
+    return {"frame": max(right.values()) if whole else None, "right": sorted(right), "wrong": wrong}
+
+
+def healthy_station(scenario: str, seed: int, index: int, see: SeeFrame) -> dict[str, Any]:
+    """One line of results: frames of a healthy station, alarms that began, time per frame."""
+    station = _Station(scenario, seed, index, see)
+    monitors = {"baseline": StationMonitor(None, station.baseline), "defaults": StationMonitor()}
+    alarms: dict[str, list[str]] = {kind: [] for kind in monitors}
+    frames, times = 0, []
+    for _ in range(_HEALTHY_PILES):
+        for pile in picked_from(station.station.new_pile(), _HEALTHY_LOOKS):
+            seen = station.station.see(pile)
+            for _ in range(_HEALTHY_EACH):
+                frame, scene = station.shot(seen)
+                frames += 1
+                for kind, monitor in monitors.items():
+                    before = {condition.name for condition in monitor.conditions}
+                    began = time.process_time()
+                    now = {condition.name for condition in monitor.observe(frame, scene)}
+                    if kind == "baseline":
+                        times.append(1e3 * (time.process_time() - began))
+                    alarms[kind] += sorted(now - before)
+    line = {"kind": "healthy", "scenario": scenario, "seed": seed, "index": index, "frames": frames}
+    return {**line, "alarms": alarms, "ms": float(np.median(times))}
+
+
+def run_health(
+    piles: int, healthy_frames: int, seed: int, see: SeeFrame, lines: Path, advance: Advance
+) -> dict[str, Any]:
+    """Stations with faults and healthy ones in turns, until there are ``piles`` of the former and ``healthy_frames`` of
+    the latter. lines: file of what is done; a station that stands in it is not done again."""
+    done = _read(lines, seed)
+    per_station = _HEALTHY_PILES * _HEALTHY_LOOKS * _HEALTHY_EACH
+    healthy = -(-healthy_frames // per_station)
+    jobs: list[tuple[str, int]] = [("", index) for index in range(piles)]
+    jobs += [(HEALTHY_SCENARIOS[i % len(HEALTHY_SCENARIOS)], 100_000 + i) for i in range(healthy)]
+    jobs.sort(key=lambda job: (job[1] % 100_000) / max(1, healthy if job[0] else piles))
+    for number, (scenario, index) in enumerate(jobs):
+        advance(number, len(jobs))
+        if (scenario, index) in done:
+            continue
+        line = healthy_station(scenario, seed, index, see) if scenario else faults_of_station(seed, index, see)
+        done[scenario, index] = line
+        with lines.open("a") as handle:
+            handle.write(json.dumps(line) + "\n")
+    advance(len(jobs), len(jobs))
+    return summary([done[job] for job in jobs])
+
+
+def _read(lines: Path, seed: int) -> dict[tuple[str, int], dict[str, Any]]:
+    """What is done already, by (scenario or "", index); a line that was cut short is left out."""
+    done: dict[tuple[str, int], dict[str, Any]] = {}
+    for text in lines.read_text().splitlines() if lines.exists() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if line["seed"] == seed:
+            done[line.get("scenario", ""), line["index"]] = line
+    return done
+
+
+def summary(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of all lines: ``faults``, ``together`` (two at once) and ``healthy``, each with and without a
+    baseline, and the time per frame."""
+    lines = list(lines)
+    with_faults = [line for line in lines if line["kind"] == "faults"]
+    result: dict[str, Any] = {}
+    for kind, suffix in (("baseline", ""), ("defaults", "_without_baseline")):
+        scores: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+        for line in with_faults:
+            for key, case in line["cases"].items():
+                scores.setdefault(case["fault"], {}).setdefault(key, []).append(case[kind])
+        single = {name: found for name, found in scores.items() if "+" not in name}
+        result[f"faults{suffix}"] = {name: _fault_figures(found) for name, found in single.items()}
+        pairs = {name: found[name] for name, found in scores.items() if "+" in name}
+        result[f"together{suffix}"] = {name: _pair_figures(found) for name, found in pairs.items()}
+        result[f"healthy{suffix}"] = _healthy_figures(lines, kind)
+    times = [line["ms"] for line in lines if line["kind"] == "healthy"]
+    return {**result, "ms_per_frame_p50": float(np.median(times)) if times else None}
+
+
+def _fault_figures(by_key: Mapping[str, list[Mapping[str, Any]]]) -> dict[str, Any]:
+    every = [score for scores in by_key.values() for score in scores]
+    return {**_counts(every), "severities": {key: _counts(scores) for key, scores in by_key.items()}}
+
+
+def _counts(scores: list[Mapping[str, Any]]) -> dict[str, Any]:
+    frames = [score["frame"] for score in scores if score["frame"] is not None]
+    return {
+        "piles": len(scores),
+        "named": len(frames),
+        "misnamed": sum(bool(score["wrong"]) for score in scores),
+        "missed": len(scores) - len(frames),
+        "frames_to_alarm_p50": float(np.median(frames)) if frames else None,
+    }
+
+
+def _pair_figures(scores: list[Mapping[str, Any]]) -> dict[str, int]:
+    right = [len(score["right"]) for score in scores]
+    wrong = sum(bool(score["wrong"]) for score in scores)
+    counts = {"both": right.count(2), "one": right.count(1), "none": right.count(0)}
+    return {"piles": len(scores), **counts, "misnamed": wrong}
+
+
+def _healthy_figures(lines: list[Mapping[str, Any]], kind: str) -> dict[str, Any]:
+    healthy = [line for line in lines if line["kind"] == "healthy"]
+    by_scenario = {
+        name: {
+            "frames": sum(line["frames"] for line in healthy if line["scenario"] == name),
+            "alarms": sorted(a for line in healthy if line["scenario"] == name for a in line["alarms"][kind]),
+        }
+        for name in HEALTHY_SCENARIOS
+    }
+    false_alarms = sum(len(found["alarms"]) for found in by_scenario.values())
+    return {
+        "frames": sum(f["frames"] for f in by_scenario.values()),
+        "false_alarms": false_alarms,
+        "by_scenario": by_scenario,
+    }
