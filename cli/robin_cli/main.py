@@ -30,6 +30,7 @@ from robin_cli.commands import (
     replay,
     ros,
     sim,
+    station,
     trace,
     train,
 )
@@ -90,6 +91,7 @@ app.command("record")(record.record)
 app.command("replay")(replay.replay)
 app.add_typer(bench.app, name="bench")
 app.add_typer(ros.app, name="ros")
+app.add_typer(station.app, name="station")
 app.command("doctor")(doctor.doctor)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.tool import CellConfig
+from robin_perception.core.disk import write_error
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.monitors.baseline import StationBaseline, take_baseline
@@ -197,8 +198,7 @@ def run_health(
             continue
         line = healthy_station(scenario, seed, index, see) if scenario else faults_of_station(seed, index, see)
         done[scenario, index] = line
-        with lines.open("a") as handle:
-            handle.write(json.dumps(line) + "\n")
+        _append(lines, line)
     advance(len(jobs), len(jobs))
     return summary([done[job] for job in jobs])
 
@@ -214,6 +214,19 @@ def _read(lines: Path, seed: int) -> dict[tuple[str, int], dict[str, Any]]:
         if line["seed"] == seed:
             done[line.get("scenario", ""), line["index"]] = line
     return done
+
+
+def _append(lines: Path, line: Mapping[str, Any]) -> None:
+    """On a line of its own, also after one that was cut short. Raises RobinError DISK_FULL, OPTION_INVALID."""
+    try:
+        with lines.open("ab+") as handle:
+            if handle.tell():
+                handle.seek(-1, 2)
+                cut_short = handle.read(1) != b"\n"
+                handle.write(b"\n" if cut_short else b"")
+            handle.write(json.dumps(line).encode() + b"\n")
+    except OSError as exc:
+        raise write_error(lines, exc) from None
 
 
 def summary(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -82,9 +82,7 @@ def _photographed(
 ) -> tuple[Frame, Scene]:
     if spoilt.moved_px:
         move = np.array([[1.0, 0.0, spoilt.moved_px], [0.0, 1.0, 0.0]])
-        light, depth = (
-            cv2.warpAffine(i, move, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE) for i in (light, depth)
-        )
+        light, depth = _warped(light, move), _warped(depth, move)
     if spoilt.blur_px:
         light = np.asarray(cv2.GaussianBlur(light, (0, 0), spoilt.blur_px), dtype=np.float32)
     depth = np.where(rng.random(depth.shape) < 0.01, 0, depth + rng.normal(0, 0.002, depth.shape)).astype(np.float32)

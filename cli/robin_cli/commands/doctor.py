@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from robin_cli.commands.station_source import CAMERA_ID
 from robin_cli.failures import EXIT_FAILURE
-from robin_cli.options import JsonOption, ModelOption, model_path
+from robin_cli.options import EngineOption, JsonOption, ModelOption, model_path
 from robin_cli.terminal import print_table, require_writable, write_json
+from robin_perception.core.errors import Code, RobinError
 
 
-def doctor(model: ModelOption = None, json_file: JsonOption = None) -> None:
+def doctor(
+    station: Annotated[
+        Path | None,
+        typer.Option(
+            "--station",
+            metavar="PATH",
+            help="Look at a station in place of this machine: a folder of image folders, or a bag. Exit status 1 where "
+            "something is wrong with light, lens, depth or mount.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline", metavar="FILE", help="What is usual there (robin station baseline); with --station."
+        ),
+    ] = None,
+    camera_id: Annotated[
+        str, typer.Option("--camera-id", metavar="NAME", help="What the camera is called in the station (frame id).")
+    ] = CAMERA_ID,
+    engine: EngineOption = "auto",
+    model: ModelOption = None,
+    json_file: JsonOption = None,
+) -> None:
     """Check Python, libraries, the model bundle and the hardware; say how to get what is missing."""
-    require_writable(json_file)
+    if baseline is not None and station is None:
+        raise RobinError(Code.OPTION_INVALID, "--baseline goes with --station only")
+    require_writable(json_file, baseline)
+    if station is not None:
+        _station(station, baseline, camera_id, model_path(model), engine, json_file)
+        return
     from robin_cli.doctor.checks import all_checks
 
     checks = all_checks(model_path(model))
@@ -21,6 +53,18 @@ def doctor(model: ModelOption = None, json_file: JsonOption = None) -> None:
     print_table("robin doctor", ("what", "", "found", "to get it"), rows, text_columns=4)
     print("The demo can run: make demo" if ready else "The demo cannot run; see the lines marked MISSING.")
     if not ready:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _station(
+    frames: Path, baseline: Path | None, camera_id: str, model: Path, engine: str, json_file: Path | None
+) -> None:
+    from robin_cli.doctor.station import examine, show
+
+    found = examine(frames, baseline, camera_id, model, engine)
+    write_json(json_file, found)
+    show(found)
+    if found["alarms"]:
         raise typer.Exit(EXIT_FAILURE)
 
 

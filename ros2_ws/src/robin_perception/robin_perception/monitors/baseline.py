@@ -95,9 +95,8 @@ def take_baseline(seen: Iterable[tuple[Frame, Scene]], least_frames: int = LEAST
     looks: list[Look] = []
     supports = []
     for frame, scene in seen:
-        if looks and (frame.camera_id, frame.rgb.shape) != (looks[0].frame.camera_id, looks[0].frame.rgb.shape):
-            text = f"frames of '{looks[0].frame.camera_id}' and '{frame.camera_id}', or of two sizes, were given"
-            raise RobinError(Code.BASELINE_FOREIGN, f"{text}: give those of one camera")
+        if looks and (other := _another(frame, looks[0].frame)) is not None:
+            raise RobinError(Code.BASELINE_FOREIGN, f"frames of two {other} were given: give those of one camera")
         looks.append(look_at(frame, scene.labels))
         supports.append(scene.support)
     if len(looks) < least_frames:
@@ -122,6 +121,15 @@ def take_baseline(seen: Iterable[tuple[Frame, Scene]], least_frames: int = LEAST
                 around.found[cause.name] = 0.0
     usual = {name: _usual(found) for name, found in values.items() if 2 * len(found) >= len(looks)}
     return StationBaseline(**{**vars(baseline), "usual": usual})
+
+
+def _another(frame: Frame, first: Frame) -> str | None:
+    """In what a frame is of another station than the first one."""
+    if frame.camera_id != first.camera_id:
+        return f"cameras, '{first.camera_id}' and '{frame.camera_id}',"
+    if frame.rgb.shape != first.rgb.shape:
+        return "sizes"
+    return None if np.allclose(frame.T_base_camera, first.T_base_camera, atol=_SAME_RAD) else "camera poses"
 
 
 def _usual(values: list[float]) -> Usual:

@@ -1,0 +1,127 @@
+"""Faults of the camera that the environment monitors must find, a station that stays while goods change, and the count
+of what was found."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robin_grasp.tool import CellConfig
+from robin_perception.core.frame import Frame
+from robin_perception.monitors.registry import CAUSES
+from robin_sim import health
+from robin_sim.faults import NO_FAULTS, Faults
+from robin_sim.scenario import load_scenario
+from robin_sim.sensor import smears, spoil
+from robin_sim.station import SimStation, StationView, picked_from
+
+
+@cache
+def station_view() -> StationView:
+    station = SimStation(load_scenario("belt").config, CellConfig(), 130101, 0)
+    return station.see(station.new_pile())
+
+
+def frame(faults: Faults = NO_FAULTS, dirt: Any = None) -> Frame:
+    seen = station_view()
+    return spoil(seen.view, seen.camera, np.random.default_rng(5), None, faults, 1.0, dirt)
+
+
+def test_new_faults_leave_what_they_do_not_touch_as_it_was_to_the_bit() -> None:
+    healthy = frame()
+    bright = frame(Faults(over_exposed=0.5))
+    assert np.array_equal(bright.depth, healthy.depth) and bright.rgb.mean() > 1.3 * healthy.rgb.mean()
+    dim = frame(Faults(dead_projector=0.7))
+    assert np.array_equal(dim.rgb, healthy.rgb)
+    assert np.array_equal(dim.depth[dim.depth > 0], healthy.depth[dim.depth > 0])
+    assert (dim.depth > 0).mean() < 0.7 * (healthy.depth > 0).mean()
+    unit = frame(Faults(depth_unit=10.0))
+    assert np.allclose(unit.depth, 10 * healthy.depth) and np.array_equal(unit.rgb, healthy.rgb)
+    apart = frame(Faults(colour_depth_apart=0.5))
+    assert np.array_equal(apart.rgb, healthy.rgb)
+    assert (apart.depth[7:, 10:] == healthy.depth[:-7, :-10]).mean() > 0.6
+
+
+def test_dirt_that_stays_is_in_the_same_place_whatever_the_noise() -> None:
+    dirt = smears(np.random.default_rng(2), (480, 640), 0.7)
+    seen = station_view()
+    holes = [
+        spoil(seen.view, seen.camera, np.random.default_rng(k), None, Faults(dirty_lens=0.7), dirt=dirt).depth == 0
+        for k in range(2)
+    ]
+    assert (dirt > 0.6).any() and all(hole[dirt > 0.8].mean() > 0.95 for hole in holes)
+
+
+def test_every_new_fault_is_told_as_active() -> None:
+    faults = Faults(over_exposed=0.1, dead_projector=0.1, colour_depth_apart=0.1, depth_unit=10.0, frozen=True)
+    assert set(faults.active) == {"over_exposed", "dead_projector", "colour_depth_apart", "depth_unit", "frozen"}
+    assert NO_FAULTS.active == ()
+
+
+def test_a_station_stays_while_goods_change() -> None:
+    one, other = (SimStation(load_scenario("belt").config, CellConfig(), 130101, 0) for _ in range(2))
+    piles = [one.new_pile(), one.new_pile()]
+    assert len(piles[0].parcels) != len(piles[1].parcels) or not np.allclose(piles[0].poses, piles[1].poses)
+    assert np.array_equal(other.new_pile().poses, piles[0].poses)
+    assert np.array_equal(one.camera.T_base_camera, other.camera.T_base_camera)
+
+
+def test_parcels_are_taken_from_the_top() -> None:
+    station = SimStation(load_scenario("belt").config, CellConfig(), 130101, 0)
+    pile = station.new_pile()
+    counts = [len(left.parcels) for left in picked_from(pile, 3, 2)]
+    assert counts == [len(pile.parcels), len(pile.parcels) - 2, len(pile.parcels) - 4]
+    *_, last = picked_from(pile, 3, 2)
+    assert last.poses[:, 2, 3].max() <= pile.poses[:, 2, 3].max()
+
+
+def _line(index: int, frame: int | None, wrong: list[str]) -> dict[str, Any]:
+    score = {"frame": frame, "right": ["dark"] if frame else [], "wrong": wrong}
+    both = {"frame": None, "right": ["dark"], "wrong": []}
+    cases = {
+        "dark 0.6": {"baseline": score, "defaults": score, "fault": "dark"},
+        "dark+depth_holes": {"baseline": both, "defaults": both, "fault": "dark+depth_holes"},
+    }
+    return {"kind": "faults", "seed": 4, "index": index, "container": "belt", "cases": cases}
+
+
+def test_figures_count_named_misnamed_and_missed() -> None:
+    alarms = {"baseline": ["blur"], "defaults": []}
+    healthy = {"kind": "healthy", "scenario": "belt", "seed": 4, "index": 7, "frames": 160, "alarms": alarms, "ms": 3.0}
+    found = health.summary([_line(0, 3, []), _line(1, 5, ["blur"]), _line(2, None, []), healthy])
+    dark = found["faults"]["dark"]
+    assert {key: dark[key] for key in ("piles", "named", "misnamed", "missed", "frames_to_alarm_p50")} == {
+        "piles": 3, "named": 2, "misnamed": 1, "missed": 1, "frames_to_alarm_p50": 4.0,
+    }  # fmt: skip
+    assert found["together"]["dark+depth_holes"] == {"piles": 3, "both": 0, "one": 3, "none": 0, "misnamed": 0}
+    assert (found["healthy"]["frames"], found["healthy"]["false_alarms"]) == (160, 1)
+    assert found["healthy_without_baseline"]["false_alarms"] == 0
+
+
+def test_stations_that_are_done_are_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = tmp_path / "lines"
+    lines.write_text(
+        json.dumps(_line(0, 3, [])) + "\n" + json.dumps({**_line(1, 3, []), "seed": 5}) + '\n{"kind": "fau'
+    )
+    made: list[int] = []
+
+    def made_anew(seed: int, index: int, see: Any) -> dict[str, Any]:
+        made.append(index)
+        return _line(index, 4, [])
+
+    monkeypatch.setattr(health, "faults_of_station", made_anew)
+    found = health.run_health(3, 0, 4, lambda frame: None, lines, lambda done, total: None)  # type: ignore[arg-type,return-value]
+    assert made == [1, 2] and found["faults"]["dark"]["named"] == 3
+    made.clear()
+    health.run_health(3, 0, 4, lambda frame: None, lines, lambda done, total: None)  # type: ignore[arg-type,return-value]
+    assert made == []
+
+
+def test_every_cause_is_among_the_cases() -> None:
+    expected = {name for case in health.fault_cases(np.random.default_rng(0)) for name in case.expected}
+    assert expected == {cause.name for cause in CAUSES}
