@@ -64,6 +64,9 @@ class BagRecorderNodeConfig(NodeConfig):
         "planning",
         description="Node whose parameters say how plans are made, and where the camera is; empty: not asked.",
     )
+    pick_check_node: str = Field(
+        "pick_check", description="Node whose parameters say how loads are judged; empty: not asked."
+    )
     queue_mb: int = Field(
         256, ge=16, le=16_384, description="Memory for messages that wait to be written, 1e6 bytes; more is dropped."
     )

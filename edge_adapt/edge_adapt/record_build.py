@@ -14,24 +14,37 @@ from scipy.spatial.transform import Rotation
 from edge_adapt.record_parts import (
     CandidateRecord,
     ConditionRecord,
+    CupRecord,
     FrameRecord,
+    HelpRecord,
     InstanceRecord,
     JudgementRecord,
     LoadRecord,
     OutcomeRecord,
     Quaternion,
+    RecoveryStepRecord,
     TracesRecord,
     Vector3,
 )
+from robin_grasp.cup_health import CupReport, CupState
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.pick_check import PickJudgement
 from robin_grasp.picks.traces import LoadView, PickTraces
 from robin_grasp.plan import Grasp, Rejected
+from robin_grasp.recovery.action import Action
+from robin_grasp.recovery.help_request import HelpRequest
+from robin_grasp.recovery.machine import Step
 from robin_grasp.tool import mask_to_cups
 from robin_perception.core.condition import Condition
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Instance, Scene
+
+_CAME_OF = {
+    Action.DELIVER: "it left the cell",
+    Action.PUT_BACK: "the rest hangs on the tool again",
+    Action.SET_DOWN: "it lies where it came from",
+}
 
 
 def frame_digest(frame: Frame) -> str:
@@ -154,6 +167,48 @@ def reported_judgement(report: OutcomeReport) -> JudgementRecord:
         probability=report.probability,
         probabilities={result.value: float(p) for result, p in odds.items()},
         reasons=report.reasons,
+    )
+
+
+def step_record(
+    step: Step, judgement: JudgementRecord | None = None, help: HelpRecord | None = None, took_s: float = 0.0
+) -> RecoveryStepRecord:
+    """One decision of the recovery policy, with the judgement that it was made on."""
+    return RecoveryStepRecord(
+        **({} if judgement is None else judgement.model_dump()),
+        state=step.state.value,
+        action=step.action.value,
+        reason=step.reason,
+        code=int(step.code),
+        release_cups=mask_to_cups(step.release_cups),
+        came_of=_CAME_OF.get(step.action, ""),
+        took_s=number(took_s),
+        help=help,
+    )
+
+
+def help_record(request: HelpRequest, picture: str = "") -> HelpRecord:
+    """picture: key of the decision's images."""
+    return HelpRecord(
+        help_id=request.help_id,
+        code=int(request.code),
+        text=request.text,
+        answer=request.answer,
+        answered_by=request.answered_by,
+        waited_s=None if request.is_open else number(request.answered_s - request.asked_s),
+        picture=picture,
+    )
+
+
+def cup_record(report: CupReport) -> CupRecord:
+    return CupRecord(
+        cup=report.cup,
+        state=report.state.name.lower(),
+        share=number(report.share),
+        probabilities={state.name.lower(): number(report.probabilities[state]) for state in CupState},
+        picks=report.picks,
+        held=report.held,
+        text=report.text,
     )
 
 

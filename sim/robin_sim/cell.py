@@ -137,4 +137,5 @@ class SimCell:
             planner_flags=tuple(getattr(planner, "flags", ())),
             timings_ms={"segment": 1e3 * (segmented - started), "plan": 1e3 * (planned - segmented)},
             excluded=excluded,
+            cups=() if self.cups is None else self.cups.cups,
         )

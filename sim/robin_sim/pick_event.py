@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from robin_grasp.cup_health import CupReport
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.pick_check import PickJudgement
 from robin_grasp.plan import FailedPick, Plan
@@ -36,14 +37,19 @@ class Recovered:
 
     first: result that delivering the first load at once would have had; None where nothing was picked. bad_load: what
     hung on the tool then was not the target alone. left_wrong: what left the cell in the end was not the target alone.
-    judged: what the pick check called the pick in the end.
+    judgement: of the pick check, of the last load of the turn.
     """
 
     steps: tuple[TurnStep, ...] = ()
     first: PickResult | None = None
     bad_load: bool = False
     left_wrong: bool = False
-    judged: PickResult | None = None
+    judgement: PickJudgement | None = None
+
+    @property
+    def judged(self) -> PickResult | None:
+        """What the pick check called the pick in the end."""
+        return None if self.judgement is None else self.judgement.result
 
     @property
     def _seen_wrong(self) -> bool:
@@ -86,7 +92,8 @@ class PickEvent:
     target: index of the parcel that most of the chosen mask truly shows (-1: none); target_kind its kind.
     planner_flags: what the planner says of itself, e.g. that its learned ranker is missing. parcels_left:
     before the pick. after: the frame that follows, taken with the same camera and light. excluded: instances that the
-    recovery policy has given up. recovered: what the policy did; None without one. extra_s: cell time of the turn that
+    recovery policy has given up. cups: as they stood when it was planned, empty where nobody watches them.
+    recovered: what the policy did; None without one. extra_s: cell time of the turn that
     is not in the outcome's duration. timings_ms: as measured; "judge_late" is what judging took beyond the stand for
     the look at the load.
     """
@@ -108,6 +115,7 @@ class PickEvent:
     timings_ms: dict[str, float] = field(default_factory=dict)
     fault: str = ""
     excluded: tuple[int, ...] = ()
+    cups: tuple[CupReport, ...] = ()
     recovered: Recovered | None = None
     extra_s: float = 0.0
 

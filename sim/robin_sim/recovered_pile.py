@@ -128,9 +128,7 @@ class RecoveredPile:
             opened.deliver()
             fate = Fate.DELIVERED
         self._ended(turn, fate, parcel)
-        log = Recovered(
-            tuple(turn.steps), first, bad_load, turn.left_wrong, turn.judgement.result if turn.judgement else None
-        )
+        log = Recovered(tuple(turn.steps), first, bad_load, turn.left_wrong, turn.judgement)
         late_ms = max(0.0, turn.judge_ms - 1e3 * opened.look_s)
         timings = {**event.timings_ms, "judge": turn.judge_ms, "judge_late": late_ms}
         done = replace(event, outcome=turn.final(fate), after=opened.frame, recovered=log, timings_ms=timings)

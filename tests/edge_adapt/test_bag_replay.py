@@ -74,7 +74,7 @@ def station_bag(folder: Path, model: Path, scratch: Path, cell: CellConfig = CEL
             done = IssuedPlan(f"p-{index}", True, plan, frame, scene, failed, excluded)
             context = DecisionContext(run_id="test", pile=0, pick=index)
             decision = build_decision(context, frame, scene, plan, None, failed=failed)
-            picks.pick(RecordedPick(frames.encoded(taken), done, decision, None))
+            picks.pick(RecordedPick(frames.encoded(taken), done, decision))
             x, y, z = (float(v) for v in plan.best.T_base_tool[:3, 3])
             failed = (*failed, FailedPick((x, y, z), plan.best.cups))
             issued.append(done)

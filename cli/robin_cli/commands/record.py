@@ -37,6 +37,10 @@ def record(
     cell: CellOption = None,
     ranker: RankerOption = None,
     planner_config: PlannerConfigOption = None,
+    recovery: Annotated[
+        bool,
+        typer.Option("--recovery/--no-recovery", help="Judge each load and put right what is wrong, and record it."),
+    ] = True,
     picks_per_pile: Annotated[
         int | None, typer.Option("--picks-per-pile", metavar="N", min=1, max=200, help="Default: the scenario's.")
     ] = None,
@@ -76,6 +80,7 @@ def record(
     from robin_grasp.planner.config import PlannerConfig
     from robin_grasp.planner.learned_ranker import load_ranker
     from robin_grasp.planner.registry import DEFAULT_PLANNER
+    from robin_grasp.recovery.config import RecoveryConfig
     from robin_grasp.tool import CellConfig
     from robin_perception.bags.frames import ImageCoding
     from robin_perception.core.config import load_config
@@ -94,6 +99,7 @@ def record(
         ranker=ranker,
         planner_config=load_config(PlannerConfig, planner_config),
         cell=load_config(CellConfig, cell),
+        recovery=RecoveryConfig() if recovery else None,
         picks_per_pile=picks_per_pile,
         image_size=image_size,
         images=ImageCoding(jpeg_quality=jpeg),

@@ -101,7 +101,10 @@ def _print_differences(plan: ReplayedPlan) -> None:
 def _verdict(report: ReplayReport) -> str:
     how = "to the last bit" if report.tolerance == "exact" else "within the tolerances across machines"
     verdict = "same" if report.same else "differs"
-    text = f"{verdict}: {report.compared - len(report.differing)} of {report.compared} plans agree {how}"
+    plans = report.compared - len(report.differing) + report.judged_differing
+    text = f"{verdict}: {plans} of {report.compared} plans agree {how}"
+    if report.judged:
+        text += f", and {report.judged - report.judged_differing} of {report.judged} judgements"
     if report.without_frame:
         text += f"; {report.without_frame} more without their frame"
     return text

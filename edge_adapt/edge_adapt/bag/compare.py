@@ -45,6 +45,7 @@ class MachineTolerances(StrictConfig):
     angle_rad: float = Field(0.10, ge=0, le=1)
     score: float = Field(0.02, ge=0, le=1, description="of the best grasp; also what counts as equally good")
     instances: int = Field(1, ge=0, le=20, description="parcels seen")
+    probability: float = Field(0.05, ge=0, le=1, description="of a judgement")
     mask_share: float = Field(0.01, ge=0, le=1, description="of all pixels: parcel in one, none in the other")
     differing_share: float = Field(0.03, ge=0, le=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ SCENE_TYPE = "robin_msgs/msg/SegmentedScene"
 PLAN_TYPE = "robin_msgs/msg/GraspPlan"
 OUTCOME_TYPE = "robin_msgs/msg/PickOutcome"
 DECISION_TYPE = "robin_msgs/msg/Decision"
+HELP_TYPE = "robin_msgs/msg/HelpRequest"
 TEXT_TYPE = "std_msgs/msg/String"
 SENSOR_QOS = Qos("best_effort", "volatile", 5)
 LATCHED_QOS = Qos("reliable", "transient_local", 1)
@@ -48,6 +50,7 @@ class BagTopics(StrictConfig):
     plan: str = "/plan"
     outcome: str = "/outcome"
     decision: str = "/decision"
+    help: str = "/help"
     pipeline: str = "/pipeline"
 
     @classmethod
@@ -77,6 +80,7 @@ class BagTopics(StrictConfig):
             self.plan: (PLAN_TYPE, Qos()),
             self.outcome: (OUTCOME_TYPE, Qos()),
             self.decision: (DECISION_TYPE, Qos()),
+            self.help: (HELP_TYPE, LATCHED_QOS),
             self.pipeline: (TEXT_TYPE, LATCHED_QOS),
         }
 
@@ -156,13 +160,13 @@ def failed_picks(plan: Mapping[str, Any]) -> tuple[FailedPick, ...]:
     )
 
 
-def recorded_best(plan: Mapping[str, Any]) -> Grasp | None:
-    """The best grasp of a recorded GraspPlan ``with_named_terms``. Raises RobinError POSE_INVALID."""
-    if not plan["grasps"]:
+def recorded_grasp(plan: Mapping[str, Any], index: int = 0) -> Grasp | None:
+    """A grasp of a recorded GraspPlan ``with_named_terms``, None where it has none of that index. Raises RobinError
+    POSE_INVALID."""
+    if index >= len(plan["grasps"]):
         return None
-    found = plan["grasps"][0]
-    position, turned = found["pose"]["position"], found["pose"]["orientation"]
-    pose = pose_matrix([position[axis] for axis in "xyz"], [turned[axis] for axis in "xyzw"])
+    found = plan["grasps"][index]
+    pose = pose_of_values(found["pose"])
     seals = tuple(float(seal) for seal in found.get("cup_seal", ()))
     return Grasp(pose, int(found["cups"]), int(found["instance_id"]), float(found["score"]), found["terms"], seals)
 
@@ -246,6 +250,18 @@ def _rejected(rejected: Rejected, table: TermTable) -> Message:
 def _failed(failed: FailedPick) -> Message:
     x, y, z = failed.position_m
     return {"position": {"x": x, "y": y, "z": z}, "cups": failed.cups, "times": failed.times}
+
+
+def grasp_as_recorded(grasp: Grasp) -> Grasp:
+    """What a reader of the bag gets for ``grasp``."""
+    seals = tuple(float(np.float32(seal)) for seal in grasp.cup_seal)
+    return replace(grasp, T_base_tool=pose_of_values(pose_values(grasp.T_base_tool)), cup_seal=seals)
+
+
+def pose_of_values(values: Mapping[str, Any]) -> NDArray[np.float64]:
+    """float64 [4, 4] of a geometry_msgs/Pose. Raises RobinError POSE_INVALID."""
+    position, turned = values["position"], values["orientation"]
+    return pose_matrix([position[axis] for axis in "xyz"], [turned[axis] for axis in "xyzw"])
 
 
 def pose_values(pose: NDArray[np.float64]) -> Message:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_adapt.bag.messages import pose_values
+from edge_adapt.bag.messages import OUTCOME_TYPE, pose_of_values, pose_values
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.traces import LoadView, PickTraces, traces_from_flat
+from robin_grasp.recovery.help_request import HelpRequest
+from robin_perception.bags import cdr
 from robin_perception.bags.cdr import Message
-from robin_perception.bags.frames import BASE_FRAME, frame_of_messages, header, picture_messages
+from robin_perception.bags.frames import BASE_FRAME, frame_of_messages, header, nanoseconds, picture_messages
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.core.pose import pose_matrix
 
 
 def outcome_message(report: OutcomeReport, ns: int) -> Message:
@@ -64,6 +65,29 @@ def recorded_outcome(values: Mapping[str, Any]) -> PickOutcome:
     return PickOutcome(result, vacuum, weight_n, duration_s, traces=traces, load=load)
 
 
+def outcome_as_recorded(outcome: PickOutcome) -> PickOutcome:
+    """What a reader of the bag gets for ``outcome``: depth of the look in whole millimetres. Keeps result and truth."""
+    report = OutcomeReport.of("", 0.0, replace(outcome, truth={}))
+    read = recorded_outcome(cdr.decode(OUTCOME_TYPE, cdr.encode(OUTCOME_TYPE, outcome_message(report, 0))))
+    return replace(read, result=outcome.result, truth=outcome.truth)
+
+
+def help_message(request: HelpRequest) -> Message:
+    """robin_msgs/HelpRequest without its picture."""
+    return {
+        "header": header(nanoseconds(request.asked_s), ""),
+        "help_id": request.help_id,
+        "code": int(request.code),
+        "text": request.text,
+        "plan_id": request.plan_id,
+        "answers": list(request.answers),
+        "timeout_s": request.timeout_s,
+        "timeout_answer": request.timeout_answer,
+        "answer": request.answer,
+        "answered_by": request.answered_by,
+    }
+
+
 def recorded_traces(values: Mapping[str, Any] | None) -> PickTraces | None:
     """Raises RobinError TRACES_INVALID."""
     if values is None or not values["rate_hz"]:
@@ -79,8 +103,8 @@ def recorded_load(values: Mapping[str, Any] | None) -> LoadView | None:
         return None
     color, depth, info = (values[name] for name in ("color", "depth", "info"))
     camera_id = str(color["header"]["frame_id"])
-    frame = frame_of_messages(color, depth, info, _pose_matrix(values["camera"]), camera_id)
-    return LoadView(frame, _pose_matrix(values["tool"]))
+    frame = frame_of_messages(color, depth, info, pose_of_values(values["camera"]), camera_id)
+    return LoadView(frame, pose_of_values(values["tool"]))
 
 
 def _traces(traces: PickTraces | None) -> Message:
@@ -102,8 +126,3 @@ def _load_view(load: LoadView | None) -> Message:
     color, depth, info = picture_messages(load.frame, load.frame.camera_id)
     poses = {"camera": pose_values(load.frame.T_base_camera), "tool": pose_values(load.T_base_tool)}
     return {"color": color, "depth": depth, "info": info, **poses}
-
-
-def _pose_matrix(values: Mapping[str, Any]) -> NDArray[np.float64]:
-    position, turned = values["position"], values["orientation"]
-    return pose_matrix([position[axis] for axis in "xyz"], [turned[axis] for axis in "xyzw"])

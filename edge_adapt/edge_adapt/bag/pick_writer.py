@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from dataclasses import dataclass, replace
 
 from edge_adapt.bag.messages import (
@@ -11,28 +12,43 @@ from edge_adapt.bag.messages import (
     plan_message,
     scene_message,
 )
-from edge_adapt.bag.outcome_messages import outcome_message
+from edge_adapt.bag.outcome_messages import help_message, outcome_message
 from edge_adapt.bag.pipeline import PipelineRecord
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.decision import Decision
-from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import ALL_SOUND, CupTrust, FailedPick, Plan, Planner
+from robin_grasp.recovery.help_request import HelpRequest
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import EncodedFrame, FrameTopics, ImageCoding, encode_frame, stamp_ns
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
+_KEPT_FRAMES = 8  # of a turn: before the pick, and after each load that was judged
+
+
+@dataclass(frozen=True)
+class RecordedLoad:
+    """A report of a pick with the frame that it was judged with, None where none was taken, and requests for help that
+    followed it. ns: when that was, not later than the frame."""
+
+    report: OutcomeReport
+    ns: int
+    after: EncodedFrame | None = None
+    helps: tuple[HelpRequest, ...] = ()
+
 
 @dataclass(frozen=True)
 class RecordedPick:
-    """One turn of a cell. issued.frame is encoded.frame."""
+    """One turn of a cell. issued.frame is encoded.frame. helps: asked before anything moved. loads: reports in order,
+    the last of them the end of the pick; none where nothing was picked."""
 
     encoded: EncodedFrame
     issued: IssuedPlan
     decision: Decision
-    outcome: PickOutcome | None
+    loads: tuple[RecordedLoad, ...] = ()
+    helps: tuple[HelpRequest, ...] = ()
 
 
 class FrameInput:
@@ -44,13 +60,15 @@ class FrameInput:
     def __init__(self, topics: FrameTopics, coding: ImageCoding) -> None:
         self.offset_s = 0.0
         self._topics, self._coding = topics, coding
-        self._last: tuple[Frame, EncodedFrame] | None = None
+        self._kept: deque[tuple[Frame, EncodedFrame]] = deque(maxlen=_KEPT_FRAMES)
 
     def encoded(self, frame: Frame) -> EncodedFrame:
-        if self._last is None or self._last[0] is not frame:
+        known = next((encoded for kept, encoded in self._kept if kept is frame), None)
+        if known is None:
             shifted = replace(frame, stamp_s=frame.stamp_s + self.offset_s)
-            self._last = frame, encode_frame(shifted, self._topics, self._coding)
-        return self._last[1]
+            known = encode_frame(shifted, self._topics, self._coding)
+            self._kept.append((frame, known))
+        return known
 
     def of(self, frame: Frame) -> Frame:
         """What a reader of the bag will get for ``frame``."""
@@ -76,6 +94,7 @@ class PickWriter:
         self._writer = writer
         self._topics = topics or BagTopics()
         self._pose: str | None = None
+        self._written: deque[EncodedFrame] = deque(maxlen=_KEPT_FRAMES)
         self._cell = CellConfig()
         for topic, (kind, qos) in self._topics.types().items():
             skipped = self._topics.frames.color if coding.jpeg_quality else self._topics.frames.color_compressed
@@ -88,21 +107,33 @@ class PickWriter:
         self._writer.write(self._topics.pipeline, {"data": record.model_dump_json()}, ns)
 
     def pick(self, pick: RecordedPick) -> None:
-        """Frame, scene, plan, outcome and decision of one turn."""
+        """Frame, scene, plan, loads with the frames after them, requests for help, and decision of one turn."""
         issued, topics = pick.issued, self._topics
         ns = stamp_ns(issued.frame)
-        pose = pick.encoded.pose
-        if (text := json.dumps(pose["transforms"][0]["transform"])) != self._pose:
-            self._writer.write(topics.frames.tf_static, pose, ns)
-            self._pose = text
-        for topic, (_, values) in pick.encoded.messages.items():
-            self._writer.write(topic, values, ns)
+        self._frame(pick.encoded)
         self._writer.write(topics.scene, scene_message(issued.scene, ns), ns)
         self._writer.write(topics.plan, plan_message(issued, self._cell), ns)
-        if pick.outcome is not None:
-            ended = ns + round(pick.outcome.duration_s * 1e9)
-            truth = pick.decision.outcome.truth if pick.decision.outcome is not None else {}
-            report = OutcomeReport.of(issued.plan_id, ended / 1e9, replace(pick.outcome, truth=truth))
-            self._writer.write(topics.outcome, outcome_message(report, ended), ended)
+        self._helps(pick.helps, ns)
+        for load in pick.loads:
+            if load.after is not None:
+                self._frame(load.after)
+            self._writer.write(topics.outcome, outcome_message(load.report, load.ns), load.ns)
+            self._helps(load.helps, load.ns)
         self._writer.write(topics.decision, decision_message(pick.decision, issued.plan_id, ns), ns)
         self._writer.flush()
+
+    def _frame(self, encoded: EncodedFrame) -> None:
+        """Once: the frame after a pick is the one before the next."""
+        if any(encoded is written for written in self._written):
+            return
+        self._written.append(encoded)
+        ns, pose = stamp_ns(encoded.frame), encoded.pose
+        if (text := json.dumps(pose["transforms"][0]["transform"])) != self._pose:
+            self._writer.write(self._topics.frames.tf_static, pose, ns)
+            self._pose = text
+        for topic, (_, values) in encoded.messages.items():
+            self._writer.write(topic, values, ns)
+
+    def _helps(self, requests: tuple[HelpRequest, ...], ns: int) -> None:
+        for request in requests:
+            self._writer.write(self._topics.help, help_message(request), ns)

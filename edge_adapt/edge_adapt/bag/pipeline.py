@@ -20,11 +20,13 @@ from pydantic import Field, ValidationError, field_validator
 
 import robin_grasp
 import robin_perception
+from robin_grasp.picks.pick_check import PickCheckConfig
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.former_config import from_former
 from robin_grasp.planner.learned_ranker import RANKER_BYTES, SHIPPED_RANKER
 from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner
+from robin_grasp.recovery.config import RecoveryConfig
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import ImageCoding
 from robin_perception.core.bounded import read_plain_bytes
@@ -51,10 +53,12 @@ class PipelineRecord(StrictConfig):
 
     model_id: trunk and head. calibration: digest of the bundle's calibration and thresholds. ranker_sha256: of the
     learned ranker's file, empty when the planner has none. code: digest of the source of perception and grasp planning.
-    source: where the bag comes from. version 1 recorded the planner's settings and fitted figures in one table.
+    source: where the bag comes from. pick_check, recovery: settings of what judged the loads and said what to do with
+    them, None where nobody did. version 1 recorded the planner's settings and fitted figures in one table, version 2
+    nothing of judgements.
     """
 
-    version: int = Field(2, ge=1, le=2)
+    version: int = Field(3, ge=1, le=3)
     source: str = ""
     model_id: str = ""
     calibration: str = ""
@@ -66,6 +70,8 @@ class PipelineRecord(StrictConfig):
     planner_config: PlannerConfig = Field(default_factory=PlannerConfig)
     cell: CellConfig = CellConfig()
     images: ImageCoding = ImageCoding()
+    pick_check: PickCheckConfig | None = None
+    recovery: RecoveryConfig | None = None
     code: str = ""
     machine: MachineRecord = MachineRecord()
 
@@ -160,7 +166,7 @@ def changes_from(recorded: PipelineRecord, used: PipelineRecord) -> list[str]:
         for name in ("code", "model_id", "calibration", "engine", "planner", "ranker_sha256")
         if (old := getattr(recorded, name)) != (new := getattr(used, name))
     ]
-    for name in ("engine_config", "segmenter", "planner_config", "cell"):
+    for name in ("engine_config", "segmenter", "planner_config", "cell", "pick_check", "recovery"):
         if getattr(recorded, name) != getattr(used, name):
             lines.append(f"{name}: not the recorded one")
     old_fit, new_fit = recorded.planner_config.fit, used.planner_config.fit

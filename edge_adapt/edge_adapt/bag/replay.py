@@ -17,7 +17,7 @@ from edge_adapt.bag.messages import (
     BagTopics,
     failed_picks,
     plan_message,
-    recorded_best,
+    recorded_grasp,
     scene_message,
     with_named_terms,
 )
@@ -34,6 +34,7 @@ from edge_adapt.bag.pipeline import (
     start_segmenter,
     this_machine,
 )
+from edge_adapt.bag.replay_loads import LoadReplay, load_differences
 from robin_grasp.picks.plan_server import IssuedPlan, without_instances
 from robin_grasp.plan import Grasp, Plan, PlanBasis, Planner
 from robin_perception.bags import cdr
@@ -48,6 +49,7 @@ from robin_perception.core.scene import Scene
 
 TOLERANCES = ("auto", "exact", "machine")
 _KEPT_FRAMES = 64  # frames that wait for the plan made on them
+_LATEST_FRAMES = 8  # in which the one after a pick is looked for
 _SAME_STAMP_NS = 500_000  # a stamp loses up to 0.3 us between seconds and nanoseconds; frames are milliseconds apart
 
 ValueT = TypeVar("ValueT")
@@ -81,7 +83,8 @@ class ReplayedPlan:
 
 @dataclass
 class ReplayReport:
-    """What a replay found. without_frame: plans whose frame the bag does not hold, which were not compared."""
+    """What a replay found. without_frame: plans whose frame the bag does not hold, which were not compared. judged:
+    judgements of loads, with the actions that followed, that were made again."""
 
     bag: Path
     tolerance: str
@@ -89,6 +92,8 @@ class ReplayReport:
     recorded: PipelineRecord | None
     used: PipelineRecord
     compared: int = 0
+    judged: int = 0
+    judged_differing: int = 0
     without_frame: int = 0
     differing: list[tuple[str, int, tuple[Difference, ...]]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -96,9 +101,10 @@ class ReplayReport:
 
     @property
     def same(self) -> bool:
-        """All plans agree, or across machines as many as must."""
-        allowed = self.limits.differing_share * self.compared if self.tolerance == "machine" else 0
-        return len(self.differing) <= allowed
+        """All plans and judgements agree, or across machines as many as must."""
+        share = self.limits.differing_share if self.tolerance == "machine" else 0.0
+        plans = len(self.differing) - self.judged_differing
+        return plans <= share * self.compared and self.judged_differing <= share * self.judged
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -107,7 +113,9 @@ class ReplayReport:
             "tolerance": self.tolerance,
             "limits": self.limits.model_dump(mode="json") if self.tolerance == "machine" else None,
             "compared": self.compared,
-            "differing": len(self.differing),
+            "differing": len(self.differing) - self.judged_differing,
+            "judged": self.judged,
+            "judged_differing": self.judged_differing,
             "without_frame": self.without_frame,
             "model_id": self.used.model_id,
             "changes": self.changes,
@@ -216,14 +224,17 @@ class Replay:
         if self._first_pose is not None:  # a static pose holds from the start, whenever the recorder learned of it
             assembler.add_values(topics.frames.tf_static, self._first_pose)
         frames: OrderedDict[int, RecordedFrame] = OrderedDict()
+        latest: OrderedDict[int, RecordedFrame] = OrderedDict()
+        loads = LoadReplay(self._recorded or PipelineRecord())
         scenes: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
         planner: Planner | None = None
         done = 0
-        read = topics.reads(*topics.frames.all, topics.scene, topics.plan, topics.pipeline)
+        read = topics.reads(*topics.frames.all, topics.scene, topics.plan, topics.outcome, topics.help, topics.pipeline)
         for message in self._reader.messages(read):
             values = message.values()
             if message.topic == topics.pipeline:
                 made_by = self._pipeline(parse_pipeline(values["data"], self.report.bag))
+                loads = LoadReplay(made_by)
                 planner = start_planner(made_by, self.options.choices.ranker, self._helper)
             elif message.topic == topics.scene:
                 self._held[SCENE_TYPE] = message.definitions
@@ -238,13 +249,21 @@ class Replay:
                     continue
                 scene = _near(scenes, found.stamp_ns)
                 replayed = self._again(done - 1, found, with_named_terms(values), scene, planner)
+                if replayed.scene is not None and values["requested"]:
+                    loads.plan(with_named_terms(values), found.frame, replayed.scene)
                 if progress is not None:
                     progress(done, self.plans, f"{len(self.report.differing)} differ")
                 yield replayed
+            elif message.topic == topics.outcome:
+                self._judge_again(loads, done, values, list(latest.values()))
+            elif message.topic == topics.help:
+                loads.help(values)
             else:
                 frame = assembler.add_values(message.topic, values)
                 if frame is not None and _near(self._wanted, frame.stamp_ns) is not None:
                     _keep(frames, frame.stamp_ns, frame)
+                if frame is not None and loads.wanted:
+                    _keep(latest, frame.stamp_ns, frame, _LATEST_FRAMES)
 
     def _again(
         self,
@@ -269,7 +288,7 @@ class Replay:
             "plan": with_named_terms(self._as_held(PLAN_TYPE, plan_message(issued, self.report.used.cell)))
         }
         if scene is not None and seen is not None:
-            recorded["scene"] = scene
+            recorded["scene"] = {name: value for name, value in scene.items() if name != "conditions"}
             replayed["scene"] = self._as_held(SCENE_TYPE, scene_message(seen, found.stamp_ns))
         differences = tuple(
             exact_differences(recorded, replayed)
@@ -280,8 +299,33 @@ class Replay:
         self.report.compared += 1
         if differences:
             self.report.differing.append((name, index, differences))
-        best = recorded_best(plan)
+        best = recorded_grasp(plan)
         return ReplayedPlan(index, name, found.stamp_ns, differences, found.frame, seen, best, issued.plan.best)
+
+    def _judge_again(
+        self, loads: LoadReplay, plan: int, values: Mapping[str, Any], latest: list[RecordedFrame]
+    ) -> None:
+        """Compare the judgement and the action that a recorded report was answered with."""
+        ended_ns = header_ns(values) - _SAME_STAMP_NS
+        after = [found.frame for found in latest if found.stamp_ns >= ended_ns]
+        name = self._names.get(values["plan_id"]) or plain_id(values["plan_id"], "plan_id")
+        try:
+            load = loads.outcome(values, after)
+        except RobinError as exc:
+            self.report.judged += 1
+            self._judged_otherwise(name, plan, (Difference("outcome", "judged", f"E{int(exc.code)} {exc.text}"),))
+            return
+        if load is None:
+            return
+        self.report.judged += 1
+        exact = self.report.tolerance == "exact"
+        recorded = load.recorded if exact else load_differences(load, self.report.limits)
+        self._judged_otherwise(name, plan, tuple(exact_differences({"outcome": recorded}, {"outcome": load.replayed})))
+
+    def _judged_otherwise(self, name: str, plan: int, differences: tuple[Difference, ...]) -> None:
+        if differences:
+            self.report.judged_differing += 1
+            self.report.differing.append((name, max(plan - 1, 0), differences))
 
     def _as_held(self, kind: str, values: cdr.Message) -> cdr.Message:
         """A message as this bag would hold it: a field that has come since it was recorded is not compared."""
@@ -324,7 +368,7 @@ def _near(by_stamp: Mapping[int, ValueT], ns: int) -> ValueT | None:
     return None if nearest is None or abs(nearest - ns) > _SAME_STAMP_NS else by_stamp[nearest]
 
 
-def _keep(kept: OrderedDict[int, Any], key: int, value: Any) -> None:
+def _keep(kept: OrderedDict[int, Any], key: int, value: Any, most: int = _KEPT_FRAMES) -> None:
     kept[key] = value
-    while len(kept) > _KEPT_FRAMES:
+    while len(kept) > most:
         kept.popitem(last=False)

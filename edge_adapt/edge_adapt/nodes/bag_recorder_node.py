@@ -23,7 +23,7 @@ from edge_adapt.bag.messages import BagTopics
 from edge_adapt.bag.pipeline import PipelineRecord, bundle_calibration, code_digest, ranker_digest, this_machine
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.node_config import BagRecorderNodeConfig
-from robin_grasp.node_config import PlanningNodeConfig
+from robin_grasp.node_config import PickCheckNodeConfig, PlanningNodeConfig
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.tool import CellConfig
 from robin_perception.bags import cdr
@@ -35,7 +35,7 @@ from robin_perception.node_config import SegmentationNodeConfig
 from robin_perception.node_parameters import config_from_flat, parameter_specs
 from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.run import run_nodes
-from robin_perception.topics import DECISION, OUTCOME, PLAN, SCENE, camera_topics
+from robin_perception.topics import DECISION, HELP, OUTCOME, PLAN, SCENE, camera_topics
 
 ConfigT = TypeVar("ConfigT", bound=StrictConfig)
 _DEPTH = 20  # messages of a topic that wait for this node's thread
@@ -145,6 +145,7 @@ class BagRecorderNode(RobinNode[BagRecorderNodeConfig]):
             plan=full(PLAN),
             outcome=full(OUTCOME),
             decision=full(DECISION),
+            help=full(HELP),
             pipeline=full("pipeline"),
         )
 
@@ -196,6 +197,7 @@ class BagRecorderNode(RobinNode[BagRecorderNodeConfig]):
     def _ask(self) -> None:
         self._ask_node(self.config.segmentation_node, SegmentationNodeConfig)
         self._ask_node(self.config.planning_node, PlanningNodeConfig)
+        self._ask_node(self.config.pick_check_node, PickCheckNodeConfig)
 
     def _ask_node(self, node: str, config_type: type[ConfigT]) -> None:
         if not node:
@@ -225,14 +227,18 @@ class BagRecorderNode(RobinNode[BagRecorderNodeConfig]):
         if isinstance(planning, PlanningNodeConfig) and any(planning.camera_pose_xyzw):
             pose = pose_message(planning.camera_pose_xyz_m, planning.camera_pose_xyzw, self._now_ns())
             self._put(self._topics.frames.tf_static, cdr.encode("tf2_msgs/msg/TFMessage", pose))
+        judging = self._answers.get(self.config.pick_check_node)
         if isinstance(seeing, SegmentationNodeConfig) and isinstance(planning, PlanningNodeConfig):
-            record = _pipeline_record(seeing, planning, f"{self.get_namespace()} live").model_dump_json()
+            check = judging if isinstance(judging, PickCheckNodeConfig) else None
+            record = _pipeline_record(seeing, planning, check, f"{self.get_namespace()} live").model_dump_json()
             if record != self._pipeline:
                 self._put(self._topics.pipeline, cdr.encode("std_msgs/msg/String", {"data": record}))
                 self._pipeline = record
 
 
-def _pipeline_record(seeing: SegmentationNodeConfig, planning: PlanningNodeConfig, source: str) -> PipelineRecord:
+def _pipeline_record(
+    seeing: SegmentationNodeConfig, planning: PlanningNodeConfig, judging: PickCheckNodeConfig | None, source: str
+) -> PipelineRecord:
     """What the nodes' parameters amount to. Raises RobinError for files that cannot be read here."""
     bundle = load_bundle(seeing.model)
     return PipelineRecord(
@@ -246,6 +252,7 @@ def _pipeline_record(seeing: SegmentationNodeConfig, planning: PlanningNodeConfi
         ranker_sha256=ranker_digest(planning.planner, planning.ranker_file),
         planner_config=load_config(PlannerConfig, planning.planner_file),
         cell=load_config(CellConfig, planning.cell_file),
+        pick_check=None if judging is None else judging.judge,
         machine=this_machine(),
         code=code_digest(),
     )

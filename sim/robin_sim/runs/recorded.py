@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +22,15 @@ from edge_adapt.bag.pipeline import (
 )
 from edge_adapt.bag.writer import BagWriter, require_new_folder
 from edge_adapt.decision import build_decision, run_context
+from robin_grasp.cup_health import CupHealth
+from robin_grasp.picks.pick_check import PickCheckConfig
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner
+from robin_grasp.recovery.config import RecoveryConfig
 from robin_grasp.tool import CellConfig
-from robin_perception.bags.frames import ImageCoding
+from robin_perception.bags.frames import EncodedFrame, ImageCoding
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
@@ -35,9 +38,14 @@ from robin_perception.core.output import output_folder
 from robin_perception.core.scene import Scene
 from robin_perception.engines import EngineConfig
 from robin_sim.cell import SimCell
+from robin_sim.load_camera import LoadCameraConfig
 from robin_sim.pick_event import PickEvent
+from robin_sim.runs.cell_runner import recovery_kit
 from robin_sim.runs.loop import closed_loop
+from robin_sim.runs.recorded_loads import RecordedLoads, helps_before
+from robin_sim.runs.request import RunRequest
 from robin_sim.runs.results import AttemptCounter, Progress
+from robin_sim.runs.told import recovery_digests, told_of
 from robin_sim.scenario import Scenario
 
 START_S = 1.0  # of the bag's clock: a stamp of zero means "no time" in ROS
@@ -46,7 +54,8 @@ BETWEEN_PILES_S = 2.0
 
 @dataclass(frozen=True)
 class CellRecording:
-    """What to record. image_size: width, height in pixels; None takes the scenario's."""
+    """What to record. recovery: loads are judged and put right by a policy of these settings; None: whatever is lifted
+    is delivered. image_size: width, height in pixels; None takes the scenario's."""
 
     scenario: Scenario
     picks: int
@@ -57,6 +66,7 @@ class CellRecording:
     ranker: Path | None = None
     planner_config: PlannerConfig = field(default_factory=PlannerConfig)
     cell: CellConfig = field(default_factory=CellConfig)
+    recovery: RecoveryConfig | None = None
     picks_per_pile: int | None = None
     image_size: tuple[int, int] | None = None
     images: ImageCoding = field(default_factory=ImageCoding)
@@ -102,6 +112,8 @@ class _Recording:
             planner_config=spec.planner_config,
             cell=spec.cell,
             images=spec.images,
+            pick_check=None if spec.recovery is None else PickCheckConfig(),
+            recovery=spec.recovery,
         )
         self._helper = HelperThread()
         self._segmenter = start_segmenter(record, spec.model, self._helper)
@@ -116,7 +128,9 @@ class _Recording:
             }
         )
         run_id = f"{spec.scenario.name}-s{spec.seed}-{spec.planner}"
-        self._context = run_context(run_id, spec.scenario.name, spec.cell, spec.seed, self._scenario.config)
+        context = run_context(run_id, spec.scenario.name, spec.cell, spec.seed, self._scenario.config)
+        self._context = context if spec.recovery is None else context.with_digests(**recovery_digests(spec.recovery))
+        self._loads = RecordedLoads(self._frames_of)
         self._frames = FrameInput(BagTopics().frames, spec.images)
         self._frames.offset_s = START_S
         self._results: Counter[str] = Counter()
@@ -126,7 +140,7 @@ class _Recording:
 
     def run(self) -> RecordingResult:
         spec = self._spec
-        simulated = SimCell(self._scenario.config, spec.cell, self._start_pile, self._see)
+        simulated = self._cell()
         counter = AttemptCounter(spec.picks, self._progress)
         with BagWriter(self._out, spec.storage, {"robin_source": self._record.source}) as writer:
             picks = PickWriter(writer, spec.images)
@@ -142,6 +156,25 @@ class _Recording:
                 counter.count(event.result)
         self._segmenter.close()
         return RecordingResult(self._out, writer.size_bytes, writer.counts, self._piles, dict(self._results))
+
+    def _cell(self) -> SimCell:
+        spec = self._spec
+        if spec.recovery is None:
+            return SimCell(self._scenario.config, spec.cell, self._start_pile, self._see)
+        request = RunRequest(self._scenario, spec.picks, spec.seed, recovery=True, recovery_config=spec.recovery)
+        kit = recovery_kit(request)
+        return SimCell(
+            self._scenario.config,
+            spec.cell,
+            self._start_pile,
+            self._see,
+            load_camera=LoadCameraConfig(),
+            recovery=replace(kit, judge=self._loads.judging(kit.judge)),
+            cups=CupHealth(spec.cell.tool),
+        )
+
+    def _frames_of(self, frame: Frame) -> EncodedFrame:
+        return self._frames.encoded(frame)
 
     def _see(self, frame: Frame) -> Scene:
         return self._segmenter.segment(self._frames.of(frame))
@@ -161,6 +194,7 @@ class _Recording:
     def _recorded(self, event: PickEvent) -> RecordedPick:
         frame = self._frames.of(event.frame)
         context = self._context.in_pile(event.pile_index, event.pick_index)
+        told, _ = told_of(event)
         decision = build_decision(
             context,
             frame,
@@ -170,17 +204,23 @@ class _Recording:
             failed=event.failed,
             timings_ms={"frame_to_plan": event.latency_ms},
             flags=event.planner_flags,
+            **told,
         )
+        plan_id = f"{event.pile_index:05d}-{event.pick_index:03d}"
         issued = IssuedPlan(
-            plan_id=f"{event.pile_index:05d}-{event.pick_index:03d}",
+            plan_id=plan_id,
             requested=True,
             plan=event.plan,
             frame=frame,
             scene=event.scene,
             failed=event.failed,
+            excluded=event.excluded,
             flags=event.planner_flags,
         )
-        return RecordedPick(self._frames.encoded(event.frame), issued, decision, event.outcome)
+        encoded = self._frames.encoded(event.frame)
+        truth = {} if decision.outcome is None else decision.outcome.truth
+        loads = self._loads.of(event, plan_id, truth)
+        return RecordedPick(encoded, issued, decision, loads, helps_before(event))
 
 
 def _scenario(spec: CellRecording) -> Scenario:

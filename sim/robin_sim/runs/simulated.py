@@ -21,6 +21,7 @@ from robin_sim.pick_event import PickEvent
 from robin_sim.runs.request import RunRequest
 from robin_sim.runs.results import RESULT_KEYS, Progress, RunResult
 from robin_sim.runs.run import run_scenario
+from robin_sim.runs.told import recovery_digests, told_of
 from robin_sim.scenario import Scenario, load_scenario
 
 REPORT_FILE = "report.html"
@@ -40,6 +41,7 @@ class CapturedPick:
 def capture_pick(context: DecisionContext, event: PickEvent) -> CapturedPick:
     """Record and images of one pick; ``context`` holds what is the same for the whole run."""
     context = context.in_pile(event.pile_index, event.pick_index)
+    told, pictures = told_of(event)
     decision = build_decision(
         context,
         event.frame,
@@ -49,8 +51,9 @@ def capture_pick(context: DecisionContext, event: PickEvent) -> CapturedPick:
         failed=event.failed,
         timings_ms={"frame_to_plan": event.latency_ms},
         flags=_flags(event),
+        **told,
     )
-    return CapturedPick(decision, pick_images(event.frame, event.scene, event.after, event.outcome))
+    return CapturedPick(decision, {**pick_images(event.frame, event.scene, event.after, event.outcome), **pictures})
 
 
 def _flags(event: PickEvent) -> tuple[str, ...]:
@@ -77,6 +80,8 @@ def run_simulated(
             run_id = f"{request.loaded.name}-s{request.seed}-{request.planner}"
             cell, scenario = request.cell or CellConfig(), request.loaded
             context = run_context(run_id, scenario.name, cell, request.seed, scenario.config)
+            if request.recovery:
+                context = context.with_digests(**recovery_digests(request.recovery_config))
             capture = partial(capture_pick, context)
             result = run_scenario(request, progress, capture=capture, on_captured=recorder.keep)
         write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())

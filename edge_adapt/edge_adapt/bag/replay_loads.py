@@ -1,0 +1,211 @@
+"""Lock-step replay of what was judged and done: each load is judged again from what was recorded of it, and the
+recovery policy is asked again what to do."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edge_adapt.bag.compare import MachineTolerances
+from edge_adapt.bag.messages import recorded_grasp
+from edge_adapt.bag.outcome_messages import recorded_outcome
+from edge_adapt.bag.pipeline import PipelineRecord
+from robin_grasp.picks.outcome import PickOutcome, PickResult
+from robin_grasp.picks.outcome_report import Stage
+from robin_grasp.picks.pick_check import PickJudgement, judge_pick
+from robin_grasp.recovery.action import Action
+from robin_grasp.recovery.help_request import DELIVER, DONE, SET_DOWN, STOP
+from robin_grasp.recovery.machine import Fate, PickTarget, Recovery, Step
+from robin_grasp.recovery.table import Seen, State
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
+
+_KEPT_PICKS = 8
+
+
+@dataclass
+class _Pick:
+    """A pick under way. fate: of its load, None while it hangs on the tool. judgement: of the last load."""
+
+    plan: Mapping[str, Any]
+    frame: Frame
+    scene: Scene
+    released: int = 0
+    fate: Fate | None = None
+    judgement: PickJudgement | None = None
+    delivered_by_person: bool = False
+
+
+@dataclass(frozen=True)
+class ReplayedLoad:
+    """A report judged again. recorded, replayed: the fields that are compared."""
+
+    name: str
+    recorded: Mapping[str, Any]
+    replayed: Mapping[str, Any]
+
+
+class LoadReplay:
+    """One station's judgements and actions, message by message in the bag's order. record: what made them."""
+
+    def __init__(self, record: PipelineRecord) -> None:
+        self._record = record
+        self._recovery = None if record.recovery is None else Recovery(record.recovery)
+        self._picks: OrderedDict[str, _Pick] = OrderedDict()
+        self._asked: tuple[Step, str] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody judged the loads of this bag."""
+        return self._record.pick_check is not None
+
+    def plan(self, plan: Mapping[str, Any], frame: Frame, scene: Scene) -> None:
+        """A plan was handed out. plan: ``with_named_terms``; scene: as it was segmented again."""
+        plan_id = str(plan["plan_id"])
+        self._picks[plan_id] = _Pick(plan, frame, scene)
+        while len(self._picks) > _KEPT_PICKS:
+            self._picks.popitem(last=False)
+        if self._recovery is not None:
+            left_over = not plan["grasps"] and len(plan["excluded_instances"]) > 0
+            self._note(self._recovery.look(scene.conditions, left_over), plan_id)
+
+    def outcome(self, values: Mapping[str, Any], after: Sequence[Frame]) -> ReplayedLoad | None:
+        """A report of the cell, judged again; None where there is nothing to compare. after: frames that were taken
+        since, oldest first: a pick check takes the newest there is, and a bag does not tell which that was.
+
+        Raises RobinError for an outcome that cannot be judged now.
+        """
+        pick = self._picks.get(str(values["plan_id"]))
+        if pick is None or self._record.pick_check is None:
+            return None
+        recorded, replayed = dict[str, Any](), dict[str, Any]()
+        if float(values["probability"]) > 0:
+            recorded |= _told(values)
+            tries = [self._judged(pick, values, frame) for frame in after or (None,)]
+            again = next((t for t in tries if _judgement(t) == recorded), tries[0])
+            pick.judgement = again
+            replayed |= _judgement(again)
+        step = self._step(pick, values)
+        if step is not None and (action := str(values["action"])):
+            recorded |= {"action": action}
+            replayed |= {"action": step.action.value, "action_reason": step.reason}
+            if reason := str(values["action_reason"]):
+                recorded |= {"action_reason": reason}
+        return ReplayedLoad(str(values["plan_id"]), recorded, replayed) if recorded else None
+
+    def help(self, values: Mapping[str, Any]) -> None:
+        """A request for help; one that was answered moves the policy on."""
+        answer = str(values["answer"])
+        if self._recovery is None or self._asked is None or not answer:
+            return
+        (step, plan_id), self._asked = self._asked, None
+        pick = self._picks.get(plan_id)
+        self._recovery.answered(answer)
+        if pick is None:
+            return
+        if step.state is State.HELD:
+            back = answer in (SET_DOWN, STOP)
+            pick.fate = Fate.BACK if back else Fate.DELIVERED if answer == DELIVER else Fate.TAKEN
+            pick.delivered_by_person = answer == DELIVER
+        elif step.state is State.LOOK and answer == DONE and step.seen is Seen.LEFT_OVER:
+            excluded = tuple(int(i) for i in pick.plan["excluded_instances"])
+            self._recovery.memory.forget_parcels(pick.frame, pick.scene, excluded)
+
+    def _judged(self, pick: _Pick, values: Mapping[str, Any], after: Frame | None) -> PickJudgement:
+        target = self._target(pick, int(values["grasp"]))
+        assert self._record.pick_check is not None
+        outcome: PickOutcome = recorded_outcome(values)
+        return judge_pick(
+            target.grasp, pick.scene, pick.frame, after, outcome, self._record.cell, self._record.pick_check
+        )
+
+    def _target(self, pick: _Pick, index: int) -> PickTarget:
+        grasp = recorded_grasp(pick.plan, index)
+        if grasp is None:
+            text = f"outcome of plan '{pick.plan['plan_id']}': it names grasp {index}, which the plan lacks"
+            raise RobinError(Code.BAG_INVALID, text)
+        return PickTarget(replace(grasp, cups=grasp.cups & ~pick.released), pick.frame, pick.scene)
+
+    def _step(self, pick: _Pick, values: Mapping[str, Any]) -> Step | None:
+        """What the policy says of this report."""
+        if self._recovery is None:
+            return None
+        target, plan_id = self._target(pick, int(values["grasp"])), str(values["plan_id"])
+        if values["stage"] == Stage.HELD.value:
+            odds = {} if pick.judgement is None else pick.judgement.probabilities
+            step = self._note(self._recovery.held(target, odds), plan_id)
+            pick.released |= step.release_cups
+            pick.fate = {Action.SET_DOWN: Fate.BACK, Action.DELIVER: Fate.DELIVERED}.get(step.action)
+            return step
+        result = None if pick.judgement is None else pick.judgement.result
+        if pick.delivered_by_person:
+            result = PickResult.CLEAN
+        stopped = self._recovery.state is State.STOPPED
+        step = self._note(self._recovery.ended(target, result, pick.fate or Fate.DELIVERED), plan_id)
+        if stopped:
+            self._recovery.state = State.STOPPED
+        return step
+
+    def _note(self, step: Step, plan_id: str) -> Step:
+        if step.action is Action.ASK_HELP:
+            self._asked = step, plan_id
+        return step
+
+
+def load_differences(load: ReplayedLoad, limits: MachineTolerances) -> dict[str, Any]:
+    """Recorded fields without those that agree within ``limits``: a judgement may move in its last digits, and with it
+    the words that tell its figures."""
+    known = load.recorded
+    kept = {}
+    odds = _odds(known), _odds(load.replayed)
+    apart = max((abs(odds[0].get(k, 0.0) - odds[1].get(k, 0.0)) for k in odds[0] | odds[1]), default=0.0)
+    if apart > limits.probability:
+        kept["result_probabilities"] = known["result_probabilities"]
+    belief = abs(float(known.get("probability", 0.0)) - float(load.replayed.get("probability", 0.0)))
+    if belief > limits.probability:
+        kept["probability"] = known["probability"]
+    if known.get("action") != load.replayed.get("action") and kept == {}:
+        kept["action"] = known["action"]
+    return kept
+
+
+def _odds(values: Mapping[str, Any]) -> dict[str, float]:
+    names, shares = values.get("result_names", ()), values.get("result_probabilities", ())
+    return {str(name): float(share) for name, share in zip(names, shares, strict=False)}
+
+
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recorded outcome says of the judgement; lines about what came unusable are the door's, not the judge's."""
+    return {
+        "probability": float(values["probability"]),
+        "result_names": [str(name) for name in values["result_names"]],
+        "result_probabilities": [float(p) for p in values["result_probabilities"]],
+        "reasons": [str(reason) for reason in values["reasons"] if not _is_numbered(str(reason))],
+        "target_gone": _number(values["target_gone"]),
+        "neighbours_gone": [int(i) for i in values["neighbours_gone"]],
+    }
+
+
+def _judgement(judgement: PickJudgement) -> dict[str, Any]:
+    return {
+        "probability": judgement.probability,
+        "result_names": [result.value for result in judgement.probabilities],
+        "result_probabilities": [float(p) for p in judgement.probabilities.values()],
+        "reasons": [reason for reason in judgement.reasons if not _is_numbered(reason)],
+        "target_gone": _number(judgement.target_gone),
+        "neighbours_gone": list(judgement.neighbours_gone),
+    }
+
+
+def _is_numbered(reason: str) -> bool:
+    head = reason.split(" ", 1)[0]
+    return head[:1] == "E" and head[1:].isdigit()
+
+
+def _number(value: Any) -> float | None:
+    """None for NaN, which equals nothing."""
+    value = float(value)
+    return None if value != value else value
