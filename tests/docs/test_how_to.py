@@ -57,5 +57,5 @@ def test_a_how_to_works_as_written(page: Path, folder: Path) -> None:
     assert ran > 0, f"{page.name} has nothing to run"
 
 
-def test_there_are_four() -> None:
-    assert len(PAGES) == 4
+def test_there_are_five() -> None:
+    assert len(PAGES) == 5
