@@ -33,7 +33,7 @@ from edge_adapt.bag.replay import Replay
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.decision import DecisionContext, build_decision
 from robin_grasp.picks.plan_server import IssuedPlan, without_instances
-from robin_grasp.plan import FailedPick
+from robin_grasp.plan import ALL_SOUND, CupTrust, FailedPick
 from robin_grasp.tool import CellConfig, ToolConfig, WorkspaceConfig
 from robin_perception.bags import cdr
 from robin_perception.bags.definitions import full_text, parse_full_text, short_name
@@ -52,7 +52,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def station_bag(folder: Path, model: Path, scratch: Path, cell: CellConfig = CELL) -> list[IssuedPlan]:
-    """Three picks of twelve boxes: plain, after a failure, and with an instance excluded."""
+    """Three picks of twelve boxes: plain, after a failure and with two cups in doubt, and with an instance excluded."""
     engine = EngineConfig(intra_threads=1, spin=False)
     record = PipelineRecord(engine="onnxruntime", engine_config=engine, planner="geometric", cell=cell)
     segmenter, planner = start_segmenter(record, model), start_planner(record)
@@ -69,7 +69,8 @@ def station_bag(folder: Path, model: Path, scratch: Path, cell: CellConfig = CEL
             frame = frames.of(taken)
             scene = segmenter.segment(frame)
             excluded = (issued[1].plan.grasps[0].instance_id,) if index == 2 else ()
-            plan = without_instances(planner.plan(frame, scene, failed), excluded)
+            cups = CupTrust((1.0, 0.0, 0.4, *[1.0] * (cell.tool.cup_count - 3)), 0b10) if index == 1 else ALL_SOUND
+            plan = without_instances(planner.plan(frame, scene, failed, cups), excluded)
             assert plan.best is not None, plan.message
             done = IssuedPlan(f"p-{index}", True, plan, frame, scene, failed, excluded)
             context = DecisionContext(run_id="test", pile=0, pick=index)
@@ -131,6 +132,13 @@ def test_a_bag_of_the_former_messages_is_read_and_replayed(bag: Path, bundle: Pa
     assert read[TOPICS.plan]["cup_centres"] == [] and read[TOPICS.scene]["class_names"] == []
     replay = Replay(former, bundle)
     assert [plan.differences for plan in replay.run()] == [(), (), ()]
+
+
+def test_a_plan_with_cups_in_doubt_is_made_again_with_the_same_doubt(bag: Path, bundle: Path) -> None:
+    (plan,) = [m.values() for m in BagReader(bag).messages() if m.type == PLAN_TYPE and m.values()["plan_id"] == "p-1"]
+    told = dict(zip(plan["threshold_names"], plan["thresholds"], strict=True))
+    assert (told["cup_1_share"], told["cup_2_share"], told["cups_probed"]) == (0.0, 0.4, 2.0)
+    assert [done.differences for done in Replay(bag, bundle).run()] == [(), (), ()]
 
 
 def test_recorded_failures_and_exclusions_are_what_the_replay_plans_with(bag: Path, bundle: Path) -> None:

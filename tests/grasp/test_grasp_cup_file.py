@@ -117,7 +117,7 @@ def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.M
         ("blocked", [0.5] * 8, "sum to 1"),
         ("good", [[1.0], [1.0, 2.0]], "good"),
         ("seal_edges", [0.9, 0.8, 0.95], "must ascend"),
-        ("class_share", [0.0] * 10, "class_share"),
+        ("class_share", [0.0] * 18, "class_share"),
     ],
 )
 def test_a_fit_that_cannot_be_is_refused(tmp_path: Path, key: str, value: object, text: str) -> None:

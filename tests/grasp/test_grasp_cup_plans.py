@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.cup_picks import TOOL, pressed
+from helpers.cup_picks import ALL, TOOL, grasp_with, pressed
 from helpers.grasp_scenes import Box, box_scene
 
-from robin_grasp.cup_health import CupHealth, CupState
+from robin_grasp.cup_health import CupHealth, CupHealthConfig, CupState
 from robin_grasp.cup_health_file import CupHealthKeeper
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.plan_server import IssuedPlan, PlanServer
@@ -108,24 +109,41 @@ def test_a_reset_of_a_cup_that_the_tool_lacks_is_refused() -> None:
     assert wrong.value.code is Code.CUPS_MISMATCH
 
 
-def test_a_blocked_cup_is_found_in_the_simulated_cell_and_no_other_is_blamed() -> None:
+def sim_cell(cups: CupHealth, faults: Faults) -> SimCell:
+    few = CountRange(least=6, most=8)
     config = ScenarioConfig(
-        description="a blocked cup",
+        description="few parcels, side by side",
         arrangements={"single_layer": 1.0},
-        belt_parcels=CountRange(least=6, most=8),
-        tote_parcels=CountRange(least=6, most=8),
-        faults=Faults(blocked_cups=(1,)),
+        belt_parcels=few,
+        tote_parcels=few,
+        faults=faults,
     )
-    cups = CupHealth(TOOL)
-    cell = SimCell(config, CellConfig(), lambda cell, rng: make_planner("geometric", cell, rng=rng), cups=cups)
-    for pile in range(4):
+    return SimCell(config, CellConfig(), lambda cell, rng: make_planner("geometric", cell, rng=rng), cups=cups)
+
+
+def pick_until(cell: SimCell, done: Callable[[], bool]) -> None:
+    for pile in range(6):
         for _ in cell.run_pile(11, pile, 20):
-            if cups.findings:
-                break
-        if cups.findings:
-            break
+            if done():
+                return
+    raise AssertionError("six piles were not enough")
+
+
+def test_a_blocked_cup_is_found_in_the_simulated_cell_and_no_other_is_blamed() -> None:
+    cups = CupHealth(TOOL)
+    pick_until(sim_cell(cups, Faults(blocked_cups=(1,))), lambda: bool(cups.findings))
     assert [(report.cup, report.state) for report in cups.findings] == [(1, CupState.BLOCKED)]
     assert cups.findings[0].picks <= 8
+
+
+def test_a_cup_that_was_replaced_and_not_reset_is_tried_out_and_trusted_again() -> None:
+    cups = CupHealth(TOOL, CupHealthConfig(retry_picks=1))
+    while not cups.findings:
+        cups.note(grasp_with(ALL), pressed({cup: 0.55 for cup in ALL if cup != 1}), 0.0)
+    before = cups.cups[1].picks
+    pick_until(sim_cell(cups, Faults()), lambda: not cups.findings)
+    assert cups.cups[1].picks > before
+    assert cups.trust.shares == () or cups.trust.shares[1] > 0.0
 
 
 def test_presses_are_the_same_for_the_same_seed_and_tell_of_a_torn_cup() -> None:
