@@ -157,6 +157,9 @@ def test_a_cup_found_bad_is_tried_again_after_a_while() -> None:
     for _ in range(5):
         health.note(grasp_with(others), pressed(dict.fromkeys(others, GOOD)), 0.0)
     assert health.trust.probe == 1 << 6
+    health.note(grasp_with(ALL), pressed(dict.fromkeys(ALL, GOOD)), 0.0)
+    assert health.findings, "one reading does not undo a finding"
+    assert health.trust.probe == 1 << 6, "but it is tried again at once"
 
 
 BIG = Box(0.75, 0.0, 0.4, 0.3, 0.2)

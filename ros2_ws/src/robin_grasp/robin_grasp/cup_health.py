@@ -146,7 +146,7 @@ class CupHealth:
         """What the planner may expect; ALL_SOUND as long as no cup is in doubt."""
         bad, found = self._bad, np.array([state is not CupState.GOOD for state in self.state])
         doubted = ~found & (bad >= self.config.doubted_at)
-        again = found & (self.unused >= self.config.retry_picks)
+        again = found & ((self.unused >= self.config.retry_picks) | (bad < self.config.found_at))
         if not (found | doubted).any():
             return CupTrust()
         shares = np.where(found, 0.0, np.where(doubted, 1.0 - bad, 1.0))
