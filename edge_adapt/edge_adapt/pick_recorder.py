@@ -13,7 +13,7 @@ from edge_adapt.decision import Decision, DecisionContext, build_decision, with_
 from edge_adapt.decision_store import LONGEST_RECORD, DecisionStore
 from edge_adapt.picture_keeper import PictureKeeper, PictureRules
 from edge_adapt.record_build import reported_judgement
-from edge_adapt.record_parts import HelpRecord, RecoveryStepRecord
+from edge_adapt.record_parts import CupRecord, HelpRecord, RecoveryStepRecord
 from edge_adapt.recording import pick_images
 from robin_grasp.picks.open_picks import OpenPick
 from robin_grasp.picks.outcome import PickOutcome
@@ -48,6 +48,7 @@ class PickRecorder:
         self.pictures = PictureKeeper(folder, rules or PictureRules())
         self._pick: OpenPick | None = None
         self._held: PickOutcome | None = None
+        self._cups: dict[int, CupRecord] = {}
         self._record = self._left_open()
 
     @property
@@ -89,12 +90,18 @@ class PickRecorder:
         self._record = record.model_copy(update={"steps": (*record.steps, _step_of(report))})
         write_atomic(self._open_file, self._record.model_dump_json().encode())
 
-    def note_help(self, help_id: str, told: HelpRecord) -> None:
+    def note_cup(self, cup: CupRecord) -> None:
+        """What is believed of a cup from now on."""
+        self._cups[cup.cup] = cup
+
+    def note_help(self, told: HelpRecord) -> None:
         """What became of a request for help; nothing where the open pick did not ask it."""
         if self._record is None:
             return
         steps = tuple(
-            step.model_copy(update={"help": told}) if step.help is not None and step.help.help_id == help_id else step
+            step.model_copy(update={"help": told})
+            if step.help is not None and step.help.help_id == told.help_id
+            else step
             for step in self._record.steps
         )
         self._record = self._record.model_copy(update={"steps": steps})
@@ -154,7 +161,15 @@ class PickRecorder:
         context = self._context.in_pile(self._context.pile, next(self._numbers))
         seconds = {"frame_to_plan": scene.timings_ms.get("segment", 0.0) + sum(notice.plan.timings_ms.values())}
         record = build_decision(
-            context, pick.frame, scene, notice.plan, None, failed=notice.failed, timings_ms=seconds, flags=notice.flags
+            context,
+            pick.frame,
+            scene,
+            notice.plan,
+            None,
+            failed=notice.failed,
+            timings_ms=seconds,
+            flags=notice.flags,
+            cup_health=[self._cups[cup] for cup in sorted(self._cups)],
         )
         return record.model_copy(update={"decision_id": notice.plan_id})
 

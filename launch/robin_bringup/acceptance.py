@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from edge_adapt.decision import Decision
+from robin_bringup.acceptance_watch import WatchThresholds, watch_figures
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import RobinError
 from robin_perception.core.stats import percentiles, rate
@@ -73,6 +74,7 @@ class AcceptanceThresholds(StrictConfig):
     picks: int = Field(20, ge=1, le=100_000)
     stall_timeout_s: float = Field(120.0, gt=0, le=86_400)
     current: PickThresholds = PickThresholds()
+    watch: WatchThresholds = WatchThresholds()
     candidate: CandidateThresholds = CandidateThresholds()
 
 
@@ -165,10 +167,21 @@ def judge(
     wanted = thresholds.picks if picks is None else picks
     if candidate is not None and candidate.failure:  # nothing was picked: it was looked at first
         only = AcceptanceCheck("loading the candidate", None, "no failure", False, candidate.failure)
-        return Verdict((only,), {"picks_wanted": wanted, "current": current, "candidate": {**_who(candidate)}}, ended)
+        return Verdict(
+            (only,),
+            {
+                "picks_wanted": wanted,
+                "current": current,
+                "watch": watch_figures(decisions),
+                "candidate": _who(candidate),
+            },
+            ended,
+        )
     checks = [_check("picks made", current["attempts"], wanted, least=True, detail=ended)]
     checks += _pick_checks(current, thresholds.current)
-    figures: dict[str, Any] = {"picks_wanted": wanted, "current": current}
+    watched = watch_figures(decisions)
+    checks += _watch_checks(watched, thresholds.watch)
+    figures: dict[str, Any] = {"picks_wanted": wanted, "current": current, "watch": watched}
     frames: tuple[FrameComparison, ...] = ()
     if candidate is not None:
         frames = candidate.frames
@@ -236,6 +249,25 @@ def _pick_checks(figures: dict[str, Any], limits: PickThresholds) -> list[Accept
     return [check for check in found if check is not None]
 
 
+def _watch_checks(figures: dict[str, Any], limits: WatchThresholds) -> list[AcceptanceCheck]:
+    raised, cups = figures["conditions"], figures["cups_found"]
+    told = ", ".join(f"{name} {count}x" for name, count in raised.items())
+    found = [
+        _rate_check("picks judged", figures["judged_share"], limits.min_judged_share, least=True),
+        _rate_check("bad picks that nobody noticed", figures["uncaught_rate"], limits.max_uncaught_rate),
+        _maybe("requests for help a pick", figures["help_rate"], limits.max_help_rate),
+        _maybe("conditions raised", sum(raised.values()), limits.max_conditions, detail=told),
+        _rate_check("unfamiliar parcels", figures["unfamiliar_share"], limits.max_unfamiliar_share),
+        _maybe(
+            "cups not trusted",
+            None if cups is None else len(cups),
+            limits.max_cups_found,
+            detail=", ".join(f"cup {cup}" for cup in cups or ()),
+        ),
+    ]
+    return [check for check in found if check is not None]
+
+
 def _candidate_checks(
     candidate: Candidate, figures: dict[str, Any], limits: CandidateThresholds
 ) -> list[AcceptanceCheck]:
@@ -260,8 +292,10 @@ def _rate_check(name: str, found: Any, limit: float | None, least: bool = False)
     return _check(name, found["rate"], limit, least, interval)
 
 
-def _maybe(name: str, value: float | None, limit: float | None, least: bool = False) -> AcceptanceCheck | None:
-    return None if limit is None else _check(name, value, limit, least)
+def _maybe(
+    name: str, value: float | None, limit: float | None, least: bool = False, detail: str = ""
+) -> AcceptanceCheck | None:
+    return None if limit is None else _check(name, value, limit, least, detail)
 
 
 def _check(name: str, value: float | None, limit: float, least: bool = False, detail: str = "") -> AcceptanceCheck:

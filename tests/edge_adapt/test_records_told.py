@@ -17,7 +17,7 @@ from edge_adapt.decision import RECORD_VERSION, Decision, DecisionContext, build
 from edge_adapt.decision_store import read_decisions
 from edge_adapt.pick_recorder import PickRecorder
 from edge_adapt.record_build import frame_digest
-from edge_adapt.record_parts import HelpRecord, RecoveryStepRecord
+from edge_adapt.record_parts import CupRecord, HelpRecord, RecoveryStepRecord
 from edge_adapt.report import render_report
 from edge_adapt.trace import trace_text
 from edge_adapt.traces_file import read_traces, traces_bytes
@@ -149,8 +149,8 @@ def test_a_recorder_keeps_what_was_judged_and_done_while_the_load_hung(tmp_path:
     recorder, _ = opened(tmp_path)
     held = replace(judged_report(), grasp=0, action="ask_help", help_id="h000003")
     recorder.note_held(held)
-    recorder.note_help("h000003", HelpRecord(help_id="h000003", code=651, text="look", answer="deliver"))
-    recorder.note_help("h000009", HelpRecord(help_id="h000009"))
+    recorder.note_help(HelpRecord(help_id="h000003", code=651, text="look", answer="deliver"))
+    recorder.note_help(HelpRecord(help_id="h000009"))
     recorder.note_held(replace(held, action="deliver", help_id=""))
     ended = replace(held, stage=Stage.ENDED, traces=None, load=None, action="", help_id="", result=PickResult.CLEAN)
     written = recorder.close(ended, None)
@@ -160,6 +160,19 @@ def test_a_recorder_keeps_what_was_judged_and_done_while_the_load_hung(tmp_path:
     assert written.outcome is not None and written.outcome.judged == "multi"
     assert (tmp_path / written.images["traces"]).is_file() and (tmp_path / written.images["load"]).is_file()
     assert written.context.digests["pick_check"] == "c" * 64
+
+
+def test_a_recorder_keeps_what_is_believed_of_the_cups_when_a_pick_is_planned(tmp_path: Path) -> None:
+    recorder = PickRecorder(tmp_path, run_context("run", "robot", CellConfig()))
+    recorder.note_cup(CupRecord(cup=6, state="good"))
+    recorder.note_cup(CupRecord(cup=1, state="good"))
+    recorder.note_cup(CupRecord(cup=6, state="blocked", share=0.0))
+    frame = sample_frame(np.random.default_rng(2))
+    pick = OpenPick(PlanNotice("p1-000001", frame.stamp_s, sample_plan()), frame, sample_scene(frame))
+    recorder.open(pick)
+    recorder.note_cup(CupRecord(cup=1, state="weak", share=0.5))
+    (written,) = recorder.abandon("enough")
+    assert [(cup.cup, cup.state) for cup in written.cup_health] == [(1, "good"), (6, "blocked")]
 
 
 def test_steps_of_a_held_load_survive_the_recorder(tmp_path: Path) -> None:

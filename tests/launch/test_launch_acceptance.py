@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.decision_samples import sample_decision, sample_frame, sample_scene
 from helpers.perception_graphs import blocks, colour_bundle, colour_frame
+from helpers.pick_samples import told_decision
 
 from edge_adapt.decision import Decision, DecisionContext, build_decision
 from edge_adapt.decision_store import DecisionStore
@@ -82,6 +83,59 @@ def test_what_was_not_measured_fails(decisions: list[Decision]) -> None:
 
 def test_nothing_at_all_fails() -> None:
     assert not judge([], None, thresholds(picks=1, min_clean_rate=0.0)).passed
+
+
+def watched(**limits: float) -> AcceptanceThresholds:
+    return AcceptanceThresholds.model_validate({"picks": 1, "watch": limits})
+
+
+def test_what_watches_the_station_is_judged() -> None:
+    """Of each pick: judged, one condition that lasts, one request for help, one parcel measured, cup 6."""
+    told = told_decision()
+    figures = judge([told, told], None, watched()).figures["watch"]
+    assert figures["judged_share"]["rate"] == 1.0 and figures["helps"] == 2 and figures["help_rate"] == 1.0
+    assert figures["conditions"] == {"frozen": 1} and figures["cups_found"] == [6]
+    assert figures["unfamiliar_share"]["rate"] == 1.0 and figures["uncaught_rate"] is None
+    assert judge([told], None, watched(min_judged_share=1, max_help_rate=1, max_conditions=1, max_cups_found=1)).passed
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "said"),
+    [
+        ("max_help_rate", 0.5, "requests for help a pick 1, needs <= 0.5"),
+        ("max_conditions", 0, "conditions raised 1, needs <= 0 (frozen 1x)"),
+        ("max_unfamiliar_share", 0.5, "unfamiliar parcels 1, needs <= 0.5"),
+        ("max_cups_found", 0, "cups not trusted 1, needs <= 0 (cup 6)"),
+        ("max_uncaught_rate", 0.1, "bad picks that nobody noticed: not measured"),
+    ],
+)
+def test_what_watches_fails_just_beyond_a_threshold(limit: str, value: float, said: str) -> None:
+    verdict = judge([told_decision()], None, watched(**{limit: value}))
+    assert verdict.line.startswith(f"FAIL: {said}"), verdict.line
+
+
+def test_picks_that_nobody_judged_fail_the_share_of_judged_ones(decisions: list[Decision]) -> None:
+    assert not judge(decisions, None, watched(min_judged_share=0.1)).passed
+
+
+@pytest.mark.parametrize(
+    ("truth", "judged", "action", "uncaught"),
+    [
+        ("multi", "clean", "deliver", 1),
+        ("multi", "multi", "deliver", 0),
+        ("wrong", "clean", "set_down", 0),
+        ("clean", "multi", "deliver", 0),
+    ],
+)
+def test_a_bad_pick_is_uncaught_where_neither_judge_nor_policy_said_so(
+    truth: str, judged: str, action: str, uncaught: int
+) -> None:
+    told = told_decision()
+    assert told.outcome is not None
+    outcome = told.outcome.model_copy(update={"truth": {"result": truth}, "judged": judged})
+    steps = (told.steps[1].model_copy(update={"action": action}),)
+    decision = told.model_copy(update={"outcome": outcome, "steps": steps})
+    assert judge([decision], None, watched()).figures["watch"]["uncaught_rate"]["count"] == uncaught
 
 
 def test_a_candidate_that_differs_fails_by_its_own_thresholds(decisions: list[Decision]) -> None:

@@ -16,11 +16,13 @@ if ROS_REASON is not None:
 from helpers.decision_samples import sample_frame, sample_plan, sample_scene
 from helpers.pick_samples import CONDITIONS, judged_report, load_view, pick_traces
 from rclpy.serialization import deserialize_message, serialize_message
+from robin_msgs.msg import CupHealth, HelpRequest
 from robin_msgs.msg import PickOutcome as PickOutcomeMsg
 
 from edge_adapt.bag.compare import exact_differences
 from edge_adapt.bag.messages import OUTCOME_TYPE, PLAN_TYPE, SCENE_TYPE, plan_message, scene_message
 from edge_adapt.bag.outcome_messages import outcome_message, recorded_outcome
+from edge_adapt.nodes.convert import cup_from_msg, help_from_msg
 from robin_grasp.nodes.convert import outcome_from_msg, outcome_to_msg, plan_from_msg, plan_to_msg
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport, Stage
@@ -189,6 +191,24 @@ def test_judgements_that_cannot_be_are_refused(name: str, value: object, code: C
     with pytest.raises(RobinError) as error:
         outcome_from_msg(message)
     assert error.value.code == code
+
+
+def test_cups_and_help_become_parts_of_a_record() -> None:
+    cup = CupHealth(
+        cup=6, state="blocked", good=0.01, weak=0.02, blocked=0.97, share=0.0, picks=12, held=1, text="clean it"
+    )
+    told = cup_from_msg(over_the_wire(cup))
+    assert (told.cup, told.state, told.share, told.picks, told.held) == (6, "blocked", 0.0, 12, 1)
+    assert told.probabilities == {"good": 0.01, "weak": 0.02, "blocked": 0.97}
+    asked = HelpRequest(help_id="h000003", code=651, text="two parcels", answer="done", answered_by="eve")
+    assert help_from_msg(over_the_wire(asked)).answer == "done"
+    for broken in (
+        lambda: cup_from_msg(CupHealth(cup=6, share=1.5)),
+        lambda: help_from_msg(HelpRequest(help_id="../x")),
+    ):
+        with pytest.raises(RobinError) as error:
+            broken()
+        assert error.value.code == Code.RECORD_INVALID
 
 
 def test_nodes_and_recorder_write_the_same() -> None:

@@ -1,14 +1,19 @@
-"""Decision records as ROS messages."""
+"""Decision records as ROS messages, and parts of them from messages."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+from robin_msgs.msg import CupHealth, HelpRequest
 from robin_msgs.msg import Decision as DecisionMsg
 
 from edge_adapt.decision import Decision
+from edge_adapt.record_parts import CupRecord, HelpRecord
 from robin_grasp.nodes.convert import base_header
 from robin_grasp.tool import cups_to_mask
+from robin_perception.core.config import first_fault
+from robin_perception.core.errors import Code, RobinError
 
 
 def decision_to_msg(decision: Decision, plan_id: str = "", record_path: Path | None = None) -> DecisionMsg:
@@ -34,3 +39,33 @@ def decision_to_msg(decision: Decision, plan_id: str = "", record_path: Path | N
 def decision_from_msg(message: DecisionMsg) -> Decision:
     """The whole record. Raises pydantic.ValidationError for one of another version."""
     return Decision.model_validate_json(message.record_json)
+
+
+def cup_from_msg(message: CupHealth) -> CupRecord:
+    """Raises RobinError RECORD_INVALID for figures that cannot be."""
+    try:
+        return CupRecord(
+            cup=message.cup,
+            state=message.state,
+            share=message.share,
+            probabilities={"good": message.good, "weak": message.weak, "blocked": message.blocked},
+            picks=message.picks,
+            held=message.held,
+            text=message.text,
+        )
+    except ValidationError as exc:
+        raise RobinError(Code.RECORD_INVALID, f"cup {message.cup}: {first_fault(exc)}") from None
+
+
+def help_from_msg(message: HelpRequest) -> HelpRecord:
+    """Raises RobinError RECORD_INVALID for an id that is no plain one."""
+    try:
+        return HelpRecord(
+            help_id=message.help_id,
+            code=message.code,
+            text=message.text,
+            answer=message.answer,
+            answered_by=message.answered_by,
+        )
+    except ValidationError as exc:
+        raise RobinError(Code.RECORD_INVALID, f"request for help: {first_fault(exc)}") from None

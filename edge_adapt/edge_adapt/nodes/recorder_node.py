@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from robin_msgs.msg import CupHealth, GraspPlan, HelpRequest, PickOutcome
 from robin_msgs.msg import Decision as DecisionMessage
-from robin_msgs.msg import GraspPlan, PickOutcome
 
 from edge_adapt.decision import Decision, run_context
 from edge_adapt.node_config import RecorderNodeConfig
-from edge_adapt.nodes.convert import decision_to_msg
+from edge_adapt.nodes.convert import cup_from_msg, decision_to_msg, help_from_msg
 from edge_adapt.pick_recorder import PickRecorder
 from robin_grasp.nodes.convert import outcome_from_msg, plan_from_msg
 from robin_grasp.nodes.scene_input import SceneInput
@@ -27,7 +27,7 @@ from robin_perception.nodes.base import RobinNode
 from robin_perception.nodes.frame_bus import FrameBus
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
-from robin_perception.topics import DECISION, OUTCOME, PLAN
+from robin_perception.topics import CUP_HEALTH, DECISION, HELP, OUTCOME, PLAN
 
 FRAME_WAIT_S = 1.0  # how long an outcome waits for the frame that its plan was made on
 
@@ -56,6 +56,8 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
         self._decisions = self.add_publisher(DecisionMessage, DECISION, RESULT)
         self.add_subscription(GraspPlan, PLAN, self._plan, RESULT)
         self.add_subscription(PickOutcome, OUTCOME, self._outcome, RESULT)
+        self.add_subscription(CupHealth, CUP_HEALTH, self._cup, RESULT)
+        self.add_subscription(HelpRequest, HELP, self._help, RESULT)
         self._input = SceneInput(
             self, config, lambda f, s: self._picks.offer(f, s), lambda at, load: self._picks.see(at, load)
         )
@@ -109,6 +111,19 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
     def _outcome(self, message: Any) -> None:
         report = outcome_from_msg(message)
         self._submit(lambda recorder: self._close(recorder, report))
+
+    def _cup(self, message: Any) -> None:
+        cup = cup_from_msg(message)
+        self._note(lambda recorder: recorder.note_cup(cup))
+
+    def _help(self, message: Any) -> None:
+        told = help_from_msg(message)
+        self._note(lambda recorder: recorder.note_help(told))
+
+    def _note(self, note: Callable[[PickRecorder], None]) -> None:
+        """In the writer's turn, behind what waits: that is no record, so it is not counted among those."""
+        if (recorder := self._recorder) is not None:
+            self._writer.submit(note, recorder)
 
     def _close(self, recorder: PickRecorder, report: OutcomeReport) -> list[Decision]:
         picks, plan_id = self._picks, report.plan_id
