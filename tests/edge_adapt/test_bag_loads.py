@@ -1,4 +1,4 @@
-"""Lock-step replay of judgements and actions: the same from the same bag, and what is said where they are not."""
+"""Lock-step replay of conditions, judgements and actions: the same from the same bag, else what differs is told."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers.bag_samples import SECOND, TOPICS
 from helpers.cli_helpers import Robin, colours, pickable_folder
 from helpers.pick_samples import load_view, pick_traces
 
-from edge_adapt.bag.messages import grasp_as_recorded
+from edge_adapt.bag.messages import SCENE_TYPE, grasp_as_recorded
 from edge_adapt.bag.outcome_messages import outcome_as_recorded
 from edge_adapt.bag.pick_writer import FrameInput, PickWriter, RecordedLoad, RecordedPick
 from edge_adapt.bag.pipeline import (
@@ -25,6 +25,7 @@ from edge_adapt.bag.pipeline import (
     this_machine,
 )
 from edge_adapt.bag.replay import Replay, ReplayOptions
+from edge_adapt.bag.replay_conditions import ConditionReplay
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.decision import DecisionContext, build_decision
 from robin_grasp.picks.outcome import PickOutcome, PickResult
@@ -39,10 +40,13 @@ from robin_grasp.recovery.help_request import SET_DOWN, HelpRequest, load_cause
 from robin_grasp.recovery.machine import Fate, PickTarget, Recovery, Step
 from robin_grasp.tool import CellConfig, WorkspaceConfig
 from robin_perception.bags.frames import ImageCoding, stamp_ns
+from robin_perception.bags.reader import BagReader
 from robin_perception.core.frame import Frame
 from robin_perception.core.image_folder import load_frame
 from robin_perception.core.scene import Scene
 from robin_perception.engines import EngineConfig
+from robin_perception.monitors.config import MonitorsConfig
+from robin_perception.monitors.station import StationMonitor
 
 CELL = CellConfig(workspace=WorkspaceConfig(centre_m=(0.0, 0.0), size_m=(3.0, 3.0), reach_min_m=0.0, reach_max_m=3.0))
 FATES = {Action.SET_DOWN: Fate.BACK, Action.ASK_HELP: Fate.BACK}
@@ -89,6 +93,7 @@ class Station:
         record = self.record.model_copy(update={**changes, "machine": this_machine(), "code": code_digest()})
         source = load_frame(pickable_folder(self.scratch / "boxes"))
         frames = FrameInput(TOPICS.frames, ImageCoding())
+        monitor = None if record.monitors is None else StationMonitor(record.monitors, None, record.segmenter.belt_z_m)
         with BagWriter(self.folder) as writer:
             picks = PickWriter(writer, ImageCoding(), TOPICS)
             picks.pipeline(record, SECOND)
@@ -96,12 +101,14 @@ class Station:
                 taken = replace(source, stamp_s=1.0 + 10 * index)
                 after = replace(taken, stamp_s=taken.stamp_s + 2.5)
                 scene = segmenter.segment(frames.of(taken))
+                if monitor is not None:
+                    scene = replace(scene, conditions=monitor.observe(frames.of(taken), scene))
                 plan = planner.plan(frames.of(taken), scene, self.recovery.memory.failed)
                 issued = IssuedPlan(f"p-{index}", True, plan, frames.of(taken), scene, self.recovery.memory.failed)
                 decision = build_decision(
                     DecisionContext(run_id="t", pile=0, pick=index), frames.of(taken), scene, plan, None
                 )
-                self.recovery.look(())
+                self.recovery.look(scene.conditions)
                 loads = self._loads(issued, outcome, frames, after, plan.grasps[0], scene)
                 picks.pick(RecordedPick(frames.encoded(taken), issued, decision, loads))
         segmenter.close()
@@ -213,8 +220,6 @@ def test_a_bag_in_which_nobody_judged_is_replayed_as_before(bundle: Path, tmp_pa
 
 def test_a_frame_is_written_once(bundle: Path, station: Station) -> None:
     """The frame after a load is that of both its reports."""
-    from robin_perception.bags.reader import BagReader
-
     topics = BagReader(station.folder).topics()
     assert topics[TOPICS.frames.color][1] == 2 * len(LOADS) and topics[TOPICS.outcome][1] == 2 * len(LOADS)
 
@@ -227,3 +232,59 @@ def test_depth_of_the_look_is_what_was_judged(station: Station) -> None:
     seen = outcome_as_recorded(replace(fine, load=replace(fine.load, frame=shifted)))
     assert seen.load is not None and np.array_equal(seen.load.frame.depth, fine.load.frame.depth)
     assert outcome_as_recorded(seen).load is not None and seen.result is fine.result
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Path:
+    """A station whose camera shows the same picture again and again: its monitors say so from some frame on."""
+    folder = tmp_path_factory.mktemp("watched")
+    station = Station(folder / "station", bundle, folder)
+    changes = {"monitors": MonitorsConfig(), "pick_check": None, "recovery": None, "complete": True}
+    station.record = station.record.model_copy(update=changes)
+    station.run([weighs(1.0)] * 8)
+    return folder / "station"
+
+
+def recorded_conditions(bag: Path) -> list[list[str]]:
+    scenes = (m.values() for m in BagReader(bag).messages({TOPICS.scene: (SCENE_TYPE,)}))
+    return [[c["name"] for c in scene["conditions"]] for scene in scenes]
+
+
+def test_conditions_of_the_station_are_made_again_to_the_last_bit(watched: Path, bundle: Path) -> None:
+    told = recorded_conditions(watched)
+    assert told[0] == [] and "frozen" in told[-1], told
+    report = replayed(watched, bundle).report
+    assert (report.compared, report.same) == (8, True), report.differing
+
+
+def test_conditions_that_others_said_are_told(watched: Path, bundle: Path, tmp_path: Path) -> None:
+    """The same bag, whose monitors would have needed twice as many frames."""
+    changed = tmp_path / "changed"
+    with BagWriter(changed) as writer:
+        for topic, (kind, qos) in TOPICS.types().items():
+            writer.add_topic(topic, kind, qos)
+        for message in BagReader(watched).messages():
+            values = message.values()
+            if message.topic == TOPICS.pipeline:
+                record = PipelineRecord.model_validate_json(values["data"])
+                monitors = MonitorsConfig(frozen_after=100)
+                values = {"data": record.model_copy(update={"monitors": monitors}).model_dump_json()}
+            writer.write(message.topic, values, message.log_ns)
+    for tolerance in ("exact", "machine"):
+        report = replayed(changed, bundle, tolerance).report
+        assert not report.same
+        assert any("scene.conditions" in d.field for _, _, found in report.differing for d in found)
+
+
+def test_conditions_made_with_a_baseline_are_not_compared(watched: Path, bundle: Path, tmp_path: Path) -> None:
+    """No bag holds the baseline: what it made is left alone, and nothing else is."""
+    record = PipelineRecord(monitors=MonitorsConfig(), baseline_sha256="a" * 64, complete=True)
+    assert not ConditionReplay(record).wanted
+    values = {"flags": [], "conditions": [{"name": "dark", "action": "go_on"}]}
+    assert ConditionReplay(record).compared(values) == {"flags": []}
+
+
+def test_a_bag_that_lacks_frames_compares_names_and_effects() -> None:
+    conditions = [{"name": "dark", "action": "go_on", "value": 1.5}, {"name": "blur", "action": "stop", "value": 2.0}]
+    replay = ConditionReplay(PipelineRecord(monitors=MonitorsConfig()))
+    assert replay.compared({"conditions": conditions}) == {"conditions": ["blur: stop", "dark: go_on"]}

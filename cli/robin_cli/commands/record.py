@@ -39,7 +39,7 @@ def record(
     planner_config: PlannerConfigOption = None,
     recovery: Annotated[
         bool,
-        typer.Option("--recovery/--no-recovery", help="Judge each load and put right what is wrong, and record it."),
+        typer.Option("--recovery/--no-recovery", help="Watch the station, judge each load, put right what is wrong."),
     ] = True,
     picks_per_pile: Annotated[
         int | None, typer.Option("--picks-per-pile", metavar="N", min=1, max=200, help="Default: the scenario's.")
@@ -84,6 +84,7 @@ def record(
     from robin_grasp.tool import CellConfig
     from robin_perception.bags.frames import ImageCoding
     from robin_perception.core.config import load_config
+    from robin_perception.monitors.config import MonitorsConfig
     from robin_sim.runs.recorded import CellRecording, record_cell
     from robin_sim.scenario import load_scenario
 
@@ -100,6 +101,7 @@ def record(
         planner_config=load_config(PlannerConfig, planner_config),
         cell=load_config(CellConfig, cell),
         recovery=RecoveryConfig() if recovery else None,
+        monitors=MonitorsConfig() if recovery else None,
         picks_per_pile=picks_per_pile,
         image_size=image_size,
         images=ImageCoding(jpeg_quality=jpeg),

@@ -119,6 +119,8 @@ def _scene_differences(
     if "scene" not in recorded or "scene" not in replayed:
         return
     a, b = recorded["scene"], replayed["scene"]
+    if _conditions(a) != _conditions(b):
+        yield Difference("scene.conditions", _conditions(a), _conditions(b))
     if abs(len(a["instances"]) - len(b["instances"])) > limits.instances:
         yield Difference("scene.instances", str(len(a["instances"])), str(len(b["instances"])))
     one, other = (np.asarray(s["label_image"]["data"]).view(np.uint16) > 0 for s in (a, b))
@@ -128,6 +130,12 @@ def _scene_differences(
     share = float((one != other).mean()) if one.size else 0.0
     if share > limits.mask_share:
         yield Difference("scene.label_image", "parcels", f"another {share:.2%} of the image")
+
+
+def _conditions(scene: Mapping[str, Any]) -> str:
+    """Their names; figures may differ in their last digits."""
+    told = scene.get("conditions", ())
+    return ", ".join(sorted(c if isinstance(c, str) else f"{c['name']}: {c['action']}" for c in told)) or "none"
 
 
 def _plan_differences(

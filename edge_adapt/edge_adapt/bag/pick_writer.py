@@ -41,14 +41,16 @@ class RecordedLoad:
 
 @dataclass(frozen=True)
 class RecordedPick:
-    """One turn of a cell. issued.frame is encoded.frame. helps: asked before anything moved. loads: reports in order,
-    the last of them the end of the pick; none where nothing was picked."""
+    """One turn of a cell. issued.frame is encoded.frame. loads: reports in order, the last of them the end of the pick;
+    none where nothing was picked. helps: asked before anything moved. seen: frames that were looked at before that one,
+    with their scenes, and not picked on."""
 
     encoded: EncodedFrame
     issued: IssuedPlan
     decision: Decision
     loads: tuple[RecordedLoad, ...] = ()
     helps: tuple[HelpRequest, ...] = ()
+    seen: tuple[tuple[EncodedFrame, Scene], ...] = ()
 
 
 class FrameInput:
@@ -110,6 +112,9 @@ class PickWriter:
         """Frame, scene, plan, loads with the frames after them, requests for help, and decision of one turn."""
         issued, topics = pick.issued, self._topics
         ns = stamp_ns(issued.frame)
+        for encoded, scene in pick.seen:
+            self._frame(encoded)
+            self._writer.write(topics.scene, scene_message(scene, stamp_ns(encoded.frame)), stamp_ns(encoded.frame))
         self._frame(pick.encoded)
         self._writer.write(topics.scene, scene_message(issued.scene, ns), ns)
         self._writer.write(topics.plan, plan_message(issued, self._cell), ns)

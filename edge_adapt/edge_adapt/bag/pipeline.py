@@ -35,6 +35,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.engines import EngineConfig
 from robin_perception.model.bundle import Bundle
+from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.segmentation.segmenter import Segmenter, SegmenterConfig, load_segmenter
 
 _NUMERIC_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "onnxruntime", "scikit-learn")
@@ -54,7 +55,9 @@ class PipelineRecord(StrictConfig):
     model_id: trunk and head. calibration: digest of the bundle's calibration and thresholds. ranker_sha256: of the
     learned ranker's file, empty when the planner has none. code: digest of the source of perception and grasp planning.
     source: where the bag comes from. pick_check, recovery: settings of what judged the loads and said what to do with
-    them, None where nobody did. version 1 recorded the planner's settings and fitted figures in one table, version 2
+    them, None where nobody did. monitors: of what watched the station, without the path of its baseline, whose sha256
+    stands beside it. complete: every frame that was looked at is in the bag, and nothing is remembered from before this
+    record. version 1 recorded the planner's settings and fitted figures in one table, version 2
     nothing of judgements.
     """
 
@@ -72,6 +75,9 @@ class PipelineRecord(StrictConfig):
     images: ImageCoding = ImageCoding()
     pick_check: PickCheckConfig | None = None
     recovery: RecoveryConfig | None = None
+    monitors: MonitorsConfig | None = None
+    baseline_sha256: str = ""
+    complete: bool = False
     code: str = ""
     machine: MachineRecord = MachineRecord()
 
@@ -166,7 +172,7 @@ def changes_from(recorded: PipelineRecord, used: PipelineRecord) -> list[str]:
         for name in ("code", "model_id", "calibration", "engine", "planner", "ranker_sha256")
         if (old := getattr(recorded, name)) != (new := getattr(used, name))
     ]
-    for name in ("engine_config", "segmenter", "planner_config", "cell", "pick_check", "recovery"):
+    for name in ("engine_config", "segmenter", "planner_config", "cell", "pick_check", "recovery", "monitors"):
         if getattr(recorded, name) != getattr(used, name):
             lines.append(f"{name}: not the recorded one")
     old_fit, new_fit = recorded.planner_config.fit, used.planner_config.fit

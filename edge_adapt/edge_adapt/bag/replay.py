@@ -34,6 +34,7 @@ from edge_adapt.bag.pipeline import (
     start_segmenter,
     this_machine,
 )
+from edge_adapt.bag.replay_conditions import ConditionReplay
 from edge_adapt.bag.replay_loads import LoadReplay, load_differences
 from robin_grasp.picks.plan_server import IssuedPlan, without_instances
 from robin_grasp.plan import Grasp, Plan, PlanBasis, Planner
@@ -155,6 +156,7 @@ class Replay:
         self._helper = HelperThread()
         self._segmenter = start_segmenter(self._pipeline(self._recorded), model, self._helper)
         self._scenes: OrderedDict[int, Scene] = OrderedDict()
+        self._conditions = ConditionReplay(self._recorded or PipelineRecord())
         self._held: dict[str, Definitions] = {}  # by message type, as the bag defines it
         used = self._pipeline(self._recorded)
         self.report = ReplayReport(bag, self._tolerance(used), self.options.limits, self._recorded, used)
@@ -234,11 +236,14 @@ class Replay:
             values = message.values()
             if message.topic == topics.pipeline:
                 made_by = self._pipeline(parse_pipeline(values["data"], self.report.bag))
-                loads = LoadReplay(made_by)
+                if made_by.complete:
+                    loads, self._conditions = LoadReplay(made_by), ConditionReplay(made_by)
                 planner = start_planner(made_by, self.options.choices.ranker, self._helper)
             elif message.topic == topics.scene:
                 self._held[SCENE_TYPE] = message.definitions
                 _keep(scenes, header_ns(values), values)
+                if self._conditions.wanted and (looked_at := _near(latest, header_ns(values))) is not None:
+                    self._segment(looked_at)
             elif message.topic == topics.plan:
                 self._held[PLAN_TYPE] = message.definitions
                 done += 1
@@ -262,7 +267,7 @@ class Replay:
                 frame = assembler.add_values(message.topic, values)
                 if frame is not None and _near(self._wanted, frame.stamp_ns) is not None:
                     _keep(frames, frame.stamp_ns, frame)
-                if frame is not None and loads.wanted:
+                if frame is not None and (loads.wanted or self._conditions.wanted):
                     _keep(latest, frame.stamp_ns, frame, _LATEST_FRAMES)
 
     def _again(
@@ -288,8 +293,8 @@ class Replay:
             "plan": with_named_terms(self._as_held(PLAN_TYPE, plan_message(issued, self.report.used.cell)))
         }
         if scene is not None and seen is not None:
-            recorded["scene"] = {name: value for name, value in scene.items() if name != "conditions"}
-            replayed["scene"] = self._as_held(SCENE_TYPE, scene_message(seen, found.stamp_ns))
+            again = self._as_held(SCENE_TYPE, scene_message(seen, found.stamp_ns))
+            recorded["scene"], replayed["scene"] = self._conditions.compared(scene), self._conditions.compared(again)
         differences = tuple(
             exact_differences(recorded, replayed)
             if self.report.tolerance == "exact"
@@ -335,7 +340,9 @@ class Replay:
     def _segment(self, found: RecordedFrame) -> Scene:
         """A frame is segmented once, however many plans were made on it."""
         if found.stamp_ns not in self._scenes:
-            _keep(self._scenes, found.stamp_ns, self._segmenter.segment(found.frame))
+            _keep(
+                self._scenes, found.stamp_ns, self._conditions.look(found.frame, self._segmenter.segment(found.frame))
+            )
         return self._scenes[found.stamp_ns]
 
 

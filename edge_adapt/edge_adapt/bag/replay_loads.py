@@ -84,27 +84,26 @@ class LoadReplay:
         recorded, replayed = dict[str, Any](), dict[str, Any]()
         if float(values["probability"]) > 0:
             recorded |= _told(values)
-            tries = [self._judged(pick, values, frame) for frame in after or (None,)]
-            again = next((t for t in tries if _judgement(t) == recorded), tries[0])
-            pick.judgement = again
-            replayed |= _judgement(again)
+            if pick.judgement is None or values["stage"] == Stage.HELD.value:
+                tries = [self._judged(pick, values, frame) for frame in after or (None,)]
+                pick.judgement = next((t for t in tries if _judgement(t) == recorded), tries[0])
+            replayed |= _judgement(pick.judgement)
         step = self._step(pick, values)
         if step is not None and (action := str(values["action"])):
             recorded |= {"action": action}
-            replayed |= {"action": step.action.value, "action_reason": step.reason}
-            if reason := str(values["action_reason"]):
-                recorded |= {"action_reason": reason}
+            replayed |= {"action": step.action.value}
         return ReplayedLoad(str(values["plan_id"]), recorded, replayed) if recorded else None
 
     def help(self, values: Mapping[str, Any]) -> None:
         """A request for help; one that was answered moves the policy on."""
         answer = str(values["answer"])
-        if self._recovery is None or self._asked is None or not answer:
+        if self._recovery is None or not answer:
+            return
+        self._recovery.answered(answer)
+        if self._asked is None:  # it was about the station
             return
         (step, plan_id), self._asked = self._asked, None
-        pick = self._picks.get(plan_id)
-        self._recovery.answered(answer)
-        if pick is None:
+        if (pick := self._picks.get(plan_id)) is None:
             return
         if step.state is State.HELD:
             back = answer in (SET_DOWN, STOP)
@@ -147,6 +146,7 @@ class LoadReplay:
         step = self._note(self._recovery.ended(target, result, pick.fate or Fate.DELIVERED), plan_id)
         if stopped:
             self._recovery.state = State.STOPPED
+            return replace(step, action=Action.STOP) if values["action"] == Action.STOP.value else step
         return step
 
     def _note(self, step: Step, plan_id: str) -> Step:

@@ -5,6 +5,7 @@ What this node cannot write in time is dropped and counted, and so is what the m
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.tool import CellConfig
 from robin_perception.bags import cdr
 from robin_perception.bags.frames import FrameTopics, pose_message
+from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.core.config import StrictConfig, load_config
 from robin_perception.core.errors import Code
 from robin_perception.model.bundle import load_bundle
@@ -38,6 +40,7 @@ from robin_perception.nodes.run import run_nodes
 from robin_perception.topics import DECISION, HELP, OUTCOME, PLAN, SCENE, camera_topics
 
 ConfigT = TypeVar("ConfigT", bound=StrictConfig)
+_BASELINE_BYTES = 4_000_000
 _DEPTH = 20  # messages of a topic that wait for this node's thread
 
 
@@ -253,9 +256,15 @@ def _pipeline_record(
         planner_config=load_config(PlannerConfig, planning.planner_file),
         cell=load_config(CellConfig, planning.cell_file),
         pick_check=None if judging is None else judging.judge,
+        monitors=seeing.monitors.model_copy(update={"baseline": None}) if seeing.monitors.enabled else None,
+        baseline_sha256=_sha256(seeing.monitors.baseline),
         machine=this_machine(),
         code=code_digest(),
     )
+
+
+def _sha256(path: Path | None) -> str:
+    return "" if path is None else hashlib.sha256(read_plain_bytes(path, _BASELINE_BYTES)).hexdigest()
 
 
 def _message_class(kind: str) -> type[Any] | None:

@@ -37,6 +37,8 @@ from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.output import output_folder
 from robin_perception.core.scene import Scene
 from robin_perception.engines import EngineConfig
+from robin_perception.monitors.config import MonitorsConfig
+from robin_perception.monitors.station import StationMonitor
 from robin_sim.cell import SimCell
 from robin_sim.load_camera import LoadCameraConfig
 from robin_sim.pick_event import PickEvent
@@ -55,7 +57,8 @@ BETWEEN_PILES_S = 2.0
 @dataclass(frozen=True)
 class CellRecording:
     """What to record. recovery: loads are judged and put right by a policy of these settings; None: whatever is lifted
-    is delivered. image_size: width, height in pixels; None takes the scenario's."""
+    is delivered. monitors: of the station, which is another one with every pile; None: nobody watches. image_size:
+    width, height in pixels; None takes the scenario's."""
 
     scenario: Scenario
     picks: int
@@ -67,6 +70,7 @@ class CellRecording:
     planner_config: PlannerConfig = field(default_factory=PlannerConfig)
     cell: CellConfig = field(default_factory=CellConfig)
     recovery: RecoveryConfig | None = None
+    monitors: MonitorsConfig | None = None
     picks_per_pile: int | None = None
     image_size: tuple[int, int] | None = None
     images: ImageCoding = field(default_factory=ImageCoding)
@@ -114,6 +118,8 @@ class _Recording:
             images=spec.images,
             pick_check=None if spec.recovery is None else PickCheckConfig(),
             recovery=spec.recovery,
+            monitors=spec.monitors,
+            complete=True,
         )
         self._helper = HelperThread()
         self._segmenter = start_segmenter(record, spec.model, self._helper)
@@ -135,6 +141,8 @@ class _Recording:
         self._frames.offset_s = START_S
         self._results: Counter[str] = Counter()
         self._pile_cell = spec.cell
+        self._monitor: StationMonitor | None = None
+        self._seen: list[tuple[EncodedFrame, Scene]] = []
         self._piles = 0
         self._ended_s = START_S
 
@@ -177,7 +185,12 @@ class _Recording:
         return self._frames.encoded(frame)
 
     def _see(self, frame: Frame) -> Scene:
-        return self._segmenter.segment(self._frames.of(frame))
+        seen = self._frames.of(frame)
+        scene = self._segmenter.segment(seen)
+        if self._monitor is not None:
+            scene = replace(scene, conditions=(*scene.conditions, *self._monitor.observe(seen, scene)))
+        self._seen.append((self._frames.encoded(frame), scene))
+        return scene
 
     def _start_pile(self, cell: CellConfig, rng: np.random.Generator) -> Planner:
         """The planner of the next pile, whose frames come after a pause on the bag's clock."""
@@ -185,6 +198,8 @@ class _Recording:
             self._frames.offset_s = round(self._ended_s + BETWEEN_PILES_S, 3)
         self._ended_s = self._frames.offset_s
         self._piles += 1
+        if self._spec.monitors is not None:
+            self._monitor = StationMonitor(self._spec.monitors, None, self._record.segmenter.belt_z_m)
         self._pile_cell = cell
         planner = make_planner(
             self._spec.planner, cell, self._spec.ranker, self._spec.planner_config, rng, self._helper
@@ -220,7 +235,9 @@ class _Recording:
         encoded = self._frames.encoded(event.frame)
         truth = {} if decision.outcome is None else decision.outcome.truth
         loads = self._loads.of(event, plan_id, truth)
-        return RecordedPick(encoded, issued, decision, loads, helps_before(event))
+        before = tuple(seen for seen in self._seen if seen[0] is not encoded)
+        self._seen.clear()
+        return RecordedPick(encoded, issued, decision, loads, helps_before(event), before)
 
 
 def _scenario(spec: CellRecording) -> Scenario:

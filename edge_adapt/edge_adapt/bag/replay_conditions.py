@@ -1,0 +1,39 @@
+"""Lock-step replay of what the environment monitors said: they see every recorded scene's frame again, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from edge_adapt.bag.pipeline import PipelineRecord
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
+from robin_perception.monitors.station import StationMonitor
+
+
+class ConditionReplay:
+    """record: what made the scenes. Conditions that a baseline took part in are not made again: no bag holds one."""
+
+    def __init__(self, record: PipelineRecord) -> None:
+        self.wanted = record.monitors is not None and not record.baseline_sha256
+        self._complete = record.complete
+        belt_z_m = record.segmenter.belt_z_m
+        self._monitor = StationMonitor(record.monitors, None, belt_z_m) if self.wanted else None
+
+    def look(self, frame: Frame, scene: Scene) -> Scene:
+        """The scene with what holds now."""
+        if self._monitor is None:
+            return scene
+        return replace(scene, conditions=(*scene.conditions, *self._monitor.observe(frame, scene)))
+
+    def compared(self, scene: Mapping[str, Any]) -> dict[str, Any]:
+        """A scene message as it is compared: with all of its conditions where the bag holds every frame that was looked
+        at, else with their names and effects, for sums over frames differ by those that the bag lacks; without them
+        where they are not made again."""
+        values = dict(scene)
+        conditions = values.pop("conditions", [])
+        if not self.wanted:
+            return values
+        told = conditions if self._complete else sorted(f"{c['name']}: {c['action']}" for c in conditions)
+        return {**values, "conditions": told}
