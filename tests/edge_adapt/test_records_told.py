@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -198,3 +199,54 @@ def test_figures_that_are_none_stay_none() -> None:
     context = DecisionContext(run_id="r", pile=0, pick=0)
     (told,) = build_decision(context, frame, scene, sample_plan(), None).conditions
     assert told.value is None and told.limit is None
+
+
+GIGANTIC = 10**400
+HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a family of its own": lambda d: d["conditions"][0].update(family="weather"),
+    "an effect of its own": lambda d: d["conditions"][0].update(effect="dance"),
+    "gigantic time": lambda d: d["conditions"][0].update(since_s=1e308),
+    "gigantic parcel": lambda d: d["conditions"][1].update(instances=[GIGANTIC]),
+    "a parcel that is not there": lambda d: d["conditions"][1].update(instances=[60_000]),
+    "gigantic novelty": lambda d: d["instances"][0].update(novelty=1e308),
+    "a result of its own": lambda d: d["outcome"].update(judged="great"),
+    "odds of a result of its own": lambda d: d["outcome"].update(probabilities={"<b>": 0.5}),
+    "odds beyond one": lambda d: d["outcome"].update(probabilities={"clean": 2.0}),
+    "judged without odds": lambda d: d["outcome"].update(probabilities={}, probability=None),
+    "figures that are text": lambda d: d["outcome"].update(features={"x": "y"}),
+    "gigantic figure": lambda d: d["outcome"].update(features={"<x>": 1e308}),
+    "samples without end": lambda d: d["outcome"]["traces"].update(samples=GIGANTIC),
+    "no rate": lambda d: d["outcome"]["traces"].update(rate_hz=0),
+    "marks without end": lambda d: d["outcome"]["traces"].update(marks={"lift": GIGANTIC}),
+    "no rotation of the tool": lambda d: d["outcome"]["load"].update(tool_quaternion_xyzw=[0, 0, 0, 0]),
+    "markup for an action": lambda d: d["steps"][0].update(action="<script>", reason="\x1b[2J"),
+    "a state of its own": lambda d: d["steps"][0].update(state="asleep"),
+    "help of a path": lambda d: d["steps"][0]["help"].update(help_id="../x"),
+    "a picture of a person that is none": lambda d: d["steps"][0]["help"].update(picture="load_depth"),
+    "a picture that is not there": lambda d: d["steps"][0]["help"].update(picture="help_9"),
+    "a cup that is none": lambda d: d["cup_health"][0].update(cup=99),
+    "a share beyond one": lambda d: d["cup_health"][0].update(share=1.5),
+    "traces that are a picture": lambda d: d["images"].update(traces=d["images"]["load"]),
+    "a load that is traces": lambda d: d["images"].update(load=d["images"]["traces"]),
+    "traces outside": lambda d: d["images"].update(traces="../x.safetensors"),
+    "gigantic mass": lambda d: d["candidates"][0]["terms"].update(mass_kg=1e300),
+    "seal beyond one": lambda d: d["candidates"][0].update(cup_seal=[3.0]),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_strangers_record_is_told_and_drawn_or_refused_in_one_line(
+    change: Callable[[dict[str, Any]], object], tmp_path: Path
+) -> None:
+    record_told(tmp_path)
+    path = tmp_path / "decisions.jsonl"
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values) + "\n")
+    try:
+        log = read_decisions(tmp_path)
+    except RobinError as refusal:
+        assert refusal.code is Code.RECORD_INVALID and ":1:" in refusal.text
+        return
+    text, page = trace_text(log.decisions[0]), render_report(log)
+    assert "\x1b" not in text and "<script>" not in page.split("<main>")[1].split("</main>")[0]

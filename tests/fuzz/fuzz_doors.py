@@ -13,6 +13,7 @@ import numpy as np
 from helpers.bag_samples import TOPICS, camera_frame, encoded, frames_bag, grasp_plan
 from helpers.decision_samples import record_samples
 from helpers.hostile_bags import channel, encoded_message, message, packed, write_bag
+from helpers.pick_samples import record_told
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -184,6 +185,7 @@ def _enter_ranker(folder: Path) -> None:
 
 def _make_records(folder: Path) -> None:
     record_samples(folder, ("clean", "infeasible"))
+    record_told(folder)
     (folder / "removed_pictures.jsonl").write_text('{"decision_id": "a", "reason": "age", "bytes": 1, "at_s": 1.0}\n')
 
 
