@@ -12,7 +12,8 @@ from robin_cli.options import CellOption, JsonOption, ModelOption, PlannerConfig
 from robin_cli.terminal import note, progress_bar, require_writable, write_json
 
 if TYPE_CHECKING:
-    from edge_adapt.bag.replay import ReplayedPlan, ReplayReport
+    from edge_adapt.bag.compare import Difference
+    from edge_adapt.bag.replay_report import ReplayReport
 
 SHOWN_FIELDS = 5
 
@@ -77,25 +78,28 @@ def replay(
             for plan in run.run(advance):
                 if not plan.differences:
                     continue
-                _print_differences(plan)
+                _print_differences(plan.name, plan.index, plan.differences)
                 if drawn < pictures:
                     print(f"  picture: {save_difference(out, plan, report.used.cell.tool)}")
                     drawn += 1
     finally:  # an error must not hide them: it may be for one of them
         for line in report.warnings:
             note(f"warning: {line}")
+    for name, index, differences in report.differing:
+        if any(difference.field.startswith("outcome") for difference in differences):
+            _print_differences(name, index, differences)
     write_json(json_file, report.to_json())
     print(_verdict(report))
     if not report.same:
         raise typer.Exit(EXIT_FAILURE)
 
 
-def _print_differences(plan: ReplayedPlan) -> None:
-    print(f"{plan.name} (plan {plan.index}):")
-    for difference in plan.differences[:SHOWN_FIELDS]:
+def _print_differences(name: str, index: int, differences: tuple[Difference, ...]) -> None:
+    print(f"{name} (plan {index}):")
+    for difference in differences[:SHOWN_FIELDS]:
         print(f"  {difference}")
-    if len(plan.differences) > SHOWN_FIELDS:
-        print(f"  and {len(plan.differences) - SHOWN_FIELDS} more fields")
+    if len(differences) > SHOWN_FIELDS:
+        print(f"  and {len(differences) - SHOWN_FIELDS} more fields")
 
 
 def _verdict(report: ReplayReport) -> str:

@@ -36,6 +36,7 @@ from edge_adapt.bag.pipeline import (
 )
 from edge_adapt.bag.replay_conditions import ConditionReplay
 from edge_adapt.bag.replay_loads import LoadReplay, load_differences
+from edge_adapt.bag.replay_report import ReplayReport
 from robin_grasp.picks.plan_server import IssuedPlan, without_instances
 from robin_grasp.plan import Grasp, Plan, PlanBasis, Planner
 from robin_perception.bags import cdr
@@ -80,58 +81,6 @@ class ReplayedPlan:
     scene: Scene | None
     recorded: Grasp | None
     replayed: Grasp | None
-
-
-@dataclass
-class ReplayReport:
-    """What a replay found. without_frame: plans whose frame the bag does not hold, which were not compared. judged:
-    judgements of loads, with the actions that followed, that were made again."""
-
-    bag: Path
-    tolerance: str
-    limits: MachineTolerances
-    recorded: PipelineRecord | None
-    used: PipelineRecord
-    compared: int = 0
-    judged: int = 0
-    judged_differing: int = 0
-    without_frame: int = 0
-    differing: list[tuple[str, int, tuple[Difference, ...]]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    changes: list[str] = field(default_factory=list)
-
-    @property
-    def same(self) -> bool:
-        """All plans and judgements agree, or across machines as many as must."""
-        share = self.limits.differing_share if self.tolerance == "machine" else 0.0
-        plans = len(self.differing) - self.judged_differing
-        return plans <= share * self.compared and self.judged_differing <= share * self.judged
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "bag": str(self.bag),
-            "same": self.same,
-            "tolerance": self.tolerance,
-            "limits": self.limits.model_dump(mode="json") if self.tolerance == "machine" else None,
-            "compared": self.compared,
-            "differing": len(self.differing) - self.judged_differing,
-            "judged": self.judged,
-            "judged_differing": self.judged_differing,
-            "without_frame": self.without_frame,
-            "model_id": self.used.model_id,
-            "changes": self.changes,
-            "warnings": self.warnings,
-            "decisions": [
-                {
-                    "name": name,
-                    "index": index,
-                    "differences": [
-                        {"field": d.field, "recorded": d.recorded, "replayed": d.replayed} for d in differences
-                    ],
-                }
-                for name, index, differences in self.differing
-            ],
-        }
 
 
 class Replay:
@@ -227,6 +176,7 @@ class Replay:
             assembler.add_values(topics.frames.tf_static, self._first_pose)
         frames: OrderedDict[int, RecordedFrame] = OrderedDict()
         latest: OrderedDict[int, RecordedFrame] = OrderedDict()
+        waiting: list[tuple[int, Mapping[str, Any]]] = []
         loads = LoadReplay(self._recorded or PipelineRecord())
         scenes: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
         planner: Planner | None = None
@@ -234,6 +184,8 @@ class Replay:
         read = topics.reads(*topics.frames.all, topics.scene, topics.plan, topics.outcome, topics.help, topics.pipeline)
         for message in self._reader.messages(read):
             values = message.values()
+            if message.topic in (topics.pipeline, topics.plan, topics.help):
+                self._judge_again(loads, waiting, latest, True)
             if message.topic == topics.pipeline:
                 made_by = self._pipeline(parse_pipeline(values["data"], self.report.bag))
                 if made_by.complete:
@@ -260,7 +212,7 @@ class Replay:
                     progress(done, self.plans, f"{len(self.report.differing)} differ")
                 yield replayed
             elif message.topic == topics.outcome:
-                self._judge_again(loads, done, values, list(latest.values()))
+                waiting.append((max(done - 1, 0), values))
             elif message.topic == topics.help:
                 loads.help(values)
             else:
@@ -269,6 +221,8 @@ class Replay:
                     _keep(frames, frame.stamp_ns, frame)
                 if frame is not None and (loads.wanted or self._conditions.wanted):
                     _keep(latest, frame.stamp_ns, frame, _LATEST_FRAMES)
+            self._judge_again(loads, waiting, latest, False)
+        self._judge_again(loads, waiting, latest, True)
 
     def _again(
         self,
@@ -308,11 +262,25 @@ class Replay:
         return ReplayedPlan(index, name, found.stamp_ns, differences, found.frame, seen, best, issued.plan.best)
 
     def _judge_again(
-        self, loads: LoadReplay, plan: int, values: Mapping[str, Any], latest: list[RecordedFrame]
+        self,
+        loads: LoadReplay,
+        waiting: list[tuple[int, Mapping[str, Any]]],
+        latest: Mapping[int, RecordedFrame],
+        now: bool,
     ) -> None:
+        """Judge reports again for which a frame after them has come: the recorder may have got it later than they.
+        now: those for which none will come, too."""
+        while waiting:
+            plan, values = waiting[0]
+            ended_ns = header_ns(values) - _SAME_STAMP_NS
+            after = [found.frame for found in latest.values() if found.stamp_ns >= ended_ns]
+            if not (after or now):
+                return
+            del waiting[0]
+            self._compare_load(loads, plan, values, after)
+
+    def _compare_load(self, loads: LoadReplay, plan: int, values: Mapping[str, Any], after: list[Frame]) -> None:
         """Compare the judgement and the action that a recorded report was answered with."""
-        ended_ns = header_ns(values) - _SAME_STAMP_NS
-        after = [found.frame for found in latest if found.stamp_ns >= ended_ns]
         name = self._names.get(values["plan_id"]) or plain_id(values["plan_id"], "plan_id")
         try:
             load = loads.outcome(values, after)
@@ -330,7 +298,7 @@ class Replay:
     def _judged_otherwise(self, name: str, plan: int, differences: tuple[Difference, ...]) -> None:
         if differences:
             self.report.judged_differing += 1
-            self.report.differing.append((name, max(plan - 1, 0), differences))
+            self.report.differing.append((name, plan, differences))
 
     def _as_held(self, kind: str, values: cdr.Message) -> cdr.Message:
         """A message as this bag would hold it: a field that has come since it was recorded is not compared."""
