@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from helpers.station_frames import HEALTHY, Spoilt, frozen, station_frame
 
 from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 from robin_perception.monitors.baseline import StationBaseline, load_baseline, take_baseline
 from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.monitors.registry import CAUSES
@@ -226,3 +230,21 @@ def test_a_setting_of_one_cause_leaves_its_others_as_they_are() -> None:
     assert (config.camera_moved.effect, config.camera_moved.stop_beyond) == (usual.effect, usual.stop_beyond)
     with pytest.raises(ValueError, match="tolerate"):
         MonitorsConfig.model_validate({"dark": {"tolerate": 1.0}})
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (320, 240), (848, 480)])
+def test_frames_of_any_size_are_watched(size: tuple[int, int]) -> None:
+    def resized(seed: int, spoilt: Spoilt, stamp_s: float) -> tuple[Frame, Scene]:
+        frame, scene = station_frame(seed, spoilt, stamp_s)
+        rgb = np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+        depth, labels = (cv2.resize(i, size, interpolation=cv2.INTER_NEAREST) for i in (frame.depth, scene.labels))
+        scale = np.diag((size[0] / 640, size[1] / 480, 1.0))
+        frame = replace(frame, rgb=rgb, depth=np.asarray(depth, dtype=np.float32), K=scale @ frame.K)
+        return frame, replace(scene, labels=np.asarray(labels, dtype=np.uint16))
+
+    monitor = StationMonitor(MonitorsConfig(), take_baseline(resized(seed, HEALTHY, float(seed)) for seed in range(30)))
+    for i in range(100, 105):
+        assert monitor.observe(*resized(i, HEALTHY, float(i))) == ()
+    for i in range(105, 110):
+        found = monitor.observe(*resized(i, Spoilt(light=0.2), float(i)))
+    assert names(found) == ["dark"]

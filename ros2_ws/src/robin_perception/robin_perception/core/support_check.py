@@ -84,10 +84,12 @@ def pose_flags(support: SupportSeen | None, limits: SupportCheckConfig) -> tuple
     return (POSE_FLAGS[code],) if code in POSE_FLAGS else ()
 
 
-def measure_support(frame: Frame, labels: NDArray[np.uint16], belt_z_m: float = 0.0) -> SupportSeen | None:
+def measure_support(
+    frame: Frame, labels: NDArray[np.uint16], belt_z_m: float = 0.0, area: NDArray[np.uint16] | None = None
+) -> SupportSeen | None:
     """The support between the parcels of ``labels`` [H, W], in the middle of the frame where there are none; None
-    where too little of it is seen."""
-    points, cells = _between_parcels(frame, labels)
+    where too little of it is seen. area: [H, W], not 0 where parcels lie or have lain; None: where they lie."""
+    points, cells = _between_parcels(frame, labels, labels if area is None else area)
     least = max(50, int(_LEAST_SHARE_OF_FRAME * cells))
     if len(points) < least:
         return None
@@ -117,12 +119,12 @@ def _tilt(plane: Floats, lever: float) -> float | None:
     return max(0.0, math.atan(math.hypot(plane[0], plane[1])) - noise)
 
 
-def _between_parcels(frame: Frame, labels: NDArray[np.uint16]) -> tuple[Floats, int]:
-    """Points in base_link [N, 3] that belong to no mask, inside the outline of all masks with a rim, and the number of
+def _between_parcels(frame: Frame, labels: NDArray[np.uint16], area: NDArray[np.uint16]) -> tuple[Floats, int]:
+    """Points in base_link [N, 3] that belong to no mask, inside the outline of ``area`` with a rim, and the number of
     cells of the thinned frame. What lies outside may be rails, the table under a tote, a floor."""
     step = max(1, round(frame.width / _COLUMNS))
     depth, masked = frame.depth[step // 2 :: step, step // 2 :: step], labels[step // 2 :: step, step // 2 :: step] > 0
-    inside = outline(masked, _RIM_CELLS)
+    inside = outline(area[step // 2 :: step, step // 2 :: step] > 0, _RIM_CELLS)
     if not inside.any():
         h, w = depth.shape
         inside[h // 4 : h - h // 4, w // 4 : w - w // 4] = True

@@ -25,8 +25,8 @@ _LINEAR = (np.where((x := np.arange(256) / 255) <= 0.04045, x / 12.92, ((x + 0.0
 
 @dataclass(frozen=True)
 class Look:
-    """frame: as it came. grey: float32 [h, w], the thinned picture, display values 0 .. 255. height: float32 [h, w],
-    metres above z = 0 of base_link where the believed pose puts each thinned pixel; valid: bool [h, w], measured.
+    """frame: as it came. grey: float32 [h, w], the thinned picture, display values 0 .. 255. depth: float32 [h, w],
+    metres, of a pixel in the middle of each; height: where the believed pose puts it, metres above z = 0; valid: bool.
     free: bool [h, w], belongs to no mask nor to a mask's rim.
 
     Of cells, float32 [rows, COLUMNS]: light 0 .. 1, linear; fine and coarse: mean squared differences of neighbours and
@@ -36,6 +36,7 @@ class Look:
 
     frame: Frame
     grey: Floats
+    depth: Floats
     height: Floats
     valid: NDArray[np.bool_]
     free: NDArray[np.bool_]
@@ -65,7 +66,8 @@ def look_at(frame: Frame, labels: NDArray[np.uint16]) -> Look:
     full = cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
     grey = cv2.resize(full, small, interpolation=cv2.INTER_AREA)
     columns, rows = _samples(frame.width, small[0]), _samples(frame.height, small[1])
-    depth, masked = frame.depth[np.ix_(rows, columns)], labels[np.ix_(rows, columns)] > 0
+    every = _slices(rows, columns)
+    depth, masked = frame.depth[every], labels[every] > 0
     valid = depth > 0
     height = depth * _rise(frame, rows, columns) + np.float32(frame.T_base_camera[2, 3])
     fine, coarse = _edges(full, cells)
@@ -74,6 +76,7 @@ def look_at(frame: Frame, labels: NDArray[np.uint16]) -> Look:
     return Look(
         frame,
         grey.astype(np.float32),
+        depth,
         height.astype(np.float32),
         valid,
         free,
@@ -88,6 +91,14 @@ def look_at(frame: Frame, labels: NDArray[np.uint16]) -> Look:
 
 def _samples(length: int, count: int) -> NDArray[np.intp]:
     return np.asarray((np.arange(count) + 0.5) * length / count, dtype=np.intp)
+
+
+def _slices(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[Any, ...]:
+    """What picks these rows and columns: slices where they are evenly spaced, which are several times as quick."""
+    steps = np.unique(np.diff(rows)), np.unique(np.diff(columns))
+    if len(steps[0]) == len(steps[1]) == 1:
+        return slice(rows[0], rows[-1] + 1, int(steps[0][0])), slice(columns[0], columns[-1] + 1, int(steps[1][0]))
+    return np.ix_(rows, columns)
 
 
 def _cells(values: NDArray[np.generic], cells: tuple[int, int]) -> Floats:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robin_perception.core.errors import Code
+from robin_perception.core.frame import Frame
+from robin_perception.core.support_check import SupportSeen, measure_support
 from robin_perception.monitors.cause import Cause, Surroundings, Usual
 from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.monitors.look import Look
@@ -14,7 +18,9 @@ from robin_perception.monitors.motion import Motion
 
 _SURE = 1.0  # standard deviations that are taken off: it is moved by that much at least
 _WORST_M = 0.02  # a motion that is known no better is not told
+_SURELY_MM = 17.0  # what the surface alone must differ by
 _LEVER_M = 0.4  # from the middle of the workspace to its corners: what a tilt moves them by
+_OLDEST = 12  # frames
 _CORNERS = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))  # of the picture
 
 
@@ -24,11 +30,14 @@ class CameraMoved(Cause):
 
     name, code, unit = "camera_moved", Code.CAMERA_MOVED, "mm"
     spoiled_by = frozenset({"frozen", "depth_unit", "over_exposed"})
-    default = Usual(2.0, 1.5), 15.0
+    default = Usual(2.0, 1.5), _SURELY_MM - 2.0
 
     def __init__(self, config: MonitorsConfig) -> None:
         self._told = ""
         super().__init__(config)
+
+    def reset(self) -> None:
+        self._bare = BareSupport()
 
     def measure(self, look: Look, around: Surroundings) -> float | None:
         motion = None if around.meter is None else around.meter.measure(look)
@@ -36,7 +45,10 @@ class CameraMoved(Cause):
             found = self._by_marks(motion, look, around.belt_z_m)
             if found is not None:
                 return found
-        return self._by_support(around)
+        support = self._bare.measure(look, around.belt_z_m) or around.support
+        found = None if "dark" in around.suspects else self._by_support(support)  # masks are missing in the dark
+        surely = around.reference is None or (found is not None and found > _SURELY_MM)
+        return found if surely else None
 
     def _by_marks(self, motion: Motion, look: Look, belt_z_m: float) -> float | None:
         frame = look.frame
@@ -56,8 +68,7 @@ class CameraMoved(Cause):
         )
         return 1e3 * float((np.linalg.norm(shifts, axis=1) - _SURE * spreads).clip(0).max())
 
-    def _by_support(self, around: Surroundings) -> float | None:
-        support = around.support
+    def _by_support(self, support: SupportSeen | None) -> float | None:
         if support is None:
             return None
         tilt = support.tilt_rad or 0.0
@@ -66,3 +77,28 @@ class CameraMoved(Cause):
 
     def text(self, deviation: float) -> str:
         return f"the camera stands elsewhere than it should: {self._told}; fix its mount, calibrate anew"
+
+
+class BareSupport:
+    """The surface under the goods as the last frames show it together: where some lie now, another frame saw the belt.
+
+    A patch that is too narrow in each of them to tell a tilt grows until it does.
+    """
+
+    def __init__(self) -> None:
+        self._last: deque[tuple[NDArray[np.float32], NDArray[np.bool_]]] = deque(maxlen=_OLDEST)
+
+    def measure(self, look: Look, belt_z_m: float) -> SupportSeen | None:
+        """With this frame added; None where the frames show too little of it."""
+        self._last.append((np.where(look.free, look.depth, np.float32(0)), look.free))
+        depth = np.zeros_like(look.depth)
+        area = np.zeros(depth.shape, dtype=np.uint16)
+        for bare, free in self._last:  # the newest last, so that it counts
+            depth = np.where(bare > 0, bare, depth)
+            area |= ~free
+        rows, columns = depth.shape
+        frame = look.frame
+        K = np.diag((columns / frame.width, rows / frame.height, 1.0)) @ frame.K
+        black = np.zeros((rows, columns, 3), dtype=np.uint8)
+        bare_frame = Frame(black, depth, K, frame.T_base_camera)
+        return measure_support(bare_frame, np.zeros_like(area), belt_z_m, area)
