@@ -58,8 +58,8 @@ class MonitorsConfig(StrictConfig):
         description="So many pictures in a row that equal the one before to the bit make a frame of a frozen camera; "
         "0 = never.",
     )
-    dark: CauseConfig = _cause(1.2, "slow_down")
-    over_exposed: CauseConfig = _cause(1.0, "slow_down")
+    dark: CauseConfig = _cause(0.9, "slow_down")
+    over_exposed: CauseConfig = _cause(0.8, "slow_down")
     blur: CauseConfig = _cause(0.4, "look_again")
     dirty_lens: CauseConfig = _cause(0.008, "go_on")
     depth_holes: CauseConfig = _cause(0.08, "look_again")

@@ -14,8 +14,8 @@ from robin_perception.monitors.optics import edges_gone
 
 _LEAST_CELLS = 30
 _WHOLE = 0.8  # share of a cell's pixels that usually have depth
-_PER_DARK_STOP = 0.08  # holes that a failing light explains
-_PER_BLUR = 0.1  # ... and that blur does, at outlines
+_PER_DARK_STOP = 0.1  # holes that a failing light explains
+_PER_BLUR = 0.05  # ... and that blur does
 
 
 class DepthHoles(Cause):
@@ -36,7 +36,9 @@ class DepthHoles(Cause):
                 return None
             return 1.0 - float(look.has_depth[look.cell_free].mean()) - self._explained(around)
         whole = reference.known(look) & (reference.has_depth > _WHOLE)
-        if "dirty_lens" in around.suspects or "dirty_lens" not in around.found:  # not measured: there may be some
+        if "blur" in around.suspects:
+            whole &= ~reference.edged(look)  # it takes depth away at outlines
+        elif "dirty_lens" in around.suspects or "dirty_lens" not in around.found:  # not measured: there may be some
             edges, gone = edges_gone(look, reference)
             whole &= edges & ~gone
         if np.count_nonzero(whole) < _LEAST_CELLS:

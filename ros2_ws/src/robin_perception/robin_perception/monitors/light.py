@@ -1,4 +1,8 @@
-"""Too little light, too much light: places that are always free of goods, against how bright they are usually."""
+"""Too little light, too much light: places that are always free of goods, against how bright they are usually.
+
+A camera that exposes by the picture shows the belt brighter when bright goods leave, and darker when they come. Then
+the picture as a whole changes the other way, and what that explains is taken off.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,11 @@ import numpy as np
 from robin_perception.core.errors import Code
 from robin_perception.monitors.cause import Cause, Surroundings, Usual
 from robin_perception.monitors.look import Look
-from robin_perception.monitors.reference import Reference
+from robin_perception.monitors.reference import Reference, brightness_of
 
 _LEAST_CELLS = 40
 _LEAST_LIGHT = 1e-4
+_EXPOSED_BY = 1.5  # stops of exposure per stop of what is left of the change: two thirds of it are made up for
 _CLIPPED = 0.9  # linear light of a cell that is white
 
 
@@ -30,6 +35,13 @@ def stops_from_usual(look: Look, reference: Reference, darker_half: bool = False
     return float(np.median(np.log2(ratio)))
 
 
+def explained_stops(look: Look, reference: Reference) -> float:
+    """By how many stops automatic exposure may have changed free places at most: brighter where the picture as a whole
+    is darker than usual, and the reverse."""
+    whole = max(brightness_of(look), _LEAST_LIGHT) / max(float(reference.brightness[0, 0]), _LEAST_LIGHT)
+    return -_EXPOSED_BY * math.log2(whole)
+
+
 class Dark(Cause):
     """Without a baseline: how dark the brightest things are, and how noisy the picture is. Dark goods are not noisy."""
 
@@ -41,7 +53,7 @@ class Dark(Cause):
             brightest = max(float(np.quantile(look.light, 0.98)), _LEAST_LIGHT)
             return max(0.0, math.log2(max(look.noise, 0.5))) - math.log2(brightest)
         stops = stops_from_usual(look, around.reference)
-        return None if stops is None else -stops
+        return None if stops is None else -stops + min(0.0, explained_stops(look, around.reference))
 
     def text(self, deviation: float) -> str:
         return f"{100 * 2.0**-deviation:.0f} % of the usual light is left: look at the lamps"
@@ -55,7 +67,8 @@ class OverExposed(Cause):
 
     def measure(self, look: Look, around: Surroundings) -> float | None:
         if around.reference is not None:
-            return stops_from_usual(look, around.reference, darker_half=True)
+            stops = stops_from_usual(look, around.reference, darker_half=True)
+            return None if stops is None else stops - max(0.0, explained_stops(look, around.reference))
         if np.count_nonzero(look.cell_free) < _LEAST_CELLS:
             return None
         return 10.0 * float((look.light[look.cell_free] > _CLIPPED).mean())

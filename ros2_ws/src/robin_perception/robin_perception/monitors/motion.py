@@ -23,6 +23,8 @@ Vector = NDArray[np.float64]
 _GREY_NOISE = 2.0  # display values, of a thinned pixel
 _HEIGHT_NOISE_M = 0.004  # of a thinned pixel at 1 m; grows with distance squared
 _SHARED = 6.0  # neighbouring pixels err together: so many count as one
+_WIDER = 3.0  # errors of heights are shared by so many times more
+_SEEN = 30.0  # times the prior's information
 _PRIOR_M, _PRIOR_RAD = 0.1, 0.1
 _LEAST_GRADIENT = 3.0  # display values per thinned pixel
 _LEAST_PIXELS = 60
@@ -32,6 +34,9 @@ _MOST_PIXELS = 800  # of a level
 _HIGHEST_STEP_M = 0.05  # of a height that still belongs to the same surface
 _LEAST_LIKENESS = 0.5
 _ALIKE = 0.9  # two pictures that need no better alignment
+_SHADOW = 4.0  # thinned pixels
+_EXPLAINED = 0.8  # of what is unlike without motion, that may be left with it
+_THE_SAME = 0.985  # and that cannot differ by a motion that matters
 _BETTER = 0.03  # an answer from afar must fit better by so much
 _FARTHEST = 0.5  # metres, radians
 _EVERY = 6  # of the level pixels
@@ -73,7 +78,9 @@ class MotionMeter:
         inner = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         self._ground = reference.ground
         depth = self._depth(np.where(np.isfinite(reference.ground), reference.ground, 0.0))
-        self._levels = [_Level(_blurred(grey, sigma), inner, depth, self._K, sigma, steps) for sigma, steps in _LEVELS]
+        self._levels = [
+            _Level(_band(grey, known, sigma), inner, depth, self._K, sigma, steps) for sigma, steps in _LEVELS
+        ]
         self._level_ground = _level(reference.ground)
 
     def _depth(self, height: Floats) -> Floats:
@@ -87,29 +94,40 @@ class MotionMeter:
         """None where too little is seen that could tell.
 
         A camera that did not move needs only the sharpest picture; blurred ones come first where that does not fit, and
-        the answer is the one that fits better.
+        the answer is the one that fits better. Along a belt without marks every answer fits: what explains the picture
+        no better than no motion does is not told, and only heights count.
         """
         by_height = self._by_height(look)
-        best = self._aligned(look, by_height, self._levels[-1:])
-        if best is None or best[1] < _ALIKE:
+        sharpest = self._levels[-1]
+        fine = _band(look.grey, look.free, sharpest.sigma)
+        still = _step(sharpest.sample(fine, look.free, np.zeros(6)), by_height, np.zeros(6))
+        if still[2] >= _THE_SAME:
+            return _well_seen(*by_height)
+        best = self._aligned(look, by_height, [sharpest])
+        if best is None or best[2] < _ALIKE:
             other = self._aligned(look, by_height, self._levels)
-            if other is not None and (best is None or other[1] > best[1] + _BETTER):
+            if other is not None and (best is None or other[2] > best[2] + _BETTER):
                 best = other
-        return None if best is None or best[1] < _LEAST_LIKENESS else best[0]
+        if best is None or 1.0 - best[2] > _EXPLAINED * (1.0 - still[2]):
+            return None if still[2] < _LEAST_LIKENESS else _well_seen(*by_height)
+        twist, normal, likeness = best
+        if likeness < _LEAST_LIKENESS:
+            return None
+        return Motion(twist, np.asarray(np.linalg.inv(normal), dtype=np.float64))
 
     def _aligned(
         self, look: Look, by_height: tuple[Vector, Vector], levels: Sequence[_Level]
-    ) -> tuple[Motion, float] | None:
-        """From no motion on; with how alike the pictures are then."""
+    ) -> tuple[Vector, Vector, float] | None:
+        """From no motion on: twist, normal matrix, and how alike the pictures are then."""
         twist, normal, likeness = np.zeros(6), by_height[0], 0.0
         for level in levels:
-            grey = _blurred(look.grey, level.sigma)
+            grey = _band(look.grey, look.free, level.sigma)
             for _ in range(level.steps):
                 step, normal, likeness = _step(level.sample(grey, look.free, twist), by_height, twist)
                 twist = twist + step
                 if not np.isfinite(twist).all() or np.abs(twist).max() > _FARTHEST:
                     return None
-        return Motion(twist, np.asarray(np.linalg.inv(normal), dtype=np.float64)), likeness
+        return twist, normal, likeness
 
     def _by_height(self, look: Look) -> tuple[Vector, Vector]:
         """Normal matrix [6, 6] and right side [6] of what heights say: a surface that was level then seems to have
@@ -125,8 +143,16 @@ class MotionMeter:
         up, wanted = self._T[2, :3], off[v, u].astype(np.float64)
         rows = -np.hstack([np.broadcast_to(up, points.shape), np.cross(points, up)])
         first = np.linalg.solve(normal + rows.T @ rows / _HEIGHT_NOISE_M**2, rows.T @ wanted / _HEIGHT_NOISE_M**2)
-        weight = _weights(rows @ first - wanted, _HEIGHT_NOISE_M)
+        weight = _weights(rows @ first - wanted, _HEIGHT_NOISE_M) / _WIDER
         return normal + (rows * weight[:, None]).T @ rows, rows.T @ (weight * wanted)
+
+
+def _well_seen(normal: Vector, right: Vector) -> Motion:
+    """The solution along the directions that are seen; nothing moves along those that only the prior holds."""
+    information, directions = np.linalg.eigh(normal)
+    seen = information > _SEEN * max(_PRIOR_M**-2, _PRIOR_RAD**-2)
+    along = directions[:, seen]
+    return Motion(along @ ((along.T @ right) / information[seen]), (along / information[seen]) @ along.T)
 
 
 def _step(
@@ -198,8 +224,16 @@ class _Level:
         return now, self._grey[inside], self._rows[inside]
 
 
-def _blurred(grey: Floats, sigma: float) -> Floats:
-    return np.asarray(cv2.GaussianBlur(grey, (0, 0), sigma), dtype=np.float32) if sigma else grey
+def _band(grey: Floats, known: NDArray[np.bool_], sigma: float) -> Floats:
+    """What is finer than shadows and coarser than ``sigma``, of the known pixels alone."""
+    return _blurred(grey, known, sigma) - _blurred(grey, known, sigma + _SHADOW)
+
+
+def _blurred(grey: Floats, known: NDArray[np.bool_], sigma: float) -> Floats:
+    if sigma == 0:
+        return grey
+    weight = cv2.GaussianBlur(known.astype(np.float32), (0, 0), sigma)
+    return np.asarray(cv2.GaussianBlur(np.where(known, grey, 0), (0, 0), sigma) / np.maximum(weight, 1e-3))
 
 
 def _level(height: Floats) -> NDArray[np.bool_]:
