@@ -6,6 +6,8 @@ millimetres, the pose as a quaternion), so that every consumer and every recordi
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +20,8 @@ from robin_perception.bags.frames import DEPTH_UNIT_M, depth_metres
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, depth_units
 from robin_perception.core.scene import Scene
+from robin_sim.load_camera import LoadCameraConfig
+from robin_sim.model import Parcel
 from robin_sim.open_pile import OpenPile
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.scenario import ScenarioConfig, cameras_at
@@ -30,10 +34,17 @@ class LiveCell:
     """Piles of one scenario, one after the other. Not thread-safe; pile k of a seed is the same in every run.
 
     T_base_camera: float64 [4, 4], the camera's mount as the cell believes it. The scenario's containers give way to the
-    cell's own.
+    cell's own. load_camera: None for a cell without one.
     """
 
-    def __init__(self, config: ScenarioConfig, cell: CellConfig, seed: int, T_base_camera: NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        config: ScenarioConfig,
+        cell: CellConfig,
+        seed: int,
+        T_base_camera: NDArray[np.float64],
+        load_camera: LoadCameraConfig | None = None,
+    ) -> None:
         config.faults.require_cups(cell.tool)
         self._config = config.model_copy(update={"containers": {cell.workspace.container: 1.0}})
         self._cell = cell
@@ -43,6 +54,8 @@ class LiveCell:
         self._open: OpenPile | None = None
         self._frame: Frame | None = None
         self._picks = 0
+        self._load_camera = load_camera
+        self._meant: Parcel | None = None
 
     @property
     def pile_index(self) -> int:
@@ -66,7 +79,13 @@ class LiveCell:
         """Replace the pile and look at the new one. Raises RobinError OPTION_INVALID for a scenario of empty piles."""
         for _ in range(MOST_EMPTY_PILES):
             self._open = OpenPile(
-                self._config, self._cell, SensorModelConfig(), self._seed, self._next_index, self._mount
+                self._config,
+                self._cell,
+                SensorModelConfig(),
+                self._seed,
+                self._next_index,
+                self._mount,
+                self._load_camera,
             )
             self._next_index += 1
             if not self._open.empty:
@@ -86,22 +105,64 @@ class LiveCell:
         return replace(self._frame, stamp_s=stamp_s)
 
     def execute(self, grasp: Grasp, scene: Scene, motion: MotionConfig) -> PickOutcome:
-        """Execute a grasp that was planned on ``scene``, a segmentation of the latest image, by the motion of its plan;
-        the truth goes into the outcome. ``look`` afterwards. Raises RobinError CONFIG_OUT_OF_RANGE for cups that the
-        tool lacks, SIMULATION_DIVERGED; the pile is used up then."""
+        """Bring a grasp that was planned on ``scene``, a segmentation of the latest image, to the place station, by the
+        motion of its plan; the truth goes into the outcome. Then ``deliver``, ``set_down`` or ``let_go``, and ``look``.
+        Raises RobinError CONFIG_OUT_OF_RANGE for cups that the tool lacks, SIMULATION_DIVERGED; the pile is used up
+        then."""
         if grasp.cups >> (count := self._cell.tool.cup_count):
             text = f"the plan opens cup {grasp.cups.bit_length() - 1}, the simulated tool has {count} cups"
             raise RobinError(Code.CONFIG_OUT_OF_RANGE, f"{text}: give both nodes the same cell_file")
         target = self._pile.target_of(scene, grasp)
-        kind = self._pile.kind_of(target)
+        self._meant = self._pile.pile.parcels[target] if target >= 0 else None
+        with self._steady():
+            outcome = self._pile.begin_pick(grasp, target, motion)
+        self._picks += 1
+        return self._told(outcome)
+
+    @property
+    def is_holding(self) -> bool:
+        """The tool stands at the place station."""
+        return self._pile.is_holding
+
+    def deliver(self) -> None:
+        self._pile.deliver()
+
+    def set_down(self) -> None:
+        """Put the load back. ``look`` afterwards. Raises RobinError SIMULATION_DIVERGED."""
+        with self._steady():
+            self._pile.set_down()
+
+    def let_go(self, cups: int) -> PickOutcome:
+        """Open those cups over the pile, and bring the rest to the place station. ``look`` afterwards. Raises RobinError
+        SIMULATION_DIVERGED."""
+        with self._steady():
+            return self._told(self._pile.let_go(cups))
+
+    def remove_meant(self) -> None:
+        """A person takes away what the last grasp was meant for."""
+        if self._meant is not None:
+            self._pile.remove([self._meant])
+
+    def remove(self, scene: Scene, instances: Sequence[int]) -> None:
+        """A person takes away what these instances of a segmentation of the latest image show."""
+        self._pile.remove(self._pile.parcels_of(scene, instances))
+
+    def put_right(self) -> None:
+        """A person repairs light, lens and camera."""
+        self._pile.put_right()
+
+    def _told(self, outcome: PickOutcome) -> PickOutcome:
+        kind = self._meant.kind_name if self._meant is not None else ""
+        truth = {**outcome.truth, "result": outcome.result.value, "pile": self._pile.index, "target_kind": kind}
+        return replace(outcome, truth=truth)
+
+    @contextmanager
+    def _steady(self) -> Iterator[None]:
         try:
-            outcome = self._pile.pick(grasp, target, motion)
+            yield
         except UnstableSimulationError as exc:
             self._picks = self._config.picks_per_pile
             raise RobinError(Code.SIMULATION_DIVERGED, f"pile {self._pile.index}: {exc}") from None
-        self._picks += 1
-        truth = {**outcome.truth, "result": outcome.result.value, "pile": self._pile.index, "target_kind": kind}
-        return replace(outcome, truth=truth)
 
     @property
     def _pile(self) -> OpenPile:

@@ -36,6 +36,14 @@ class SimCellNodeConfig(NodeConfig, CameraPoseConfig):
         True, description="Pick by itself: plan_pick, execute, report_outcome, next; else on the service pick_once."
     )
     picks: int = Field(0, ge=0, le=1_000_000, description="Picks in auto mode, then the arm rests; 0: no end.")
+    load_camera: bool = Field(True, description="Look at each load at the place station.")
+    person_answers_s: float = Field(
+        5.0,
+        ge=0,
+        le=3600,
+        description="The simulated person answers requests for help with `done` after so long, s; 0: real ones only.",
+        json_schema_extra=DYNAMIC,
+    )
     reply_timeout_s: float = Field(
         3.0,
         ge=0.2,

@@ -8,18 +8,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from robin_msgs.msg import PickOutcome, SegmentedScene
-from robin_msgs.srv import PlanPick, ReportOutcome
+from robin_msgs.srv import AnswerHelp, PlanPick, ReportOutcome
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 
 from robin_grasp.nodes.convert import outcome_to_msg, plan_from_msg
 from robin_grasp.picks.open_picks import SAME_STAMP_S, PlanNotice, same_stamp
+from robin_grasp.picks.outcome import PickOutcome as SimOutcome
 from robin_grasp.picks.outcome import PickResult
-from robin_grasp.picks.outcome_report import OutcomeReport
+from robin_grasp.picks.outcome_report import OutcomeReport, Stage
+from robin_grasp.recovery.action import Action
 from robin_grasp.recovery.failure_memory import FailureMemory
+from robin_grasp.recovery.help_request import DONE, SET_DOWN, STOP
 from robin_grasp.tool import CellConfig
 from robin_perception.core.config import load_config
 from robin_perception.core.errors import Code, RobinError
@@ -32,13 +36,17 @@ from robin_perception.nodes.qos import RESULT, SENSOR_OUT
 from robin_perception.nodes.run import run_nodes
 from robin_perception.topics import SCENE, camera_topics
 from robin_sim.live_cell import LiveCell
+from robin_sim.load_camera import LoadCameraConfig
 from robin_sim.node_config import SimCellNodeConfig
+from robin_sim.nodes.help_watch import HelpWatch
 from robin_sim.scenario import ScenarioConfig, load_scenario
 
 KEPT_SCENES = 8
 FAILURES_OF_A_PILE = 5  # turns in a row that came to nothing, and the pile is replaced
 STAMP_MARGIN_S = 0.05  # less than any pick takes, more than a request is under way: no frame from before the last look
 TRY_AGAIN = frozenset({Code.FRAME_NONE, Code.FRAME_STALE, Code.NODE_NOT_ACTIVE, Code.SERVICE_UNAVAILABLE})
+STATION = frozenset(code for code in Code if 141 <= int(code) <= 159)
+"""Conditions of light, lens, depth and camera."""
 NOTHING_TO_PICK = frozenset({Code.NO_GRASP, Code.NO_INSTANCE})
 
 
@@ -60,6 +68,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         self._planner = self.create_client(PlanPick, "plan_pick")
         self._reporter = self.create_client(ReportOutcome, "report_outcome")
         self._forgetter = self.create_client(Trigger, "forget_failures")
+        self._answerer = self.create_client(AnswerHelp, "answer_help")
         self.create_service(Trigger, "pick_once", self._pick_once)
         self.create_service(Trigger, "new_pile", self._new_pile)
         self._orders: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -76,12 +85,19 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         self._due_s = 0.0
         self._picks = 0
         self._failures = 0
+        self._help: HelpWatch | None = None
+        self._stopped = False
 
     def setup(self) -> None:
         config = self.config
         self._cell = LiveCell(
-            scenario_of(config), load_config(CellConfig, config.cell_file), config.seed, config.required_camera_pose()
+            scenario_of(config),
+            load_config(CellConfig, config.cell_file),
+            config.seed,
+            config.required_camera_pose(),
+            LoadCameraConfig() if config.load_camera else None,
         )
+        self._help = HelpWatch(self, self._wake.set)
         topics = camera_topics(config.camera_prefix)
         kinds = ((Image, topics.color), (Image, topics.depth), (CameraInfo, topics.info))
         self._image_publishers = tuple(self.add_publisher(kind, topic, SENSOR_OUT) for kind, topic in kinds)
@@ -97,6 +113,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
 
     def start(self) -> None:
         self._ending.clear()
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="sim_cell", daemon=True)
         self._thread.start()
 
@@ -111,11 +128,17 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        self._cell = None
+        self._cell = self._help = None
         self._image_publishers = ()
 
     def status_values(self) -> dict[str, str]:
-        return {"scenario": self.config.scenario, "seed": str(self.config.seed), "picks": str(self._picks)}
+        stopped = str(self._stopped).lower()
+        return {
+            "scenario": self.config.scenario,
+            "seed": str(self.config.seed),
+            "picks": str(self._picks),
+            "stopped": stopped,
+        }
 
     # Camera.
 
@@ -161,7 +184,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         try:
             self._safely(self._open_pile)
             while True:
-                if self.config.auto and not 0 < self.config.picks <= self._picks:
+                if self.config.auto and not self._stopped and not 0 < self.config.picks <= self._picks:
                     self._safely(self._turn)
                 else:
                     self._watch_until(lambda: not self._orders.empty(), 1.0)
@@ -195,7 +218,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
     def _open_pile(self) -> None:
         assert self._cell is not None
         begin = time.perf_counter()
-        self._memory = FailureMemory()
+        self._memory, self._stopped = FailureMemory(), False
         self._looked_s = self.now_s()
         self._publish(self._cell.next_pile(self._looked_s))
         self.counters.count("piles")
@@ -209,8 +232,9 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         if cell.used_up or self._memory.stuck:
             self._open_pile()
         notice = self._plan()
-        if notice is None:
-            self._open_pile()
+        if not notice.plan.grasps:
+            if not self._left_over(notice):
+                self._open_pile()
             return "infeasible"
         scene = self._scene_of(notice)
         grasp = notice.plan.grasps[0]
@@ -218,26 +242,79 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         outcome = cell.execute(grasp, scene, notice.motion)
         self._picks += 1
         self.counters.latency("execute", (time.perf_counter() - begin) * 1e3)
-        ended_s = self.now_s()
-        self._look(ended_s)
+        self._look(self.now_s())
+        while cell.is_holding:
+            outcome = self._with_load(cell, notice, outcome) or outcome
+        cell.deliver()
         truth = str(outcome.truth["result"])
         self.counters.count(f"truly_{truth}")
-        report = OutcomeReport(
-            notice.plan_id,
-            0,
-            ended_s,
-            None,
-            outcome.vacuum_pa,
-            outcome.lifted_weight_n,
-            outcome.duration_s,
-            outcome.truth,
-        )
-        judged = self._tell(report)
-        self._memory.note(grasp, judged or outcome.result)
+        report = OutcomeReport.of(notice.plan_id, self._looked_s, outcome)
+        reply = self._tell(replace(report, result=None))
+        judged = self._judged(reply)
+        if reply is None or not reply.action:  # nobody says what to do about failures
+            self._memory.note(grasp, judged or outcome.result)
+        elif reply.action == Action.ASK_HELP.value:
+            self._helped(reply.help_id, cell.remove_meant)
+        self._stopped |= reply is not None and reply.action == Action.STOP.value
         return f"{judged.value if judged else 'not judged'} (truly {truth})"
 
-    def _plan(self) -> PlanNotice | None:
-        """A plan on the pile as it lies now; None when it has no grasp. Raises RobinError when nobody plans."""
+    def _with_load(self, cell: LiveCell, notice: PlanNotice, outcome: SimOutcome) -> SimOutcome | None:
+        """Ask what to do with what hangs on the tool, and do it. Returns the outcome of what hangs there then."""
+        report = OutcomeReport.of(notice.plan_id, self._looked_s, outcome)
+        reply = self._tell(replace(report, result=None, stage=Stage.HELD))
+        action = "" if reply is None else reply.action
+        if action == Action.ASK_HELP.value:
+            answer = self._answer(reply.help_id)
+            self._stopped |= answer == STOP
+            action = Action.SET_DOWN.value if answer in (SET_DOWN, STOP) else Action.DELIVER.value
+        if action == Action.PUT_BACK.value:
+            left = cell.let_go(int(reply.release_cups))
+            self._look(self.now_s())
+            return left
+        if action == Action.SET_DOWN.value:
+            cell.set_down()
+            self._look(self.now_s())
+        else:
+            cell.deliver()
+        return None
+
+    def _left_over(self, notice: PlanNotice) -> bool:
+        """Parcels that the policy has given up are left: a person removes them. False where nobody asks."""
+        help_ = self._help
+        if not notice.excluded or help_ is None:
+            return False
+        if not self._watch_until(lambda: help_.about(notice.plan_id) != "", self.config.reply_timeout_s):
+            return False
+        scene = self._scene_of(notice)
+        cell = self._cell
+        assert cell is not None
+        return self._helped(help_.about(notice.plan_id), lambda: cell.remove(scene, notice.excluded))
+
+    def _helped(self, help_id: str, remove: Callable[[], None]) -> bool:
+        """Wait for a person, who may have removed something. False where the pile is not worth going on with."""
+        answer = self._answer(help_id)
+        self._stopped |= answer == STOP
+        if answer != DONE:
+            return self._stopped
+        remove()
+        self._call(self._forgetter, Trigger.Request(), "forget_failures")
+        self._look(self.now_s())
+        return True
+
+    def _answer(self, help_id: str) -> str:
+        """What a person says, or the time-out; the simulated person says "done". Goes on as a camera meanwhile."""
+        help_, person_s = self._help, self.config.person_answers_s
+        assert help_ is not None
+        if person_s > 0 and not self._watch_until(lambda: help_.answer(help_id) != "", person_s):
+            request = AnswerHelp.Request(help_id=help_id, answer=DONE, answered_by="simulated person")
+            self._call(self._answerer, request, "answer_help")
+        while not self._watch_until(lambda: help_.answer(help_id) != "", 1.0):
+            pass
+        self.counters.count("helped")
+        return help_.answer(help_id)
+
+    def _plan(self) -> PlanNotice:
+        """A plan on the pile as it lies now, which may have no grasp. Raises RobinError when nobody plans."""
         end = time.monotonic() + self.config.give_up_s
         self._watch_until(self._sees_the_pile, self.config.give_up_s)
         while True:
@@ -247,9 +324,12 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
             text = "plan_pick does not answer" if reply is None else reply.text
             if reply is not None and (code == Code.OK or code in NOTHING_TO_PICK):
                 if stamp_to_s(reply.plan.header.stamp) >= self._looked_s - SAME_STAMP_S:
-                    return plan_from_msg(reply.plan) if code == Code.OK else None
+                    return plan_from_msg(reply.plan)
                 code, text = Code.FRAME_STALE, "planned on a frame from before the last look"
             self.counters.count(f"plan_refused.{code.name.lower()}")
+            if self._station_refuses(code):
+                end = time.monotonic() + self.config.give_up_s
+                continue
             if code not in TRY_AGAIN or time.monotonic() > end:
                 raise RobinError(code, f"no plan: {text}")
             self._pause()
@@ -272,8 +352,21 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
             raise RobinError(Code.FRAME_NONE, f"the scene of plan '{notice.plan_id}' never came")
         return load()
 
-    def _tell(self, report: OutcomeReport) -> PickResult | None:
-        """Report the outcome until somebody takes it; None when nobody judged it. The pick is done in any case."""
+    def _station_refuses(self, code: Code) -> bool:
+        """Nothing is picked because of a condition of the station: wait for the person who was asked about it."""
+        help_, cell = self._help, self._cell
+        if code not in STATION or cell is None or help_ is None:
+            return False
+        asked = help_.about_the_station()
+        if asked and self._answer(asked) == DONE:
+            cell.put_right()
+            self._look(self.now_s())
+        else:
+            self._pause()
+        return True
+
+    def _tell(self, report: OutcomeReport) -> Any:
+        """The reply of whoever takes the report; None when nobody does. The pick is done in any case."""
         request = ReportOutcome.Request(outcome=outcome_to_msg(report))
         end = time.monotonic() + self.config.give_up_s
         while True:
@@ -286,7 +379,10 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
                 self.report(
                     code, f"outcome of '{report.plan_id}': {reply.text if reply else 'no answer'}", warning=True
                 )
-            return PickResult(reply.result) if reply is not None and reply.result != PickOutcome.UNKNOWN else None
+            return reply
+
+    def _judged(self, reply: Any) -> PickResult | None:
+        return PickResult(reply.result) if reply is not None and reply.result != PickOutcome.UNKNOWN else None
 
     def _call(self, client: Any, request: Any, name: str) -> Any:
         """The reply, or None when there is none in time."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from robin_grasp.cup_health import CupHealthConfig
 from robin_grasp.picks.pick_check import PickCheckConfig
 from robin_grasp.planner.registry import DEFAULT_PLANNER
+from robin_grasp.recovery.config import RecoveryConfig
 from robin_perception.node_config import FrameInputConfig, NodeConfig, register_node
 from robin_perception.node_parameters import DYNAMIC
 
@@ -39,6 +40,13 @@ class PlanningNodeConfig(NodeConfig, FrameInputConfig):
     plan_every_scene: bool = Field(
         False, description="Plan on every scene and publish it, without a request.", json_schema_extra=DYNAMIC
     )
+    slow_factor: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Speed of a plan's motion while a condition of the station asks to slow down; 1 as it is.",
+        json_schema_extra=DYNAMIC,
+    )
     markers_rate_hz: float = Field(
         2.0, ge=0, le=30, description="Most often that `grasps` is published, Hz; 0: never.", json_schema_extra=DYNAMIC
     )
@@ -53,6 +61,11 @@ class PickCheckNodeConfig(NodeConfig, FrameInputConfig):
 
     cell_file: Path | None = Field(None, description=CELL_FILE)
     judge: PickCheckConfig = PickCheckConfig()
+    recover: bool = Field(
+        True, description="Say what to do with loads and after picks, and ask a person where need be."
+    )
+    recovery: RecoveryConfig = RecoveryConfig()
+    help_folder: Path = Field(Path("help"), description="Folder of the help desk: `robin help list --desk FOLDER`.")
     after_wait_s: float = Field(
         0.5,
         ge=0,

@@ -21,10 +21,14 @@ from robin_grasp.nodes.convert import outcome_from_msg, plan_to_msg
 from robin_grasp.nodes.cup_watch import CupWatch
 from robin_grasp.nodes.markers import plan_markers
 from robin_grasp.nodes.scene_input import SceneInput
+from robin_grasp.picks.outcome_report import Stage
 from robin_grasp.picks.plan_server import IssuedPlan, PlanServer
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.registry import make_planner
+from robin_grasp.recovery.action import known_action
+from robin_grasp.recovery.machine import gravest, slowed
 from robin_grasp.tool import CellConfig
+from robin_perception.core.condition import PickingEffect
 from robin_perception.core.config import load_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
@@ -153,7 +157,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         self.counters.drop("busy")
 
     def _publish(self, issued: IssuedPlan) -> Any:
-        message = plan_to_msg(issued, self._cell)
+        message = plan_to_msg(issued, self._cell_for(issued.scene))
         self._plans.publish(message)
         self._show(issued, message.header)
         self.counters.count("requested_plans" if issued.requested else "plans")
@@ -162,6 +166,12 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         self.counters.latency("plan", sum(issued.plan.timings_ms.values()))
         self.counters.latency("age", (self.now_s() - issued.frame.stamp_s) * 1e3)
         return message
+
+    def _cell_for(self, scene: Scene) -> CellConfig:
+        found, factor = gravest(scene.conditions), self.config.slow_factor
+        if found is None or found.effect is not PickingEffect.SLOW_DOWN:
+            return self._cell
+        return self._cell.model_copy(update={"motion": slowed(self._cell.motion, factor)})
 
     def _show(self, issued: IssuedPlan, header: Any) -> None:
         """Markers at a bounded rate, and only if someone listens."""
@@ -181,9 +191,13 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         outcome = outcome_from_msg(message)
         if self._cups is not None:
             self._cups.learn(outcome)
-        if not server.note_outcome(outcome.plan_id, outcome.grasp, outcome.result, outcome.ended_s):
+        if outcome.stage is Stage.HELD:
+            server.note_held(outcome.ended_s)
+            return
+        action = known_action(outcome.action)
+        if not server.note_outcome(outcome.plan_id, outcome.grasp, outcome.result, outcome.ended_s, action):
             self.counters.count("outcomes_of_unknown_plans")
-        if server.stuck:
+        if server.stuck and action is None:
             self.report(Code.NO_GRASP, "too many picks failed in a row: someone should look at the pile", warning=True)
 
     def _reset_cups(self, request: Any, response: Any) -> Any:

@@ -15,11 +15,14 @@ from robin_grasp.picks.open_picks import SAME_STAMP_S
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import ALL_SOUND, FailedPick, Plan, Planner, Reject, Rejected
 from robin_grasp.plan_report import no_grasp_text
-from robin_grasp.recovery.failure_memory import FailureMemory
+from robin_grasp.recovery.action import Action
+from robin_grasp.recovery.failure_memory import FailureMemory, point_on
+from robin_grasp.recovery.machine import refuse_to_pick
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
+FAILED = frozenset({Action.OTHER_CUPS, Action.OTHER_POSE, Action.OTHER_PARCEL, Action.ASK_HELP})
 KEPT_PLANS = 16  # handed-out plans whose outcome may still come
 
 
@@ -108,12 +111,15 @@ class PlanServer:
             self._newest = frame, scene
 
     def plan_requested(self, age_limit_s: float, exclude: Sequence[int] = ()) -> IssuedPlan:
-        """Plan on the newest frame for a pick. Raises RobinError FRAME_NONE, FRAME_STALE.
+        """Plan on the newest frame for a pick. Raises RobinError FRAME_NONE, FRAME_STALE, or the number of a condition
+        of the station that lets nothing be picked.
 
-        age_limit_s: oldest frame that may be used, seconds. exclude: instance ids that must not be picked.
+        age_limit_s: oldest frame that may be used, seconds. exclude: instance ids that must not be picked, beside those
+        that the recovery policy has given up.
         """
         with self._planning:
             frame, scene = self._fresh(age_limit_s)
+            refuse_to_pick(scene.conditions)
             issued = self._plan(frame, scene, tuple(sorted(set(exclude))), requested=True)
             with self._lock:
                 self._issued[issued.plan_id] = issued
@@ -126,19 +132,31 @@ class PlanServer:
         with self._planning:
             return self._plan(frame, scene, (), requested=False)
 
-    def note_outcome(self, plan_id: str, grasp: int, result: PickResult | None, ended_s: float) -> bool:
-        """A pick has ended at ``ended_s``: earlier frames are stale. result: None when nobody knows it.
-
-        False for a plan that this server did not hand out (from before a restart): nothing is remembered of it then.
-        """
+    def note_held(self, ended_s: float) -> None:
+        """The tool has left the pile at ``ended_s``, with a load that is not judged yet: earlier frames are stale."""
         with self._lock:
             if ended_s <= self._clock() + 1.0:  # a stamp of another clock must not make every frame stale
                 self._pick_ended_s = max(self._pick_ended_s, ended_s)
+
+    def note_outcome(
+        self, plan_id: str, grasp: int, result: PickResult | None, ended_s: float, action: Action | None = None
+    ) -> bool:
+        """A pick has ended at ``ended_s``: earlier frames are stale. result: None when nobody knows it. action: what
+        the recovery policy makes of it, None where there is none.
+
+        False for a plan that this server did not hand out (from before a restart): nothing is remembered of it then.
+        """
+        self.note_held(ended_s)
+        with self._lock:
             issued = self._issued.pop(plan_id, None)
             if issued is None or not 0 <= grasp < len(issued.plan.grasps):
                 return False
             if result is not None:
-                self._memory.note(issued.plan.grasps[grasp], result)
+                executed = issued.plan.grasps[grasp]
+                parcel = point_on(issued.frame, issued.scene, executed.instance_id)
+                gone = PickResult.CLEAN if action is Action.GO_ON else result
+                back = gone is PickResult.CLEAN and action in FAILED
+                self._memory.note(executed, gone, action, set_down=back, parcel=parcel)
             return True
 
     def note_cups(self, plan_id: str, grasp: int, outcome: PickOutcome) -> tuple[CupReport, ...]:
@@ -201,6 +219,7 @@ class PlanServer:
         failed, last = self.failed, self._last
         with self._lock:
             cups = ALL_SOUND if self._cups is None else self._cups.health.trust
+            excluded = tuple(sorted({*excluded, *self._memory.given_up(frame, scene)}))
         same = last is not None and last.scene is scene and last.failed == failed and last.plan.basis.cups == cups
         if same and last is not None and not last.excluded and not excluded:
             plan = last.plan  # planned for display already: the same input gives the same plan

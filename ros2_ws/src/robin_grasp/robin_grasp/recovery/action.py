@@ -36,3 +36,8 @@ MEANING = {
     Action.ASK_HELP: "ask a person and wait for the answer",
     Action.STOP: "nothing moves until the cell is started again",
 }
+
+
+def known_action(name: str) -> Action | None:
+    """The action of that name; None for none, and for one of another version."""
+    return Action(name) if name in {action.value for action in Action} else None

@@ -14,7 +14,7 @@ from robin_grasp.recovery.failure_memory import FailureMemory, point_on
 from robin_grasp.recovery.table import Doubt, Rule, Seen, State, recovery_table, rule_for
 from robin_grasp.tool import MotionConfig
 from robin_perception.core.condition import Condition, Family, PickingEffect
-from robin_perception.core.errors import Code
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
@@ -138,6 +138,14 @@ def gravest(conditions: Sequence[Condition]) -> Condition | None:
     """The environment's condition that does most to picking; None where all let it go on."""
     own = [c for c in conditions if c.family is Family.ENVIRONMENT and c.effect is not PickingEffect.GO_ON]
     return min(own, key=lambda c: _GRAVEST_FIRST.index(c.effect), default=None)
+
+
+def refuse_to_pick(conditions: Sequence[Condition]) -> None:
+    """Raises RobinError with the number of the condition that asks to stop, or to look again first."""
+    found = gravest(conditions)
+    if found is not None and found.effect in (PickingEffect.STOP, PickingEffect.LOOK_AGAIN):
+        what = "nothing is picked" if found.effect is PickingEffect.STOP else "look again first"
+        raise RobinError(found.code, f"{found.text or found.name}: {what}")
 
 
 def load_seen(odds: Mapping[PickResult, float], config: RecoveryConfig) -> tuple[Seen, Doubt]:

@@ -40,6 +40,14 @@ RESULT = QoSProfile(
 )
 """Scenes, plans, outcomes, decisions."""
 
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=20,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""What whoever comes later must still get: requests for help."""
+
 
 def own_profile(qos: QoSProfile | int) -> QoSProfile:
     """A profile that rclpy may change: what ``qos_overrides`` says goes into the object itself. int: of this depth."""
