@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from robin_bringup.node_table import ACCEPTANCE, MANAGER, WORKCELL
 from robin_bringup.stations import SIMULATED, TOPICS, Station, StationOptions, camera_of, enclave_of, managed_nodes
-from robin_perception.topics import CUP_HEALTH, DECISION, GRASPS, OUTCOME, OVERLAY, PLAN, SCENE, camera_topics
+from robin_perception.topics import CUP_HEALTH, DECISION, GRASPS, HELP, OUTCOME, OVERLAY, PLAN, SCENE, camera_topics
 
 ROBOT = "robot"
 _VERSION = "0.2.0"
@@ -47,17 +47,19 @@ _POSE = Rights(subscribe=("/tf", "/tf_static"))
 _NODES = {
     "camera": Rights(),
     "sim_cell": Rights(
-        subscribe=(SCENE,), reply=("pick_once", "new_pile"), request=("plan_pick", "report_outcome", "forget_failures")
+        subscribe=(SCENE, HELP),
+        reply=("pick_once", "new_pile"),
+        request=("plan_pick", "report_outcome", "forget_failures", "answer_help"),
     ),
     "segmentation": Rights((SCENE, OVERLAY), reply=("load_model", "list_codes")),
     "planning": Rights((PLAN, GRASPS, CUP_HEALTH), (SCENE, OUTCOME), ("plan_pick", "forget_failures", "reset_cups")),
-    "pick_check": Rights((OUTCOME,), (SCENE, PLAN), ("report_outcome",)),
+    "pick_check": Rights((OUTCOME, HELP), (SCENE, PLAN), ("report_outcome", "list_help", "answer_help")),
     "recorder": Rights((DECISION,), (SCENE, PLAN, OUTCOME)),
 }
 _ROBOT = Rights(
-    subscribe=(SCENE, PLAN, OUTCOME, DECISION, CUP_HEALTH, "/diagnostics"),
+    subscribe=(SCENE, PLAN, OUTCOME, DECISION, HELP, CUP_HEALTH, "/diagnostics"),
     request=(
-        "plan_pick", "report_outcome", "forget_failures", "reset_cups",
+        "plan_pick", "report_outcome", "forget_failures", "reset_cups", "list_help", "answer_help",
         f"{MANAGER}/is_active", f"{MANAGER}/start", f"{MANAGER}/stop",
     ),
 )  # fmt: skip

@@ -133,8 +133,8 @@ class LiveCell:
             self._pile.set_down()
 
     def let_go(self, cups: int) -> PickOutcome:
-        """Open those cups over the pile, and bring the rest to the place station. ``look`` afterwards. Raises RobinError
-        SIMULATION_DIVERGED."""
+        """Open those cups over the pile, and bring the rest to the place station. ``look`` afterwards. Raises
+        RobinError SIMULATION_DIVERGED."""
         with self._steady():
             return self._told(self._pile.let_go(cups))
 

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from helpers.grasp_scenes import Box, box_scene
 from helpers.ros_client import RosClient
 from robin_grasp.nodes.convert import outcome_to_msg, pose_to_msg
-from robin_grasp.picks.outcome_report import OutcomeReport
+from robin_grasp.picks.outcome_report import OutcomeReport, Stage
 from robin_perception.core.errors import Code
 from robin_perception.nodes.convert import frame_header, frame_to_msgs, scene_to_msg
 from robin_perception.nodes.qos import RESULT, SENSOR_OUT
@@ -74,12 +74,16 @@ class Cell:
         found: PlanPick.Response = self.client.wait(answer, code.name, SLOW_S)
         return found
 
-    def report(self, plan_id: str, grasp: int = 0) -> ReportOutcome.Response:
+    def report(
+        self, plan_id: str, grasp: int = 0, stage: Stage = Stage.ENDED, cups: int = 0, weight_n: float = 0.0
+    ) -> ReportOutcome.Response:
+        """cups: mask of those that hold."""
         if not self._answered:  # may be repeated where the answer is lost; the report of a pick closes it
             nonsense = ReportOutcome.Request(outcome=PickOutcome(plan_id=plan_id, result="perhaps"))
             assert self.client.call(ReportOutcome, "report_outcome", nonsense).code == Code.OUTCOME_INVALID
             self._answered = True
-        report = OutcomeReport(plan_id, grasp, self._clock(), None, (0.0,) * 8, 0.0, 2.0)
+        vacuum = tuple(50_000.0 * (cups >> cup & 1) for cup in range(8))
+        report = OutcomeReport(plan_id, grasp, self._clock(), None, vacuum, weight_n, 2.0, stage=stage)
         request = ReportOutcome.Request(outcome=outcome_to_msg(report))
         reply: ReportOutcome.Response = self.client.call(ReportOutcome, "report_outcome", request, again=False)
         return reply

@@ -77,6 +77,8 @@ def cell_parameters(folder: Path) -> dict[str, Any]:
             "segmentation:model": str(ROOT / "models" / "base"),
             "planning:frame_age_limit_s": 30.0,
             "pick_check:after_wait_s": 5.0,
+            "pick_check:help_folder": str(folder / "help"),
+            "sim_cell:person_answers_s": 1.0,
             "recorder:after_wait_s": 5.0,
             "recorder:folder": str(folder / "decisions"),
         }

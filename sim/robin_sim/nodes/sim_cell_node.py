@@ -12,11 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from robin_msgs.msg import PickOutcome, SegmentedScene
-from robin_msgs.srv import AnswerHelp, PlanPick, ReportOutcome
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 
-from robin_grasp.nodes.convert import outcome_to_msg, plan_from_msg
+from robin_grasp.nodes.convert import plan_from_msg
 from robin_grasp.picks.open_picks import SAME_STAMP_S, PlanNotice, same_stamp
 from robin_grasp.picks.outcome import PickOutcome as SimOutcome
 from robin_grasp.picks.outcome import PickResult
@@ -38,13 +37,12 @@ from robin_perception.topics import SCENE, camera_topics
 from robin_sim.live_cell import LiveCell
 from robin_sim.load_camera import LoadCameraConfig
 from robin_sim.node_config import SimCellNodeConfig
-from robin_sim.nodes.help_watch import HelpWatch
+from robin_sim.nodes.cell_talk import TRY_AGAIN, CellTalk
 from robin_sim.scenario import ScenarioConfig, load_scenario
 
 KEPT_SCENES = 8
 FAILURES_OF_A_PILE = 5  # turns in a row that came to nothing, and the pile is replaced
 STAMP_MARGIN_S = 0.05  # less than any pick takes, more than a request is under way: no frame from before the last look
-TRY_AGAIN = frozenset({Code.FRAME_NONE, Code.FRAME_STALE, Code.NODE_NOT_ACTIVE, Code.SERVICE_UNAVAILABLE})
 STATION = frozenset(code for code in Code if 141 <= int(code) <= 159)
 """Conditions of light, lens, depth and camera."""
 NOTHING_TO_PICK = frozenset({Code.NO_GRASP, Code.NO_INSTANCE})
@@ -65,10 +63,6 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         super().__init__("sim_cell", SimCellNodeConfig, bus=bus, **ros)
         if bus is not None:
             bus.frames.announce()
-        self._planner = self.create_client(PlanPick, "plan_pick")
-        self._reporter = self.create_client(ReportOutcome, "report_outcome")
-        self._forgetter = self.create_client(Trigger, "forget_failures")
-        self._answerer = self.create_client(AnswerHelp, "answer_help")
         self.create_service(Trigger, "pick_once", self._pick_once)
         self.create_service(Trigger, "new_pile", self._new_pile)
         self._orders: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -85,8 +79,8 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         self._due_s = 0.0
         self._picks = 0
         self._failures = 0
-        self._help: HelpWatch | None = None
         self._stopped = False
+        self._talk = CellTalk(self, self._watch_until, self._wake.set)
 
     def setup(self) -> None:
         config = self.config
@@ -97,7 +91,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
             config.required_camera_pose(),
             LoadCameraConfig() if config.load_camera else None,
         )
-        self._help = HelpWatch(self, self._wake.set)
+        self._talk.setup()
         topics = camera_topics(config.camera_prefix)
         kinds = ((Image, topics.color), (Image, topics.depth), (CameraInfo, topics.info))
         self._image_publishers = tuple(self.add_publisher(kind, topic, SENSOR_OUT) for kind, topic in kinds)
@@ -128,7 +122,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        self._cell = self._help = None
+        self._cell = None
         self._image_publishers = ()
 
     def status_values(self) -> dict[str, str]:
@@ -204,16 +198,13 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
             self._failures += 1
             if self._failures % FAILURES_OF_A_PILE == 0:
                 self._orders.put(self._open_pile)
-            self._pause()
+            self._talk.pause()
         except _Stopping:
             raise
         except Exception as exc:
             self.report_exception(exc)
             self._ending.wait(1.0)
             self._orders.put(self._open_pile)
-
-    def _pause(self) -> None:
-        self._watch_until(lambda: False, self.config.retry_s)
 
     def _open_pile(self) -> None:
         assert self._cell is not None
@@ -223,7 +214,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         self._publish(self._cell.next_pile(self._looked_s))
         self.counters.count("piles")
         self.counters.latency("new_pile", (time.perf_counter() - begin) * 1e3)
-        self._call(self._forgetter, Trigger.Request(), "forget_failures")
+        self._talk.forget_failures()
 
     def _turn(self) -> str:
         """One pick: plan, execute, look, report. Returns the result. Raises RobinError with what kept it from it."""
@@ -233,7 +224,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
             self._open_pile()
         notice = self._plan()
         if not notice.plan.grasps:
-            if not self._left_over(notice):
+            if not self._left_over(cell, notice):
                 self._open_pile()
             return "infeasible"
         scene = self._scene_of(notice)
@@ -249,7 +240,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         truth = str(outcome.truth["result"])
         self.counters.count(f"truly_{truth}")
         report = OutcomeReport.of(notice.plan_id, self._looked_s, outcome)
-        reply = self._tell(replace(report, result=None))
+        reply = self._talk.report(replace(report, result=None))
         judged = self._judged(reply)
         if reply is None or not reply.action:  # nobody says what to do about failures
             self._memory.note(grasp, judged or outcome.result)
@@ -261,10 +252,10 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
     def _with_load(self, cell: LiveCell, notice: PlanNotice, outcome: SimOutcome) -> SimOutcome | None:
         """Ask what to do with what hangs on the tool, and do it. Returns the outcome of what hangs there then."""
         report = OutcomeReport.of(notice.plan_id, self._looked_s, outcome)
-        reply = self._tell(replace(report, result=None, stage=Stage.HELD))
+        reply = self._talk.report(replace(report, result=None, stage=Stage.HELD))
         action = "" if reply is None else reply.action
         if action == Action.ASK_HELP.value:
-            answer = self._answer(reply.help_id)
+            answer = self._talk.answer(reply.help_id)
             self._stopped |= answer == STOP
             action = Action.SET_DOWN.value if answer in (SET_DOWN, STOP) else Action.DELIVER.value
         if action == Action.PUT_BACK.value:
@@ -278,40 +269,23 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
             cell.deliver()
         return None
 
-    def _left_over(self, notice: PlanNotice) -> bool:
+    def _left_over(self, cell: LiveCell, notice: PlanNotice) -> bool:
         """Parcels that the policy has given up are left: a person removes them. False where nobody asks."""
-        help_ = self._help
-        if not notice.excluded or help_ is None:
-            return False
-        if not self._watch_until(lambda: help_.about(notice.plan_id) != "", self.config.reply_timeout_s):
+        if not notice.excluded or not (help_id := self._talk.asked_about(notice.plan_id)):
             return False
         scene = self._scene_of(notice)
-        cell = self._cell
-        assert cell is not None
-        return self._helped(help_.about(notice.plan_id), lambda: cell.remove(scene, notice.excluded))
+        return self._helped(help_id, lambda: cell.remove(scene, notice.excluded))
 
     def _helped(self, help_id: str, remove: Callable[[], None]) -> bool:
         """Wait for a person, who may have removed something. False where the pile is not worth going on with."""
-        answer = self._answer(help_id)
+        answer = self._talk.answer(help_id)
         self._stopped |= answer == STOP
         if answer != DONE:
             return self._stopped
         remove()
-        self._call(self._forgetter, Trigger.Request(), "forget_failures")
+        self._talk.forget_failures()
         self._look(self.now_s())
         return True
-
-    def _answer(self, help_id: str) -> str:
-        """What a person says, or the time-out; the simulated person says "done". Goes on as a camera meanwhile."""
-        help_, person_s = self._help, self.config.person_answers_s
-        assert help_ is not None
-        if person_s > 0 and not self._watch_until(lambda: help_.answer(help_id) != "", person_s):
-            request = AnswerHelp.Request(help_id=help_id, answer=DONE, answered_by="simulated person")
-            self._call(self._answerer, request, "answer_help")
-        while not self._watch_until(lambda: help_.answer(help_id) != "", 1.0):
-            pass
-        self.counters.count("helped")
-        return help_.answer(help_id)
 
     def _plan(self) -> PlanNotice:
         """A plan on the pile as it lies now, which may have no grasp. Raises RobinError when nobody plans."""
@@ -319,7 +293,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
         self._watch_until(self._sees_the_pile, self.config.give_up_s)
         while True:
             youngest_s = self.now_s() - self._looked_s + STAMP_MARGIN_S
-            reply = self._call(self._planner, PlanPick.Request(max_frame_age_s=youngest_s), "plan_pick")
+            reply = self._talk.plan(youngest_s)
             code = Code.SERVICE_UNAVAILABLE if reply is None else Code(reply.code)
             text = "plan_pick does not answer" if reply is None else reply.text
             if reply is not None and (code == Code.OK or code in NOTHING_TO_PICK):
@@ -332,7 +306,7 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
                 continue
             if code not in TRY_AGAIN or time.monotonic() > end:
                 raise RobinError(code, f"no plan: {text}")
-            self._pause()
+            self._talk.pause()
 
     def _sees_the_pile(self) -> bool:
         """The pile as it lies now was segmented: before that, planning could only refuse."""
@@ -354,49 +328,19 @@ class SimCellNode(RobinNode[SimCellNodeConfig]):
 
     def _station_refuses(self, code: Code) -> bool:
         """Nothing is picked because of a condition of the station: wait for the person who was asked about it."""
-        help_, cell = self._help, self._cell
-        if code not in STATION or cell is None or help_ is None:
+        cell = self._cell
+        if code not in STATION or cell is None:
             return False
-        asked = help_.about_the_station()
-        if asked and self._answer(asked) == DONE:
+        asked = self._talk.asked_about_the_station()
+        if asked and self._talk.answer(asked) == DONE:
             cell.put_right()
             self._look(self.now_s())
         else:
-            self._pause()
+            self._talk.pause()
         return True
-
-    def _tell(self, report: OutcomeReport) -> Any:
-        """The reply of whoever takes the report; None when nobody does. The pick is done in any case."""
-        request = ReportOutcome.Request(outcome=outcome_to_msg(report))
-        end = time.monotonic() + self.config.give_up_s
-        while True:
-            reply = self._call(self._reporter, request, "report_outcome")
-            code = Code.SERVICE_UNAVAILABLE if reply is None else Code(reply.code)
-            if code in TRY_AGAIN and time.monotonic() < end:
-                self._pause()
-                continue
-            if reply is None or code != Code.OK:
-                self.report(
-                    code, f"outcome of '{report.plan_id}': {reply.text if reply else 'no answer'}", warning=True
-                )
-            return reply
 
     def _judged(self, reply: Any) -> PickResult | None:
         return PickResult(reply.result) if reply is not None and reply.result != PickOutcome.UNKNOWN else None
-
-    def _call(self, client: Any, request: Any, name: str) -> Any:
-        """The reply, or None when there is none in time."""
-        timeout_s = self.config.reply_timeout_s
-        if not self._watch_until(client.service_is_ready, timeout_s):
-            return None
-        begin = time.perf_counter()
-        future = client.call_async(request)
-        future.add_done_callback(lambda _: self._wake.set())
-        if not self._watch_until(future.done, timeout_s):
-            client.remove_pending_request(future)
-            return None
-        self.counters.latency(name, (time.perf_counter() - begin) * 1e3)
-        return future.result()
 
     def _scene(self, stamp_s: float, load: Callable[[], Scene]) -> None:
         with self._scenes_lock:
