@@ -98,7 +98,9 @@ def test_two_parcels_are_set_down_and_the_same_try_is_not_repeated() -> None:
     step = recovery.ended(target(), PickResult.MULTI, Fate.BACK)
     assert (step.seen, step.action, step.tries) == (Seen.BACK, Action.OTHER_CUPS, 1)
     (told,) = recovery.memory.failed
-    assert told.times == RankConfig().failed_most  # from which the planner rules out the same cups there
+    assert told.times == 1
+    recovery.ended(target(0.70), PickResult.MULTI, Fate.BACK)
+    assert [f.times for f in recovery.memory.failed] == [1, RankConfig().failed_most]  # these cups are ruled out there
 
 
 def test_setting_down_again_and_again_ends_with_a_question() -> None:

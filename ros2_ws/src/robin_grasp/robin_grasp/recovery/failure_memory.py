@@ -16,9 +16,9 @@ from robin_perception.core.scene import Scene
 SAME_SPOT_M = 0.04  # two contacts nearer than this are the same spot
 GIVE_UP_ON_SPOT = 3  # failures in a row on one spot before the pile is replaced, as an operator would clear a jam
 GIVE_UP_ANYWHERE = 4  # failures in a row wherever they are: what rolls away or is dropped is no longer on its spot
-# Failures of one try from which the planner rules it out by default (``RankConfig.failed_most``): with the same cups,
-# and one more with any.
-_TOLD_AS = {Action.OTHER_CUPS: 2, Action.OTHER_POSE: 3, Action.OTHER_PARCEL: 3}
+# The planner ranks a try behind others after one failure, and rules its cups out there after two
+# (``RankConfig.failed_most``).
+_TOLD_AS = {Action.OTHER_POSE: 2, Action.OTHER_PARCEL: 2}
 
 Spot = tuple[float, float, float]
 
