@@ -54,7 +54,7 @@ _NODES = {
     "segmentation": Rights((SCENE, OVERLAY), reply=("load_model", "list_codes")),
     "planning": Rights((PLAN, GRASPS, CUP_HEALTH), (SCENE, OUTCOME), ("plan_pick", "forget_failures", "reset_cups")),
     "pick_check": Rights((OUTCOME, HELP), (SCENE, PLAN), ("report_outcome", "list_help", "answer_help")),
-    "recorder": Rights((DECISION,), (SCENE, PLAN, OUTCOME)),
+    "recorder": Rights((DECISION,), (SCENE, PLAN, OUTCOME, HELP, CUP_HEALTH)),
 }
 _ROBOT = Rights(
     subscribe=(SCENE, PLAN, OUTCOME, DECISION, HELP, CUP_HEALTH, "/diagnostics"),
