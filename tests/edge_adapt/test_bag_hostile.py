@@ -19,7 +19,7 @@ from helpers.hostile_bags import (
     write_bag,
 )
 
-from edge_adapt.bag.messages import PLAN_TYPE, failed_picks, recorded_best, with_named_terms
+from edge_adapt.bag.messages import PLAN_TYPE, failed_picks, recorded_grasp, with_named_terms
 from edge_adapt.bag.replay import Replay
 from robin_perception.bags.chunks import MOST_CHUNK_BYTES
 from robin_perception.bags.definitions import full_text
@@ -140,7 +140,7 @@ def test_fields_that_an_older_definition_lacks_read_as_empty(tmp_path: Path) -> 
     (found,) = BagReader(path).messages()
     plan = with_named_terms(found.values())
     assert plan["plan_id"] == "p" and plan["requested"] is False and failed_picks(plan) == ()
-    assert recorded_best(plan) is None and plan["excluded_instances"].shape == (0,)
+    assert recorded_grasp(plan) is None and plan["excluded_instances"].shape == (0,)
 
 
 def test_a_topic_of_another_type_is_left_out(tmp_path: Path) -> None:
