@@ -256,6 +256,7 @@ def _pipeline_record(
         planner_config=load_config(PlannerConfig, planning.planner_file),
         cell=load_config(CellConfig, planning.cell_file),
         pick_check=None if judging is None else judging.judge,
+        recovery=judging.recovery if judging is not None and judging.recover else None,
         monitors=seeing.monitors.model_copy(update={"baseline": None}) if seeing.monitors.enabled else None,
         baseline_sha256=_sha256(seeing.monitors.baseline),
         machine=this_machine(),
