@@ -280,11 +280,13 @@ def test_conditions_made_with_a_baseline_are_not_compared(watched: Path, bundle:
     """No bag holds the baseline: what it made is left alone, and nothing else is."""
     record = PipelineRecord(monitors=MonitorsConfig(), baseline_sha256="a" * 64, complete=True)
     assert not ConditionReplay(record).wanted
-    values = {"flags": [], "conditions": [{"name": "dark", "action": "go_on"}]}
+    values = {"flags": [], "conditions": [{"name": "dark", "family": "environment", "action": "go_on"}]}
     assert ConditionReplay(record).compared(values) == {"flags": []}
 
 
 def test_a_bag_that_lacks_frames_compares_names_and_effects() -> None:
-    conditions = [{"name": "dark", "action": "go_on", "value": 1.5}, {"name": "blur", "action": "stop", "value": 2.0}]
+    dark = {"name": "dark", "family": "environment", "action": "go_on", "value": 1.5}
+    blur = {"name": "blur", "family": "environment", "action": "stop", "value": 2.0}
+    conditions = [dark, blur, {"name": "novel-03", "family": "novelty", "action": "go_on", "value": 1.2}]
     replay = ConditionReplay(PipelineRecord(monitors=MonitorsConfig()))
     assert replay.compared({"conditions": conditions}) == {"conditions": ["blur: stop", "dark: go_on"]}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge_adapt.bag.pipeline import PipelineRecord
+from robin_perception.core.condition import Family
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.monitors.station import StationMonitor
@@ -28,11 +29,11 @@ class ConditionReplay:
         return replace(scene, conditions=(*scene.conditions, *self._monitor.observe(frame, scene)))
 
     def compared(self, scene: Mapping[str, Any]) -> dict[str, Any]:
-        """A scene message as it is compared: with all of its conditions where the bag holds every frame that was looked
-        at, else with their names and effects, for sums over frames differ by those that the bag lacks; without them
-        where they are not made again."""
+        """A scene message as it is compared. Conditions of the environment stay whole where the bag holds every frame
+        that was looked at; else their names and effects, for sums over frames differ by those that the bag lacks.
+        Those that are not made again are left out: of the goods, which come from what a station has collected."""
         values = dict(scene)
-        conditions = values.pop("conditions", [])
+        conditions = [c for c in values.pop("conditions", []) if c["family"] == Family.ENVIRONMENT.value]
         if not self.wanted:
             return values
         told = conditions if self._complete else sorted(f"{c['name']}: {c['action']}" for c in conditions)
