@@ -20,6 +20,7 @@ from pydantic import Field
 
 from edge_adapt.decision import Decision
 from edge_adapt.decision_store import IMAGE_FOLDER, LONGEST_RECORD, RECORD_FILE
+from robin_grasp.recovery.action import Action
 from robin_perception.core.bounded import parse_json, read_plain_bytes
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.disk import write_error
@@ -27,6 +28,7 @@ from robin_perception.core.errors import RobinError
 
 REMOVED_FILE = "removed_pictures.jsonl"
 MOST_REMOVED_BYTES = 100_000_000
+_AS_USUAL = frozenset({Action.DELIVER.value, Action.GO_ON.value})
 _LEAVING = ".leaving-"  # a picture folder on its way out, so that half of one is never taken for whole
 _MB = 1_000_000
 _DAY_S = 86_400.0
@@ -162,8 +164,10 @@ class PictureKeeper:
 
 
 def is_notable(decision: Decision) -> bool:
-    """Worth keeping longest: not clean, or flagged by anybody."""
-    return decision.result != "clean" or bool(decision.scene_flags or decision.flags)
+    """Worth keeping longest: not clean, flagged by anybody, under a condition of station or goods, or not delivered at
+    once."""
+    flagged = decision.scene_flags or decision.flags or decision.conditions
+    return decision.result != "clean" or bool(flagged) or any(step.action not in _AS_USUAL for step in decision.steps)
 
 
 def removed_pictures(folder: Path) -> dict[str, str]:

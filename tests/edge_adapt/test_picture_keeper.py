@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from helpers.cli_helpers import Robin
 from helpers.decision_samples import sample_decision, sample_frame, sample_scene
+from helpers.pick_samples import told_decision
 
 from edge_adapt.decision import Decision
 from edge_adapt.decision_store import DecisionStore, read_decisions
-from edge_adapt.picture_keeper import PictureKeeper, PictureRules, RemovedPictures, removed_pictures
+from edge_adapt.picture_keeper import PictureKeeper, PictureRules, RemovedPictures, is_notable, removed_pictures
 from edge_adapt.report import render_report
 from robin_perception.core.config import parse_config
 from robin_perception.core.errors import RobinError
@@ -158,3 +159,12 @@ def test_unknown_rules_are_refused() -> None:
         PictureRules.model_validate({"keep_day": 3})
     with pytest.raises(RobinError, match="most_mb"):
         parse_config(PictureRules, {"most_mb": 1}, "rules")
+
+
+def test_what_was_watched_or_put_right_stays_longest() -> None:
+    told = told_decision()
+    assert told.outcome is not None
+    clean = told.model_copy(update={"outcome": told.outcome.model_copy(update={"result": "clean"}), "conditions": ()})
+    delivered = told.steps[1].model_copy(update={"action": "deliver"})
+    assert is_notable(clean) and not is_notable(clean.model_copy(update={"steps": (delivered,)}))
+    assert is_notable(told.model_copy(update={"outcome": clean.outcome, "steps": (delivered,)}))
