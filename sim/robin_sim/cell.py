@@ -20,6 +20,8 @@ from robin_grasp.recovery.failure_memory import FailureMemory
 from robin_grasp.tool import CellConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
+from robin_perception.monitors.config import MonitorsConfig
+from robin_perception.monitors.station import StationMonitor
 from robin_sim.load_camera import LoadCameraConfig
 from robin_sim.open_pile import OpenPile
 from robin_sim.physics import UnstableSimulationError
@@ -38,7 +40,8 @@ class SimCell:
     make_planner: called for every pile with its cell and a generator of its own (for planners that explore).
     see: None for oracle masks. load_camera: None for a cell without one. recovery: None for a cell that delivers
     whatever it lifts, and whose pile is replaced where it fails. cups: the tool's, learned from pick to pick and from
-    pile to pile; None for a cell whose planner always trusts them.
+    pile to pile; None for a cell whose planner always trusts them. monitors: of the station, which is another one with
+    every pile; None: nobody watches.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class SimCell:
         load_camera: LoadCameraConfig | None = None,
         recovery: RecoveryKit | None = None,
         cups: CupHealth | None = None,
+        monitors: MonitorsConfig | None = None,
     ) -> None:
         config.faults.require_cups(cell.tool)
         self.config = config
@@ -61,6 +65,7 @@ class SimCell:
         self._load_camera = load_camera
         self._recovery = recovery
         self.cups = cups
+        self._monitors = monitors
 
     def open_pile(self, seed: int, pile_index: int) -> OpenPile:
         return OpenPile(self.config, self.cell, self._sensor, seed, pile_index, load_camera=self._load_camera)
@@ -74,24 +79,26 @@ class SimCell:
         """
         opened = self.open_pile(seed, pile_index)
         planner = self._make_planner(opened.cell, opened.planner_rng)
+        monitor = StationMonitor(self._monitors or MonitorsConfig(enabled=False), None, opened.cell.workspace.belt_z_m)
         if not opened.empty:
             opened.look()
         most = min(max_attempts, self.config.picks_per_pile)
         if self._recovery is None:
-            return self._run_plain(opened, planner, most)
+            return self._run_plain(opened, planner, monitor, most)
         return RecoveredPile(
             opened,
             self._recovery,
-            lambda index, recovery: self._plan(opened, recovery.memory, planner, index),
+            lambda index, recovery: self._plan(opened, recovery.memory, planner, monitor, index),
             lambda grasp, outcome: self._learn(opened, grasp, outcome),
+            monitor.reset,
         ).run(most)
 
-    def _run_plain(self, opened: OpenPile, planner: Planner, most: int) -> Iterator[PickEvent]:
+    def _run_plain(self, opened: OpenPile, planner: Planner, monitor: StationMonitor, most: int) -> Iterator[PickEvent]:
         memory = FailureMemory()
         for pick_index in range(most):
             if opened.empty or memory.stuck:
                 return
-            event = self._plan(opened, memory, planner, pick_index)
+            event = self._plan(opened, memory, planner, monitor, pick_index)
             grasp = event.plan.best
             if grasp is None:
                 yield event
@@ -109,11 +116,15 @@ class SimCell:
         if self.cups is not None:
             self.cups.note(grasp, outcome, opened.stamp_s)
 
-    def _plan(self, opened: OpenPile, memory: FailureMemory, planner: Planner, pick_index: int) -> PickEvent:
+    def _plan(
+        self, opened: OpenPile, memory: FailureMemory, planner: Planner, monitor: StationMonitor, pick_index: int
+    ) -> PickEvent:
         frame, pile = opened.frame, opened.pile
         assert frame is not None, "the pile was looked at"
         started = time.perf_counter()
         scene = self._see(frame) if self._see else opened.oracle_scene()
+        if conditions := monitor.observe(frame, scene):
+            scene = replace(scene, conditions=(*scene.conditions, *conditions))
         segmented = time.perf_counter()
         trust = ALL_SOUND if self.cups is None else self.cups.trust
         excluded = memory.given_up(frame, scene)

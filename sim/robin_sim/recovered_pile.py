@@ -64,7 +64,8 @@ class RecoveryKit:
 
 
 class RecoveredPile:
-    """The loop over one pile. plan: sees and plans on the latest image, with the instances that were given up."""
+    """The loop over one pile. plan: sees and plans on the latest image, with the instances that were given up.
+    on_outcome: told of each grasp and what was measured first. on_put_right: a person has put the station right."""
 
     def __init__(
         self,
@@ -72,8 +73,10 @@ class RecoveredPile:
         kit: RecoveryKit,
         plan: Callable[[int, Recovery], PickEvent],
         on_outcome: Callable[[Grasp, PickOutcome], None] = lambda grasp, outcome: None,
+        on_put_right: Callable[[], None] = lambda: None,
     ) -> None:
         self._opened, self._kit, self._plan, self._on_outcome = opened, kit, plan, on_outcome
+        self._on_put_right = on_put_right
         self._recovery = Recovery(kit.config)
         self._desk = HelpDesk(
             prefix=f"p{opened.index:05d}-", clock=lambda: opened.stamp_s, steady=lambda: opened.stamp_s
@@ -224,6 +227,7 @@ class RecoveredPile:
                 self._recovery.memory.forget_parcels(event.frame, event.scene, event.excluded)
             else:
                 self._opened.put_right()
+                self._on_put_right()
             self._opened.look()
         log = Recovered((TurnStep(step, None, request, picture, waited_s),))
         goes_on = self._recovery.state is not State.STOPPED and request.answer != SKIP

@@ -18,6 +18,7 @@ from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.engines.base import EngineConfig
+from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.segmentation.segmenter import load_segmenter
 from robin_sim.cell import SeeFrame, SimCell
 from robin_sim.load_camera import LoadCameraConfig
@@ -71,6 +72,7 @@ def build_cell(request: RunRequest) -> SimCell:
         _segment_with(request, helper),
         load_camera=LoadCameraConfig() if request.recovery else None,
         recovery=recovery_kit(request) if request.recovery else None,
+        monitors=MonitorsConfig() if request.recovery else None,
     )
 
 
