@@ -107,6 +107,8 @@ def test_scene_of_a_frame_is_that_of_a_direct_call(
     assert message.header.frame_id == "camera_color_optical_frame"
     assert any(abs(stamp_to_s(message.header.stamp) - driver.stamp_s) < i * PERIOD_S + 1e-6 for i in range(9))
     client.wait(lambda: "segment.p95_ms" in client.values(NODE), "latency in diagnostics")
+    client.wait(lambda: client.status(f"{NODE}: camera_moved") is not None, "a status of each cause")
+    assert client.values(f"{NODE}: dark")["unit"] == "stops"
     values = client.values(NODE)
     assert values["engine"] == "onnxruntime" and values["model_id"] == segmenter.model_id
 

@@ -24,8 +24,8 @@ class _Node:
         self.reported: list[tuple[Code, bool]] = []
         self.over: list[Code] = []
 
-    def get_name(self) -> str:
-        return "segmentation"
+    def get_fully_qualified_name(self) -> str:
+        return "/segmentation"
 
     def report(self, code: Code, text: str, warning: bool = False, lasting: bool = False) -> None:
         assert lasting
@@ -55,9 +55,9 @@ def test_conditions_stand_in_the_scene_and_in_diagnostics_until_they_end(baselin
     assert [condition.name for condition in scene.conditions] == ["camera_moved"]
     assert (Code.CAMERA_MOVED, False) in node.reported
     shown = {status.name: status for status in watch.statuses()}
-    assert shown["segmentation: camera_moved"].level == DiagnosticStatus.ERROR
-    assert shown["segmentation: dark"].level == DiagnosticStatus.OK and len(shown) == 9
-    values = {pair.key: pair.value for pair in shown["segmentation: camera_moved"].values}
+    assert shown["/segmentation: camera_moved"].level == DiagnosticStatus.ERROR
+    assert shown["/segmentation: dark"].level == DiagnosticStatus.OK and len(shown) == 9
+    values = {pair.key: pair.value for pair in shown["/segmentation: camera_moved"].values}
     assert values["code"] == "146" and values["effect"] == "stop" and values["unit"] == "mm"
     for i in range(5, 10):
         scene = watch.look(*station_frame(i, HEALTHY, float(i)))
@@ -70,7 +70,7 @@ def test_a_baseline_that_is_not_there_is_a_warning_of_its_own(tmp_path: Path) ->
     watch = _watch(node, MonitorsConfig(baseline=tmp_path / "none.baseline"))
     watch.look(*station_frame(1))
     assert node.reported == [(Code.INPUT_MISSING, True)]
-    assert watch.statuses()[-1].name == "segmentation: baseline"
+    assert watch.statuses()[-1].name == "/segmentation: baseline"
 
 
 def test_a_camera_that_may_repeat_itself_is_not_frozen() -> None:
@@ -88,4 +88,4 @@ def test_frames_that_the_gate_refuses_show_in_diagnostics() -> None:
     for i in range(4):
         watch.refused(Code.DEPTH_UNIT_SUSPECT, 10.0 + i)
     shown = {status.name: status.level for status in watch.statuses()}
-    assert shown["segmentation: depth_unit"] == DiagnosticStatus.ERROR
+    assert shown["/segmentation: depth_unit"] == DiagnosticStatus.ERROR

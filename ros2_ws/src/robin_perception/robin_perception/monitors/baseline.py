@@ -158,7 +158,9 @@ def _parsed(data: bytes, path: Path) -> StationBaseline:
     small = thinned_size(width, height)
     cells = (small[1] // PIXELS_PER_CELL, COLUMNS)
     for field in fields(Reference):
-        wanted = {"grey": small[::-1], "ground": small[::-1], "brightness": (1, 1)}.get(field.name, cells)
+        wanted = {"grey": small[::-1], "ground": small[::-1], "brightness": (1, 1), "noise": (1, 1)}.get(
+            field.name, cells
+        )
         if arrays[field.name].shape != wanted or arrays[field.name].dtype != np.float32:
             raise ValueError(f"'{field.name}' does not fit {width}x{height} pixels")
     K, T = (np.array(about[key], dtype=np.float64) for key in ("K", "T_base_camera"))

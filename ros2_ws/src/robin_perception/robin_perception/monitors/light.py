@@ -13,10 +13,11 @@ import numpy as np
 from robin_perception.core.errors import Code
 from robin_perception.monitors.cause import Cause, Surroundings, Usual
 from robin_perception.monitors.look import Look
-from robin_perception.monitors.reference import Reference, brightness_of
+from robin_perception.monitors.reference import Reference
 
 _LEAST_CELLS = 40
 _LEAST_LIGHT = 1e-4
+_NOISIER = 1.3  # times the usual noise: less exposure has no more of it, less light has
 _EXPOSED_BY = 1.5  # stops of exposure per stop of what is left of the change: two thirds of it are made up for
 _CLIPPED = 0.9  # linear light of a cell that is white
 
@@ -38,7 +39,7 @@ def stops_from_usual(look: Look, reference: Reference, darker_half: bool = False
 def explained_stops(look: Look, reference: Reference) -> float:
     """By how many stops automatic exposure may have changed free places at most: brighter where the picture as a whole
     is darker than usual, and the reverse."""
-    whole = max(brightness_of(look), _LEAST_LIGHT) / max(float(reference.brightness[0, 0]), _LEAST_LIGHT)
+    whole = max(look.brightness, _LEAST_LIGHT) / max(float(reference.brightness[0, 0]), _LEAST_LIGHT)
     return -_EXPOSED_BY * math.log2(whole)
 
 
@@ -53,7 +54,10 @@ class Dark(Cause):
             brightest = max(float(np.quantile(look.light, 0.98)), _LEAST_LIGHT)
             return max(0.0, math.log2(max(look.noise, 0.5))) - math.log2(brightest)
         stops = stops_from_usual(look, around.reference)
-        return None if stops is None else -stops + min(0.0, explained_stops(look, around.reference))
+        if stops is None:
+            return None
+        noisy = look.noise > _NOISIER * around.reference.noise[0, 0]
+        return -stops if noisy else -stops + min(0.0, explained_stops(look, around.reference))
 
     def text(self, deviation: float) -> str:
         return f"{100 * 2.0**-deviation:.0f} % of the usual light is left: look at the lamps"

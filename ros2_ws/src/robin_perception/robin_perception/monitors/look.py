@@ -19,6 +19,7 @@ COLUMNS = 40
 PIXELS_PER_CELL = 4
 """Of the thinned picture, to a side."""
 _FAR_PX = 4  # pixels of the frame between those whose difference is an edge's height
+_BRIGHTER = 0.8  # quantile
 _NOISE_SHARE = 0.1  # of the cells: the flattest ones show noise and nothing else
 _LINEAR = (np.where((x := np.arange(256) / 255) <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)).astype(np.float32)
 
@@ -31,7 +32,7 @@ class Look:
 
     Of cells, float32 [rows, COLUMNS]: light 0 .. 1, linear; fine and coarse: mean squared differences of neighbours and
     of pixels a few apart, noise taken off; has_depth: share of the pixels; cell_free: bool.
-    noise: RMS of the picture's noise, display values.
+    noise: RMS of the picture's noise, display values. brightness: linear light that a fifth of the picture exceeds.
     """
 
     frame: Frame
@@ -46,6 +47,7 @@ class Look:
     has_depth: Floats
     cell_free: NDArray[np.bool_]
     noise: float
+    brightness: float
 
     @property
     def step(self) -> float:
@@ -72,6 +74,7 @@ def look_at(frame: Frame, labels: NDArray[np.uint16]) -> Look:
     height = depth * _rise(frame, rows, columns) + np.float32(frame.T_base_camera[2, 3])
     fine, coarse = _edges(full, cells)
     noise = float(np.quantile(fine, _NOISE_SHARE))
+    light = _cells(_LINEAR[grey], cells)
     free = cv2.dilate(masked.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0
     return Look(
         frame,
@@ -80,12 +83,13 @@ def look_at(frame: Frame, labels: NDArray[np.uint16]) -> Look:
         height.astype(np.float32),
         valid,
         free,
-        _cells(_LINEAR[grey], cells),
+        light,
         np.maximum(fine - noise, 0),
         np.maximum(coarse - noise, 0),
         _cells(valid, cells),
         _cells(~free, cells) == 0,
         float(np.sqrt(noise / 2)),
+        float(np.quantile(light, _BRIGHTER)),
     )
 
 

@@ -138,7 +138,7 @@ class MotionMeter:
         v, u = (axis[::_EVERY] for axis in np.nonzero(on))
         if len(v) < _LEAST_PIXELS:
             return normal, np.zeros(6)
-        z = self._depth(look.height)[v, u].astype(np.float64)
+        z = look.depth[v, u].astype(np.float64)
         points = np.stack([(u - self._K[0, 2]) / self._K[0, 0] * z, (v - self._K[1, 2]) / self._K[1, 1] * z, z], axis=1)
         up, wanted = self._T[2, :3], off[v, u].astype(np.float64)
         rows = -np.hstack([np.broadcast_to(up, points.shape), np.cross(points, up)])

@@ -12,7 +12,6 @@ from robin_perception.monitors.look import Floats, Look
 
 _SEEN_SHARE = 0.3  # of the frames in which a cell must have been free to be known
 _LEAST_EDGE = 12.0  # mean squared grey step of a cell that has an edge worth looking at
-_BRIGHTER = 0.8
 _SMOOTH = 25.0  # ... of a cell that shows nothing
 _BRIGHT = 0.5  # of the picture's middle light: dirt scatters light, black goods do not
 _WHITE = 0.85  # linear light: gloss
@@ -26,7 +25,7 @@ class Reference:
     Of cells, float32 [rows, columns]: light, fine, coarse, has_depth, as ``Look`` has them; opaque: share of all frames
     in which a cell looked as dirt does. Of thinned pixels, float32 [h, w]: grey and ground (metres above z = 0).
     brightness: float32 [1, 1], of whole pictures, goods included: linear light of their brighter part, which a camera's
-    automatic exposure goes by.
+    automatic exposure goes by; noise: RMS, display values.
     """
 
     light: Floats
@@ -37,6 +36,7 @@ class Reference:
     grey: Floats
     ground: Floats
     brightness: Floats
+    noise: Floats
 
     def known(self, look: Look) -> NDArray[np.bool_]:
         """Cells [rows, columns] that are free now and were seen at commissioning."""
@@ -45,11 +45,6 @@ class Reference:
     def edged(self, look: Look) -> NDArray[np.bool_]:
         """... that have an edge."""
         return np.asarray(self.known(look) & (self.coarse > _LEAST_EDGE) & (self.fine > 0))
-
-
-def brightness_of(look: Look) -> float:
-    """Linear light that a fifth of the picture exceeds."""
-    return float(np.quantile(look.light, _BRIGHTER))
 
 
 def smooth_cells(look: Look) -> NDArray[np.bool_]:
@@ -76,7 +71,8 @@ def make_reference(looks: Sequence[Look]) -> Reference:
         np.mean([opaque_cells(look) for look in looks], axis=0, dtype=np.float32),
         _median(np.stack([look.grey for look in looks]), pixels),
         _median(np.stack([look.height for look in looks]), measured),
-        np.full((1, 1), np.median([brightness_of(look) for look in looks]), dtype=np.float32),
+        np.full((1, 1), np.median([look.brightness for look in looks]), dtype=np.float32),
+        np.full((1, 1), np.median([look.noise for look in looks]), dtype=np.float32),
     )
 
 

@@ -39,9 +39,11 @@ class StationWatch:
         """One per cause; none before the first frame."""
         readings, conditions = self._shown
         told = {condition.name: condition for condition in conditions}
-        shown = [_status(self._node.get_name(), reading, told.get(reading.name)) for reading in readings]
+        shown = [
+            _status(self._node.get_fully_qualified_name(), reading, told.get(reading.name)) for reading in readings
+        ]
         if "baseline" in told:
-            shown.append(_plain(self._node.get_name(), told["baseline"]))
+            shown.append(_plain(self._node.get_fully_qualified_name(), told["baseline"]))
         return shown
 
     def _told(self, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
