@@ -248,3 +248,15 @@ def test_frames_of_any_size_are_watched(size: tuple[int, int]) -> None:
     for i in range(105, 110):
         found = monitor.observe(*resized(i, Spoilt(light=0.2), float(i)))
     assert names(found) == ["dark"]
+
+
+def test_a_camera_that_sees_none_of_its_marks_is_moved() -> None:
+    monitor = StationMonitor(MonitorsConfig(), baseline())
+    noise = np.random.default_rng(1).integers(0, 225, (60, 80, 3)).astype(np.uint8)
+    elsewhere = np.asarray(cv2.resize(noise, (640, 480)), dtype=np.uint8)
+    for i in range(4):
+        frame, scene = station_frame(i, stamp_s=float(i))
+        grain = np.random.default_rng(i).integers(0, 4, elsewhere.shape).astype(np.uint8)
+        found = monitor.observe(replace(frame, rgb=elsewhere + grain), scene)
+    (condition,) = (c for c in found if c.name == "camera_moved")
+    assert condition.effect == PickingEffect.STOP and "nowhere near" in condition.text

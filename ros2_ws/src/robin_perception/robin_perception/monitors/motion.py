@@ -29,7 +29,7 @@ _PRIOR_M, _PRIOR_RAD = 0.1, 0.1
 _LEAST_GRADIENT = 3.0  # display values per thinned pixel
 _LEAST_PIXELS = 60
 _ROBUST = 2.0  # noises beyond which a residual counts less
-_LEVELS = ((4.0, 3), (1.5, 2), (0.0, 3))  # blur in thinned pixels, steps
+_LEVELS = ((8.0, 3), (4.0, 3), (1.5, 2), (0.0, 3))  # blur in thinned pixels, steps
 _MOST_PIXELS = 800  # of a level
 _HIGHEST_STEP_M = 0.05  # of a height that still belongs to the same surface
 _LEAST_LIKENESS = 0.5
@@ -45,10 +45,12 @@ _EVERY = 6  # of the level pixels
 @dataclass(frozen=True)
 class Motion:
     """twist: float64 [6], the camera's translation (m) and rotation vector (rad) since commissioning, in its own
-    optical frame. covariance: float64 [6, 6]."""
+    optical frame. covariance: float64 [6, 6]. lost: enough of the commissioned places is free, and none of their marks
+    is found anywhere near: it moved farther than can be measured."""
 
     twist: Vector
     covariance: Vector
+    lost: bool = False
 
     @property
     def turned_rad(self) -> float:
@@ -100,7 +102,10 @@ class MotionMeter:
         by_height = self._by_height(look)
         sharpest = self._levels[-1]
         fine = _band(look.grey, look.free, sharpest.sigma)
-        still = _step(sharpest.sample(fine, look.free, np.zeros(6)), by_height, np.zeros(6))
+        places = sharpest.sample(fine, look.free, np.zeros(6))
+        if places is None:
+            return None
+        still = _step(places, by_height, np.zeros(6))
         if still[2] >= _THE_SAME:
             return _well_seen(*by_height)
         best = self._aligned(look, by_height, [sharpest])
@@ -108,11 +113,11 @@ class MotionMeter:
             other = self._aligned(look, by_height, self._levels)
             if other is not None and (best is None or other[2] > best[2] + _BETTER):
                 best = other
-        if best is None or 1.0 - best[2] > _EXPLAINED * (1.0 - still[2]):
-            return None if still[2] < _LEAST_LIKENESS else _well_seen(*by_height)
-        twist, normal, likeness = best
-        if likeness < _LEAST_LIKENESS:
-            return None
+        if still[2] >= _LEAST_LIKENESS and (best is None or 1.0 - best[2] > _EXPLAINED * (1.0 - still[2])):
+            return _well_seen(*by_height)
+        if best is None or best[2] < _LEAST_LIKENESS:
+            return Motion(np.zeros(6), np.eye(6), lost=True) if still[2] < _LEAST_LIKENESS else None
+        twist, normal, _ = best
         return Motion(twist, np.asarray(np.linalg.inv(normal), dtype=np.float64))
 
     def _aligned(
@@ -226,7 +231,7 @@ class _Level:
 
 def _band(grey: Floats, known: NDArray[np.bool_], sigma: float) -> Floats:
     """What is finer than shadows and coarser than ``sigma``, of the known pixels alone."""
-    return _blurred(grey, known, sigma) - _blurred(grey, known, sigma + _SHADOW)
+    return _blurred(grey, known, sigma) - _blurred(grey, known, 2.0 * sigma + _SHADOW)
 
 
 def _blurred(grey: Floats, known: NDArray[np.bool_], sigma: float) -> Floats:

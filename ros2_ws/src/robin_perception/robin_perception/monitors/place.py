@@ -18,6 +18,7 @@ from robin_perception.monitors.motion import Motion
 
 _SURE = 1.0  # standard deviations that are taken off: it is moved by that much at least
 _WORST_M = 0.02  # a motion that is known no better is not told
+_LOST_MM = 100.0  # about as far as a motion can be measured
 _SURELY_MM = 17.0  # what the surface alone must differ by
 _LEVER_M = 0.4  # from the middle of the workspace to its corners: what a tilt moves them by
 _OLDEST = 12  # frames
@@ -41,6 +42,9 @@ class CameraMoved(Cause):
 
     def measure(self, look: Look, around: Surroundings) -> float | None:
         motion = None if around.meter is None else around.meter.measure(look)
+        if motion is not None and motion.lost:
+            self._told = "its fixed marks are nowhere near where they were, or something hides them"
+            return None if "dark" in around.suspects else _LOST_MM
         if motion is not None:
             found = self._by_marks(motion, look, around.belt_z_m)
             if found is not None:

@@ -16,7 +16,7 @@ _STEP_M = 0.03  # of an outline in depth
 _LOWEST_M = -0.05  # below that lies the hall's floor, which is noisy
 _STRONGEST = 40.0  # grey step beyond which an edge counts no more
 _KEPT = 0.7  # of what earlier frames showed
-_PROMINENT = 4.0  # standard deviations of the peak above the rest
+_PROMINENT = 3.5  # standard deviations of the peak above the rest
 _BROAD = 2.0  # thinned pixels: what varies more slowly with the shift is no fit of edges
 _NOMINAL_WIDTH = 640.0
 
