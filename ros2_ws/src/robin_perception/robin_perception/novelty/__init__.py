@@ -1,0 +1,1 @@
+"""Which goods look like none of those that the model knows."""
