@@ -23,6 +23,7 @@ from robin_cli.commands import (
     engine,
     evaluate,
     help_desk,
+    novelty,
     plan,
     ranker,
     record,
@@ -76,6 +77,7 @@ app.command("demo")(demo.demo)
 app.add_typer(sim.app, name="sim")
 app.command("plan")(plan.plan)
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(novelty.app, name="novelty")
 app.add_typer(dataset.app, name="dataset")
 app.command("train")(train.train)
 app.add_typer(engine.app, name="engine")

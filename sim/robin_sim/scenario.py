@@ -143,7 +143,7 @@ def draw_pile_start(config: ScenarioConfig, cell: CellConfig, rng: np.random.Gen
     workspace = cell.workspace if container == cell.workspace.container else _workspace(container)
     counts = config.tote_parcels if container == "tote" else config.belt_parcels
     count = counts.draw(rng)
-    camera, true_camera = _draw_cameras(config, workspace, rng)
+    camera, true_camera = draw_cameras(config, workspace, rng)
     fill_l = config.tote_fill_l if container == "tote" else config.belt_fill_l
     return PileDraw(workspace, arrangement, count, camera, true_camera, fill_l)
 
@@ -158,7 +158,7 @@ def _weighted(weights: Mapping[str, float], rng: np.random.Generator) -> str:
     return names[int(rng.choice(len(names), p=share / share.sum()))]
 
 
-def _draw_cameras(
+def draw_cameras(
     config: ScenarioConfig, workspace: WorkspaceConfig, rng: np.random.Generator
 ) -> tuple[CameraView, CameraView]:
     """(believed, true) camera: near nominal, off by the calibration's error and by the camera_shift fault."""

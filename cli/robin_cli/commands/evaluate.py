@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robin_cli.commands import evaluate_cups, evaluate_health
+from robin_cli.commands import evaluate_cups, evaluate_health, novelty
 from robin_cli.options import (
     PLANNERS,
     CellOption,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Evaluate masks, planners, cups and monitors.", no_args_is_help=True)
 app.command("health")(evaluate_health.health)
 app.command("cups")(evaluate_cups.cups)
+app.command("novelty")(novelty.evaluate)
 
 _SEG_COLUMNS = ("ap50", "ap75", "overlap_f", "boundary_f", "merge_rate", "split_rate")
 _ALL_PLANNERS = "geometric,no_order,no_wrench,single_cup,flattest,centroid"

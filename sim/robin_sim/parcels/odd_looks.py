@@ -1,6 +1,6 @@
 """Looks that no packaging has, to teach a novelty score what unlike means: known goods in random colours, patterns,
 creases and gloss. No packaging of the evaluation is among them: no black bag, nothing that is seen through, no open
-weave, no gift wrap with its snowflakes and ribbon, none of the colours of foil and metallic film."""
+weave, no gift wrap with its snowflakes and ribbon, no foil and no metallic film."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ def _odd_material(material: Material, darkest: float, rng: np.random.Generator) 
     img = material.albedo.copy()
     changes = {name for name in ("colour", "pattern", "creases", "gloss") if rng.random() < 0.55}
     changes = changes or {str(rng.choice(["pattern", "creases"]))}
-    if "colour" in changes:
+    if rng.random() < 0.3:  # wrapped in one sheet: no seam, tape, label or print of its own is left
+        img[...] = _colour(darkest, rng)
+    elif "colour" in changes:
         img = _recoloured(img, _colour(darkest, rng), rng)
     if "pattern" in changes:
         _pattern(img, darkest, rng)
     if "creases" in changes:
         ink.crinkles(img, int(rng.integers(15, 160)), float(rng.uniform(8, 50)), rng)
-        ink.shade(img, rng.uniform(0, 18) * ink.grain(*img.shape[:2], float(rng.uniform(4, 40)), rng))
+        height, width = img.shape[:2]
+        ink.shade(img, rng.uniform(0, 18) * ink.grain(height, width, float(rng.uniform(4, 40)), rng))
     if "gloss" not in changes:
         return replace(material, albedo=img)
     roughness, specular = float(rng.uniform(0.05, 0.4)), float(rng.uniform(0.45, 0.95))
@@ -65,11 +68,13 @@ def _pattern(img: Image, darkest: float, rng: np.random.Generator) -> None:
     if kind == "design":
         ink.print_all_over(img, (colours[0], *colours), rng)
         return
-    share = _confetti(*img.shape[:2], rng) if kind == "confetti" else _share(kind, *img.shape[:2], rng)
+    h, w = img.shape[:2]
+    share = _confetti(h, w, rng) if kind == "confetti" else _share(kind, h, w, rng)
     strength = np.float32(rng.uniform(0.35, 1.0))
     owner = (share * len(colours)).astype(np.int64).clip(0, len(colours) - 1)
     weight = (strength * share)[..., None]
-    img[...] = np.clip(img * (1 - weight) + np.asarray(colours, dtype=np.float32)[owner] * weight, 0, 255).astype(np.uint8)
+    paint = np.asarray(colours, dtype=np.float32)[owner]
+    img[...] = np.clip(img * (1 - weight) + paint * weight, 0, 255).astype(np.uint8)
 
 
 def _confetti(h: int, w: int, rng: np.random.Generator) -> NDArray[np.float32]:

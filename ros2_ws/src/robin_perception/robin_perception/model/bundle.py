@@ -37,6 +37,7 @@ NETWORK_FILE = "network.onnx"
 HEAD_FILE = "head.safetensors"
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "CARD.md"
+NOVELTY_FILE = "novelty.safetensors"
 FRAME_INPUTS = ("rgb", "depth", "intrinsics", "belt_plane")
 INSTANCE_OUTPUTS = (
     "peak_xy",
@@ -266,6 +267,20 @@ def update_manifest(directory: Path, **changes: Any) -> Manifest:
         values = {key: getattr(current, key) for key in Manifest.model_fields} | changes
         manifest = Manifest.model_validate(values)
         write_atomic(directory / MANIFEST_FILE, _manifest_bytes(manifest))
+    return manifest
+
+
+def add_file(directory: Path, name: str, data: bytes) -> Manifest:
+    """Put a file into a bundle, or replace it, with its hash in the manifest: both or neither. One process at a time.
+
+    Raises RobinError as ``read_manifest``, DISK_FULL, OPTION_INVALID.
+    """
+    with locked(directory, _MOST_WAIT_S):
+        manifest = read_manifest(directory)
+        files = {**manifest.files, name: hashlib.sha256(data).hexdigest()}
+        manifest = manifest.model_copy(update={"files": files})
+        kept = {path.name: read_plain_bytes(path, MODEL_BYTES) for path in directory.iterdir() if path.is_file()}
+        _replace_folder(directory, {**kept, name: data, MANIFEST_FILE: _manifest_bytes(manifest)})
     return manifest
 
 

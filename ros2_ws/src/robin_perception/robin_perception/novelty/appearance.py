@@ -70,32 +70,38 @@ def _labels(view: View, labels: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 def _maps(rgb: Bytes, depth: Floats) -> list[Bytes]:
     """Bins, uint8 [h, w] each, in the order of ``_BINS``."""
-    light, red, yellow = cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB))
+    light, red, yellow = (np.asarray(c, dtype=np.uint8) for c in cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)))
     red, yellow = np.ascontiguousarray(red[::_STEP, ::_STEP]), np.ascontiguousarray(yellow[::_STEP, ::_STEP])
     size = red.shape[1], red.shape[0]
     small = np.ascontiguousarray(light[::_STEP, ::_STEP])
-    maps = [cv2.LUT(small, _light_bins(small)), cv2.LUT(red, _chroma_bins(8)) + cv2.LUT(yellow, _chroma_bins(1))]
+    maps = [_binned(small, _light_bins(small)), _binned(red, _chroma_bins(8)) + _binned(yellow, _chroma_bins(1))]
     level = light
     for _ in range(_SCALES):
         maps += [_sampled(found, size) for found in _details(level)]
-        level = cv2.resize(level, (level.shape[1] // 2, level.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        half = level.shape[1] // 2, level.shape[0] // 2
+        level = np.asarray(cv2.resize(level, half, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     wide = np.ones((5, 5), dtype=np.uint8)
     for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
-        maps.append(cv2.LUT(_sampled(cv2.morphologyEx(light, operation, wide), size), _log_bins(_SPOT)))
-    tint = cv2.add(_gradient(red), _gradient(yellow))
-    return [*maps, cv2.LUT(tint, _log_bins(_TINT)), _relief(np.ascontiguousarray(depth[::_STEP, ::_STEP]))]
+        spots = np.asarray(cv2.morphologyEx(light, operation, wide), dtype=np.uint8)
+        maps.append(_binned(_sampled(spots, size), _log_bins(_SPOT)))
+    tint = np.asarray(cv2.add(_gradient(red), _gradient(yellow)), dtype=np.uint8)
+    return [*maps, _binned(tint, _log_bins(_TINT)), _relief(np.ascontiguousarray(depth[::_STEP, ::_STEP]))]
 
 
 def _details(level: Bytes) -> tuple[Bytes, Bytes, Bytes]:
     """Bins of how much lighter, how much darker than its surroundings a pixel is, and of the step across it."""
     blurred = cv2.blur(level, (3, 3))
-    lighter, darker = cv2.subtract(level, blurred), cv2.subtract(blurred, level)
+    lighter, darker = (np.asarray(cv2.subtract(*pair), dtype=np.uint8) for pair in ((level, blurred), (blurred, level)))
     fine = _log_bins(_DETAIL)
-    return cv2.LUT(lighter, fine), cv2.LUT(darker, fine), cv2.LUT(_gradient(level), _log_bins(_EDGE))
+    return _binned(lighter, fine), _binned(darker, fine), _binned(_gradient(level), _log_bins(_EDGE))
+
+
+def _binned(level: Bytes, table: Bytes) -> Bytes:
+    return np.asarray(cv2.LUT(level, table), dtype=np.uint8)
 
 
 def _gradient(level: Bytes) -> Bytes:
-    return np.asarray(cv2.morphologyEx(level, cv2.MORPH_GRADIENT, np.ones((3, 3), dtype=np.uint8)))
+    return np.asarray(cv2.morphologyEx(level, cv2.MORPH_GRADIENT, np.ones((3, 3), dtype=np.uint8)), dtype=np.uint8)
 
 
 def _sampled(level: Bytes, size: tuple[int, int]) -> Bytes:
@@ -111,9 +117,9 @@ def _relief(depth: Floats) -> Bytes:
     """Bins of the depth's unevenness, by half millimetres on a log scale; the last one is for no depth."""
     valid = (depth > 0).astype(np.uint8)
     uneven = np.abs(cv2.Laplacian(depth, cv2.CV_32F)) * 2000
-    bins = cv2.LUT(np.minimum(uneven, 255).astype(np.uint8), _log_bins(_RELIEF - 1))
+    bins = _binned(np.minimum(uneven, 255).astype(np.uint8), _log_bins(_RELIEF - 1))
     bins[cv2.erode(valid, np.ones((3, 3), dtype=np.uint8)) == 0] = _NO_DEPTH
-    return np.asarray(bins)
+    return bins
 
 
 @lru_cache(maxsize=8)

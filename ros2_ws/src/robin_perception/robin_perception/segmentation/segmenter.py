@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -25,6 +25,8 @@ from robin_perception.engines.base import FALLBACK, HeadSet, Tensors
 from robin_perception.engines.camera import CameraFrame, TakesCamera
 from robin_perception.engines.head_swap import HeadCheck, HeadSwap, checked_swap
 from robin_perception.model.bundle import INSTANCE_OUTPUTS, Bundle, CalibrationTables, load_bundle, model_id
+from robin_perception.novelty.appearance import skin_maps
+from robin_perception.novelty.scorer import NoveltyConfig, NoveltyScorer
 from robin_perception.segmentation.closer_look import CloserLookConfig, joined
 from robin_perception.segmentation.decode import DecodeConfig, Decoded, decode
 from robin_perception.segmentation.mask_grid import MaskGrid, mask_grid
@@ -51,6 +53,7 @@ class SegmenterConfig(StrictConfig):
     decode: DecodeConfig = DecodeConfig()
     closer_look: CloserLookConfig = CloserLookConfig()
     support_check: SupportCheckConfig = SupportCheckConfig()
+    novelty: NoveltyConfig = NoveltyConfig()
     belt_z_m: float = Field(0.0, ge=-5, le=5, description="Height of the surface that parcels lie on, in base_link, m.")
     low_depth_fraction: float = Field(
         0.35, ge=0, le=1, description="A frame with a smaller share of valid depth is flagged."
@@ -60,11 +63,13 @@ class SegmenterConfig(StrictConfig):
 @dataclass(frozen=True)
 class Look:
     """One view's way through the network. tensors: the raw outputs, whose rows are named by ``decoded.candidates``;
-    guide: what masks were refined with; timings_ms: prepare, network, decode."""
+    guide: what masks were refined with; skin: ``skin_maps``, where they were asked for; timings_ms: prepare, network,
+    decode."""
 
     view: View
     tensors: Tensors
     guide: Guide | None
+    skin: NDArray[np.uint8] | None
     decoded: Decoded
     model_id: str
     engine: str
@@ -87,12 +92,27 @@ class Segmenter:
     ) -> None:
         self.bundle = bundle
         self.engine = engine
+        self.novelty: NoveltyScorer | None = None
+        self.novelty_off: RobinError | None = None
         self.config = config or SegmenterConfig()
         self._helper = helper or HelperThread()
         self._lock = threading.Lock()
         self._model_id = model_id(bundle.manifest, engine.head)
         self._stride = bundle.manifest.input_height // engine.outputs["mask_logits"].shape[1]
         self._by_bytes = True  # as long as an engine that takes a camera's bytes can build what it needs for them
+
+    @property
+    def config(self) -> SegmenterConfig:
+        return self._config
+
+    @config.setter
+    def config(self, config: SegmenterConfig) -> None:
+        """Takes effect with the next frame. Where the limit of novelty cannot be had, novelty is off, and
+        ``novelty_off`` says why."""
+        known = getattr(self, "_config", None)
+        if known is None or known.novelty != config.novelty:
+            self.novelty, self.novelty_off = _scorer(self.bundle, config.novelty)
+        self._config = config
 
     @property
     def model_id(self) -> str:
@@ -125,7 +145,8 @@ class Segmenter:
         """As ``segment``, with the look at the whole frame. extra_outputs: other tensors, such as the trunk's
         features."""
         start = time.perf_counter()
-        look = self._look(self.view(frame.validated()), (*INSTANCE_OUTPUTS, *extra_outputs))
+        view, novelty = self.view(frame.validated()), self.novelty
+        look = self._look(view, (*INSTANCE_OUTPUTS, *extra_outputs), skin=novelty is not None)
         decoded, looks, timings = look.decoded, [look], dict(look.timings_ms)
         if not decoded.instances and self.config.closer_look.enabled:
             begin = time.perf_counter()
@@ -138,7 +159,6 @@ class Segmenter:
         support = measure_support(frame, decoded.labels, self.config.belt_z_m)
         posed = pose_flags(support, self.config.support_check)
         flags = (*frame.gate.flags, *_flags(decoded, low_depth, by_fallback), *posed)
-        timings["segment"] = (time.perf_counter() - start) * 1e3
         scene = Scene(
             frame.stamp_s,
             looks[-1].model_id,
@@ -151,6 +171,11 @@ class Segmenter:
             looks[-1].engine,
             support,
         )
+        if novelty is not None and look.skin is not None:
+            begin = time.perf_counter()
+            scene = replace(scene, instances=novelty.measured(look.skin, view, scene))
+            timings["novelty"] = (time.perf_counter() - begin) * 1e3
+        timings["segment"] = (time.perf_counter() - start) * 1e3
         return scene, look
 
     def view(self, frame: Frame) -> View:
@@ -178,13 +203,14 @@ class Segmenter:
     def _grid(self, view: View) -> MaskGrid:
         return mask_grid(view.box, self._stride)
 
-    def _look(self, view: View, outputs: Sequence[str]) -> Look:
-        """Prepare, run, decode. The guide is made meanwhile, where the engine takes the camera's bytes with the images
-        that it is made of."""
+    def _look(self, view: View, outputs: Sequence[str], skin: bool = False) -> Look:
+        """Prepare, run, decode. The guide and the maps of skin are made meanwhile, where the engine takes the camera's
+        bytes with the images that they are made of."""
         start = time.perf_counter()
         camera = self._camera(view)
         inputs = view.inputs if camera is None else None
         guide = self._helper.submit(self.guide, view)
+        maps = self._helper.submit(skin_maps, view) if skin else None
         prepared = time.perf_counter()
         with self._lock:
             tensors = None if camera is None else self._run_camera(camera, outputs)
@@ -197,7 +223,7 @@ class Segmenter:
         decoded = self.decode(view, tensors, found_by)
         times = (start, prepared, inferred, time.perf_counter())
         timings = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(("prepare", "network", "decode"))}
-        return Look(view, tensors, found_by, decoded, *made_by, timings)
+        return Look(view, tensors, found_by, maps.result() if maps else None, decoded, *made_by, timings)
 
     def _camera(self, view: View) -> CameraFrame | None:
         """The camera's own bytes where the frame has them and the engine takes them."""
@@ -221,6 +247,16 @@ class Segmenter:
 
     def close(self) -> None:
         self.engine.close()
+
+
+def _scorer(bundle: Bundle, config: NoveltyConfig) -> tuple[NoveltyScorer | None, RobinError | None]:
+    """What measures novelty, or why nothing does; neither where it is switched off."""
+    if not config.enabled:
+        return None, None
+    try:
+        return NoveltyScorer(bundle, config), None
+    except RobinError as exc:
+        return None, exc
 
 
 def _flags(decoded: Decoded, low_depth: bool, by_fallback: bool) -> tuple[str, ...]:
