@@ -25,6 +25,7 @@ from robin_perception.core.pose import pose_matrix
 from robin_perception.engines import EngineConfig
 from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.node_parameters import DYNAMIC, FIXED
+from robin_perception.novelty.watch import WatchConfig
 from robin_perception.segmentation.segmenter import SegmenterConfig
 from robin_perception.supervision import SupervisionConfig
 
@@ -230,3 +231,4 @@ class SegmentationNodeConfig(NodeConfig, FrameInputConfig):
     )
     segmenter: SegmenterConfig = Field(SegmenterConfig(), json_schema_extra=DYNAMIC)
     monitors: MonitorsConfig = MonitorsConfig()
+    goods_watch: WatchConfig = WatchConfig()

@@ -31,6 +31,7 @@ from robin_perception.nodes.engine_watch import EngineWatch
 from robin_perception.nodes.frame_bus import FrameBus, SegmentedFrame
 from robin_perception.nodes.frame_subscriber import FrameSubscriber
 from robin_perception.nodes.gate_counts import GateCounts
+from robin_perception.nodes.goods_watch import GoodsWatch
 from robin_perception.nodes.pairing import FrameMessages
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
@@ -65,6 +66,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._is_silent = False
         self._support: SupportSeen | None = None
         self._station: StationWatch | None = None
+        self._goods: GoodsWatch | None = None
         self._engine_watch = EngineWatch(self.report)
         self._gate_counts = GateCounts(self)
         self._loader = ThreadPoolExecutor(1, "load_model")
@@ -75,6 +77,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         config = self.config
         self._segmenter = self._loaded(config.model)
         self._station = StationWatch(self, config.monitors, config.gate.frozen_after, config.segmenter.belt_z_m)
+        self._goods = GoodsWatch(self, config.goods_watch, self._segmenter)
         self._scenes = self.add_publisher(SegmentedScene, SCENE, RESULT)
         self._overlays = self.add_publisher(Image, OVERLAY, 1)
         if not self._from_process():
@@ -139,6 +142,8 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
             self.report(Code.FRAME_TIMEOUT, f"no usable frame for {silent_s:.1f} s{wanted}", warning=True, lasting=True)
         self._engine_watch.tell_faults(self._segmenter)
         self._engine_watch.tell_standing(self._segmenter)
+        if self._goods is not None and self._segmenter is not None:
+            self._goods.tell_off(self._segmenter)
 
     def more_statuses(self) -> list[DiagnosticStatus]:
         return [] if self._station is None else self._station.statuses()
@@ -153,6 +158,8 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         values["engine_why"] = segmenter.engine.selection.line()
         if self._support is not None:
             values["support"] = self._support.text(self.config.segmenter.belt_z_m)
+        if self._goods is not None:
+            values |= self._goods.values(segmenter)
         return {**values, **self._engine_watch.values(segmenter), **self._gate_counts.values()}
 
     def _from_process(self) -> bool:
@@ -223,8 +230,9 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self.counters.latency("age", (self.now_s() - frame.stamp_s) * 1e3)
 
     def _watched(self, frame: Frame, scene: Scene) -> Scene:
-        """The scene with what the environment monitors say."""
-        return scene if self._station is None else self._station.look(frame, scene)
+        """The scene with what the environment monitors say, then with what is known of its unfamiliar goods."""
+        scene = scene if self._station is None else self._station.look(frame, scene)
+        return scene if self._goods is None else self._goods.look(frame, scene)
 
     def _check_pose(self, scene: Scene) -> None:
         """What lies under the parcels must lie where the camera's pose puts it."""

@@ -90,7 +90,8 @@ def write_calibration(path: Path, calibration: NoveltyCalibration) -> None:
 
 def read_calibration(path: Path, statistics: NoveltyStatistics) -> NoveltyCalibration:
     """Raises RobinError NOVELTY_CALIBRATION_INVALID: damaged, or of other statistics; INPUT_MISSING."""
-    values = parse_json(read_plain_text(path, CONFIG_BYTES, Code.NOVELTY_CALIBRATION_INVALID), str(path))
+    code = Code.NOVELTY_CALIBRATION_INVALID
+    values = parse_json(read_plain_text(path, CONFIG_BYTES, code), str(path), code)
     if not isinstance(values, dict) or not isinstance(values.get("calibration"), dict):
         raise RobinError(
             Code.NOVELTY_CALIBRATION_INVALID, f"{path}: expected an object with 'calibration' and 'sha256'"

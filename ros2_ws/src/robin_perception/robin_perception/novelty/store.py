@@ -68,7 +68,7 @@ class NoveltyStore:
             self._read(folder / STORE_FILE)
 
     def nearest(self, seen: NDArray[np.float32], within: float) -> Look | None:
-        """The look that is nearest to an appearance, if it is within that distance per histogram."""
+        """The look that is nearest to an appearance, if within that share of the appearance's length."""
         if not self.looks:
             return None
         looks = list(self.looks.values())

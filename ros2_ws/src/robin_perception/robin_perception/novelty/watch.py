@@ -28,7 +28,7 @@ class WatchConfig(StrictConfig):
 
     folder: Path | None = Field(None, description="Where names, counts and pictures are kept; empty = in memory only.")
     same_look: float = Field(
-        0.55, gt=0, le=4, description="Two looks nearer than this, Hellinger distance, are of the same goods."
+        0.35, gt=0, le=1.5, description="Looks nearer than this, as a share of their length, are of the same goods."
     )
     recurring_after: int = Field(3, ge=2, le=1000, description="A look gets a name when it has come so often.")
     same_sighting_s: float = Field(

@@ -1,0 +1,46 @@
+"""Unfamiliar goods as a node tells of them: conditions in the scene, faults of the limit and of the folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
+from robin_perception.nodes.base import RobinNode
+from robin_perception.novelty.watch import HELD_FLAG, NoveltyWatch, WatchConfig, held_back
+from robin_perception.segmentation.segmenter import Segmenter
+
+
+class GoodsWatch:
+    """``look`` is called in the one thread that takes the frames, ``tell_off`` and ``values`` in any."""
+
+    def __init__(self, node: RobinNode[Any], config: WatchConfig, segmenter: Segmenter) -> None:
+        manifest = segmenter.bundle.manifest
+        size = manifest.input_width, manifest.input_height
+        self._node = node
+        self._watch = NoveltyWatch(config, size, segmenter.config.belt_z_m)
+        self._told: str | None = None
+
+    def look(self, frame: Frame, scene: Scene) -> Scene:
+        """The scene with what is known of its unfamiliar parcels; after the environment's conditions stand in it."""
+        conditions = self._watch.observe(frame, scene)
+        if (fault := self._watch.fault) is not None and fault.text != self._told:
+            self._node.report(fault.code, fault.text, warning=True)
+        self._told = None if fault is None else fault.text
+        held = held_back(scene) and any(one.novelty > 1 for one in scene.instances)
+        flags = (*scene.flags, HELD_FLAG) if held else scene.flags
+        return replace(scene, conditions=(*scene.conditions, *conditions), flags=flags)
+
+    def tell_off(self, segmenter: Segmenter) -> None:
+        """Novelty that is off without being switched off is a warning that lasts."""
+        if (off := segmenter.novelty_off) is not None:
+            self._node.report(off.code, off.text, warning=True, lasting=True)
+
+    def values(self, segmenter: Segmenter) -> dict[str, str]:
+        """For /diagnostics."""
+        if segmenter.novelty is None:
+            off = segmenter.novelty_off
+            return {"novelty": "off" if off is None else f"off: {off}"}
+        named = sum(bool(look.name) for look in self._watch.looks)
+        return {"novelty": f"limit {segmenter.novelty.limit_text}", "novelty_recurring": str(named)}
