@@ -71,9 +71,11 @@ def calibrate(
     limit: LimitOption = None,
     model: ModelOption = None,
     engine: EngineOption = "auto",
+    json_file: JsonOption = None,
 ) -> None:
     """Take a station's limit from frames of its own known goods; ``segmenter.novelty.calibration`` names the file."""
     require_writable(out)
+    require_writable(json_file)
     import numpy as np
 
     from robin_perception.core.image_folder import load_frame, scene_folders
@@ -96,6 +98,7 @@ def calibrate(
         sure, segmenter.novelty.statistics, station=station, frames=len(folders), rate=rate, data=str(data)
     )
     write_calibration(out, found)
+    write_json(json_file, {**found.model_dump(mode="json"), "out": out})
     usual = segmenter.novelty.statistics.limit
     print(f"{out}: limit {found.limit:.3f} (the bundle's is {usual:.3f}), {len(sure)} parcels")
 
