@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers.bag_samples import SECOND, TOPICS
 from helpers.cli_helpers import Robin, colours, pickable_folder
+from helpers.decision_samples import sample_scene
 from helpers.pick_samples import load_view, pick_traces
 
 from edge_adapt.bag.messages import SCENE_TYPE, grasp_as_recorded
@@ -25,7 +26,7 @@ from edge_adapt.bag.pipeline import (
     this_machine,
 )
 from edge_adapt.bag.replay import Replay, ReplayOptions
-from edge_adapt.bag.replay_conditions import ConditionReplay
+from edge_adapt.bag.replay_conditions import ConditionReplay, puts_right, start_monitor
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.decision import DecisionContext, build_decision
 from robin_grasp.picks.outcome import PickOutcome, PickResult
@@ -39,14 +40,13 @@ from robin_grasp.recovery.help_desk import HelpDesk
 from robin_grasp.recovery.help_request import SET_DOWN, HelpRequest, load_cause
 from robin_grasp.recovery.machine import Fate, PickTarget, Recovery, Step
 from robin_grasp.tool import CellConfig, WorkspaceConfig
-from robin_perception.bags.frames import ImageCoding, stamp_ns
+from robin_perception.bags.frames import BagFrames, ImageCoding, stamp_ns
 from robin_perception.bags.reader import BagReader
 from robin_perception.core.frame import Frame
 from robin_perception.core.image_folder import load_frame
 from robin_perception.core.scene import Scene
 from robin_perception.engines import EngineConfig
 from robin_perception.monitors.config import MonitorsConfig
-from robin_perception.monitors.station import StationMonitor
 
 CELL = CellConfig(workspace=WorkspaceConfig(centre_m=(0.0, 0.0), size_m=(3.0, 3.0), reach_min_m=0.0, reach_max_m=3.0))
 FATES = {Action.SET_DOWN: Fate.BACK, Action.ASK_HELP: Fate.BACK}
@@ -93,7 +93,7 @@ class Station:
         record = self.record.model_copy(update={**changes, "machine": this_machine(), "code": code_digest()})
         source = load_frame(pickable_folder(self.scratch / "boxes"))
         frames = FrameInput(TOPICS.frames, ImageCoding())
-        monitor = None if record.monitors is None else StationMonitor(record.monitors, None, record.segmenter.belt_z_m)
+        monitor = None if record.monitors is None else start_monitor(record)
         with BagWriter(self.folder) as writer:
             picks = PickWriter(writer, ImageCoding(), TOPICS)
             picks.pipeline(record, SECOND)
@@ -290,3 +290,14 @@ def test_a_bag_that_lacks_frames_compares_names_and_effects() -> None:
     conditions = [dark, blur, {"name": "novel-03", "family": "novelty", "action": "go_on", "value": 1.2}]
     replay = ConditionReplay(PipelineRecord(monitors=MonitorsConfig()))
     assert replay.compared({"conditions": conditions}) == {"conditions": ["blur: stop", "dark: go_on"]}
+
+
+def test_monitors_begin_anew_when_a_person_has_put_the_station_right(bundle: Path, watched: Path) -> None:
+    frames = [f.frame for f in BagFrames(watched)]
+    record = PipelineRecord(monitors=MonitorsConfig(), complete=True)
+    replay, scene = ConditionReplay(record), sample_scene(frames[0])
+    before = [replay.look(frame, scene).conditions for frame in frames]
+    assert before[-1]
+    replay.help({"code": 125, "answer": "done"})
+    assert replay.look(frames[0], scene).conditions == ()
+    assert not puts_right(652, "done") and not puts_right(125, "stop")

@@ -215,6 +215,7 @@ class Replay:
                 waiting.append((max(done - 1, 0), values))
             elif message.topic == topics.help:
                 loads.help(values)
+                self._conditions.help(values)
             else:
                 frame = assembler.add_values(message.topic, values)
                 if frame is not None and _near(self._wanted, frame.stamp_ns) is not None:

@@ -7,10 +7,25 @@ from dataclasses import replace
 from typing import Any
 
 from edge_adapt.bag.pipeline import PipelineRecord
+from robin_grasp.recovery.help_request import DONE
 from robin_perception.core.condition import Family
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.monitors.station import StationMonitor
+
+_OF_PICKS = 200  # codes of the station itself are below
+
+
+def start_monitor(record: PipelineRecord) -> StationMonitor:
+    """The monitors of a station as ``record`` tells, without a baseline."""
+    # The simulated cell's belt is that of each pile, a segmentation node's that of its settings.
+    belt_z_m = record.cell.workspace.belt_z_m if record.complete else record.segmenter.belt_z_m
+    return StationMonitor(record.monitors, None, belt_z_m)
+
+
+def puts_right(code: int, answer: str) -> bool:
+    """Whether an answered request for help was about the station, and it is in order again."""
+    return code < _OF_PICKS and answer == DONE
 
 
 class ConditionReplay:
@@ -19,14 +34,18 @@ class ConditionReplay:
     def __init__(self, record: PipelineRecord) -> None:
         self.wanted = record.monitors is not None and not record.baseline_sha256
         self._complete = record.complete
-        belt_z_m = record.segmenter.belt_z_m
-        self._monitor = StationMonitor(record.monitors, None, belt_z_m) if self.wanted else None
+        self._monitor = start_monitor(record) if self.wanted else None
 
     def look(self, frame: Frame, scene: Scene) -> Scene:
         """The scene with what holds now."""
         if self._monitor is None:
             return scene
         return replace(scene, conditions=(*scene.conditions, *self._monitor.observe(frame, scene)))
+
+    def help(self, values: Mapping[str, Any]) -> None:
+        """A request for help: where a person has put the station right, the monitors begin anew."""
+        if self._monitor is not None and puts_right(int(values["code"]), str(values["answer"])):
+            self._monitor.reset()
 
     def compared(self, scene: Mapping[str, Any]) -> dict[str, Any]:
         """A scene message as it is compared. Conditions of the environment stay whole where the bag holds every frame

@@ -20,6 +20,7 @@ from edge_adapt.bag.pipeline import (
     start_segmenter,
     this_machine,
 )
+from edge_adapt.bag.replay_conditions import puts_right, start_monitor
 from edge_adapt.bag.writer import BagWriter, require_new_folder
 from edge_adapt.decision import build_decision, run_context
 from robin_grasp.cup_health import CupHealth
@@ -199,7 +200,7 @@ class _Recording:
         self._ended_s = self._frames.offset_s
         self._piles += 1
         if self._spec.monitors is not None:
-            self._monitor = StationMonitor(self._spec.monitors, None, self._record.segmenter.belt_z_m)
+            self._monitor = start_monitor(self._record.model_copy(update={"cell": cell}))
         self._pile_cell = cell
         planner = make_planner(
             self._spec.planner, cell, self._spec.ranker, self._spec.planner_config, rng, self._helper
@@ -237,7 +238,10 @@ class _Recording:
         loads = self._loads.of(event, plan_id, truth)
         before = tuple(seen for seen in self._seen if seen[0] is not encoded)
         self._seen.clear()
-        return RecordedPick(encoded, issued, decision, loads, helps_before(event), before)
+        asked = helps_before(event)
+        if self._monitor is not None and any(puts_right(request.code, request.answer) for request in asked):
+            self._monitor.reset()
+        return RecordedPick(encoded, issued, decision, loads, asked, before)
 
 
 def _scenario(spec: CellRecording) -> Scenario:

@@ -10,6 +10,7 @@ from robin_grasp.cup_health import CupHealthConfig
 from robin_grasp.picks.pick_check import PickCheckConfig
 from robin_grasp.recovery.config import RecoveryConfig
 from robin_perception.core.config import config_digest
+from robin_perception.monitors.config import MonitorsConfig
 from robin_sim.pick_event import PickEvent, TurnStep
 
 
@@ -31,8 +32,9 @@ def told_of(event: PickEvent) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def recovery_digests(config: RecoveryConfig | None) -> dict[str, str]:
-    """Of the settings of a run with judged loads, whose pick check and cup health have their defaults."""
+    """Of the settings of a run with judged loads, whose monitors, pick check and cup health have their defaults."""
     return {
+        "monitors": config_digest(MonitorsConfig()),
         "recovery": config_digest(config or RecoveryConfig()),
         "pick_check": config_digest(PickCheckConfig()),
         "cup_health": config_digest(CupHealthConfig()),
