@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.tool import CellConfig
+from robin_perception.core.bounded import read_plain_text
 from robin_perception.core.disk import write_error
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.monitors.baseline import StationBaseline, take_baseline
@@ -56,6 +58,7 @@ _TOGETHER = (
 _BASELINE_PILES, _BASELINE_LOOKS, _BASELINE_EACH = 2, 3, 5  # 30 frames
 _HEALTHY_LOOKS, _HEALTHY_EACH = 5, 16  # of each of the piles
 _HEALTHY_PILES = 2
+_MOST_BYTES = 100_000_000  # of the file of what is done
 
 
 @dataclass(frozen=True)
@@ -204,15 +207,21 @@ def run_health(
 
 
 def _read(lines: Path, seed: int) -> dict[tuple[str, int], dict[str, Any]]:
-    """What is done already, by (scenario or "", index); a line that was cut short is left out."""
+    """What is done already, by (scenario or "", index); a line that was cut short is left out. Raises RobinError
+    OPTION_INVALID for a file of another kind, INPUT_*."""
     done: dict[tuple[str, int], dict[str, Any]] = {}
-    for text in lines.read_text().splitlines() if lines.exists() else ():
+    texts = read_plain_text(lines, _MOST_BYTES, Code.INPUT_UNREADABLE).splitlines() if lines.exists() else []
+    found = 0
+    for text in texts:
         try:
             line = json.loads(text)
-        except ValueError:
+            key = (str(line.get("scenario", "")), int(line["index"]))
+            done |= {key: line} if line["seed"] == seed else {}
+            found += 1
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        if line["seed"] == seed:
-            done[line.get("scenario", ""), line["index"]] = line
+    if texts and not found:
+        raise RobinError(Code.OPTION_INVALID, f"{lines}: holds no results of this command; name another file")
     return done
 
 

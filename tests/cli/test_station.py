@@ -82,6 +82,8 @@ def test_what_does_not_go_together_is_refused(robin: Robin, baseline: Path, tmp_
     (tmp_path / "damaged").write_bytes(baseline.read_bytes()[:-5])
     done = robin("station", "show", tmp_path / "damaged")
     assert done.status == 2 and "E151 BASELINE_DAMAGED" in done.error_line
+    done = robin("station", "baseline", "--scenario", "belt", "--out", tmp_path / "damaged")
+    assert "E405" in done.error_line and "no baseline" in done.error_line
     done = robin("doctor", "--station", tmp_path / "none", "--baseline", tmp_path / "nothing")
     assert "E101" in done.error_line
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from robin_grasp.tool import CellConfig
+from robin_perception.core.errors import RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.monitors.registry import CAUSES
 from robin_sim import health
@@ -120,6 +121,13 @@ def test_stations_that_are_done_are_not_done_again(tmp_path: Path, monkeypatch: 
     made.clear()
     health.run_health(3, 0, 4, lambda frame: None, lines, lambda done, total: None)  # type: ignore[arg-type,return-value]
     assert made == []
+
+
+def test_a_file_of_another_kind_is_not_added_to(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("bread, milk\n")
+    with pytest.raises(RobinError, match="no results of this command"):
+        health.run_health(0, 0, 4, lambda frame: None, tmp_path / "notes", lambda done, total: None)  # type: ignore[arg-type,return-value]
+    assert (tmp_path / "notes").read_text() == "bread, milk\n"
 
 
 def test_every_cause_is_among_the_cases() -> None:
