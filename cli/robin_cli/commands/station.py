@@ -44,14 +44,9 @@ def baseline(
     if (frames is None) == (scenario is None):
         raise RobinError(Code.OPTION_INVALID, "give either --frames or --scenario")
     require_writable(json_file)
-    from robin_perception.monitors.baseline import load_baseline, take_baseline
+    from robin_perception.monitors.baseline import BEGINS, take_baseline
 
-    if out.exists():
-        try:
-            load_baseline(out)
-        except RobinError:
-            text = f"--out {out}: is there and no baseline, which it would be replaced by; name another file"
-            raise RobinError(Code.OPTION_INVALID, text) from None
+    require_writable(out, begins=(BEGINS,))
     bundle = model_path(model)
     if frames is not None:
         seen = seen_in(frames, camera_id, bundle, engine)

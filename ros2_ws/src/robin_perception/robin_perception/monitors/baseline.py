@@ -27,8 +27,8 @@ from robin_perception.monitors.reference import Reference, make_reference
 from robin_perception.monitors.registry import make_causes
 
 LEAST_FRAMES = 30
-SUFFIX = ".baseline"
-_FORMAT = "robin station baseline 1"
+BEGINS = b"robin station baseline 1\n"
+"""What such a file begins with; tensors follow."""
 _MOST_BYTES = 4_000_000
 _LEAST_KNOWN = 0.1  # share of the cells that were free often enough
 _TO_SIGMA = 1.4826  # of a median absolute deviation
@@ -73,7 +73,6 @@ class StationBaseline:
         """As it stands in a file."""
         arrays = {name: np.ascontiguousarray(value) for name, value in vars(self.reference).items()}
         about: dict[str, Any] = {
-            "format": _FORMAT,
             "camera_id": self.camera_id,
             "size": [self.width, self.height],
             "K": self.K.tolist(),
@@ -82,7 +81,7 @@ class StationBaseline:
             "usual": {name: asdict(usual) for name, usual in self.usual.items()},
         }
         text = json.dumps(about, sort_keys=True)
-        return save(arrays, {"station": json.dumps([text, _sha256(text, arrays)])})
+        return BEGINS + save(arrays, {"station": json.dumps([text, _sha256(text, arrays)])})
 
     def save(self, path: Path) -> None:
         """Atomically. Raises RobinError DISK_FULL, OPTION_INVALID."""
@@ -148,12 +147,12 @@ def load_baseline(path: Path) -> StationBaseline:
 
 
 def _parsed(data: bytes, path: Path) -> StationBaseline:
-    arrays, about_text, sha256 = _tensors(data, path)
+    if not data.startswith(BEGINS):
+        raise ValueError("is no baseline, or one of another version")
+    arrays, about_text, sha256 = _tensors(data[len(BEGINS) :], path)
     if _sha256(about_text, arrays) != sha256:
         raise ValueError("its content is not the one that its sha256 was made of")
     about = parse_json(about_text, str(path), Code.BASELINE_DAMAGED)
-    if about["format"] != _FORMAT:
-        raise ValueError(f"is of format '{str(about['format'])[:40]}', '{_FORMAT}' is needed")
     width, height = (int(n) for n in about["size"])
     small = thinned_size(width, height)
     cells = (small[1] // PIXELS_PER_CELL, COLUMNS)
