@@ -31,6 +31,7 @@ from robin_grasp.recovery.help_request import (
 )
 from robin_grasp.recovery.machine import Fate, PickTarget, Recovery, Step, gravest, slowed
 from robin_grasp.recovery.picture import help_picture
+from robin_grasp.recovery.second_parcel import cups_on_another
 from robin_grasp.recovery.table import Seen, State
 from robin_grasp.tool import CellConfig
 from robin_perception.core.config import StrictConfig
@@ -41,8 +42,6 @@ from robin_sim.physics import UnstableSimulationError
 from robin_sim.pick_event import PickEvent, Recovered, TurnStep
 
 JudgePick = Callable[[PickTarget, Frame, PickOutcome, CellConfig], PickJudgement]
-SecondCups = Callable[[PickTarget, PickOutcome, CellConfig], int]
-"""Cup mask that holds a second parcel, 0 where that is not known."""
 LOOK_S = 0.1
 
 
@@ -58,7 +57,6 @@ class RecoveryKit:
     """What a cell with recovery has beside a cell without."""
 
     judge: JudgePick
-    second_cups: SecondCups = lambda pick, outcome, cell: 0
     config: RecoveryConfig = field(default_factory=RecoveryConfig)
     person: PersonConfig = field(default_factory=PersonConfig)
 
@@ -141,7 +139,7 @@ class RecoveredPile:
         """Judge the load and do what the policy says; None where it hangs at the place station again."""
         opened = self._opened
         judgement = self._judge(turn)
-        apart = self._kit.second_cups(turn.pick, turn.outcome, opened.cell)
+        apart = cups_on_another(turn.pick, turn.outcome, opened.cell.tool)
         step = self._recovery.held(turn.pick, judgement.probabilities, apart)
         if step.action is Action.PUT_BACK:
             again = opened.let_go(step.release_cups)

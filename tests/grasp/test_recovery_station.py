@@ -65,6 +65,15 @@ def test_the_judgement_of_the_load_is_the_one_of_the_pick() -> None:
     assert cell.judged("p-1") is None
 
 
+def test_cups_that_let_go_of_the_second_parcel_are_not_judged_again() -> None:
+    cell = station()
+    told = cell.held("p-1", target(), judged(PickResult.MULTI), apart=0b10)
+    assert told.step.action is Action.PUT_BACK and told.step.release_cups == 0b10
+    assert cell.holding("p-1", target().grasp).cups == 0b01
+    assert cell.holding("p-9", target().grasp).cups == 0b11
+    assert cell.held("p-1", target(), judged(PickResult.CLEAN)).step.action is Action.DELIVER
+
+
 def test_nobody_asks_about_a_load_that_nobody_judged() -> None:
     assert station().held("p-1", target(), None).step.action is Action.DELIVER
 

@@ -32,8 +32,8 @@ from robin_sim.sensor import SensorModelConfig
 
 CELL = CellConfig()
 SIZE = (0.20, 0.16, 0.08)
-SECOND_CUPS = 0b11001100
 SCENARIO = ScenarioConfig(description="boxes", camera=CameraConfig(width=320, height=240))
+SET_DOWN_ONLY = RecoveryConfig(put_backs=0, failures_in_a_row=50)
 Belief = Callable[[PickOutcome], PickResult]
 
 
@@ -61,7 +61,6 @@ def run(
     believes: Belief = truth,
     config: RecoveryConfig | None = None,
     person: PersonConfig | None = None,
-    apart: int = 0,
     conditions: Callable[[], tuple[Condition, ...]] = tuple,
 ) -> tuple[list[PickEvent], OpenPile]:
     """Turns of a pile: the k-th grasp opens ``cups[k]`` over the middle, then the planner finds nothing more."""
@@ -91,7 +90,7 @@ def run(
         result = believes(outcome)
         return PickJudgement(result, 1.0, ("by hand",), 0.0, (), probabilities={result: 1.0})
 
-    kit = RecoveryKit(judge, lambda *_: apart, config or RecoveryConfig(), person or PersonConfig(answer_after_s=7.0))
+    kit = RecoveryKit(judge, config or RecoveryConfig(), person or PersonConfig(answer_after_s=7.0))
     return list(RecoveredPile(opened, kit, plan).run(10)), opened
 
 
@@ -107,7 +106,7 @@ def test_a_good_load_is_delivered_at_once() -> None:
 
 
 def test_two_parcels_do_not_leave_the_cell() -> None:
-    (event, last), opened = run(TWO, [255])
+    (event, last), opened = run(TWO, [255], config=SET_DOWN_ONLY)
     assert event.recovered is not None and actions(event) == [Action.SET_DOWN, Action.OTHER_CUPS]
     assert event.recovered.bad_load and event.recovered.caught and event.recovered.corrected
     assert not event.recovered.uncaught and not event.recovered.left_wrong
@@ -117,7 +116,7 @@ def test_two_parcels_do_not_leave_the_cell() -> None:
 
 
 def test_the_second_parcel_is_put_back_and_the_first_delivered() -> None:
-    (event, *_), opened = run(TWO, [255], apart=SECOND_CUPS)
+    (event, *_), opened = run(TWO, [255])
     assert actions(event) == [Action.PUT_BACK, Action.DELIVER]
     assert event.result == "clean" and event.recovered is not None and event.recovered.corrected
     assert event.recovered.first is PickResult.MULTI
@@ -138,7 +137,7 @@ def test_a_good_load_that_is_set_down_is_a_false_stop_and_no_clean_pick() -> Non
 
 
 def test_a_person_takes_off_what_setting_down_does_not_settle() -> None:
-    events, opened = run(TWO, [255, 255, 255], config=RecoveryConfig(set_downs=2, failures_in_a_row=50))
+    events, opened = run(TWO, [255, 255, 255], config=SET_DOWN_ONLY)
     asked = events[2]
     assert actions(asked) == [Action.ASK_HELP] and asked.recovered is not None
     (request,) = asked.recovered.helps
@@ -148,7 +147,7 @@ def test_a_person_takes_off_what_setting_down_does_not_settle() -> None:
 
 
 def test_nobody_answers_and_the_stated_answer_is_taken() -> None:
-    config = RecoveryConfig(set_downs=1, failures_in_a_row=50, help=HelpConfig(load_timeout_s=50.0))
+    config = SET_DOWN_ONLY.model_copy(update={"set_downs": 1, "help": HelpConfig(load_timeout_s=50.0)})
     events, opened = run(TWO, [255, 255], config=config, person=PersonConfig(answers=False))
     asked = events[1]
     assert asked.recovered is not None
@@ -202,7 +201,7 @@ def test_a_load_that_was_lost_can_be_set_down_too() -> None:
 
 def test_figures_of_a_run() -> None:
     good, _ = run(ONE, [255])
-    bad, _ = run(TWO, [255])
+    bad, _ = run(TWO, [255], config=SET_DOWN_ONLY)
     turns = [summarize_recovery(event.recovered) for event in (*good, *bad) if event.recovered is not None]
     figures = recovery_figures([*turns, None], 100.0)
     assert figures["bad_loads"] == figures["caught"] == figures["corrected"] == 1

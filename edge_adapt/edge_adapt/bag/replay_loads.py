@@ -18,6 +18,7 @@ from robin_grasp.picks.pick_check import PickJudgement, judge_pick
 from robin_grasp.recovery.action import Action
 from robin_grasp.recovery.help_request import DELIVER, DONE, SET_DOWN, STOP
 from robin_grasp.recovery.machine import Fate, PickTarget, Recovery, Step
+from robin_grasp.recovery.second_parcel import cups_on_another
 from robin_grasp.recovery.table import Seen, State
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
@@ -135,7 +136,8 @@ class LoadReplay:
         target, plan_id = self._target(pick, int(values["grasp"])), str(values["plan_id"])
         if values["stage"] == Stage.HELD.value:
             odds = {} if pick.judgement is None else pick.judgement.probabilities
-            step = self._note(self._recovery.held(target, odds), plan_id)
+            apart = cups_on_another(target, recorded_outcome(values), self._record.cell.tool)
+            step = self._note(self._recovery.held(target, odds, apart), plan_id)
             pick.released |= step.release_cups
             pick.fate = {Action.SET_DOWN: Fate.BACK, Action.DELIVER: Fate.DELIVERED}.get(step.action)
             return step

@@ -20,6 +20,7 @@ from robin_grasp.picks.outcome_report import OutcomeReport, Stage
 from robin_grasp.picks.pick_check import PickJudgement, judge_pick
 from robin_grasp.recovery.help_desk import HelpDesk
 from robin_grasp.recovery.machine import PickTarget
+from robin_grasp.recovery.second_parcel import cups_on_another
 from robin_grasp.recovery.station import StationRecovery, Told
 from robin_grasp.tool import CellConfig
 from robin_perception.core.config import config_digest, load_config
@@ -151,17 +152,20 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
         if not 0 <= report.grasp < len(grasps):
             text = f"plan '{report.plan_id}' has {len(grasps)} grasps, the outcome names number {report.grasp}"
             raise RobinError(Code.OUTCOME_INVALID, text)
-        target = PickTarget(grasps[report.grasp], pick.frame, pick.scene)
-        known = None if self._station is None else self._station.judged(report.plan_id)
+        station, executed = self._station, grasps[report.grasp]
+        known = None if station is None else station.judged(report.plan_id)
+        grasp = executed if station is None else station.holding(report.plan_id, executed)
+        target = PickTarget(grasp, pick.frame, pick.scene)
         if report.stage is Stage.HELD or known is None:
             known = self._look_at(target, report, wait_s)
         judged = report.judged(known, config_digest(self.config.judge))
-        if self._station is None:
+        if station is None:
             return judged, 0
         if report.stage is Stage.HELD:
-            told = self._station.held(report.plan_id, target, known)
+            apart = cups_on_another(target, report.measured(), self._cell.tool)
+            told = station.held(report.plan_id, target, known, apart)
         else:
-            told = self._station.ended(report.plan_id, target, judged.result)
+            told = station.ended(report.plan_id, target, judged.result)
         return self._told(judged, told), told.step.release_cups
 
     def _look_at(self, target: PickTarget, report: OutcomeReport, wait_s: float) -> PickJudgement:

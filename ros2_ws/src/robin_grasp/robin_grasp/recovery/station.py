@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.pick_check import PickJudgement
+from robin_grasp.plan import Grasp
 from robin_grasp.recovery.action import Action
 from robin_grasp.recovery.config import RecoveryConfig
 from robin_grasp.recovery.help_desk import HelpDesk
@@ -37,12 +38,13 @@ _ABOUT_PICKS = frozenset({Code.PARCEL_NOT_HELD, Code.LOAD_DOUBTFUL, Code.PICKS_F
 
 @dataclass
 class _Pick:
-    """A pick under way: what was judged last, and what becomes of its load."""
+    """A pick under way: what was judged last, and what becomes of its load. released: cups that let go of a part."""
 
     target: PickTarget
     judgement: PickJudgement | None = None
     fate: Fate = Fate.DELIVERED
     delivered_by_person: bool = False
+    released: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,15 @@ class StationRecovery:
             asked = _Asked(step, plan_id, (frame, scene, given_up))
             return self._ask(parcel_cause(step.reason, self._config.help), asked, help_picture(frame)).help_id
 
-    def held(self, plan_id: str, target: PickTarget, judgement: PickJudgement | None) -> Told:
-        """A load hangs on the tool. judgement: None where nobody could judge it."""
+    def held(self, plan_id: str, target: PickTarget, judgement: PickJudgement | None, apart: int = 0) -> Told:
+        """A load hangs on the tool. judgement: None where nobody could judge it; apart: as of ``Recovery.held``."""
         with self._lock:
             pick = self._picks.setdefault(plan_id, _Pick(target))
             while len(self._picks) > KEPT_PICKS:
                 self._picks.popitem(last=False)
             pick.target, pick.judgement = target, judgement
-            step = self._recovery.held(target, {} if judgement is None else judgement.probabilities)
+            step = self._recovery.held(target, {} if judgement is None else judgement.probabilities, apart)
+            pick.released |= step.release_cups
             if step.action is Action.SET_DOWN:
                 pick.fate = Fate.BACK
             if step.action is not Action.ASK_HELP:
@@ -130,6 +133,12 @@ class StationRecovery:
         """The judgement of the load that was held last in that pick: what is known of it does not change any more."""
         with self._lock:
             return self._picks[plan_id].judgement if plan_id in self._picks else None
+
+    def holding(self, plan_id: str, grasp: Grasp) -> Grasp:
+        """The grasp with the cups that may still hold something."""
+        with self._lock:
+            released = self._picks[plan_id].released if plan_id in self._picks else 0
+        return replace(grasp, cups=grasp.cups & ~released) if released else grasp
 
     def ended(self, plan_id: str, target: PickTarget, result: PickResult | None) -> Told:
         """The pick is over."""
