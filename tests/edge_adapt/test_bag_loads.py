@@ -289,7 +289,20 @@ def test_a_bag_that_lacks_frames_compares_names_and_effects() -> None:
     blur = {"name": "blur", "family": "environment", "action": "stop", "value": 2.0}
     conditions = [dark, blur, {"name": "novel-03", "family": "novelty", "action": "go_on", "value": 1.2}]
     replay = ConditionReplay(PipelineRecord(monitors=MonitorsConfig()))
-    assert replay.compared({"conditions": conditions}) == {"conditions": ["blur: stop", "dark: go_on"]}
+    told = {"flags": [], "conditions": conditions}
+    assert replay.compared(told) == {"flags": [], "conditions": ["blur: stop", "dark: go_on"]}
+
+
+def test_what_a_station_has_collected_of_its_goods_is_left_alone() -> None:
+    """Its own limit of novelty, and the flag that holds novelty back, are not in the bag."""
+    scene = {
+        "flags": ["novelty_held", "instances_truncated"],
+        "conditions": [],
+        "instances": [{"id": 1, "novelty": 1.5}],
+    }
+    own = ConditionReplay(PipelineRecord(novelty_limit_sha256="b" * 64)).compared(scene)
+    assert own == {"flags": ["instances_truncated"], "instances": [{"id": 1, "novelty": 0.0}]}
+    assert ConditionReplay(PipelineRecord()).compared(scene)["instances"][0]["novelty"] == 1.5
 
 
 def test_monitors_begin_anew_when_a_person_has_put_the_station_right(bundle: Path, watched: Path) -> None:

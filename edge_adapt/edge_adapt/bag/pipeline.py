@@ -56,9 +56,9 @@ class PipelineRecord(StrictConfig):
     learned ranker's file, empty when the planner has none. code: digest of the source of perception and grasp planning.
     source: where the bag comes from. pick_check, recovery: settings of what judged the loads and said what to do with
     them, None where nobody did. monitors: of what watched the station, without the path of its baseline, whose sha256
-    stands beside it. complete: every frame that was looked at is in the bag, and nothing is remembered from before this
-    record. version 1 recorded the planner's settings and fitted figures in one table, version 2
-    nothing of judgements.
+    stands beside it, as that of the station's limit of novelty. complete: every frame that was looked at is in the bag,
+    and nothing is remembered from before this record. version 1 recorded the planner's settings and fitted figures in
+    one table, version 2 nothing of judgements.
     """
 
     version: int = Field(3, ge=1, le=3)
@@ -77,6 +77,7 @@ class PipelineRecord(StrictConfig):
     recovery: RecoveryConfig | None = None
     monitors: MonitorsConfig | None = None
     baseline_sha256: str = ""
+    novelty_limit_sha256: str = ""
     complete: bool = False
     code: str = ""
     machine: MachineRecord = MachineRecord()

@@ -12,6 +12,7 @@ from robin_perception.core.condition import Family
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.monitors.station import StationMonitor
+from robin_perception.novelty.watch import HELD_FLAG
 
 _OF_PICKS = 200  # codes of the station itself are below
 
@@ -33,7 +34,7 @@ class ConditionReplay:
 
     def __init__(self, record: PipelineRecord) -> None:
         self.wanted = record.monitors is not None and not record.baseline_sha256
-        self._complete = record.complete
+        self._complete, self._own_limit = record.complete, bool(record.novelty_limit_sha256)
         self._monitor = start_monitor(record) if self.wanted else None
 
     def look(self, frame: Frame, scene: Scene) -> Scene:
@@ -50,8 +51,11 @@ class ConditionReplay:
     def compared(self, scene: Mapping[str, Any]) -> dict[str, Any]:
         """A scene message as it is compared. Conditions of the environment stay whole where the bag holds every frame
         that was looked at; else their names and effects, for sums over frames differ by those that the bag lacks.
-        Those that are not made again are left out: of the goods, which come from what a station has collected."""
-        values = dict(scene)
+        What is not made again is left out: conditions of the goods, which come from what a station has collected, and
+        novelty where the station has a limit of its own."""
+        values = {**scene, "flags": [flag for flag in scene["flags"] if flag != HELD_FLAG]}
+        if self._own_limit:
+            values["instances"] = [{**seen, "novelty": 0.0} for seen in scene["instances"]]
         conditions = [c for c in values.pop("conditions", []) if c["family"] == Family.ENVIRONMENT.value]
         if not self.wanted:
             return values

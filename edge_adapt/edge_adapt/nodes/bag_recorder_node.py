@@ -40,7 +40,7 @@ from robin_perception.nodes.run import run_nodes
 from robin_perception.topics import DECISION, HELP, OUTCOME, PLAN, SCENE, camera_topics
 
 ConfigT = TypeVar("ConfigT", bound=StrictConfig)
-_BASELINE_BYTES = 4_000_000
+_STATION_FILE_BYTES = 4_000_000
 _DEPTH = 20  # messages of a topic that wait for this node's thread
 
 
@@ -243,14 +243,15 @@ def _pipeline_record(
     seeing: SegmentationNodeConfig, planning: PlanningNodeConfig, judging: PickCheckNodeConfig | None, source: str
 ) -> PipelineRecord:
     """What the nodes' parameters amount to. Raises RobinError for files that cannot be read here."""
-    bundle = load_bundle(seeing.model)
+    bundle, novelty = load_bundle(seeing.model), seeing.segmenter.novelty
     return PipelineRecord(
         source=source,
         model_id=bundle.model_id,
         calibration=bundle_calibration(bundle),
         engine=seeing.engine,
         engine_config=seeing.engine_options,
-        segmenter=seeing.segmenter,
+        segmenter=seeing.segmenter.model_copy(update={"novelty": novelty.model_copy(update={"calibration": None})}),
+        novelty_limit_sha256=_sha256(novelty.calibration),
         planner=planning.planner,
         ranker_sha256=ranker_digest(planning.planner, planning.ranker_file),
         planner_config=load_config(PlannerConfig, planning.planner_file),
@@ -265,7 +266,7 @@ def _pipeline_record(
 
 
 def _sha256(path: Path | None) -> str:
-    return "" if path is None else hashlib.sha256(read_plain_bytes(path, _BASELINE_BYTES)).hexdigest()
+    return "" if path is None else hashlib.sha256(read_plain_bytes(path, _STATION_FILE_BYTES)).hexdigest()
 
 
 def _message_class(kind: str) -> type[Any] | None:
