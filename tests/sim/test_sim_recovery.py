@@ -20,14 +20,17 @@ from robin_grasp.tool import CellConfig
 from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.errors import Code
 from robin_perception.core.frame import Frame
+from robin_perception.monitors.station import StationMonitor
 from robin_sim.load_camera import LoadCameraConfig
 from robin_sim.model import Material, Parcel, Pile
 from robin_sim.open_pile import OpenPile
 from robin_sim.pick_event import PickEvent
 from robin_sim.recovered_pile import PersonConfig, RecoveredPile, RecoveryKit
 from robin_sim.runs.recovery_results import recovery_figures, summarize_recovery
+from robin_sim.runs.request import RunRequest
 from robin_sim.runs.results import summarize
-from robin_sim.scenario import CameraConfig, ScenarioConfig
+from robin_sim.runs.run import run_scenario
+from robin_sim.scenario import CameraConfig, CountRange, Scenario, ScenarioConfig
 from robin_sim.sensor import SensorModelConfig
 
 CELL = CellConfig()
@@ -197,6 +200,25 @@ def test_a_load_that_was_lost_can_be_set_down_too() -> None:
     heavy = pile_of((box(9.0), (0, 0, 0)))
     (event, *_), _ = run(heavy, [0b11], says(PickResult.MULTI))
     assert event.recovered is not None and not event.recovered.bad_load
+
+
+def test_a_run_is_watched_and_the_person_s_repair_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A condition that stops until a person has put the station right, in a run as ``robin sim run`` makes it."""
+    right = []
+    monkeypatch.setattr(StationMonitor, "observe", lambda *_: () if right else (condition(PickingEffect.STOP),))
+    monkeypatch.setattr(StationMonitor, "reset", lambda _: right.append(1))
+    few = ScenarioConfig(
+        description="few",
+        arrangements={"single_layer": 1.0},
+        belt_parcels=CountRange(least=3, most=3),
+        camera=CameraConfig(width=320, height=240),
+    )
+    request = RunRequest(Scenario("few", few), 1, 3, "geometric", "oracle", recovery=True)
+    result = run_scenario(request)
+    assert result.picks[0].result == "waited" and result.attempts == 1
+    figures = result.to_json()
+    assert figures["helped"] == 1 and figures["help_s"] == 20.0 and figures["recovery"] and len(right) == 1
+    assert result.cell_time_s > 20.0
 
 
 def test_figures_of_a_run() -> None:
