@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +64,8 @@ def fit(
 @app.command("calibrate")
 def calibrate(
     data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="Folder of image folders that show known goods only.")
+        Path,
+        typer.Option("--data", metavar="DIR", help="Image folders or a bag, of known goods only."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The station's limit (JSON).")],
     station: Annotated[str, typer.Option("--station", metavar="NAME", help="Whose limit it is.")] = "station",
@@ -78,24 +80,21 @@ def calibrate(
     require_writable(json_file)
     import numpy as np
 
-    from robin_perception.core.image_folder import load_frame, scene_folders
+    from robin_cli.commands.station_source import CAMERA_ID, frames_of
     from robin_perception.novelty.calibration import calibrate as calibrated
     from robin_perception.novelty.calibration import write_calibration
 
     segmenter = _segmenter(model_path(model), engine)
     if segmenter.novelty is None:
         raise segmenter.novelty_off
-    folders = scene_folders(data)[:limit]
     scores = []
-    with progress_bar("measuring", "frames") as advance:
-        for number, folder in enumerate(folders, start=1):
-            scene, look = segmenter.analyse(load_frame(folder))
-            assert look.skin is not None
-            scores.append(segmenter.novelty.scores(look.skin, look.view, scene))
-            advance(number, len(folders), "")
+    for frame in islice(frames_of(data, CAMERA_ID), limit):
+        scene, look = segmenter.analyse(frame)
+        assert look.skin is not None
+        scores.append(segmenter.novelty.scores(look.skin, look.view, scene))
     sure = np.concatenate([part[np.isfinite(part)] for part in scores]) if scores else np.zeros(0)
     found = calibrated(
-        sure, segmenter.novelty.statistics, station=station, frames=len(folders), rate=rate, data=str(data)
+        sure, segmenter.novelty.statistics, station=station, frames=len(scores), rate=rate, data=str(data)
     )
     write_calibration(out, found)
     write_json(json_file, {**found.model_dump(mode="json"), "out": out})
