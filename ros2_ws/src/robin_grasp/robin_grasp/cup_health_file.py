@@ -38,7 +38,7 @@ class _Cup(StrictConfig):
     picks: int = Field(ge=0)
     held: int = Field(ge=0)
     unused: int = Field(ge=0)
-    changed_s: float = Field(allow_inf_nan=False)
+    changed_s: float = Field(ge=0, le=1e11)
 
 
 class _Cups(StrictConfig):
