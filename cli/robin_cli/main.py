@@ -24,6 +24,7 @@ from robin_cli.commands import (
     evaluate,
     help_desk,
     novelty,
+    pickcheck,
     plan,
     ranker,
     record,
@@ -84,6 +85,7 @@ app.add_typer(engine.app, name="engine")
 app.command("export")(train.export)
 app.command("calibrate")(train.calibrate)
 app.add_typer(ranker.app, name="ranker")
+app.add_typer(pickcheck.app, name="pickcheck")
 app.command("card")(card.card)
 app.command("cups")(cups.cups)
 app.command("trace")(trace.trace)

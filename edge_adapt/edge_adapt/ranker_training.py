@@ -13,16 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import log_loss, roc_auc_score
-from sklearn.model_selection import GroupKFold
 
+from edge_adapt.boosting import BoostingConfig, boosted, fit_calibrated
 from edge_adapt.decision import Decision
+from robin_grasp.boosted_trees import Trees
 from robin_grasp.picks.outcome import PickResult
-from robin_grasp.planner.learned_ranker import LEAF, LearnedRanker, Trees, save_ranker
+from robin_grasp.planner.learned_ranker import LearnedRanker, save_ranker
 from robin_grasp.planner.ranker import CLASS_PREFIX, FEATURE_NAMES
-from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 
 Floats = NDArray[np.float64]
@@ -65,15 +63,9 @@ RISKIER = ["touch_sum", "boundary_max", "cover", "merged_probability"]
 SAFER = ["other_min_m", "visible_fraction", "free_probability", "p_clean_geometric"]
 
 
-class RankerTrainingConfig(StrictConfig):
+class RankerTrainingConfig(BoostingConfig):
     """Small trees, many of them, and few: outcomes are costly."""
 
-    rounds: int = Field(100, ge=5, le=2000)
-    learning_rate: float = Field(0.05, gt=0, le=1)
-    leaves: int = Field(6, ge=2, le=64)
-    least_per_leaf: int = Field(25, ge=1, le=1000)
-    l2: float = Field(3.0, ge=0, le=1000)
-    folds: int = Field(5, ge=2, le=20)
     least_outcomes: int = Field(200, ge=20)
 
 
@@ -172,81 +164,8 @@ def _fit(
     outcomes: Outcomes, target: NDArray[np.bool_], constraints: list[int], config: RankerTrainingConfig, seed: int
 ) -> tuple[Trees, Floats]:
     """Trees on all outcomes, calibrated on the out-of-fold scores, which are returned too (calibrated)."""
-    if not target.any():
-        return _never(), np.zeros(len(target))
-
-    def model() -> HistGradientBoostingClassifier:
-        return HistGradientBoostingClassifier(
-            max_iter=config.rounds,
-            learning_rate=config.learning_rate,
-            max_leaf_nodes=config.leaves,
-            min_samples_leaf=config.least_per_leaf,
-            l2_regularization=config.l2,
-            monotonic_cst=constraints,
-            early_stopping=False,
-            random_state=seed,
-        )
-
-    raw = np.full(len(target), float(target.mean()))
-    folds = min(config.folds, len(np.unique(outcomes.group)))
-    if folds >= 2:
-        for train, test in GroupKFold(folds).split(outcomes.features, target, outcomes.group):
-            if target[train].any() and not target[train].all():
-                fitted = model().fit(outcomes.features[train], target[train])
-                raw[test] = fitted.predict_proba(outcomes.features[test])[:, 1]
-    isotonic = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, target)
-    x, y = _smoothed(isotonic, target)
-    trees = _export(model().fit(outcomes.features, target), x, y)
-    return trees, np.interp(raw, x, y)
-
-
-def _smoothed(isotonic: IsotonicRegression, target: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Knots of the isotonic map. Its ends are drawn in by the rule of succession: no finite sample proves 0 or 1, and a
-    small slope is kept so that candidates on a step are still told apart."""
-    x = np.asarray(isotonic.X_thresholds_, dtype=np.float64)
-    y = np.asarray(isotonic.y_thresholds_, dtype=np.float64)
-    margin = 1.0 / (len(target) + 2.0)
-    y = np.clip(y, margin, 1.0 - margin)
-    x, first = np.unique(x, return_index=True)
-    y = np.maximum.accumulate(y[first]) * 0.98 + 0.02 * x
-    return x, np.clip(y, 0.0, 1.0)
-
-
-def _never() -> Trees:
-    """For an outcome that never occurred: a single leaf that gives (almost) zero."""
-    one, none = np.zeros(1), np.full(1, LEAF, dtype=np.int32)
-    zero = np.zeros(1, dtype=np.int32)
-    return Trees(none, one, zero, zero, one, zero, -12.0, np.array([0.0, 1.0]), np.array([0.0, 1.0]))
-
-
-def _export(model: HistGradientBoostingClassifier, x: Floats, y: Floats) -> Trees:
-    """Node tables of all trees in one, children behind their parents (scikit-learn fills them so)."""
-    tables, roots, start = [], [], 0
-    for stage in model._predictors:
-        nodes = stage[0].nodes
-        roots.append(start)
-        leaf = nodes["is_leaf"].astype(bool)
-        tables.append(
-            (
-                np.where(leaf, LEAF, nodes["feature_idx"].astype(np.int64)),
-                np.where(leaf, 0.0, nodes["num_threshold"]),
-                np.where(leaf, 0, nodes["left"].astype(np.int64) + start),
-                np.where(leaf, 0, nodes["right"].astype(np.int64) + start),
-                np.where(leaf, nodes["value"], 0.0),
-            )
-        )
-        start += len(nodes)
-    feature, threshold, left, right, value = (np.concatenate([t[k] for t in tables]) for k in range(5))
-    return Trees(
-        feature.astype(np.int32),
-        threshold.astype(np.float64),
-        left.astype(np.int32),
-        right.astype(np.int32),
-        value.astype(np.float64),
-        np.array(roots, dtype=np.int32),
-        float(np.ravel(model._baseline_prediction)[0]),
-        x,
-        y,
+    return fit_calibrated(
+        lambda: boosted(config, constraints, seed), outcomes.features, target, outcomes.group, config.folds
     )
 
 

@@ -21,8 +21,9 @@ from edge_adapt.ranker_training import (
     outcomes_from_rows,
     train_ranker,
 )
+from robin_grasp.boosted_trees import LEAF, Trees
 from robin_grasp.planner.config import PlannerConfig, RankConfig
-from robin_grasp.planner.learned_ranker import LEAF, LearnedRanker, Trees, load_ranker, load_ranker_or_none, save_ranker
+from robin_grasp.planner.learned_ranker import LearnedRanker, load_ranker, load_ranker_or_none, save_ranker
 from robin_grasp.planner.ranker import FEATURE_NAMES, GeometricRanker, Odds, utility
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig
@@ -59,12 +60,12 @@ def as_terms(features: np.ndarray) -> dict[str, np.ndarray]:
 def test_numpy_evaluates_the_trees_as_sklearn_does() -> None:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from edge_adapt.ranker_training import _export
+    from edge_adapt.boosting import export_trees
 
     data = made_up()
     model = HistGradientBoostingClassifier(max_iter=15, monotonic_cst=_constraints(BETTER, WORSE), random_state=0)
     model.fit(data.features, data.clean)
-    trees = _export(model, np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    trees = export_trees(model, np.array([0.0, 1.0]), np.array([0.0, 1.0]))
     fresh = made_up(seed=5).features
     assert np.allclose(trees.probability(fresh), model.predict_proba(fresh)[:, 1], atol=1e-9)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robin_cli.commands import evaluate_cups, evaluate_health, novelty
+from robin_cli.commands import evaluate_cups, evaluate_health, pickcheck
 from robin_cli.options import (
     PLANNERS,
     CellOption,
@@ -34,6 +35,7 @@ app = typer.Typer(help="Evaluate masks, planners, cups and monitors.", no_args_i
 app.command("health")(evaluate_health.health)
 app.command("cups")(evaluate_cups.cups)
 app.command("novelty")(novelty.evaluate)
+app.command("pickcheck")(pickcheck.evaluate)
 
 _SEG_COLUMNS = ("ap50", "ap75", "overlap_f", "boundary_f", "merge_rate", "split_rate")
 _ALL_PLANNERS = "geometric,no_order,no_wrench,single_cup,flattest,centroid"

@@ -21,10 +21,11 @@ from pydantic import Field, ValidationError, field_validator
 import robin_grasp
 import robin_perception
 from robin_grasp.picks.pick_check import PickCheckConfig
+from robin_grasp.boosted_trees import MOST_BYTES
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.former_config import from_former
-from robin_grasp.planner.learned_ranker import RANKER_BYTES, SHIPPED_RANKER
+from robin_grasp.planner.learned_ranker import SHIPPED_RANKER
 from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner
 from robin_grasp.recovery.config import RecoveryConfig
 from robin_grasp.tool import CellConfig
@@ -130,7 +131,7 @@ def ranker_digest(planner: str, ranker: Path | None) -> str:
         return ""
     path = ranker if ranker is not None else SHIPPED_RANKER
     try:
-        return hashlib.sha256(read_plain_bytes(path, RANKER_BYTES)).hexdigest()
+        return hashlib.sha256(read_plain_bytes(path, MOST_BYTES)).hexdigest()
     except RobinError:
         return ""
 

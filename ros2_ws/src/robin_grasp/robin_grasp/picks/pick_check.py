@@ -1,73 +1,73 @@
-"""Was it a clean pick? A judgement from what a robot can measure: vacuum, weight, and the frames before and after."""
+"""Was it a clean pick? A calibrated judgement from what a robot can measure: the tool's sensors, the frames before and
+after, and a look at the load where the cell has one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from robin_grasp.picks.load_features import LoadSegmenter
 from robin_grasp.picks.outcome import PickOutcome, PickResult
+from robin_grasp.picks.pick_features import FEATURES, PLACE, Lack, PickEvidence, pick_evidence
+from robin_grasp.picks.pick_judge import RESULTS, PickJudge, judge_set, load_judge, shipped_judge
 from robin_grasp.plan import Grasp
-from robin_grasp.planner.wrench import GRAVITY_MPS2
 from robin_grasp.tool import CellConfig, mask_to_cups
 from robin_perception.core.config import StrictConfig
-from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
+REASONS = 4  # features that are told, of those that speak for the judgement
+LEAST_PULL = 0.3  # logits
+
 
 class PickCheckConfig(StrictConfig):
-    """Thresholds of the judgement."""
+    """Which judge is asked."""
 
-    held_pressure_share: float = Field(0.10, ge=0, le=1, description="of the pump's vacuum: the cup holds something")
-    least_weight_n: float = Field(0.25, ge=0, le=10, description="Less lifted weight is nothing, N.")
-    change_m: float = Field(0.010, gt=0, le=0.2, description="depth change that is no noise, beyond noise_share * Z^2")
-    noise_share_pm: float = Field(0.012, ge=0, le=0.1, description="depth change explained by noise, per Z^2")
-    gone_share: float = Field(0.5, ge=0, le=1, description="of the target's mask must have sunk")
-    colour_change: float = Field(
-        24.0, gt=0, le=255, description="mean change of the three channels, of 255, that is neither noise nor shadow"
-    )
-    neighbour_gone_share: float = Field(0.6, ge=0, le=1, description="of another mask that sank as a whole")
-    heavy_factor: float = Field(
-        3.0, ge=1, le=20, description="weight over the expected weight that suggests two parcels"
-    )
-    neighbour_weight_factor: float = Field(
-        2.0,
-        ge=1,
-        le=20,
-        description="weight over the expected weight from which a neighbour that sank was lifted; else it settled",
-    )
+    judge_file: Path | None = Field(None, description="file of `robin pickcheck fit`; empty: the judge that is shipped")
 
 
 @dataclass(frozen=True)
 class PickJudgement:
-    """result: the likeliest; probability of it, a rough degree of belief in 0..1, not calibrated. reasons: short
-    texts. target_gone, neighbours_gone: share of the target's mask that sank, and ids of other masks that sank as a
-    whole. target_changed: share of the target's mask that sank or shows another colour; NaN: unknown. probabilities: of
-    all results, empty where only the likeliest has one. features: the figures that it was judged by."""
+    """result: the likeliest, and its probability. probabilities: of all five results, sum 1. reasons: short texts, the
+    strongest first. lacks: what it had to do without; the probabilities are those of a judge trained without it.
+    features: every figure it knew, by name. target_gone, target_changed: shares of the target's mask that sank, and
+    that sank or shows another colour; NaN: unknown. neighbours_gone: ids of other masks that changed as a whole."""
 
     result: PickResult
     probability: float
     reasons: tuple[str, ...]
     target_gone: float
     neighbours_gone: tuple[int, ...]
-    target_changed: float = float("nan")
+    target_changed: float = math.nan
     probabilities: Mapping[PickResult, float] = field(default_factory=dict)
     features: Mapping[str, float] = field(default_factory=dict)
+    lacks: tuple[Lack, ...] = ()
 
 
-def sunk(before: Frame, after: Frame, config: PickCheckConfig) -> NDArray[np.float32]:
-    """float32 [H, W]: 1 where the surface sank beyond noise, 0 where it did not, NaN where either frame has no
-    depth."""
-    z0, z1 = before.depth, after.depth
-    limit = config.change_m + config.noise_share_pm * np.maximum(z0, z1) ** 2
-    result = (z1 - z0 > limit).astype(np.float32)
-    result[(z0 <= 0) | (z1 <= 0)] = np.nan
-    return result
+class PickChecker:
+    """Judges the picks of one cell. see_load: runs the network on the look at the load; None: it is not asked. Raises
+    RobinError MODEL_* where the judge's file is missing or damaged."""
+
+    def __init__(
+        self, cell: CellConfig, config: PickCheckConfig | None = None, see_load: LoadSegmenter | None = None
+    ) -> None:
+        self.cell = cell
+        self.config = config or PickCheckConfig()
+        self.judge = shipped_judge() if self.config.judge_file is None else load_judge(self.config.judge_file)
+        self._see_load = see_load
+
+    def check(
+        self, grasp: Grasp, scene: Scene, before: Frame, after: Frame | None, outcome: PickOutcome
+    ) -> PickJudgement:
+        """Judge one pick from what ``outcome`` measured, never from its result or truth. scene: of ``before``. after:
+        None where no frame could be taken. Raises RobinError OUTCOME_INVALID for figures of another tool."""
+        evidence = pick_evidence(grasp, scene, before, after, outcome, self.cell, self._see_load)
+        return judged(self.judge, evidence, mask_to_cups(grasp.cups))
 
 
 def judge_pick(
@@ -78,97 +78,44 @@ def judge_pick(
     outcome: PickOutcome,
     cell: CellConfig,
     config: PickCheckConfig | None = None,
+    see_load: LoadSegmenter | None = None,
 ) -> PickJudgement:
-    """Judge one pick. Uses ``outcome.vacuum_pa`` and ``lifted_weight_n`` only, never its result or truth. ``after``
-    is None when no frame could be taken: then the sensors of the tool decide alone. Raises RobinError OUTCOME_INVALID
-    for figures of another tool."""
-    config = config or PickCheckConfig()
-    if len(outcome.vacuum_pa) != cell.tool.cup_count or grasp.cups >> cell.tool.cup_count:
-        text = f"vacuum of {len(outcome.vacuum_pa)} cups, open cups {mask_to_cups(grasp.cups)}"
-        raise RobinError(Code.OUTCOME_INVALID, f"{text}: the tool of the pick check has {cell.tool.cup_count}")
-    held = [
-        c for c in mask_to_cups(grasp.cups) if outcome.vacuum_pa[c] > config.held_pressure_share * cell.tool.vacuum_pa
-    ]
-    lifted = bool(held) and outcome.lifted_weight_n > config.least_weight_n
-    gone, others = _what_sank(grasp, scene, before, after, config)
-    changed = None if gone is None or after is None else _changed(grasp, scene, before, after, config)
-    expected = grasp.terms.get("mass_kg", 0.0) * GRAVITY_MPS2
-    load = outcome.lifted_weight_n / expected if expected > 0 else math.inf
-    heavy = expected > 0 and load > config.heavy_factor
-    reasons = [
-        f"{len(held)} of {len(mask_to_cups(grasp.cups))} cups hold",
-        f"{outcome.lifted_weight_n:.1f} N on the tool",
-    ]
-    if gone is not None and changed is not None:
-        reasons.append(f"{gone:.0%} of the target's mask sank, {changed:.0%} looks different")
-    if others:
-        reasons.append(f"parcels {', '.join(map(str, others))} sank too")
-    if heavy:
-        reasons.append(f"{load:.1f} times the expected weight")
-    both = bool(others) and load > config.neighbour_weight_factor
-    result, probability = _verdict(lifted, gone, changed, both, heavy or bool(others), config)
-    nan = float("nan")
+    """``PickChecker.check`` for a single pick."""
+    return PickChecker(cell, config, see_load).check(grasp, scene, before, after, outcome)
+
+
+def judged(judge: PickJudge, evidence: PickEvidence, cups: tuple[int, ...]) -> PickJudgement:
+    """What the judge makes of the evidence. cups: those that were open."""
+    row, chosen = evidence.row(), judge_set(evidence.groups)
+    odds = judge.probabilities(chosen, row[None])[0]
+    result = RESULTS[int(np.argmax(odds))]
+    values = evidence.values
     return PickJudgement(
-        result,
-        probability,
-        tuple(reasons),
-        nan if gone is None else gone,
-        others,
-        nan if changed is None else changed,
-        {result: probability, (PickResult.MULTI if result is PickResult.CLEAN else PickResult.CLEAN): 1 - probability},
+        result=result,
+        probability=float(odds.max()),
+        reasons=(*_facts(values, cups), *_for(judge, chosen, evidence, result), *map(str, evidence.lacks)),
+        target_gone=values["target_sunk"],
+        neighbours_gone=evidence.neighbours_gone,
+        target_changed=values["target_changed"],
+        probabilities={result: float(p) for result, p in zip(RESULTS, odds, strict=True)},
+        features={name: value for name, value in values.items() if not math.isnan(value)},
+        lacks=evidence.lacks,
     )
 
 
-def _verdict(
-    lifted: bool,
-    gone: float | None,
-    changed: float | None,
-    neighbours_lifted: bool,
-    doubtful: bool,
-    config: PickCheckConfig,
-) -> tuple[PickResult, float]:
-    """doubtful: heavier than expected, or neighbours sank: neither alone means that they were lifted, for masses are
-    guessed and what leaned on the target settles."""
-    if not lifted:
-        if gone is not None and gone > config.gone_share:
-            return PickResult.DROP, 0.6
-        return PickResult.MISS, 0.95 if gone is not None and gone < 0.2 else 0.8
-    if neighbours_lifted:
-        return PickResult.MULTI, 0.65
-    if gone is None or changed is None:
-        return (PickResult.MULTI, 0.5) if doubtful else (PickResult.CLEAN, 0.8)
-    if max(gone, changed) >= config.gone_share:  # a flat mailer is thinner than what depth can tell: its colour goes
-        return PickResult.CLEAN, 0.7 if doubtful else 0.95
-    return PickResult.WRONG, 0.5
+def _facts(values: dict[str, float], cups: tuple[int, ...]) -> list[str]:
+    held, weight_n = round(values["held_share"] * len(cups)), values["weight_n"]
+    load = values["log_load"]
+    ratio = "" if math.isnan(load) else f", {math.exp(load):.1f} times what was expected"
+    return [f"{held} of {len(cups)} cups hold", f"{weight_n:.1f} N on the tool{ratio}"]
 
 
-def _changed(grasp: Grasp, scene: Scene, before: Frame, after: Frame, config: PickCheckConfig) -> float:
-    """Share of the target's mask that sank or shows another colour."""
-    target = next(i for i in scene.instances if i.id == grasp.instance_id)
-    x0, y0, x1, y1 = target.bbox
-    window = np.s_[y0:y1, x0:x1]
-    apart = np.abs(after.rgb[window].astype(np.int16) - before.rgb[window]).mean(axis=2) > config.colour_change
-    return float((apart | (sunk(before, after, config)[window] == 1))[scene.crop(target)].mean())
-
-
-def _what_sank(
-    grasp: Grasp, scene: Scene, before: Frame, after: Frame | None, config: PickCheckConfig
-) -> tuple[float | None, tuple[int, ...]]:
-    """Share of the target's mask that sank, None when unknown, and ids of other masks that sank as a whole."""
-    if after is None or after.depth.shape != before.depth.shape:
-        return None, ()
-    change = sunk(before, after, config)
-    target: float | None = None
-    others = []
-    for instance in scene.instances:
-        x0, y0, x1, y1 = instance.bbox
-        seen = change[y0:y1, x0:x1][scene.crop(instance)]
-        seen = seen[~np.isnan(seen)]
-        if len(seen) < 20:
-            continue
-        share = float(seen.mean())
-        if instance.id == grasp.instance_id:
-            target = share
-        elif share > config.neighbour_gone_share:
-            others.append(instance.id)
-    return target, tuple(others)
+def _for(judge: PickJudge, chosen: str, evidence: PickEvidence, result: PickResult) -> list[str]:
+    """What speaks most for the result, against what clean picks show; for a clean one nothing needs to be said."""
+    if result is PickResult.CLEAN:
+        return []
+    row = evidence.row()
+    pull = judge.pull(chosen, row, judge.typical, result)
+    told = [name for name in FEATURES if pull[PLACE[name]] > LEAST_PULL and not math.isnan(row[PLACE[name]])]
+    told.sort(key=lambda name: -pull[PLACE[name]])
+    return [f"{FEATURES[name]}: {row[PLACE[name]]:.3g}" for name in told[:REASONS]]
