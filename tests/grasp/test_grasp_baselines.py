@@ -1,16 +1,12 @@
-"""Baselines, the registry, the pick check and the overlay."""
+"""Baselines, the registry and the overlay."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers.grasp_scenes import Box, box_scene
 
 from robin_grasp.grasp_overlay import draw_grasp, project_tool
-from robin_grasp.picks.outcome import PickOutcome, PickResult
-from robin_grasp.picks.pick_check import judge_pick
 from robin_grasp.plan import FailedPick, Grasp
 from robin_grasp.planner.registry import make_planner, planner_names, register
 from robin_grasp.tool import CellConfig, mask_to_cups
@@ -62,55 +58,6 @@ def test_baselines_turn_to_another_parcel_after_a_failure() -> None:
     x, y, z = (float(v) for v in best.T_base_tool[:3, 3])
     after = planner.plan(*SCENE, (FailedPick((x, y, z), 255),)).best
     assert after is not None and after.instance_id != best.instance_id
-
-
-def outcome(weight_n: float, cups: tuple[int, ...] = (0, 1, 2)) -> PickOutcome:
-    vacuum = tuple(30_000.0 if i in cups else 0.0 for i in range(8))
-    return PickOutcome(PickResult.CLEAN, vacuum, weight_n, 3.0)
-
-
-def judged(after_boxes: list[Box], weight_n: float, cups: tuple[int, ...] = (0, 1, 2)) -> PickResult:
-    grasp = Grasp(np.eye(4), 0b111, 1, 0.5, {"mass_kg": 1.0})
-    frame, scene = SCENE
-    after, _ = box_scene(after_boxes, noise=0.08, rng=np.random.default_rng(0))
-    return judge_pick(grasp, scene, frame, after, outcome(weight_n, cups), CellConfig()).result
-
-
-def test_pick_check() -> None:
-    assert judged([LOW], 10.0) is PickResult.CLEAN
-    assert judged([HIGH, LOW], 0.0, ()) is PickResult.MISS
-    assert judged([LOW], 0.0, ()) is PickResult.DROP
-    assert judged([], 20.0) is PickResult.MULTI
-    assert judged([HIGH], 5.0) is PickResult.MULTI or judged([HIGH], 5.0) is PickResult.WRONG
-
-
-def test_pick_check_without_a_second_frame() -> None:
-    grasp = Grasp(np.eye(4), 0b111, 1, 0.5, {"mass_kg": 1.0})
-    frame, scene = SCENE
-    assert judge_pick(grasp, scene, frame, None, outcome(9.0), CellConfig()).result is PickResult.CLEAN
-    assert judge_pick(grasp, scene, frame, None, outcome(60.0), CellConfig()).result is PickResult.MULTI
-    nothing = judge_pick(grasp, scene, frame, None, outcome(0.0, ()), CellConfig())
-    assert nothing.result is PickResult.MISS
-    assert nothing.reasons
-
-
-def test_pick_check_tells_a_flat_mailer_by_its_colour() -> None:
-    """8 mm of height are less than what depth can tell."""
-    grasp = Grasp(np.eye(4), 0b111, 1, 0.5, {"mass_kg": 0.1})
-    bare, _ = box_scene([])
-    frame, scene = box_scene([Box(0.75, 0.0, 0.25, 0.2, 0.008)])
-    white = frame.rgb.copy()
-    white[scene.labels == 1] = 230
-    before = replace(frame, rgb=white)
-    gone = judge_pick(grasp, scene, before, bare, outcome(0.9), CellConfig())
-    assert gone.target_gone < 0.1 and gone.target_changed > 0.9 and gone.result is PickResult.CLEAN
-    assert judge_pick(grasp, scene, before, before, outcome(0.9), CellConfig()).result is PickResult.WRONG
-
-
-def test_pick_check_knows_what_settles_from_what_is_lifted() -> None:
-    """A neighbour that sank: lifted too if the load says so, else it leaned on the target."""
-    assert judged([], 12.0) is PickResult.CLEAN
-    assert judged([], 25.0) is PickResult.MULTI
 
 
 def test_overlay_draws_where_the_tool_stands() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,3 +241,9 @@ def test_a_grasp_of_another_scene_is_refused() -> None:
     with pytest.raises(RobinError, match="no instance 7") as caught:
         evidence(picked=replace(grasp(), instance_id=7))
     assert caught.value.code is Code.OUTCOME_INVALID
+
+
+def test_the_page_tells_every_feature() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/pick-check.md").read_text()
+    for name, text in FEATURES.items():
+        assert f"| `{name}` | {text} |" in page

@@ -1,6 +1,6 @@
-"""A careless planner, with careless eyes: they make the double, dropped and wrong picks that a good planner seldom makes,
-in the ways in which they come about: two parcels under one mask, cups beyond the mask's edge, the lower parcel first,
-too few cups.
+"""A careless planner, with careless eyes: they make the double, dropped and wrong picks that a good planner seldom
+makes, in the ways in which they come about: two parcels under one mask, cups beyond the mask's edge, the lower parcel
+first, too few cups.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class CarelessConfig(StrictConfig):
 
 @dataclass
 class CarelessEyes:
-    """A segmenter that at times takes two parcels for one. rng: set anew for each pile, so that a pile can be made again.
-    apart: the latest scene before that, merged: the ids of the two in it, of which the first stands for both; None
-    where nothing was merged."""
+    """A segmenter that at times takes two parcels for one. rng: of the pile, so that it can be made again. apart: the
+    latest scene before that, merged: the ids of the two in it, of which the first stands for both; None where nothing
+    was merged."""
 
     see: Callable[[Frame], Scene]
     config: CarelessConfig

@@ -22,8 +22,10 @@ from robin_grasp.recovery.help_desk import HelpDesk
 from robin_grasp.recovery.machine import PickTarget
 from robin_grasp.recovery.second_parcel import cups_on_another
 from robin_grasp.recovery.station import StationRecovery, Told
+from robin_grasp.picks.outcome_report import OutcomeReport
+from robin_grasp.picks.pick_check import PickChecker
 from robin_grasp.tool import CellConfig
-from robin_perception.core.config import config_digest, load_config
+from robin_perception.core.config import load_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
@@ -47,7 +49,6 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
     def __init__(self, bus: FrameBus | None = None, **ros: Any) -> None:
         super().__init__("pick_check", PickCheckNodeConfig, bus=bus, **ros)
         self._requests = ThreadPoolExecutor(1, "report_outcome")
-        self._cell = CellConfig()
         self._picks = OpenPicks()
         self._input: SceneInput | None = None
         self._station: StationRecovery | None = None
@@ -58,7 +59,7 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
 
     def setup(self) -> None:
         config = self.config
-        self._cell = load_config(CellConfig, config.cell_file)
+        self._checker = PickChecker(load_config(CellConfig, config.cell_file), config.judge)
         self._outcomes = self.add_publisher(PickOutcome, OUTCOME, RESULT)
         self.add_subscription(GraspPlan, PLAN, self._plan, RESULT)
         if config.recover:
@@ -183,6 +184,8 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
         if step.code is Code.DESTINATION_WRONG:
             self.report(step.code, f"'{report.plan_id}': {step.reason}", warning=True)
         return replace(report, action=step.action.value, action_reason=step.reason, help_id=told.help_id)
+        judgement = self._checker.check(grasps[report.grasp], pick.scene, pick.frame, after, report.measured())
+        return report.judged(judgement, self._checker.digest)
 
 
 def main(args: Sequence[str] | None = None) -> int:
