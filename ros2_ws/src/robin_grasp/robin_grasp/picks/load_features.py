@@ -9,33 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robin_grasp.picks.silhouette import CELL_M, CELLS, LEAST_CELLS, Mask, Silhouette, closed, grid_cells, tool_points
 from robin_grasp.picks.traces import LoadView
 from robin_grasp.plan import Grasp
 from robin_grasp.planner.wrench import GRAVITY_MPS2
-from robin_grasp.tool import ToolConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.pose import is_rigid
 from robin_perception.core.scene import Instance, Scene
 
-HALF_M, CELL_M = 0.60, 0.005  # of the grid
-CELLS = round(2 * HALF_M / CELL_M)
-ABOVE_LIPS_M = 0.028  # as far above the lips a face may be drawn up; the tool's plate lies higher
-DEEPEST_M = 0.60  # below the lips nothing hangs that is a parcel
 SLACK_CELLS = 3  # between an outline seen from above and from below
-LEAST_CELLS = 40  # 10 cm²: less is no parcel
 STEP_M = 0.012  # of depth between two parts of a load
 EDGE_COLOUR = 18.0  # of 255, gradient that parts two faces
 LEAST_PART = 0.08  # of the load's area that a part or an instance has
 LEAST_DETECTION = 0.3
 
 LoadSegmenter = Callable[[Frame], Scene]
-Mask = NDArray[np.bool_]
 
 LOAD_FEATURES: dict[str, str] = {
     "load_dm2": "area of what hangs, dm²",
@@ -47,6 +40,7 @@ LOAD_FEATURES: dict[str, str] = {
     "overlap": "intersection over union of footprint and what hangs",
     "solidity": "area of what hangs over that of its convex hull",
     "rectangularity": "area of what hangs over that of the smallest rectangle around it",
+    "notch_m": "deepest notch in the outline of what hangs, m: two that hang side by side leave one",
     "blobs": "separate things that hang",
     "second_blob_share": "area of the second largest of them, of all",
     "hang_m": "depth of the lowest part below the lips, m",
@@ -73,17 +67,6 @@ SEGMENTED_FEATURES: dict[str, str] = {
 """Of the network's look at it."""
 
 NAN = math.nan
-
-
-@dataclass(frozen=True)
-class Silhouette:
-    """On the grid in the lip plane (rows y, columns x of the tool frame): load bool [CELLS, CELLS]; height float32
-    [CELLS, CELLS], depth below the lips, m, NaN elsewhere. rows: int64 [H, W] grid cell of each pixel of the view that
-    shows the load, -1 elsewhere."""
-
-    load: Mask
-    height: NDArray[np.float32]
-    cells: NDArray[np.int64]
 
 
 def load_misfit(view: LoadView) -> str:
@@ -173,7 +156,7 @@ def segmented_features(view: LoadView, seen: Silhouette, see: LoadSegmenter) -> 
         cells = cells[cells >= 0]
         patch = np.zeros(CELLS * CELLS, dtype=bool)
         patch[cells] = True
-        share = float((_closed(patch.reshape(CELLS, CELLS)) & seen.load).sum()) / area
+        share = float((closed(patch.reshape(CELLS, CELLS)) & seen.load).sum()) / area
         if share >= LEAST_PART and instance.detection >= LEAST_DETECTION:
             shares.append((share, instance.detection))
     shares.sort(reverse=True)
@@ -186,57 +169,10 @@ def segmented_features(view: LoadView, seen: Silhouette, see: LoadSegmenter) -> 
     }
 
 
-def silhouette(view: LoadView, tool: ToolConfig) -> Silhouette:
-    """What hangs on the tool, without the tool itself."""
-    frame = view.frame
-    points = _points(frame, np.linalg.inv(view.T_base_tool))
-    x, y, z = points[..., 0], points[..., 1], points[..., 2]
-    hangs = (frame.depth > 0) & (z > -ABOVE_LIPS_M) & (z < DEEPEST_M)
-    hangs &= ~_own_cups(x, y, z, tool)
-    cells = _cells(x, y)
-    cells[~hangs] = -1
-    shown = cells >= 0
-    # Ascending in height: what is written last stays, the lowest face of each cell.
-    order = np.argsort(z[shown])
-    height = np.full(CELLS * CELLS, -np.inf)
-    height[cells[shown][order]] = z[shown][order]
-    load = np.isfinite(height)
-    grid = _closed(load.reshape(CELLS, CELLS))
-    grid = _without_specks(grid)
-    filled = np.where(load, height, np.nan).reshape(CELLS, CELLS)
-    cells[shown & ~grid.ravel()[np.maximum(cells, 0)]] = -1
-    return Silhouette(grid, np.where(grid, filled, np.nan).astype(np.float32), cells)
-
-
-def _own_cups(x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64], tool: ToolConfig) -> Mask:
-    """Pixels that show a lip of the tool: within its circle, at its height."""
-    level = np.abs(z) < 0.010
-    near = np.zeros(x.shape, dtype=bool)
-    for cx, cy, _ in tool.cups_m:
-        near |= (x - cx) ** 2 + (y - cy) ** 2 < (1.1 * tool.cup_radius_m) ** 2
-    return np.asarray(level & near)
-
-
-def _points(frame: Frame, T_tool_base: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64 [H, W, 3] in the tool frame; without meaning where there is no depth."""
-    T = T_tool_base @ frame.T_base_camera
-    v, u = np.mgrid[0 : frame.height, 0 : frame.width]
-    z = frame.depth.astype(np.float64)
-    rays = np.stack([(u - frame.K[0, 2]) / frame.K[0, 0] * z, (v - frame.K[1, 2]) / frame.K[1, 1] * z, z], axis=-1)
-    return np.asarray(rays @ T[:3, :3].T + T[:3, 3])
-
-
-def _cells(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Flat index of the grid's cell, -1 beyond the grid."""
-    i, j = np.floor((y + HALF_M) / CELL_M), np.floor((x + HALF_M) / CELL_M)
-    inside = (i >= 0) & (i < CELLS) & (j >= 0) & (j < CELLS)
-    return np.where(inside, i * CELLS + j, -1).astype(np.int64)
-
-
 def _footprints(grasp: Grasp, scene: Scene, target: Instance, before: Frame) -> tuple[Mask, dict[int, Mask]]:
     """Of the target, and of the other instances near it, by id, as the frame before the pick shows them."""
-    points = _points(before, np.linalg.inv(grasp.T_base_tool))
-    cells = _cells(points[..., 0], points[..., 1])
+    points = tool_points(before, before.depth, np.linalg.inv(grasp.T_base_tool))
+    cells = grid_cells(points[..., 0], points[..., 1])
     known = (before.depth > 0) & (cells >= 0)
     found: dict[int, Mask] = {}
     for instance in scene.instances:
@@ -245,7 +181,7 @@ def _footprints(grasp: Grasp, scene: Scene, target: Instance, before: Frame) -> 
         grid = np.zeros(CELLS * CELLS, dtype=bool)
         grid[cells[box][(scene.labels[box] == instance.id) & known[box]]] = True
         if instance.id == target.id or grid.sum() >= LEAST_CELLS:
-            found[instance.id] = _closed(grid.reshape(CELLS, CELLS))
+            found[instance.id] = closed(grid.reshape(CELLS, CELLS))
     return found.pop(target.id), found
 
 
@@ -262,6 +198,7 @@ def _shape(seen: Silhouette, footprint: Mask) -> dict[str, float]:
     return {
         "solidity": area / hull_area,
         "rectangularity": area * CELL_M**2 / (long_m * short_m),
+        "notch_m": _notch(seen.load),
         "blobs": float((sizes >= LEAST_PART * area).sum()),
         "second_blob_share": float(sizes[1]) / area if len(sizes) > 1 else 0.0,
         "hang_m": float(np.quantile(heights, 0.95)) if len(heights) else NAN,
@@ -270,6 +207,18 @@ def _shape(seen: Silhouette, footprint: Mask) -> dict[str, float]:
         "long_ratio": long_m / mask_long_m,
         "short_ratio": short_m / mask_short_m,
     }
+
+
+def _notch(load: Mask) -> float:
+    """Depth of the deepest convexity defect of the largest outline, m."""
+    outlines, _ = cv2.findContours(load.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outline = max(outlines, key=cv2.contourArea)
+    hull = cv2.convexHull(outline, returnPoints=False)
+    if len(hull) < 4:
+        return 0.0
+    hull[::-1].sort(axis=0)  # OpenCV wants them in order
+    defects = cv2.convexityDefects(outline, hull)
+    return 0.0 if defects is None else CELL_M * float(defects.reshape(-1, 4)[:, 3].max()) / 256.0
 
 
 def _cell_points(mask: Mask) -> NDArray[np.float32]:
@@ -347,14 +296,3 @@ def _known(changed_share: dict[int, float] | None, instance: int) -> float:
 def _grown(mask: Mask, cells: int) -> Mask:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * cells + 1, 2 * cells + 1))
     return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel) > 0)
-
-
-def _closed(mask: Mask) -> Mask:
-    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5))) > 0)
-
-
-def _without_specks(mask: Mask) -> Mask:
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    large = stats[:, cv2.CC_STAT_AREA] >= LEAST_CELLS
-    large[0] = False
-    return np.asarray(large[labels]) if count > 1 else mask

@@ -19,7 +19,6 @@ from robin_grasp.picks.load_features import (
     load_misfit,
     load_volume,
     segmented_features,
-    silhouette,
 )
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.sensor_features import (
@@ -29,6 +28,7 @@ from robin_grasp.picks.sensor_features import (
     trace_features,
     trace_misfit,
 )
+from robin_grasp.picks.silhouette import silhouette
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import CellConfig, mask_to_cups
 from robin_perception.core.errors import Code, RobinError
@@ -115,7 +115,9 @@ def pick_evidence(
         values |= change.features
         changed, gone = change.changed_share, change.gone
         groups.append("change")
-    if load is None:
+    if values["held_share"] == 0.0:
+        pass  # an empty tool has no load: there is nothing to look at, and nothing is missing
+    elif load is None:
         lacks.append(Lack(Code.LOAD_VIEW_MISSING, "there is no look at the load"))
     elif misfit := load_misfit(load):
         lacks.append(Lack(Code.LOAD_VIEW_UNUSABLE, misfit))
