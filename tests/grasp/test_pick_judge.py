@@ -193,11 +193,6 @@ def test_what_is_missing_is_told_and_lowers_what_is_claimed() -> None:
     assert math.isnan(poor.target_gone)
 
 
-def test_settings_and_file_have_one_digest(trained: Path) -> None:
-    own, other = (PickChecker(CellConfig(), PickCheckConfig(judge_file=file)) for file in (None, trained))
-    assert own.digest == PickChecker(CellConfig()).digest != other.digest
-
-
 def test_the_reported_result_is_not_read() -> None:
     made = outcome(**ALL)
     for result in RESULTS:

@@ -20,8 +20,8 @@ from pydantic import Field, ValidationError, field_validator
 
 import robin_grasp
 import robin_perception
-from robin_grasp.picks.pick_check import PickCheckConfig
 from robin_grasp.boosted_trees import MOST_BYTES
+from robin_grasp.picks.pick_check import PickCheckConfig
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.former_config import from_former

@@ -25,7 +25,7 @@ from robin_grasp.recovery.station import StationRecovery, Told
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.pick_check import PickChecker
 from robin_grasp.tool import CellConfig
-from robin_perception.core.config import load_config
+from robin_perception.core.config import config_digest, load_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
@@ -185,7 +185,7 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
             self.report(step.code, f"'{report.plan_id}': {step.reason}", warning=True)
         return replace(report, action=step.action.value, action_reason=step.reason, help_id=told.help_id)
         judgement = self._checker.check(grasps[report.grasp], pick.scene, pick.frame, after, report.measured())
-        return report.judged(judgement, self._checker.digest)
+        return report.judged(judgement, config_digest(self.config.judge))
 
 
 def main(args: Sequence[str] | None = None) -> int:

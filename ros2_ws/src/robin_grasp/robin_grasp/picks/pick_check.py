@@ -17,7 +17,7 @@ from robin_grasp.picks.pick_features import FEATURES, PLACE, Lack, PickEvidence,
 from robin_grasp.picks.pick_judge import RESULTS, PickJudge, judge_set, load_judge, shipped_judge
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import CellConfig, mask_to_cups
-from robin_perception.core.config import StrictConfig, config_digest
+from robin_perception.core.config import StrictConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
@@ -60,11 +60,6 @@ class PickChecker:
         self.config = config or PickCheckConfig()
         self.judge = shipped_judge() if self.config.judge_file is None else load_judge(self.config.judge_file)
         self._see_load = see_load
-
-    @property
-    def digest(self) -> str:
-        """sha256 of what picks are judged with."""
-        return config_digest(self.config, {"judge": self.judge.digest})
 
     def check(
         self, grasp: Grasp, scene: Scene, before: Frame, after: Frame | None, outcome: PickOutcome
