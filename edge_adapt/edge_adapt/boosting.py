@@ -18,6 +18,9 @@ from robin_perception.core.config import StrictConfig
 Floats = NDArray[np.float64]
 
 
+MOST = np.finfo(np.float64).max  # stands for the infinity of a split between known and missing
+
+
 class BoostingConfig(StrictConfig):
     """Of an ensemble of small trees."""
 
@@ -99,7 +102,7 @@ def export_trees(model: HistGradientBoostingClassifier, x: Floats, y: Floats, mi
         tables.append(
             (
                 np.where(leaf, LEAF, nodes["feature_idx"].astype(np.int64)),
-                np.where(leaf, 0.0, nodes["num_threshold"]),
+                np.where(leaf, 0.0, np.minimum(nodes["num_threshold"], MOST)),
                 np.where(leaf, 0, nodes["left"].astype(np.int64) + start),
                 np.where(leaf, 0, nodes["right"].astype(np.int64) + start),
                 np.where(leaf, nodes["value"], 0.0),

@@ -23,26 +23,33 @@ from robin_perception.core.errors import Code, RobinError
 
 Floats = NDArray[np.float64]
 
+_TWO_THINGS = (
+    *("outside_share", "outside_dm2", "other_under", "other_gone_under", "whole_area_ratio", "notch_m"),
+    *("blobs", "second_blob_share", "second_part_share", "second_face_share", "off_plane_share"),
+    *("load_instances", "second_instance_share", "second_instance_detection"),
+    *("log_load", "load_sigmas", "shed_n", "fall_n", "gone_ratio"),
+    *("held_share", "neighbour_changed", "neighbours_gone_dm2", "touching_changed", "touching_gone_dm2"),
+)
 MORE: Mapping[PickResult, tuple[str, ...]] = {
-    PickResult.CLEAN: ("target_changed", "overlap", "held_at_end_share", "arrive_share"),
+    PickResult.CLEAN: (
+        *("target_changed", "overlap", "held_share", "held_at_end_share", "arrive_share"),
+        *("rectangularity", "solidity", "first_instance_share"),
+    ),
     PickResult.MISS: (),
     PickResult.DROP: ("lost_in_transfer", "fall_n"),
-    PickResult.MULTI: (
-        *("outside_share", "other_under", "other_gone_under", "blobs", "second_blob_share", "second_part_share"),
-        *("second_face_share", "load_instances", "second_instance_share", "whole_area_ratio"),
-        *("log_load", "load_sigmas", "neighbours_gone_dm2"),
-    ),
-    PickResult.WRONG: ("missing_share",),
+    PickResult.MULTI: _TWO_THINGS,
+    PickResult.WRONG: ("missing_share", "held_share"),
 }
 """More of these never makes a result less likely."""
 LESS: Mapping[PickResult, tuple[str, ...]] = {
     PickResult.CLEAN: (
-        *("outside_share", "missing_share", "other_gone_under", "second_blob_share", "second_instance_share"),
-        *("neighbours_gone_dm2",),
+        *("outside_share", "missing_share", "other_under", "other_gone_under", "notch_m", "shed_n", "target_kept"),
+        *("blobs", "second_blob_share", "second_part_share", "second_face_share"),
+        *("load_instances", "second_instance_share", "neighbours_gone_dm2"),
     ),
     PickResult.MISS: ("held_share", "weight_n", "held_at_end_share", "arrive_n"),
     PickResult.DROP: ("held_at_end_share", "arrive_n"),
-    PickResult.MULTI: ("rectangularity",),
+    PickResult.MULTI: ("rectangularity", "solidity", "overlap", "first_instance_share"),
     PickResult.WRONG: ("target_changed", "overlap"),
 }
 """More of these never makes a result more likely."""
@@ -51,8 +58,11 @@ LESS: Mapping[PickResult, tuple[str, ...]] = {
 class JudgeTrainingConfig(BoostingConfig):
     """Of each ensemble."""
 
-    rounds: int = Field(150, ge=5, le=2000)
+    rounds: int = Field(100, ge=5, le=2000)
+    leaves: int = Field(8, ge=2, le=64)
     least_per_leaf: int = Field(8, ge=1, le=1000)
+    learning_rate: float = Field(0.07, gt=0, le=1)
+    l2: float = Field(1.0, ge=0, le=1000)
     least_picks: int = Field(200, ge=20)
 
 

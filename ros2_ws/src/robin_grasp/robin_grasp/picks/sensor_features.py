@@ -35,7 +35,7 @@ TRACE_FEATURES: dict[str, str] = {
     "lost_in_lift": "cups that let go between the begin of the lift and its end",
     "lost_in_transfer": "cups that let go after the lift",
     "pressure_fall": "largest fall of one held cup's vacuum from the lift's end to the place station, of the pump's",
-    "lift_s": "time from the begin of the lift until it ended, or nothing was held any more, s",
+    "lift_s": "time in the lift until the last cup let go, or until its end, s",
     "lift_pull": "largest weight in the lift over the weight after it: what was pulled free or fell off",
     "lift_mean": "mean weight in the lift over the weight after it: 1 for a load that came up whole and stayed on",
     "lost_n": "weight after the lift less that at the place station, N",
@@ -81,6 +81,7 @@ def trace_features(grasp: Grasp, traces: PickTraces, tool: ToolConfig) -> dict[s
     arrive, level = _part(traces, "arrive"), _part(traces, "transfer")
     # A tool that gripped nothing does not lift: it leaves.
     gripped = pressure[max(min(lift.start, weigh.start) - 1, 0)] > HELD_SHARE
+    lifting = lift.stop > lift.start and bool(gripped.any())
     after = _mean(pressure, weigh)
     held = after > HELD_SHARE
     end = pressure[-1]
@@ -96,9 +97,9 @@ def trace_features(grasp: Grasp, traces: PickTraces, tool: ToolConfig) -> dict[s
         "lost_in_lift": float((gripped & ~held).sum()),
         "lost_in_transfer": float((held & (end <= HELD_SHARE)).sum()),
         "pressure_fall": float((after - end)[held].max()) if held.any() else NAN,
-        "lift_s": (lift.stop - lift.start) / traces.rate_hz,
-        "lift_pull": float(weight[lift].max()) / floor_n if lift.stop > lift.start else NAN,
-        "lift_mean": float(traces.weight_n[lift].mean()) / floor_n if lift.stop > lift.start else NAN,
+        "lift_s": _held_s(pressure[lift], traces.rate_hz),
+        "lift_pull": float(weight[lift].max()) / floor_n if lifting else NAN,
+        "lift_mean": float(traces.weight_n[lift].mean()) / floor_n if lifting else NAN,
         "lost_n": weigh_n - arrive_n,
         "shed_n": weigh_n - arrive_n if (end > HELD_SHARE).any() else 0.0,
         "level_fall_n": _fall(traces.weight_n[level]),
@@ -135,6 +136,12 @@ def _part(traces: PickTraces, phase: str) -> slice:
     start = traces.marks[phase]
     later = [mark for mark in traces.marks.values() if mark > start]
     return slice(start, min(later, default=count))
+
+
+def _held_s(pressure: NDArray[np.float32], rate_hz: float) -> float:
+    """Until the last sample at which any cup holds something."""
+    held = np.flatnonzero((pressure > HELD_SHARE).any(axis=1))
+    return (int(held[-1]) + 1) / rate_hz if len(held) else 0.0
 
 
 def _fall(weight: NDArray[np.float32]) -> float:
