@@ -158,7 +158,7 @@ def test_a_clean_pick() -> None:
 def test_a_miss() -> None:
     empty = traces(dict.fromkeys(range(8), 0.0), [(0.0, 0.0)])
     found = check(BEFORE, outcome(0.0, (), empty))
-    assert found.result is PickResult.MISS and found.probability > 0.9
+    assert found.result is PickResult.MISS and found.probability > 0.5
 
 
 def test_a_drop() -> None:
