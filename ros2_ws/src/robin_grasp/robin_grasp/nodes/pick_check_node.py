@@ -17,13 +17,11 @@ from robin_grasp.nodes.help_service import HelpService
 from robin_grasp.nodes.scene_input import SceneInput
 from robin_grasp.picks.open_picks import OpenPick, OpenPicks
 from robin_grasp.picks.outcome_report import OutcomeReport, Stage
-from robin_grasp.picks.pick_check import PickJudgement, judge_pick
+from robin_grasp.picks.pick_check import PickChecker, PickJudgement
 from robin_grasp.recovery.help_desk import HelpDesk
 from robin_grasp.recovery.machine import PickTarget
 from robin_grasp.recovery.second_parcel import cups_on_another
 from robin_grasp.recovery.station import StationRecovery, Told
-from robin_grasp.picks.outcome_report import OutcomeReport
-from robin_grasp.picks.pick_check import PickChecker
 from robin_grasp.tool import CellConfig
 from robin_perception.core.config import config_digest, load_config
 from robin_perception.core.errors import Code, RobinError
@@ -173,8 +171,7 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
         after = self._picks.after(report.ended_s, wait_s)
         if after is None:
             self.counters.count("judged_without_frame_after")
-        judge = self.config.judge
-        return judge_pick(target.grasp, target.scene, target.frame, after, report.measured(), self._cell, judge)
+        return self._checker.check(target.grasp, target.scene, target.frame, after, report.measured())
 
     def _told(self, report: OutcomeReport, told: Told) -> OutcomeReport:
         step = told.step
@@ -184,8 +181,6 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
         if step.code is Code.DESTINATION_WRONG:
             self.report(step.code, f"'{report.plan_id}': {step.reason}", warning=True)
         return replace(report, action=step.action.value, action_reason=step.reason, help_id=told.help_id)
-        judgement = self._checker.check(grasps[report.grasp], pick.scene, pick.frame, after, report.measured())
-        return report.judged(judgement, config_digest(self.config.judge))
 
 
 def main(args: Sequence[str] | None = None) -> int:
