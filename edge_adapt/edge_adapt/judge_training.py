@@ -7,6 +7,7 @@ It needs scikit-learn and writes plain arrays that ``robin_grasp.picks.pick_judg
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def _fit_set(
         constraints = _constraints(wanted)
         target = np.asarray(result == wanted.value)
         models[wanted], held_out = fit_calibrated(
-            lambda constraints=constraints: boosted(config, constraints, seed), features, target, pile, config.folds
+            partial(boosted, config, constraints, seed), features, target, pile, config.folds
         )
         single.append(held_out)
     judged = np.array([r.value for r in RESULTS])[np.argmax(np.stack(single, axis=1), axis=1)]

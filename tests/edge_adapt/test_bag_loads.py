@@ -163,7 +163,7 @@ def test_judgements_and_actions_are_made_again_to_the_last_bit(
     assert done.out.splitlines()[-1] == "same: 3 of 3 plans agree to the last bit, and 6 of 6 judgements"
     report = json.loads((tmp_path / "r.json").read_text())
     assert (report["judged"], report["judged_differing"], report["same"]) == (6, 0, True)
-    assert len(set(station.actions)) >= 3, station.actions
+    assert len(set(station.actions)) >= 2, station.actions
 
 
 def replayed(folder: Path, bundle: Path, tolerance: str = "exact") -> Replay:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robin_grasp.plan import FailedPick, Grasp, Plan
+from robin_grasp.plan import ALL_SOUND, CupTrust, FailedPick, Grasp, Plan
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig, cups_to_mask, mask_to_cups
@@ -101,7 +101,8 @@ class CarelessPlanner:
         self._careful = make_planner("geometric", cell)
         self._lax = make_planner("geometric", cell, config=_lax(PlannerConfig()))
 
-    def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = ()) -> Plan:
+    def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = (), cups: CupTrust = ALL_SOUND) -> Plan:
+        del cups  # it does not care
         drawn, config = self._rng.random(), self._config
         if self._eyes.merged is not None:
             plan = self._of_merged(frame, scene, failed)

@@ -98,7 +98,7 @@ def _view(
     sets = np.array([judge_set(group for group in row.groups if group not in lacking) for row in rows])
     for name in np.unique(sets):
         members = np.flatnonzero(sets == name)
-        odds[members] = judge.probabilities(str(name), np.stack([rows[k].features for k in members]))
+        odds[members] = judge.probabilities(str(name), np.stack([rows[k].features for k in members.tolist()]))
     names = np.array([result.value for result in RESULTS])
     return _figures(truth, names[odds.argmax(axis=1)], odds.max(axis=1))
 

@@ -83,7 +83,7 @@ def change_features(grasp: Grasp, scene: Scene, target: Instance, before: Frame,
     flat = scene.labels.ravel()
 
     def by_mask(values: NDArray[np.generic]) -> NDArray[np.float64]:
-        return np.bincount(flat, values.ravel().astype(np.float64), size)
+        return np.asarray(np.bincount(flat, values.ravel().astype(np.float64), size), dtype=np.float64)
 
     pixels, seen = by_mask(np.ones(flat.shape)), by_mask(known)
     sunk_share = np.where(seen >= LEAST_PX, by_mask(sunk) / np.maximum(seen, 1), NAN)

@@ -252,7 +252,7 @@ def _parts(seen: Silhouette, view: LoadView) -> dict[str, float]:
     """How the load comes apart at steps of depth, and at these and edges of colour. Its rim is left out: there a filter
     sees the background, and parts would hang together by it."""
     inner = cv2.erode(seen.load.astype(np.uint8), np.ones((3, 3))) > 0
-    height = cv2.medianBlur(np.nan_to_num(seen.height, nan=-1.0), 5)
+    height = np.asarray(cv2.medianBlur(np.nan_to_num(seen.height, nan=-1.0), 5), dtype=np.float32)
     known = cv2.erode((height > -0.9).astype(np.uint8), np.ones((3, 3))) > 0
     steps = _spread(height) > STEP_M
     whole = inner & ~(steps & known)

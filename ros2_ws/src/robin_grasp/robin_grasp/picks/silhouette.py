@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,7 +45,7 @@ def silhouette(view: LoadView, tool: ToolConfig) -> Silhouette:
     A lip is where a thin load is, so what is seen within a lip's circle counts only where load lies around it. Film
     and gloss leave holes in the depth; behind a load is nothing that the lamps light, so what is bright is load too.
     """
-    depth = _holes_filled(view, tool, cv2.medianBlur(view.frame.depth, 5))
+    depth = _holes_filled(view, tool, np.asarray(cv2.medianBlur(view.frame.depth, 5), dtype=np.float32))
     points = tool_points(view.frame, depth, np.linalg.inv(view.T_base_tool))
     x, y, z = points[..., 0], points[..., 1], points[..., 2]
     above_m = np.where(_before_tool(x, y, tool), ABOVE_LIPS_BEFORE_TOOL_M, ABOVE_LIPS_M)
@@ -54,9 +55,9 @@ def silhouette(view: LoadView, tool: ToolConfig) -> Silhouette:
     shown = cells >= 0
     # Ascending in height: what is written last stays, the lowest face of each cell.
     order = np.argsort(z[shown])
-    height = np.full(CELLS * CELLS, np.nan, dtype=np.float32)
-    height[cells[shown][order]] = z[shown][order]
-    height = height.reshape(CELLS, CELLS)
+    flat = np.full(CELLS * CELLS, np.nan, dtype=np.float32)
+    flat[cells[shown][order]] = z[shown][order]
+    height = flat.reshape(CELLS, CELLS)
     load = _without_lips(closed(np.isfinite(height)), tool)
     # What is left of the tool is a fringe, one or two cells wide.
     load = _without_specks(cv2.morphologyEx(load.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3))) > 0)
@@ -95,13 +96,14 @@ def _in_lips(x: NDArray[np.float64], y: NDArray[np.float64], tool: ToolConfig) -
 def _without_lips(load: Mask, tool: ToolConfig) -> Mask:
     """Holes of the load that lips cut into it are filled: those in it, and those that a closing spans."""
     middle = (np.arange(CELLS) + 0.5) * CELL_M - HALF_M
-    lips = _in_lips(*np.meshgrid(middle, middle), tool)
+    x, y = np.meshgrid(middle, middle)
+    lips = _in_lips(x, y, tool)
     span = 2 * round(1.15 * tool.cup_radius_m / CELL_M) + 1
     bridged = cv2.morphologyEx(load.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((span, span))) > 0
     return load | (bridged & lips)
 
 
-def tool_points(frame: Frame, depth: NDArray[np.float32], T_tool_base: NDArray[np.float64]) -> NDArray[np.float64]:
+def tool_points(frame: Frame, depth: NDArray[np.float32], T_tool_base: NDArray[Any]) -> NDArray[np.float64]:
     """float64 [H, W, 3] in the tool frame, of a depth image of the frame; without meaning where there is none."""
     T = T_tool_base @ frame.T_base_camera
     v, u = np.mgrid[0 : frame.height, 0 : frame.width]
