@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robin_cli.commands import evaluate_cups, evaluate_health, novelty
-from robin_cli.commands import evaluate_cups, evaluate_health, pickcheck
+from robin_cli.commands import evaluate_cups, evaluate_health, novelty, pickcheck
 from robin_cli.options import (
     PLANNERS,
     CellOption,
