@@ -21,6 +21,7 @@ from edge_adapt.bag.pipeline import (
     PipelineRecord,
     bundle_calibration,
     code_digest,
+    judged_with,
     start_planner,
     start_segmenter,
     this_machine,
@@ -83,7 +84,7 @@ class Station:
             engine_config=engine,
             planner="geometric",
             cell=CELL,
-            pick_check=PickCheckConfig(),
+            **judged_with(PickCheckConfig()),
             recovery=self.recovery.config,
         )
 
@@ -191,6 +192,15 @@ def test_another_judgement_or_action_is_told(spoil: Spoil, field_name: str, bund
     assert any(d.field.startswith(field_name) for d in differences), differences
 
 
+def test_another_judge_is_named(bundle: Path, tmp_path: Path) -> None:
+    station = Station(tmp_path / "bag", bundle, tmp_path)
+    station.record = station.record.model_copy(update={"judge_sha256": "0" * 64})
+    station.run(LOADS[:1])
+    assert any(
+        line.startswith("judge_sha256: recorded 000") for line in replayed(tmp_path / "bag", bundle).report.changes
+    )
+
+
 def test_across_machines_small_differences_are_allowed_and_others_are_not(bundle: Path, tmp_path: Path) -> None:
     def nudged(report: OutcomeReport) -> OutcomeReport:
         return replace(report, probability=(report.probability or 0.0) - 0.02, reasons=("0.01 N more",))
@@ -212,7 +222,8 @@ def test_a_load_that_cannot_be_judged_now_is_a_difference_with_its_number(bundle
 
 def test_a_bag_in_which_nobody_judged_is_replayed_as_before(bundle: Path, tmp_path: Path) -> None:
     station = Station(tmp_path / "bag", bundle, tmp_path)
-    station.record = station.record.model_copy(update={"pick_check": None, "recovery": None})
+    changes = {"pick_check": None, "judge_sha256": "", "recovery": None}
+    station.record = station.record.model_copy(update=changes)
     station.run(LOADS[:1])
     report = replayed(tmp_path / "bag", bundle).report
     assert (report.compared, report.judged, report.same) == (1, 0, True)

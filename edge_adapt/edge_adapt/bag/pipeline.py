@@ -22,6 +22,7 @@ import robin_grasp
 import robin_perception
 from robin_grasp.boosted_trees import MOST_BYTES
 from robin_grasp.picks.pick_check import PickCheckConfig
+from robin_grasp.picks.pick_judge import load_judge, shipped_judge
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.former_config import from_former
@@ -56,10 +57,10 @@ class PipelineRecord(StrictConfig):
     model_id: trunk and head. calibration: digest of the bundle's calibration and thresholds. ranker_sha256: of the
     learned ranker's file, empty when the planner has none. code: digest of the source of perception and grasp planning.
     source: where the bag comes from. pick_check, recovery: settings of what judged the loads and said what to do with
-    them, None where nobody did. monitors: of what watched the station, without the path of its baseline, whose sha256
-    stands beside it, as that of the station's limit of novelty. complete: every frame that was looked at is in the bag,
-    and nothing is remembered from before this record. version 1 recorded the planner's settings and fitted figures in
-    one table, version 2 nothing of judgements.
+    them, None where nobody did; judge_sha256: of the judge's file, whose path is left out. monitors: of what watched
+    the station, without the path of its baseline, whose sha256 stands beside it, as that of the station's limit of
+    novelty. complete: every frame that was looked at is in the bag, and nothing is remembered from before this record.
+    version 1 recorded the planner's settings and fitted figures in one table, version 2 nothing of judgements.
     """
 
     version: int = Field(3, ge=1, le=3)
@@ -75,6 +76,7 @@ class PipelineRecord(StrictConfig):
     cell: CellConfig = CellConfig()
     images: ImageCoding = ImageCoding()
     pick_check: PickCheckConfig | None = None
+    judge_sha256: str = ""
     recovery: RecoveryConfig | None = None
     monitors: MonitorsConfig | None = None
     baseline_sha256: str = ""
@@ -136,6 +138,12 @@ def ranker_digest(planner: str, ranker: Path | None) -> str:
         return ""
 
 
+def judged_with(config: PickCheckConfig) -> dict[str, Any]:
+    """What a record tells of the judge that ``config`` asks. Raises RobinError MODEL_* for a file that is none."""
+    judge = shipped_judge() if config.judge_file is None else load_judge(config.judge_file)
+    return {"pick_check": config.model_copy(update={"judge_file": None}), "judge_sha256": judge.digest}
+
+
 def parse_pipeline(text: str, source: Path) -> PipelineRecord:
     """Raises RobinError BAG_INVALID naming the key at fault."""
     try:
@@ -171,7 +179,7 @@ def changes_from(recorded: PipelineRecord, used: PipelineRecord) -> list[str]:
     """One line for each part that is not what was recorded; such parts may make plans differ."""
     lines = [
         f"{name}: recorded {old or '-'}, replayed {new or '-'}"
-        for name in ("code", "model_id", "calibration", "engine", "planner", "ranker_sha256")
+        for name in ("code", "model_id", "calibration", "engine", "planner", "ranker_sha256", "judge_sha256")
         if (old := getattr(recorded, name)) != (new := getattr(used, name))
     ]
     for name in ("engine_config", "segmenter", "planner_config", "cell", "pick_check", "recovery", "monitors"):

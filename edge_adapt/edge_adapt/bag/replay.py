@@ -28,6 +28,7 @@ from edge_adapt.bag.pipeline import (
     changes_from,
     chosen_pipeline,
     code_digest,
+    judged_with,
     parse_pipeline,
     ranker_digest,
     start_planner,
@@ -158,6 +159,8 @@ class Replay:
             "code": code_digest(),
             "ranker_sha256": ranker_digest(used.planner, self.options.choices.ranker),
         }
+        if used.pick_check is not None:
+            changes |= judged_with(used.pick_check)
         if hasattr(self, "_segmenter"):
             changes["model_id"] = self._segmenter.model_id
             changes["calibration"] = bundle_calibration(self._segmenter.bundle)

@@ -21,7 +21,14 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from edge_adapt.bag.background import BackgroundBagWriter
 from edge_adapt.bag.mcap_file import StorageConfig
 from edge_adapt.bag.messages import BagTopics
-from edge_adapt.bag.pipeline import PipelineRecord, bundle_calibration, code_digest, ranker_digest, this_machine
+from edge_adapt.bag.pipeline import (
+    PipelineRecord,
+    bundle_calibration,
+    code_digest,
+    judged_with,
+    ranker_digest,
+    this_machine,
+)
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.node_config import BagRecorderNodeConfig
 from robin_grasp.node_config import PickCheckNodeConfig, PlanningNodeConfig
@@ -256,7 +263,7 @@ def _pipeline_record(
         ranker_sha256=ranker_digest(planning.planner, planning.ranker_file),
         planner_config=load_config(PlannerConfig, planning.planner_file),
         cell=load_config(CellConfig, planning.cell_file),
-        pick_check=None if judging is None else judging.judge,
+        **({} if judging is None else judged_with(judging.judge)),
         recovery=judging.recovery if judging is not None and judging.recover else None,
         monitors=seeing.monitors.model_copy(update={"baseline": None}) if seeing.monitors.enabled else None,
         baseline_sha256=_sha256(seeing.monitors.baseline),
