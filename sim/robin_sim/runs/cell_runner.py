@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from robin_grasp.cup_health import CupHealth
-from robin_grasp.picks.pick_check import judge_pick
+from robin_grasp.picks.pick_check import PickChecker
 from robin_grasp.plan import Planner
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.recovery.config import RecoveryConfig
@@ -65,21 +65,23 @@ class CellRunner:
 def build_cell(request: RunRequest) -> SimCell:
     """The cell of one process: model and planner are loaded here, once."""
     config, helper = request.loaded.config, HelperThread()
+    see = _segment_with(request, helper)
     return SimCell(
         config,
         request.cell or CellConfig(),
         partial(_planner, request, helper),
-        _segment_with(request, helper),
+        see,
         load_camera=LoadCameraConfig() if request.recovery else None,
-        recovery=recovery_kit(request) if request.recovery else None,
+        recovery=recovery_kit(request, see) if request.recovery else None,
         monitors=MonitorsConfig() if request.recovery else None,
     )
 
 
-def recovery_kit(request: RunRequest) -> RecoveryKit:
-    """Judge, policy and person of a run."""
+def recovery_kit(request: RunRequest, see_load: SeeFrame | None = None) -> RecoveryKit:
+    """Judge, policy and person of a run. see_load: the network, which looks at the load too; None: it does not."""
+    checker = PickChecker(request.cell or CellConfig(), see_load=see_load)
     return RecoveryKit(
-        lambda pick, after, outcome, cell: judge_pick(pick.grasp, pick.scene, pick.frame, after, outcome, cell),
+        lambda pick, after, outcome, cell: checker.check(pick.grasp, pick.scene, pick.frame, after, outcome),
         config=request.recovery_config or RecoveryConfig(),
         person=request.person or PersonConfig(),
     )

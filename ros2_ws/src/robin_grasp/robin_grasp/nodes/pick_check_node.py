@@ -161,7 +161,7 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
         if station is None:
             return judged, 0
         if report.stage is Stage.HELD:
-            apart = cups_on_another(target, report.measured(), self._cell.tool)
+            apart = cups_on_another(target, report.measured(), self._checker.cell.tool)
             told = station.held(report.plan_id, target, known, apart)
         else:
             told = station.ended(report.plan_id, target, judged.result)
