@@ -51,12 +51,17 @@ def odds_text(judgement: JudgementRecord) -> str:
     """``multi 70 % (clean 10 %, wrong 10 %)``: what it is called, then what else it may be."""
     if judgement.judged is None:
         return ""
-    belief = "" if judgement.probability is None else f" {judgement.probability:.0%}"
+    belief = "" if judgement.probability is None else f" {_belief(judgement.probability)}"
     others = sorted(
         ((p, name) for name, p in judgement.probabilities.items() if name != judgement.judged), reverse=True
     )
     rest = ", ".join(f"{name} {p:.0%}" for p, name in others if p >= 0.005)
     return f"{judgement.judged}{belief}" + (f" ({rest})" if rest else "")
+
+
+def _belief(share: float) -> str:
+    """Sure and nearly sure differ."""
+    return f"{share:.2%}" if 0.995 < share < 1 else f"{share:.0%}"
 
 
 def help_text(asked: HelpRecord) -> str:

@@ -10,9 +10,10 @@ import pytest
 from helpers.pick_samples import pick_traces, record_told, told_decision
 
 from edge_adapt.decision_store import read_decisions
+from edge_adapt.record_parts import JudgementRecord
 from edge_adapt.report import render_report
 from edge_adapt.report_plots import percent, probability_bars, traces_plot
-from edge_adapt.told import code_text, since_text
+from edge_adapt.told import code_text, odds_text, since_text
 from edge_adapt.trace import trace_text
 from robin_grasp.picks.traces import PickTraces
 
@@ -120,6 +121,8 @@ def test_bars_name_every_result_and_tell_sure_from_nearly_sure() -> None:
     bars = probability_bars({"clean": 0.9991, "multi": 0.0009}, "clean")
     assert 'font-weight="700">clean' in bars and "99.91%" in bars and "0.09%" in bars
     assert (percent(1.0), percent(0.25), percent(0.0)) == ("100.0%", "25.0%", "0.0%")
+    assert odds_text(JudgementRecord(judged="clean", probability=0.9981)) == "clean 99.81%"
+    assert odds_text(JudgementRecord(judged="clean", probability=1.0)) == "clean 100%"
 
 
 def test_codes_of_another_version_and_clocks_that_jumped_are_told_plainly() -> None:
