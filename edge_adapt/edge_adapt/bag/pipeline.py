@@ -57,10 +57,11 @@ class PipelineRecord(StrictConfig):
     model_id: trunk and head. calibration: digest of the bundle's calibration and thresholds. ranker_sha256: of the
     learned ranker's file, empty when the planner has none. code: digest of the source of perception and grasp planning.
     source: where the bag comes from. pick_check, recovery: settings of what judged the loads and said what to do with
-    them, None where nobody did; judge_sha256: of the judge's file, whose path is left out. monitors: of what watched
-    the station, without the path of its baseline, whose sha256 stands beside it, as that of the station's limit of
-    novelty. complete: every frame that was looked at is in the bag, and nothing is remembered from before this record.
-    version 1 recorded the planner's settings and fitted figures in one table, version 2 nothing of judgements.
+    them, None where nobody did; judge_sha256: of the judge's file, whose path is left out; load_segmented: the network
+    looked at the load too. monitors: of what watched the station, without the path of its baseline, whose sha256 stands
+    beside it, as that of the station's limit of novelty. complete: every frame that was looked at is in the bag, and
+    nothing is remembered from before this record. version 1 recorded the planner's settings and fitted figures in one
+    table, version 2 nothing of judgements.
     """
 
     version: int = Field(3, ge=1, le=3)
@@ -77,6 +78,7 @@ class PipelineRecord(StrictConfig):
     images: ImageCoding = ImageCoding()
     pick_check: PickCheckConfig | None = None
     judge_sha256: str = ""
+    load_segmented: bool = False
     recovery: RecoveryConfig | None = None
     monitors: MonitorsConfig | None = None
     baseline_sha256: str = ""

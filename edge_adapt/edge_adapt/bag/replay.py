@@ -180,7 +180,7 @@ class Replay:
         frames: OrderedDict[int, RecordedFrame] = OrderedDict()
         latest: OrderedDict[int, RecordedFrame] = OrderedDict()
         waiting: list[tuple[int, Mapping[str, Any]]] = []
-        loads = LoadReplay(self._recorded or PipelineRecord())
+        loads = LoadReplay(self._recorded or PipelineRecord(), self._segmenter.segment)
         scenes: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
         planner: Planner | None = None
         done = 0
@@ -192,7 +192,7 @@ class Replay:
             if message.topic == topics.pipeline:
                 made_by = self._pipeline(parse_pipeline(values["data"], self.report.bag))
                 if made_by.complete:
-                    loads, self._conditions = LoadReplay(made_by), ConditionReplay(made_by)
+                    loads, self._conditions = LoadReplay(made_by, self._segmenter.segment), ConditionReplay(made_by)
                 planner = start_planner(made_by, self.options.choices.ranker, self._helper)
             elif message.topic == topics.scene:
                 self._held[SCENE_TYPE] = message.definitions

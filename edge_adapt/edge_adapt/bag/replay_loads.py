@@ -12,6 +12,7 @@ from edge_adapt.bag.compare import MachineTolerances
 from edge_adapt.bag.messages import recorded_grasp
 from edge_adapt.bag.outcome_messages import recorded_outcome
 from edge_adapt.bag.pipeline import PipelineRecord
+from robin_grasp.picks.load_features import LoadSegmenter
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.outcome_report import Stage
 from robin_grasp.picks.pick_check import PickJudgement, judge_pick
@@ -50,10 +51,12 @@ class ReplayedLoad:
 
 
 class LoadReplay:
-    """One station's judgements and actions, message by message in the bag's order. record: what made them."""
+    """One station's judgements and actions, message by message in the bag's order. record: what made them. see_load:
+    the network, for a station where it looks at the load too."""
 
-    def __init__(self, record: PipelineRecord) -> None:
+    def __init__(self, record: PipelineRecord, see_load: LoadSegmenter | None = None) -> None:
         self._record = record
+        self._see_load = see_load if record.load_segmented else None
         self._recovery = None if record.recovery is None else Recovery(record.recovery)
         self._picks: OrderedDict[str, _Pick] = OrderedDict()
         self._asked: tuple[Step, str] | None = None
@@ -119,7 +122,14 @@ class LoadReplay:
         assert self._record.pick_check is not None
         outcome: PickOutcome = recorded_outcome(values)
         return judge_pick(
-            target.grasp, pick.scene, pick.frame, after, outcome, self._record.cell, self._record.pick_check
+            target.grasp,
+            pick.scene,
+            pick.frame,
+            after,
+            outcome,
+            self._record.cell,
+            self._record.pick_check,
+            self._see_load,
         )
 
     def _target(self, pick: _Pick, index: int) -> PickTarget:

@@ -119,6 +119,7 @@ class _Recording:
             cell=spec.cell,
             images=spec.images,
             **({} if spec.recovery is None else judged_with(PickCheckConfig())),
+            load_segmented=spec.recovery is not None,
             recovery=spec.recovery,
             monitors=spec.monitors,
             complete=True,
@@ -171,8 +172,10 @@ class _Recording:
         spec = self._spec
         if spec.recovery is None:
             return SimCell(self._scenario.config, spec.cell, self._start_pile, self._see)
-        request = RunRequest(self._scenario, spec.picks, spec.seed, recovery=True, recovery_config=spec.recovery)
-        kit = recovery_kit(request)
+        request = RunRequest(
+            self._scenario, spec.picks, spec.seed, cell=spec.cell, recovery=True, recovery_config=spec.recovery
+        )
+        kit = recovery_kit(request, self._segmenter.segment)
         return SimCell(
             self._scenario.config,
             spec.cell,
