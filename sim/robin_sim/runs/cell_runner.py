@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from robin_grasp.cup_health import CupHealth
-from robin_grasp.picks.pick_check import PickChecker
+from robin_grasp.picks.outcome import PickOutcome
+from robin_grasp.picks.pick_check import PickChecker, PickJudgement
 from robin_grasp.plan import Planner
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.recovery.config import RecoveryConfig
+from robin_grasp.recovery.machine import PickTarget, other_load
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.engines.base import EngineConfig
 from robin_perception.monitors.config import MonitorsConfig
@@ -78,13 +81,18 @@ def build_cell(request: RunRequest) -> SimCell:
 
 
 def recovery_kit(request: RunRequest, see_load: SeeFrame | None = None) -> RecoveryKit:
-    """Judge, policy and person of a run. see_load: the network, which looks at the load too; None: it does not."""
-    checker = PickChecker(request.cell or CellConfig(), see_load=see_load)
-    return RecoveryKit(
-        lambda pick, after, outcome, cell: checker.check(pick.grasp, pick.scene, pick.frame, after, outcome),
-        config=request.recovery_config or RecoveryConfig(),
-        person=request.person or PersonConfig(),
-    )
+    """Judge, policy and person of a run. see_load: the network, which looks at loads in doubt too; None: it does
+    not."""
+    cell, config = request.cell or CellConfig(), request.recovery_config or RecoveryConfig()
+    quick, closer = PickChecker(cell), None if see_load is None else PickChecker(cell, see_load=see_load)
+
+    def judge(pick: PickTarget, after: Frame, outcome: PickOutcome, cell: CellConfig) -> PickJudgement:
+        found = quick.check(pick.grasp, pick.scene, pick.frame, after, outcome)
+        if closer is None or other_load(found.probabilities) < config.look_closer_from:
+            return found
+        return closer.check(pick.grasp, pick.scene, pick.frame, after, outcome)
+
+    return RecoveryKit(judge, config, request.person or PersonConfig())
 
 
 def _planner(request: RunRequest, helper: HelperThread, cell: CellConfig, rng: np.random.Generator) -> Planner:

@@ -19,6 +19,7 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
 _GRAVEST_FIRST = (PickingEffect.STOP, PickingEffect.LOOK_AGAIN, PickingEffect.SLOW_DOWN)
+OTHER_LOAD = (PickResult.MULTI, PickResult.WRONG)
 _SEEN_OF = {
     PickingEffect.STOP: Seen.STOP,
     PickingEffect.LOOK_AGAIN: Seen.LOOK_AGAIN,
@@ -148,13 +149,18 @@ def refuse_to_pick(conditions: Sequence[Condition]) -> None:
         raise RobinError(found.code, f"{found.text or found.name}: {what}")
 
 
+def other_load(odds: Mapping[PickResult, float]) -> float:
+    """Probability of two parcels, or another one than the target, on the tool."""
+    return sum(odds.get(kind, 0.0) for kind in OTHER_LOAD)
+
+
 def load_seen(odds: Mapping[PickResult, float], config: RecoveryConfig) -> tuple[Seen, Doubt]:
     """What hangs on the tool, by the odds of the five results."""
     if not odds:
         return Seen.UNKNOWN, Doubt.DOUBTFUL
-    multi, wrong = odds.get(PickResult.MULTI, 0.0), odds.get(PickResult.WRONG, 0.0)
+    multi, wrong = (odds.get(kind, 0.0) for kind in OTHER_LOAD)
     nothing = odds.get(PickResult.MISS, 0.0) + odds.get(PickResult.DROP, 0.0)
-    bad = multi + wrong
+    bad = other_load(odds)
     if bad <= config.deliver_below:
         return (Seen.NOTHING if nothing > odds.get(PickResult.CLEAN, 0.0) else Seen.CLEAN), Doubt.SURE
     doubt = Doubt.SURE if bad >= config.sure_from else Doubt.DOUBTFUL
