@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FRAME, SCENE = box_scene([Box(0.65, 0.0, 0.2, 0.2, 0.1), Box(0.95, 0.0, 0.2, 0.2, 0.12)])
 CLEAN = {PickResult.CLEAN: 0.97, PickResult.MULTI: 0.02, PickResult.WRONG: 0.01}
 MULTI = {PickResult.MULTI: 0.95, PickResult.CLEAN: 0.05}
-PERHAPS = {PickResult.CLEAN: 0.6, PickResult.MULTI: 0.3, PickResult.WRONG: 0.1}
+PERHAPS = {PickResult.CLEAN: 0.5, PickResult.MULTI: 0.35, PickResult.WRONG: 0.15}
 
 
 def target(x: float = 0.65, cups: int = 0b11, instance_id: int = 1) -> PickTarget:

@@ -26,7 +26,7 @@ class RecoveryConfig(StrictConfig):
     """Limits of the recovery policy: its table is made from them (``robin recovery table``)."""
 
     deliver_below: float = Field(
-        0.2, gt=0, lt=1, description="P(two parcels or another one) on the tool up to which a load is delivered"
+        0.4, gt=0, lt=1, description="P(two parcels or another one) on the tool up to which a load is delivered"
     )
     look_closer_from: float = Field(
         0.02,
