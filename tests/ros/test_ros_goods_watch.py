@@ -58,12 +58,22 @@ def test_they_are_held_back_and_flagged_while_the_light_fails(tmp_path: Path) ->
     assert watch.look(FRAME, replace(scene_of(1, 0.5), conditions=(DARK,))).flags == ()
 
 
-def test_novelty_that_is_off_is_a_warning_that_lasts(tmp_path: Path) -> None:
+def test_a_bundle_without_statistics_says_so_and_is_no_fault(tmp_path: Path) -> None:
     node = _Node()
     watch, segmenter = watch_of(node, tmp_path, known=False)
     watch.tell_off(segmenter)
-    assert node.reported == [(Code.NOVELTY_STATISTICS_MISSING, True)]
+    assert node.reported == []
     assert watch.values(segmenter)["novelty"].startswith("off: E161")
+
+
+def test_statistics_that_do_not_fit_are_a_warning_that_lasts(tmp_path: Path) -> None:
+    node = _Node()
+    watch, _ = watch_of(node, tmp_path)
+    add_file(tmp_path / "m", NOVELTY_FILE, statistics("0" * 64).to_bytes())
+    segmenter = load_segmenter(tmp_path / "m", "onnxruntime")
+    watch.tell_off(segmenter)
+    assert node.reported == [(Code.NOVELTY_STATISTICS_MISMATCH, True)]
+    assert watch.values(segmenter)["novelty"].startswith("off: E162")
 
 
 def test_a_damaged_store_is_told_once(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from robin_perception.core.errors import Code
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.nodes.base import RobinNode
@@ -33,8 +34,10 @@ class GoodsWatch:
         return replace(scene, conditions=(*scene.conditions, *conditions), flags=flags)
 
     def tell_off(self, segmenter: Segmenter) -> None:
-        """Novelty that is off without being switched off is a warning that lasts."""
-        if (off := segmenter.novelty_off) is not None:
+        """What should be there and cannot be used is a warning that lasts. A bundle that never had statistics is no
+        fault: ``values`` says so."""
+        off = segmenter.novelty_off
+        if off is not None and off.code is not Code.NOVELTY_STATISTICS_MISSING:
             self._node.report(off.code, off.text, warning=True, lasting=True)
 
     def values(self, segmenter: Segmenter) -> dict[str, str]:
