@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robin_cli.terminal import note
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.core.frame import Frame
-from robin_perception.core.scene import Scene
+
+if TYPE_CHECKING:
+    from robin_perception.core.frame import Frame
+    from robin_perception.core.scene import Scene
 
 _READ_S = 10.0
 CAMERA_ID = "camera_color_optical_frame"
