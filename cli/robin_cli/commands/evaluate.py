@@ -30,7 +30,7 @@ from robin_perception.core.errors import Code, RobinError
 if TYPE_CHECKING:
     from robin_perception.evaluation.evaluate import Predict
 
-app = typer.Typer(help="Evaluate masks, planners, cups and monitors.", no_args_is_help=True)
+app = typer.Typer(help="Evaluate masks, planners, cups, monitors, novelty and the pick check.", no_args_is_help=True)
 app.command("health")(evaluate_health.health)
 app.command("cups")(evaluate_cups.cups)
 app.command("novelty")(novelty.evaluate)
