@@ -15,7 +15,7 @@ from robin_grasp.picks.pick_check import PickChecker, PickJudgement
 from robin_grasp.plan import Planner
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.recovery.config import RecoveryConfig
-from robin_grasp.recovery.machine import PickTarget, other_load
+from robin_grasp.recovery.machine import PickTarget
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
@@ -84,13 +84,10 @@ def recovery_kit(request: RunRequest, see_load: SeeFrame | None = None) -> Recov
     """Judge, policy and person of a run. see_load: the network, which looks at loads in doubt too; None: it does
     not."""
     cell, config = request.cell or CellConfig(), request.recovery_config or RecoveryConfig()
-    quick, closer = PickChecker(cell), None if see_load is None else PickChecker(cell, see_load=see_load)
+    checker = PickChecker(cell, see_load=see_load)
 
     def judge(pick: PickTarget, after: Frame, outcome: PickOutcome, cell: CellConfig) -> PickJudgement:
-        found = quick.check(pick.grasp, pick.scene, pick.frame, after, outcome)
-        if closer is None or other_load(found.probabilities) < config.look_closer_from:
-            return found
-        return closer.check(pick.grasp, pick.scene, pick.frame, after, outcome)
+        return checker.check(pick.grasp, pick.scene, pick.frame, after, outcome)
 
     return RecoveryKit(judge, config, request.person or PersonConfig())
 

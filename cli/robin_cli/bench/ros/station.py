@@ -111,6 +111,7 @@ def host_parameters(
             "model": str(model.absolute()),
             "engine": engine,
             "engine_options.intra_threads": threads,
+            "gate.frozen_after": 0,  # folders are shown again and again
         },
         # However late a busy machine is: what is timed must not turn into a refusal.
         "planning": {"plan_every_scene": plan_every_scene, "frame_age_limit_s": 60.0},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -17,6 +18,14 @@ class PickResult(str, Enum):
     DROP = "drop"
     MULTI = "multi"
     WRONG = "wrong"
+
+
+OTHER_LOAD = (PickResult.MULTI, PickResult.WRONG)
+
+
+def other_load(odds: Mapping[PickResult, float]) -> float:
+    """Probability of two parcels, or another one than the target, on the tool."""
+    return sum(odds.get(kind, 0.0) for kind in OTHER_LOAD)
 
 
 @dataclass(frozen=True)

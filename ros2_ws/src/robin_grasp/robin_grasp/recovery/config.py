@@ -28,13 +28,6 @@ class RecoveryConfig(StrictConfig):
     deliver_below: float = Field(
         0.4, gt=0, lt=1, description="P(two parcels or another one) on the tool up to which a load is delivered"
     )
-    look_closer_from: float = Field(
-        0.02,
-        ge=0,
-        le=1,
-        description="P(two parcels or another one) from which the network looks at the load too, where it can: that "
-        "takes the time of a segmentation",
-    )
     sure_from: float = Field(0.8, gt=0, lt=1, description="P(two parcels or another one) from which that is sure")
     put_backs: int = Field(1, ge=0, le=5, description="times that a second parcel is put back in one pick")
     set_downs: int = Field(2, ge=1, le=10, description="times that loads of one parcel are set down, then help")

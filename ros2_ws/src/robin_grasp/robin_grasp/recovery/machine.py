@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from robin_grasp.picks.outcome import PickResult
+from robin_grasp.picks.outcome import OTHER_LOAD, PickResult, other_load
 from robin_grasp.plan import Grasp
 from robin_grasp.recovery.action import Action
 from robin_grasp.recovery.config import RecoveryConfig
@@ -19,7 +19,6 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
 _GRAVEST_FIRST = (PickingEffect.STOP, PickingEffect.LOOK_AGAIN, PickingEffect.SLOW_DOWN)
-OTHER_LOAD = (PickResult.MULTI, PickResult.WRONG)
 _SEEN_OF = {
     PickingEffect.STOP: Seen.STOP,
     PickingEffect.LOOK_AGAIN: Seen.LOOK_AGAIN,
@@ -147,11 +146,6 @@ def refuse_to_pick(conditions: Sequence[Condition]) -> None:
     if found is not None and found.effect in (PickingEffect.STOP, PickingEffect.LOOK_AGAIN):
         what = "nothing is picked" if found.effect is PickingEffect.STOP else "look again first"
         raise RobinError(found.code, f"{found.text or found.name}: {what}")
-
-
-def other_load(odds: Mapping[PickResult, float]) -> float:
-    """Probability of two parcels, or another one than the target, on the tool."""
-    return sum(odds.get(kind, 0.0) for kind in OTHER_LOAD)
 
 
 def load_seen(odds: Mapping[PickResult, float], config: RecoveryConfig) -> tuple[Seen, Doubt]:
