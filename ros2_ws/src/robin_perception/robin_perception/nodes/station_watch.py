@@ -47,14 +47,17 @@ class StationWatch:
         return shown
 
     def _told(self, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
-        """Faults of the node, as long as they last."""
+        """The node's own status tells a condition once, when it begins: each has a status of its own, and must not hide
+        what else is wrong with the node."""
+        before = {condition.code for condition in self._shown[1]}
         for condition in conditions:
-            stops = condition.effect == PickingEffect.STOP
-            self._node.report(condition.code, condition.text, warning=not stops, lasting=True)
+            if condition.code not in before:
+                stops = condition.effect == PickingEffect.STOP
+                self._node.report(condition.code, condition.text, warning=not stops, lasting=True)
         standing = {condition.code for condition in conditions}
-        for before in self._shown[1]:
-            if before.code not in standing:
-                self._node.recovered(before.name, before.code)
+        for ended in self._shown[1]:
+            if ended.code not in standing:
+                self._node.recovered(ended.name, ended.code)
         self._shown = self._monitor.readings(), conditions
         return conditions
 
