@@ -56,12 +56,12 @@ def fail(recovery: Recovery, pick: PickTarget, times: int) -> list[Action]:
 @pytest.mark.parametrize("config", [RecoveryConfig(), RecoveryConfig(set_downs=1, pose_tries=0, doubtful_set_downs=5)])
 def test_every_situation_has_a_rule(config: RecoveryConfig) -> None:
     table = recovery_table(config)
-    for state, seens in SEEN_IN.items():
-        for seen, doubt, tries in itertools.product(seens, Doubt, range(12)):
+    for state, possible in SEEN_IN.items():
+        for seen, doubt, tries in itertools.product(possible, Doubt, range(12)):
             rule = rule_for(table, state, seen, doubt, tries)
             assert rule.next_state is not state or rule.action is Action.LOOK_AGAIN or rule.action is Action.PUT_BACK
     assert {rule.action for rule in table} == set(Action) == set(MEANING)
-    assert {seen for seens in SEEN_IN.values() for seen in seens} == set(Seen)
+    assert {seen for possible in SEEN_IN.values() for seen in possible} == set(Seen)
 
 
 def test_the_page_shows_the_table() -> None:

@@ -13,8 +13,8 @@ from robin_grasp.plan import Grasp
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Instance, Scene
 
-CHANGE_M = 0.010  # depth change that is no noise, beyond NOISE_PM Z²
-NOISE_PM = 0.012
+CHANGE_M = 0.010  # depth change that is no noise, beyond NOISE_PER_M Z²
+NOISE_PER_M = 0.012
 COLOUR_CHANGE = 24.0  # mean change of the three channels, of 255, that is neither noise nor shadow
 LEAST_PX = 60  # pixels with depth in both frames, below which a mask is not judged
 GONE_SHARE = 0.6  # of a mask that changed: as a whole
@@ -73,7 +73,7 @@ def change_features(grasp: Grasp, scene: Scene, target: Instance, before: Frame,
     """Of two frames that ``frame_misfit`` found comparable."""
     z0, z1 = before.depth, after.depth
     known = (z0 > 0) & (z1 > 0)
-    limit = CHANGE_M + NOISE_PM * np.maximum(z0, z1) ** 2
+    limit = CHANGE_M + NOISE_PER_M * np.maximum(z0, z1) ** 2
     fall = np.where(known, z1 - z0, 0.0)
     sunk, risen = fall > limit, fall < -limit
     apart = np.abs(after.rgb.astype(np.int16) - before.rgb).mean(axis=2) > COLOUR_CHANGE

@@ -55,4 +55,4 @@ def _distances(residuals: Floats, means: Floats, seen: Floats) -> Floats:
     diagonal = np.diag(np.diag(covariance))
     floor = 1e-9 * np.trace(diagonal) * np.eye(len(covariance))
     precision = np.linalg.inv((1 - _SHRINK) * covariance + _SHRINK * diagonal + floor)
-    return np.stack([np.einsum("nd,nd->n", (seen - mean) @ precision, seen - mean) for mean in means], axis=1)
+    return np.stack([np.einsum("ij,ij->i", (seen - mean) @ precision, seen - mean) for mean in means], axis=1)

@@ -64,7 +64,7 @@ class NoveltyStatistics:
         """(log odds, Mahalanobis distance), float32 [n, 2]."""
         standard = (appearances - self.mean) / self.scale
         hidden = np.maximum(standard @ self.hidden_weight + self.hidden_bias, 0)
-        distance = np.sqrt(np.maximum(np.einsum("nd,nd->n", standard @ self.precision, standard), 0))
+        distance = np.sqrt(np.maximum(np.einsum("ij,ij->i", standard @ self.precision, standard), 0))
         return np.stack([hidden @ self.out_weight, distance], axis=1).astype(np.float32)
 
     @property
