@@ -13,6 +13,9 @@ import typer
 
 DEFAULT_BUNDLE = "base"
 
+CameraIdOption = Annotated[
+    str, typer.Option("--camera-id", metavar="NAME", help="What the camera is called in the station (frame id).")
+]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON to FILE.")
 ]

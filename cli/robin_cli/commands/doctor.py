@@ -9,7 +9,7 @@ import typer
 
 from robin_cli.commands.station_source import CAMERA_ID
 from robin_cli.failures import EXIT_FAILURE
-from robin_cli.options import EngineOption, JsonOption, ModelOption, model_path
+from robin_cli.options import CameraIdOption, EngineOption, JsonOption, ModelOption, model_path
 from robin_cli.terminal import print_table, require_writable, write_json
 from robin_perception.core.errors import Code, RobinError
 
@@ -30,9 +30,7 @@ def doctor(
             "--baseline", metavar="FILE", help="What is usual there (robin station baseline); with --station."
         ),
     ] = None,
-    camera_id: Annotated[
-        str, typer.Option("--camera-id", metavar="NAME", help="What the camera is called in the station (frame id).")
-    ] = CAMERA_ID,
+    camera_id: CameraIdOption = CAMERA_ID,
     engine: EngineOption = "auto",
     model: ModelOption = None,
     json_file: JsonOption = None,

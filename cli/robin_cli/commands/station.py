@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robin_cli.commands.station_source import CAMERA_ID, seen_in, simulated
-from robin_cli.options import EngineOption, JsonOption, ModelOption, SeedOption, model_path
+from robin_cli.options import CameraIdOption, EngineOption, JsonOption, ModelOption, SeedOption, model_path
 from robin_cli.terminal import note, print_table, require_writable, write_json
 from robin_perception.core.errors import Code, RobinError
 
@@ -33,9 +33,7 @@ def baseline(
         int, typer.Option("--count", metavar="N", min=1, max=_MOST_SIMULATED, help="Frames of the simulated station.")
     ] = 30,
     seed: SeedOption = 1,
-    camera_id: Annotated[
-        str, typer.Option("--camera-id", metavar="NAME", help="What the camera is called in the station (frame id).")
-    ] = CAMERA_ID,
+    camera_id: CameraIdOption = CAMERA_ID,
     engine: EngineOption = "auto",
     model: ModelOption = None,
     json_file: JsonOption = None,
