@@ -14,7 +14,7 @@ from helpers.cli_helpers import Robin, colours, pickable_folder
 from helpers.decision_samples import sample_scene
 from helpers.pick_samples import load_view, pick_traces
 
-from edge_adapt.bag.messages import SCENE_TYPE, grasp_as_recorded
+from edge_adapt.bag.messages import SCENE_TYPE, grasp_as_recorded, scene_message
 from edge_adapt.bag.outcome_messages import outcome_as_recorded
 from edge_adapt.bag.pick_writer import FrameInput, PickWriter, RecordedLoad, RecordedPick
 from edge_adapt.bag.pipeline import (
@@ -43,6 +43,8 @@ from robin_grasp.recovery.machine import Fate, PickTarget, Recovery, Step
 from robin_grasp.tool import CellConfig, WorkspaceConfig
 from robin_perception.bags.frames import BagFrames, ImageCoding, stamp_ns
 from robin_perception.bags.reader import BagReader
+from robin_perception.core.condition import Condition, Family, PickingEffect
+from robin_perception.core.errors import Code
 from robin_perception.core.frame import Frame
 from robin_perception.core.image_folder import load_frame
 from robin_perception.core.scene import Scene
@@ -295,13 +297,21 @@ def test_conditions_made_with_a_baseline_are_not_compared(watched: Path, bundle:
     assert ConditionReplay(record).compared(values) == {"flags": []}
 
 
-def test_a_bag_that_lacks_frames_compares_names_and_effects() -> None:
-    dark = {"name": "dark", "family": "environment", "action": "go_on", "value": 1.5}
-    blur = {"name": "blur", "family": "environment", "action": "stop", "value": 2.0}
-    conditions = [dark, blur, {"name": "novel-03", "family": "novelty", "action": "go_on", "value": 1.2}]
+def test_a_bag_that_lacks_frames_takes_conditions_as_recorded(bundle: Path, watched: Path) -> None:
+    """Sums over frames cannot be made again without the frames; the policy is asked with what held."""
+    stop = PickingEffect.STOP
+    frozen = Condition(
+        Code.PICTURE_FROZEN, "frozen", Family.ENVIRONMENT, 1.5, 1.0, "pictures", 7.25, stop, "stuck", (3,)
+    )
+    frame = next(iter(BagFrames(watched))).frame
+    scene = sample_scene(frame)
+    told = scene_message(replace(scene, conditions=(frozen,)), 8_000_000_000)
     replay = ConditionReplay(PipelineRecord(monitors=MonitorsConfig()))
-    told = {"flags": [], "conditions": conditions}
-    assert replay.compared(told) == {"flags": [], "conditions": ["blur: stop", "dark: go_on"]}
+    assert not replay.wanted and replay.look(frame, scene).conditions == ()
+    assert replay.held(scene, told).conditions == (frozen,)
+    assert "conditions" not in replay.compared(told)
+    every_frame = ConditionReplay(PipelineRecord(monitors=MonitorsConfig(), complete=True))
+    assert every_frame.held(scene, told) is scene
 
 
 def test_what_a_station_has_collected_of_its_goods_is_left_alone() -> None:

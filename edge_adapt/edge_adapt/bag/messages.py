@@ -22,11 +22,12 @@ from robin_perception.bags.frames import (
     OPTICAL_FRAME,
     FrameTopics,
     header,
+    header_ns,
     image_message,
     nanoseconds,
     stamp_ns,
 )
-from robin_perception.core.condition import Condition
+from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.pose import pose_matrix
@@ -223,6 +224,25 @@ def _condition(condition: Condition) -> Message:
         "instances": np.array(condition.instances, dtype=np.uint16),
         "text": condition.text,
     }
+
+
+def recorded_conditions(scene: Mapping[str, Any]) -> tuple[Condition, ...]:
+    """What held with a recorded scene; nothing in a bag from before conditions were told."""
+    return tuple(
+        Condition(
+            Code(told["code"]),
+            told["name"],
+            Family(told["family"]),
+            told["value"],
+            told["limit"],
+            told["unit"],
+            header_ns({"header": {"stamp": told["since"]}}) / 1e9,
+            PickingEffect(told["action"]),
+            told["text"],
+            tuple(int(i) for i in told["instances"]),
+        )
+        for told in scene.get("conditions", ())
+    )
 
 
 def _grasp(grasp: Grasp, table: TermTable) -> Message:

@@ -210,7 +210,8 @@ class Replay:
                 scene = _near(scenes, found.stamp_ns)
                 replayed = self._again(done - 1, found, with_named_terms(values), scene, planner)
                 if replayed.scene is not None and values["requested"]:
-                    loads.plan(with_named_terms(values), found.frame, replayed.scene)
+                    seen = self._conditions.held(replayed.scene, scene)
+                    loads.plan(with_named_terms(values), found.frame, seen)
                 if progress is not None:
                     progress(done, self.plans, f"{len(self.report.differing)} differ")
                 yield replayed

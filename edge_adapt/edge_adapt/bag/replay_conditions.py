@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from edge_adapt.bag.messages import recorded_conditions
 from edge_adapt.bag.pipeline import PipelineRecord
 from robin_grasp.recovery.help_request import DONE
 from robin_perception.core.condition import Family
@@ -30,11 +31,12 @@ def puts_right(code: int, answer: str) -> bool:
 
 
 class ConditionReplay:
-    """record: what made the scenes. Conditions that a baseline took part in are not made again: no bag holds one."""
+    """record: what made the scenes. Conditions are made again where the bag holds all that they came from: every frame
+    that was looked at (a station's recorder may miss some, and sums over frames then differ), and no baseline."""
 
     def __init__(self, record: PipelineRecord) -> None:
-        self.wanted = record.monitors is not None and not record.baseline_sha256
-        self._complete, self._own_limit = record.complete, bool(record.novelty_limit_sha256)
+        self.wanted = record.monitors is not None and record.complete and not record.baseline_sha256
+        self._own_limit = bool(record.novelty_limit_sha256)
         self._monitor = start_monitor(record) if self.wanted else None
 
     def look(self, frame: Frame, scene: Scene) -> Scene:
@@ -43,21 +45,24 @@ class ConditionReplay:
             return scene
         return replace(scene, conditions=(*scene.conditions, *self._monitor.observe(frame, scene)))
 
+    def held(self, scene: Scene, recorded: Mapping[str, Any] | None) -> Scene:
+        """The scene that the policy is asked with: conditions that are not made again are taken as recorded."""
+        if self.wanted or recorded is None:
+            return scene
+        return replace(scene, conditions=recorded_conditions(recorded))
+
     def help(self, values: Mapping[str, Any]) -> None:
         """A request for help: where a person has put the station right, the monitors begin anew."""
         if self._monitor is not None and puts_right(int(values["code"]), str(values["answer"])):
             self._monitor.reset()
 
     def compared(self, scene: Mapping[str, Any]) -> dict[str, Any]:
-        """A scene message as it is compared. Conditions of the environment stay whole where the bag holds every frame
-        that was looked at; else their names and effects, for sums over frames differ by those that the bag lacks.
-        What is not made again is left out: conditions of the goods, which come from what a station has collected, and
-        novelty where the station has a limit of its own."""
+        """A scene message as it is compared. What is not made again is left out: conditions of the goods, which come
+        from what a station has collected, and novelty where the station has a limit of its own."""
         values = {**scene, "flags": [flag for flag in scene["flags"] if flag != HELD_FLAG]}
         if self._own_limit:
             values["instances"] = [{**seen, "novelty": 0.0} for seen in scene["instances"]]
-        conditions = [c for c in values.pop("conditions", []) if c["family"] == Family.ENVIRONMENT.value]
+        conditions = values.pop("conditions", [])
         if not self.wanted:
             return values
-        told = conditions if self._complete else sorted(f"{c['name']}: {c['action']}" for c in conditions)
-        return {**values, "conditions": told}
+        return {**values, "conditions": [c for c in conditions if c["family"] == Family.ENVIRONMENT.value]}
