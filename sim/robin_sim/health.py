@@ -25,7 +25,9 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.monitors.baseline import StationBaseline, take_baseline
 from robin_perception.monitors.station import StationMonitor
-from robin_sim.faults import NO_FAULTS, CameraShift, Faults
+from robin_sim.fault_cases import FaultCase, fault_cases
+from robin_sim.fault_cost import cost_figures, cost_of_pile
+from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.model import Pile
 from robin_sim.scenario import load_scenario
 from robin_sim.sensor import SensorModelConfig, smears, spoil
@@ -33,65 +35,15 @@ from robin_sim.station import SimStation, StationView, picked_from
 
 SeeFrame = Callable[[Frame], Scene]
 Advance = Callable[[int, int], None]
+_Job = tuple[str, str, int]
 
 HEALTHY_SCENARIOS = ("mixed", "belt", "tote", "bags", "black_bags", "clear_bags", "new_print")
 FRAMES = 5
 """Of a stream with a fault."""
-_SINGLE: Mapping[str, tuple[float, ...]] = {
-    "dark": (0.4, 0.6, 0.8),
-    "over_exposed": (0.6, 1.0),
-    "blur": (0.3, 0.5, 0.7),
-    "dirty_lens": (0.5, 0.7),
-    "depth_holes": (0.3, 0.6),
-    "dead_projector": (0.4, 1.0),
-    "colour_depth_apart": (0.2, 0.4),
-    "depth_unit": (0.25, 10.0),
-}
-_MOVES = ((12.0, 0.0), (18.0, 1.0), (0.0, 3.0))  # mm and degrees, in a direction of the station's own
-_NAME_OF = {"dead_projector": "depth_holes", "camera_shift": "camera_moved"}  # fault -> the monitors' word, if another
-_TOGETHER = (
-    {"dark": 0.6, "depth_holes": 0.5},
-    {"blur": 0.5, "depth_holes": 0.5},
-    {"dirty_lens": 0.7, "depth_holes": 0.5},
-    {"blur": 0.5, "colour_depth_apart": 0.4},
-)
 _BASELINE_PILES, _BASELINE_LOOKS, _BASELINE_EACH = 2, 3, 5  # 30 frames
 _HEALTHY_LOOKS, _HEALTHY_EACH = 5, 16  # of each of the piles
 _HEALTHY_PILES = 2
 _MOST_BYTES = 100_000_000  # of the file of what is done
-
-
-@dataclass(frozen=True)
-class FaultCase:
-    """name: of the fault; key: with its severity; expected: what the monitors must say."""
-
-    name: str
-    key: str
-    faults: Faults
-    expected: frozenset[str]
-
-
-def fault_cases(rng: np.random.Generator) -> tuple[FaultCase, ...]:
-    """Every single fault at every severity, then two at once. rng: draws the directions of camera moves."""
-    cases = [
-        _case(name, f"{name} {value:g}", Faults(**{name: value}))
-        for name, values in _SINGLE.items()
-        for value in values
-    ]
-    for mm, degrees in _MOVES:
-        along, about = rng.normal(size=(2, 3))
-        shift = CameraShift(
-            translation_m=tuple(1e-3 * mm * along / np.linalg.norm(along)),
-            rotation_rad=tuple(np.radians(degrees) * about / np.linalg.norm(about)),
-        )
-        cases.append(_case("camera_moved", f"camera_moved {mm:g} mm {degrees:g} deg", Faults(camera_shift=shift)))
-    cases.append(_case("frozen", "frozen", Faults(frozen=True)))
-    cases += [_case("+".join(pair), "+".join(pair), Faults(**pair)) for pair in _TOGETHER]
-    return tuple(cases)
-
-
-def _case(name: str, key: str, faults: Faults) -> FaultCase:
-    return FaultCase(name, key, faults, frozenset(_NAME_OF.get(fault, fault) for fault in faults.active))
 
 
 class _Station:
@@ -184,38 +136,54 @@ def healthy_station(scenario: str, seed: int, index: int, see: SeeFrame) -> dict
     return {**line, "alarms": alarms, "ms": float(np.median(times))}
 
 
-def run_health(
-    piles: int, healthy_frames: int, seed: int, see: SeeFrame, lines: Path, advance: Advance
-) -> dict[str, Any]:
-    """Stations with faults and healthy ones in turns, until there are ``piles`` of the former and ``healthy_frames`` of
-    the latter. lines: file of what is done; a station that stands in it is not done again."""
-    done = _read(lines, seed)
-    per_station = _HEALTHY_PILES * _HEALTHY_LOOKS * _HEALTHY_EACH
-    healthy = -(-healthy_frames // per_station)
-    jobs: list[tuple[str, int]] = [("", index) for index in range(piles)]
-    jobs += [(HEALTHY_SCENARIOS[i % len(HEALTHY_SCENARIOS)], 100_000 + i) for i in range(healthy)]
-    jobs.sort(key=lambda job: (job[1] % 100_000) / max(1, healthy if job[0] else piles))
-    for number, (scenario, index) in enumerate(jobs):
+@dataclass(frozen=True)
+class HealthTrials:
+    """How much is tried. piles: stations with each fault; healthy_frames: of healthy stations; cost_piles: piles that
+    are picked from with each fault and without."""
+
+    piles: int
+    healthy_frames: int
+    cost_piles: int
+    seed: int
+
+    def jobs(self) -> list[_Job]:
+        """In turns, so that a run that breaks off has some of each. Kind, scenario, index of each."""
+        healthy = -(-self.healthy_frames // (_HEALTHY_PILES * _HEALTHY_LOOKS * _HEALTHY_EACH))
+        jobs = [(k / max(1, self.piles), ("faults", "", k)) for k in range(self.piles)]
+        names = len(HEALTHY_SCENARIOS)
+        jobs += [(k / max(1, healthy), ("healthy", HEALTHY_SCENARIOS[k % names], 100_000 + k)) for k in range(healthy)]
+        jobs += [(k / max(1, self.cost_piles), ("cost", "", 200_000 + k)) for k in range(self.cost_piles)]
+        return [job for _, job in sorted(jobs, key=lambda placed: placed[0])]
+
+
+def run_health(trials: HealthTrials, see: SeeFrame, lines: Path, advance: Advance) -> dict[str, Any]:
+    """Figures of all that is asked for. lines: file of what is done; what stands in it is not done again."""
+    done, jobs, seed = _read(lines, trials.seed), trials.jobs(), trials.seed
+    for number, job in enumerate(jobs):
         advance(number, len(jobs))
-        if (scenario, index) in done:
+        if job in done:
             continue
-        line = healthy_station(scenario, seed, index, see) if scenario else faults_of_station(seed, index, see)
-        done[scenario, index] = line
+        kind, scenario, index = job
+        if kind == "healthy":
+            line = healthy_station(scenario, seed, index, see)
+        else:
+            line = (faults_of_station if kind == "faults" else cost_of_pile)(seed, index, see)
+        done[job] = line
         _append(lines, line)
     advance(len(jobs), len(jobs))
     return summary([done[job] for job in jobs])
 
 
-def _read(lines: Path, seed: int) -> dict[tuple[str, int], dict[str, Any]]:
-    """What is done already, by (scenario or "", index); a line that was cut short is left out. Raises RobinError
-    OPTION_INVALID for a file of another kind, INPUT_*."""
-    done: dict[tuple[str, int], dict[str, Any]] = {}
+def _read(lines: Path, seed: int) -> dict[_Job, dict[str, Any]]:
+    """What is done already; a line that was cut short is left out. Raises RobinError OPTION_INVALID for a file of
+    another kind, INPUT_*."""
+    done: dict[_Job, dict[str, Any]] = {}
     texts = read_plain_text(lines, _MOST_BYTES, Code.INPUT_UNREADABLE).splitlines() if lines.exists() else []
     found = 0
     for text in texts:
         try:
             line = json.loads(text)
-            key = (str(line.get("scenario", "")), int(line["index"]))
+            key = (str(line["kind"]), str(line.get("scenario", "")), int(line["index"]))
             done |= {key: line} if line["seed"] == seed else {}
             found += 1
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -240,7 +208,7 @@ def _append(lines: Path, line: Mapping[str, Any]) -> None:
 
 def summary(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The figures of all lines: ``faults``, ``together`` (two at once) and ``healthy``, each with and without a
-    baseline, and the time per frame."""
+    baseline, the time per frame, and ``cost``: what each fault costs in picks."""
     lines = list(lines)
     with_faults = [line for line in lines if line["kind"] == "faults"]
     result: dict[str, Any] = {}
@@ -255,7 +223,8 @@ def summary(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         result[f"together{suffix}"] = {name: _pair_figures(found) for name, found in pairs.items()}
         result[f"healthy{suffix}"] = _healthy_figures(lines, kind)
     times = [line["ms"] for line in lines if line["kind"] == "healthy"]
-    return {**result, "ms_per_frame_p50": float(np.median(times)) if times else None}
+    cost = cost_figures(line for line in lines if line["kind"] == "cost")
+    return {**result, "ms_per_frame_p50": float(np.median(times)) if times else None, "cost": cost}
 
 
 def _fault_figures(by_key: Mapping[str, list[Mapping[str, Any]]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from robin_grasp.tool import CellConfig
+from robin_grasp.tool import CellConfig, WorkspaceConfig
 from robin_sim.backgrounds import draw_background
 from robin_sim.cameras import CameraView, true_camera
 from robin_sim.faults import NO_FAULTS, Faults
@@ -45,8 +45,12 @@ class SimStation:
         self._background = draw_background(station_rng, start.workspace)
 
     @property
+    def workspace(self) -> WorkspaceConfig:
+        return self._start.workspace
+
+    @property
     def container(self) -> str:
-        return self._start.workspace.container
+        return self.workspace.container
 
     def new_pile(self) -> Pile:
         """The next pile of the scenario's goods in this station's container."""

@@ -116,17 +116,19 @@ def test_stations_that_are_done_are_not_done_again(tmp_path: Path, monkeypatch: 
         return _line(index, 4, [])
 
     monkeypatch.setattr(health, "faults_of_station", made_anew)
-    found = health.run_health(3, 0, 4, lambda frame: None, lines, lambda done, total: None)  # type: ignore[arg-type,return-value]
+    found = health.run_health(health.HealthTrials(3, 0, 0, 4), lambda frame: None, lines, lambda done, total: None)  # type: ignore[arg-type,return-value]
     assert made == [1, 2] and found["faults"]["dark"]["named"] == 3
     made.clear()
-    health.run_health(3, 0, 4, lambda frame: None, lines, lambda done, total: None)  # type: ignore[arg-type,return-value]
+    health.run_health(health.HealthTrials(3, 0, 0, 4), lambda frame: None, lines, lambda done, total: None)  # type: ignore[arg-type,return-value]
     assert made == []
 
 
 def test_a_file_of_another_kind_is_not_added_to(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("bread, milk\n")
     with pytest.raises(RobinError, match="no results of this command"):
-        health.run_health(0, 0, 4, lambda frame: None, tmp_path / "notes", lambda done, total: None)  # type: ignore[arg-type,return-value]
+        health.run_health(
+            health.HealthTrials(0, 0, 0, 4), lambda frame: None, tmp_path / "notes", lambda done, total: None
+        )  # type: ignore[arg-type,return-value]
     assert (tmp_path / "notes").read_text() == "bread, milk\n"
 
 

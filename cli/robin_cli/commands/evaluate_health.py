@@ -19,6 +19,12 @@ def health(
     healthy_frames: Annotated[
         int, typer.Option("--healthy-frames", metavar="N", min=0, max=1_000_000, help="Frames of healthy stations.")
     ] = 2000,
+    cost_piles: Annotated[
+        int,
+        typer.Option(
+            "--cost-piles", metavar="N", min=0, max=10_000, help="Piles picked from with each fault and without."
+        ),
+    ] = 0,
     seed: SeedOption = 1,
     lines: Annotated[
         Path | None,
@@ -26,8 +32,8 @@ def health(
             "--lines",
             metavar="FILE",
             dir_okay=False,
-            help="Keep what is done there, a line per station; the same command goes on with it. Default: the --json "
-            "file's name with .lines.",
+            help="Keep what is done there, a line per station or pile; the same command goes on with it. Default: the "
+            "--json file's name with .lines.",
         ),
     ] = None,
     engine: EngineByNameOption = "onnxruntime",
@@ -39,16 +45,14 @@ def health(
     from tempfile import TemporaryDirectory
 
     from robin_perception.segmentation.segmenter import load_segmenter
-    from robin_sim.health import run_health
+    from robin_sim.health import HealthTrials, run_health
 
     segmenter = load_segmenter(model_path(model), engine)
     note(segmenter.engine.selection.line())
     kept = lines or (None if json_file is None else json_file.with_name(f"{json_file.name}.lines"))
     with TemporaryDirectory() as folder, progress_bar("stations", "stations") as advance:
         figures = run_health(
-            piles,
-            healthy_frames,
-            seed,
+            HealthTrials(piles, healthy_frames, cost_piles, seed),
             segmenter.segment,
             kept or Path(folder) / "lines",
             lambda done, total: advance(done, total, ""),
@@ -65,6 +69,15 @@ def _show(figures: dict[str, Any]) -> None:
     pairs = ("piles", "both", "one", "none", "misnamed")
     rows = [(name, *(str(found[c]) for c in pairs)) for name, found in figures["together"].items()]
     print_table("two faults at once, with a baseline", ("faults", *pairs), rows)
+    if figures["cost"]:
+        rows = [_cost_row(name, found) for name, found in figures["cost"].items()]
+        print_table("what a fault costs", ("fault", "piles", "clean", "clean picks lost", "at least 2 %"), rows)
     for key, title in (("healthy", "with a baseline"), ("healthy_without_baseline", "stated defaults")):
         found = figures[key]
         print(f"healthy, {title}: {found['false_alarms']} false alarms in {found['frames']} frames")
+
+
+def _cost_row(name: str, found: dict[str, Any]) -> tuple[str, ...]:
+    lost = found["lost"]
+    text = f"{100 * lost['rate']:.1f} % [{100 * lost['low']:.1f}, {100 * lost['high']:.1f}]"
+    return name, str(found["piles"]), str(found["clean"]), text, "yes" if found["costs"] else "no"

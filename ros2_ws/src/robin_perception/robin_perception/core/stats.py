@@ -47,6 +47,20 @@ def rate(successes: int, trials: int) -> Rate:
     return Rate(rate=successes / trials if trials else 0.0, low=low, high=high, count=successes, of=trials)
 
 
+def paired_difference(lost: int, won: int, of: int) -> Rate:
+    """Share of pairs that lost what they had less that of pairs that won it, with the adjusted Wald interval for paired
+    proportions (D. G. Bonett and R. M. Price, J. Educ. Behav. Stat. 37, 2012). count: lost less won. No pairs: 0 in
+    (-1, 1). Raises ValueError when the counts make no sense."""
+    if min(lost, won) < 0 or lost + won > of:
+        raise ValueError(f"need 0 <= lost + won <= of, got {lost} + {won} of {of}")
+    if of == 0:
+        return Rate(rate=0.0, low=-1.0, high=1.0, count=0, of=0)
+    p, q = (lost + 1) / (of + 2), (won + 1) / (of + 2)
+    spread = float(norm.ppf(0.975)) * math.sqrt((p + q - (p - q) ** 2) / (of + 2))
+    low, high = max(-1.0, p - q - spread), min(1.0, p - q + spread)
+    return Rate(rate=(lost - won) / of, low=low, high=high, count=lost - won, of=of)
+
+
 def percentiles(values: Sequence[float], levels: Sequence[int] = (50, 95)) -> dict[str, float]:
     """``{"p50": …, "p95": …}`` of the values; zeros when there are none."""
     if not len(values):
