@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robin_perception.core.stats import percentiles, rate, wilson_interval
+from robin_perception.core.stats import paired_difference, percentiles, rate, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,15 @@ def test_confidence_outside_its_range_is_refused() -> None:
 def test_percentiles() -> None:
     assert percentiles([1.0, 2.0, 3.0]) == {"p50": 2.0, "p95": pytest.approx(2.9)}
     assert percentiles([]) == {"p50": 0.0, "p95": 0.0}
+
+
+def test_a_paired_difference_lies_in_its_interval_and_counts_that_make_no_sense_are_refused() -> None:
+    few, many = paired_difference(3, 1, 60), paired_difference(30, 10, 600)
+    assert few["rate"] == many["rate"] == pytest.approx(1 / 30) and few["count"] == 2
+    assert few["low"] < many["low"] < 1 / 30 < many["high"] < few["high"]
+    assert many["low"] == pytest.approx(0.0125, abs=2e-3)  # sqrt(40) / 600 is its standard error
+    assert paired_difference(0, 0, 60)["high"] < 0.05 and paired_difference(0, 0, 0)["low"] == -1
+    turned = paired_difference(1, 3, 60)
+    assert (turned["low"], turned["high"]) == pytest.approx((-few["high"], -few["low"]))
+    with pytest.raises(ValueError, match="lost"):
+        paired_difference(3, 3, 5)

@@ -4,6 +4,7 @@ of what was found."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import pytest
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 from robin_perception.monitors.registry import CAUSES
-from robin_sim import health
+from robin_sim import fault_cost, health
+from robin_sim.fault_cases import FaultCase, fault_cases
 from robin_sim.faults import NO_FAULTS, Faults
+from robin_sim.oracle import oracle_scene
 from robin_sim.scenario import load_scenario
 from robin_sim.sensor import smears, spoil
 from robin_sim.station import SimStation, StationView, picked_from
@@ -133,5 +137,42 @@ def test_a_file_of_another_kind_is_not_added_to(tmp_path: Path) -> None:
 
 
 def test_every_cause_is_among_the_cases() -> None:
-    expected = {name for case in health.fault_cases(np.random.default_rng(0)) for name in case.expected}
+    expected = {name for case in fault_cases(np.random.default_rng(0)) for name in case.expected}
     assert expected == {cause.name for cause in CAUSES}
+
+
+def test_what_a_fault_costs_is_lost_less_won_over_all_piles() -> None:
+    became = [("clean", "miss")] * 3 + [("clean", "clean")] * 6 + [("miss", "clean")]
+    lines = [{"kind": "cost", "results": {"healthy": one, "blur 0.5": other}} for one, other in became]
+    found = fault_cost.cost_figures(lines)
+    assert {key: found["blur 0.5"][key] for key in ("piles", "clean", "costs")} == {
+        "piles": 10, "clean": 7, "costs": True,
+    }  # fmt: skip
+    lost = found["blur 0.5"]["lost"]
+    assert lost["rate"] == pytest.approx(0.2) and lost["low"] < 0 < 0.2 < lost["high"] < 0.6
+    assert found["blur 0.5"]["results"] == {"miss": 3, "clean": 7}
+    assert found["healthy"]["lost"]["rate"] == 0 and not found["healthy"]["costs"]
+
+
+def test_the_same_pick_has_the_same_result_and_a_stale_picture_shows_what_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bright, frozen = Faults(over_exposed=0.1), Faults(frozen=True)
+    cases = [FaultCase("", key, faults, frozenset()) for key, faults in (("bright", bright), ("frozen", frozen))]
+    monkeypatch.setattr(fault_cost, "cost_cases", lambda rng: cases)
+    station = SimStation(load_scenario("mixed").config, CellConfig(), 130101, 3)
+    before, after = picked_from(station.new_pile(), 2)
+    gone = np.argmax(before.poses[:, 2, 3])
+    views = {len(pile.parcels): (pile, station.see(pile).view) for pile in (before, after)}
+    shown = iter((len(after.parcels), len(after.parcels), len(before.parcels)))
+
+    def see(frame: Frame) -> Scene:
+        pile, view = views[next(shown)]
+        scene = oracle_scene(pile, view)
+        if pile is after:
+            return scene
+        labels = np.where(view.labels == gone + 1, scene.labels, 0)  # only a parcel that was taken since
+        return replace(scene, labels=labels, instances=tuple(i for i in scene.instances if (labels == i.id).any()))
+
+    results = fault_cost.cost_of_pile(130101, 3, see)["results"]
+    assert results["healthy"] == results["bright"] == "clean" and results["frozen"] not in ("clean", "infeasible")
