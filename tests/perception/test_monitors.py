@@ -17,6 +17,7 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.monitors.baseline import StationBaseline, load_baseline, take_baseline
 from robin_perception.monitors.config import MonitorsConfig
+from robin_perception.monitors.look import look_at, thinned_size
 from robin_perception.monitors.registry import CAUSES
 from robin_perception.monitors.sequential import SequentialTest, average_run_length, slack_for
 from robin_perception.monitors.station import StationMonitor
@@ -260,3 +261,18 @@ def test_a_camera_that_sees_none_of_its_marks_is_moved() -> None:
         found = monitor.observe(replace(frame, rgb=elsewhere + grain), scene)
     (condition,) = (c for c in found if c.name == "camera_moved")
     assert condition.effect == PickingEffect.STOP and "nowhere near" in condition.text
+
+
+@pytest.mark.parametrize("size", [(640, 480), (848, 480), (1280, 720), (1920, 1080)])
+def test_a_picture_of_any_size_is_thinned_to_the_means_of_its_pixels(size: tuple[int, int]) -> None:
+    frame, _ = station_frame(100)
+    rgb = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
+    K = np.diag((size[0] / frame.width, size[1] / frame.height, 1.0)) @ frame.K
+    wide = Frame(rgb, np.full(size[::-1], 1.2, np.float32), K, frame.T_base_camera)
+    look = look_at(wide, np.zeros(size[::-1], np.uint16))
+    means = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), look.grey.shape[::-1], interpolation=cv2.INTER_AREA)
+    off = np.abs(look.grey - means)
+    assert off.mean() < 1.0 and off.max() < 40  # rails are 100 brighter than the belt; half a row may go to the next
+    assert look.grey.shape == thinned_size(*size)[::-1] and look.fine.shape == look.cell_free.shape
+    rails = look.coarse.max(axis=1) > 10 * np.median(look.coarse)
+    assert rails.any() and not rails.all()

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from robin_perception.core.frame import Frame
 
 Floats = NDArray[np.float32]
+_Pair = tuple[NDArray[Any], NDArray[Any]]
 
 COLUMNS = 40
 """Cells side by side."""
 PIXELS_PER_CELL = 4
 """Of the thinned picture, to a side."""
+_ROWS_APART = 4  # of a picture 640 columns wide
+_NOMINAL_WIDTH = 640
 _FAR_PX = 4  # pixels of the frame between those whose difference is an edge's height
 _BRIGHTER = 0.8  # quantile
 _NOISE_SHARE = 0.1  # of the cells: the flattest ones show noise and nothing else
@@ -66,15 +69,15 @@ def look_at(frame: Frame, labels: NDArray[np.uint16]) -> Look:
     small = thinned_size(frame.width, frame.height)
     cells = (small[0] // PIXELS_PER_CELL, small[1] // PIXELS_PER_CELL)
     full = cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
-    grey = cv2.resize(full, small, interpolation=cv2.INTER_AREA)
+    grey = _thinned(full, small)
     columns, rows = _samples(frame.width, small[0]), _samples(frame.height, small[1])
     every = _slices(rows, columns)
-    depth, masked = frame.depth[every], labels[every] > 0
+    depth, masked = np.ascontiguousarray(frame.depth[every]), labels[every] > 0
     valid = depth > 0
     height = depth * _rise(frame, rows, columns) + np.float32(frame.T_base_camera[2, 3])
     fine, coarse = _edges(full, cells)
     noise = float(np.quantile(fine, _NOISE_SHARE))
-    light = _cells(_LINEAR[grey], cells)
+    light = _cells(cv2.LUT(grey, _LINEAR), cells)
     free = cv2.dilate(masked.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0
     return Look(
         frame,
@@ -129,15 +132,28 @@ def _rise(frame: Frame, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Fl
     return np.asarray(across[None, :] + along[:, None], dtype=np.float32)
 
 
+def _thinned(grey: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Means over the pixels of the thinned picture, of ``size``. Where only its width divides evenly, a step that does
+    comes first, which is several times as quick."""
+    height, width = grey.shape
+    if height % size[1] and width % size[0] == 0:
+        between = height // max(1, height // size[1] // 2)
+        grey = cv2.resize(grey, (size[0], between), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 def _edges(grey: NDArray[Any], cells: tuple[int, int]) -> tuple[Floats, Floats]:
-    """(fine, coarse) of the cells. Every fourth row and pair of rows: edges are long."""
-    wide = grey[::4].astype(np.float32)
-    upper, lower, far = (x.astype(np.float32) for x in (grey[:-_FAR_PX:4], grey[1 : 1 - _FAR_PX : 4], grey[_FAR_PX::4]))
-    fine = [wide[:, 1:] - wide[:, :-1], lower - upper]
-    coarse = [wide[:, _FAR_PX:] - wide[:, :-_FAR_PX], far - upper]
-    return _energy(fine, cells), _energy(coarse, cells)
+    """(fine, coarse) of the cells. Every fourth row and pair of rows, of a wide picture fewer: edges are long."""
+    every = _ROWS_APART * max(1, grey.shape[1] // _NOMINAL_WIDTH)
+    upper, lower, far = (np.ascontiguousarray(grey[k : k - _FAR_PX or None : every]) for k in (0, 1, _FAR_PX))
+    fine = _energy((upper[:, 1:], upper[:, :-1]), (lower, upper), cells)
+    coarse = _energy((upper[:, _FAR_PX:], upper[:, :-_FAR_PX]), (far, upper), cells)
+    return fine, coarse
 
 
-def _energy(differences: list[Floats], cells: tuple[int, int]) -> Floats:
-    across, along = (_cells(d * d, cells) for d in differences)
-    return np.asarray(0.5 * (across + along))
+def _energy(across: _Pair, along: _Pair, cells: tuple[int, int]) -> Floats:
+    """Mean squared difference of both pairs in each cell."""
+    one, other = cv2.absdiff(*across), cv2.absdiff(*along)
+    squares = cv2.multiply(one, one, dtype=cv2.CV_32F)
+    cv2.accumulateSquare(np.ascontiguousarray(other[:, : one.shape[1]]), squares)
+    return np.asarray(0.5 * _cells(squares, cells))

@@ -39,7 +39,7 @@ _EXPLAINED = 0.8  # of what is unlike without motion, that may be left with it
 _THE_SAME = 0.985  # and that cannot differ by a motion that matters
 _BETTER = 0.03  # an answer from afar must fit better by so much
 _FARTHEST = 0.5  # metres, radians
-_EVERY = 6  # of the level pixels
+_EVERY = (slice(None, None, 2), slice(None, None, 3))  # of the pixels, whose heights are looked at
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,13 @@ class MotionMeter:
         known = np.isfinite(reference.grey)
         grey = np.where(known, reference.grey, np.float32(np.nanmean(reference.grey) if known.any() else 0))
         inner = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        self._ground = reference.ground
+        self._ground = reference.ground[_EVERY]
         depth = self._depth(np.where(np.isfinite(reference.ground), reference.ground, 0.0))
         self._levels = [
             _Level(_band(grey, known, sigma), inner, depth, self._K, sigma, steps) for sigma, steps in _LEVELS
         ]
-        self._level_ground = _level(reference.ground)
+        self._level = _level(reference.ground)[_EVERY]
+        self._places = tuple(axis[_EVERY] for axis in np.mgrid[0 : depth.shape[0], 0 : depth.shape[1]])
 
     def _depth(self, height: Floats) -> Floats:
         """Along the optical axis, of pixels whose height above z = 0 is given."""
@@ -138,14 +139,14 @@ class MotionMeter:
         """Normal matrix [6, 6] and right side [6] of what heights say: a surface that was level then seems to have
         risen or tilted as the camera moved. The weak prior is in it."""
         normal = np.diag([_PRIOR_M**-2] * 3 + [_PRIOR_RAD**-2] * 3)
-        off = look.height - self._ground
-        on = look.free & look.valid & self._level_ground & (np.abs(off) < _HIGHEST_STEP_M)
-        v, u = (axis[::_EVERY] for axis in np.nonzero(on))
-        if len(v) < _LEAST_PIXELS:
+        off = look.height[_EVERY] - self._ground
+        on = look.free[_EVERY] & look.valid[_EVERY] & self._level & (np.abs(off) < _HIGHEST_STEP_M)
+        if np.count_nonzero(on) < _LEAST_PIXELS:
             return normal, np.zeros(6)
-        z = look.depth[v, u].astype(np.float64)
+        v, u = (axis[on] for axis in self._places)
+        z = look.depth[_EVERY][on].astype(np.float64)
         points = np.stack([(u - self._K[0, 2]) / self._K[0, 0] * z, (v - self._K[1, 2]) / self._K[1, 1] * z, z], axis=1)
-        up, wanted = self._T[2, :3], off[v, u].astype(np.float64)
+        up, wanted = self._T[2, :3], off[on].astype(np.float64)
         rows = -np.hstack([np.broadcast_to(up, points.shape), np.cross(points, up)])
         first = np.linalg.solve(normal + rows.T @ rows / _HEIGHT_NOISE_M**2, rows.T @ wanted / _HEIGHT_NOISE_M**2)
         weight = _weights(rows @ first - wanted, _HEIGHT_NOISE_M) / _WIDER

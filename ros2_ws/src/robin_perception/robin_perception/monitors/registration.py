@@ -53,7 +53,7 @@ def _fit_of_shifts(look: Look) -> Floats:
     """Correlation of the edges for each shift, float32 [2 _REACH + 1, 2 _REACH + 1]."""
     across = cv2.Sobel(look.grey, cv2.CV_32F, 1, 0, ksize=1)
     along = cv2.Sobel(look.grey, cv2.CV_32F, 0, 1, ksize=1)
-    colour = np.minimum(np.hypot(across, along), np.float32(_STRONGEST))
+    colour = np.minimum(cv2.magnitude(across, along), np.float32(_STRONGEST))
     h, v = look.height, look.valid
     outline = np.zeros(h.shape, dtype=np.float32)
     outline[:, 1:-1] = _step(h[:, 2:], h[:, :-2]) & v[:, 2:] & v[:, :-2]
