@@ -155,6 +155,7 @@ def judgement_record(judgement: PickJudgement) -> JudgementRecord:
         probabilities={result.value: float(p) for result, p in judgement.probabilities.items()},
         reasons=judgement.reasons,
         features={name: figure(value) for name, value in judgement.features.items()},
+        after_stamp_s=judgement.after_s,
     )
 
 
@@ -167,6 +168,8 @@ def reported_judgement(report: OutcomeReport) -> JudgementRecord:
         probability=report.probability,
         probabilities={result.value: float(p) for result, p in odds.items()},
         reasons=report.reasons,
+        features={name: figure(value) for name, value in report.features.items()},
+        after_stamp_s=report.after_s,
     )
 
 

@@ -121,13 +121,14 @@ class CandidateRecord(StrictConfig):
 class JudgementRecord(StrictConfig):
     """What the pick check says of a load. judged: the likeliest result, None where it was not asked; probability: its
     belief in that; probabilities: in each result. reasons: short texts. features: the figures that it was judged by,
-    None for what was not there."""
+    None for what was not there. after_stamp_s: of the frame after that it was judged with, None without one."""
 
     judged: Result | None = None
     probability: Share | None = None
     probabilities: dict[Result, Share] = Field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     features: dict[str, float | None] = Field(default_factory=dict)
+    after_stamp_s: float | None = None
 
 
 class TracesRecord(StrictConfig):

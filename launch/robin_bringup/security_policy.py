@@ -51,9 +51,11 @@ _NODES = {
         reply=("pick_once", "new_pile"),
         request=("plan_pick", "report_outcome", "forget_failures", "answer_help"),
     ),
-    "segmentation": Rights((SCENE, OVERLAY), reply=("load_model", "list_codes")),
+    "segmentation": Rights((SCENE, OVERLAY), reply=("load_model", "segment_frame", "list_codes")),
     "planning": Rights((PLAN, GRASPS, CUP_HEALTH), (SCENE, OUTCOME), ("plan_pick", "forget_failures", "reset_cups")),
-    "pick_check": Rights((OUTCOME, HELP), (SCENE, PLAN), ("report_outcome", "list_help", "answer_help")),
+    "pick_check": Rights(
+        (OUTCOME, HELP), (SCENE, PLAN), ("report_outcome", "list_help", "answer_help"), ("segment_frame",)
+    ),
     "recorder": Rights((DECISION,), (SCENE, PLAN, OUTCOME, HELP, CUP_HEALTH)),
 }
 _ROBOT = Rights(

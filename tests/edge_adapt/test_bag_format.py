@@ -189,7 +189,7 @@ def test_a_bag_cut_anywhere_is_read_up_to_there(tmp_path: Path) -> None:
     whole = (tmp_path / "bag/bag_0.mcap").read_bytes()
     assert BagReader(tmp_path / "bag").warnings == []
     counts = []
-    for end in range(16, len(whole) - 1, max(1, len(whole) // 60)):
+    for end in range(16, len(whole) - 8, max(1, len(whole) // 60)):  # without its last 8 bytes a file lacks nothing
         cut = tmp_path / "cut.mcap"
         cut.write_bytes(whole[:end])
         reader = BagReader(cut)

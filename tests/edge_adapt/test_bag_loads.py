@@ -66,15 +66,23 @@ def weighs(weight_n: float) -> PickOutcome:
     return PickOutcome(PickResult.CLEAN, vacuum, weight_n, 2.5, {}, pick_traces(), load_view())
 
 
+def nothing_left(frame: Frame) -> Frame:
+    """The belt, bare, half a second later."""
+    depth = np.full_like(frame.depth, float(frame.depth.max()))
+    depth[0, 0] -= 0.01
+    return replace(frame, depth=depth, rgb=np.full_like(frame.rgb, 90), stamp_s=frame.stamp_s + 0.5)
+
+
 @dataclass
 class Station:
     """A cell that judges what it lifts, asks the policy what to do, and records all of it. spoil: changes a report
-    before it is written."""
+    before it is written. later: a load is judged with a frame that comes after the first one since the pick."""
 
     folder: Path
     bundle: Path
     scratch: Path
     spoil: Spoil = lambda report: report
+    later: bool = False
     actions: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -121,7 +129,8 @@ class Station:
     ) -> tuple[RecordedLoad, ...]:
         seen, encoded = outcome_as_recorded(outcome), frames.encoded(after)
         target = PickTarget(grasp_as_recorded(grasp), issued.frame, scene)
-        judgement = judge_pick(target.grasp, scene, issued.frame, encoded.frame, seen, CELL, PickCheckConfig())
+        last = frames.encoded(nothing_left(after)) if self.later else encoded
+        judgement = judge_pick(target.grasp, scene, issued.frame, last.frame, seen, CELL, PickCheckConfig())
         step = self.recovery.held(target, judgement.probabilities)
         ns, helps = stamp_ns(encoded.frame), self._asked(step)
         report = OutcomeReport.of(issued.plan_id, encoded.frame.stamp_s, seen)
@@ -130,7 +139,7 @@ class Station:
         self.actions += [step.action.value, end.action.value]
         return (
             RecordedLoad(self.spoil(_with(held, step)), ns, encoded, helps),
-            RecordedLoad(_with(replace(report, traces=None, load=None), end), ns, encoded),
+            RecordedLoad(_with(replace(report, traces=None, load=None), end), stamp_ns(last.frame), last),
         )
 
     def _asked(self, step: Step) -> tuple[HelpRequest, ...]:
@@ -220,6 +229,23 @@ def test_a_load_that_cannot_be_judged_now_is_a_difference_with_its_number(bundle
     Station(tmp_path / "bag", bundle, tmp_path, of_another_tool).run(LOADS[:1])
     differing = replayed(tmp_path / "bag", bundle).report.differing
     assert differing and all("E614" in found[0].replayed for _, _, found in differing[:1])
+
+
+def test_a_load_is_judged_again_with_the_frame_that_it_was_judged_with(bundle: Path, tmp_path: Path) -> None:
+    Station(tmp_path / "named", bundle, tmp_path, later=True).run(LOADS[:2])
+    assert replayed(tmp_path / "named", bundle).report.judged_differing == 0
+
+    def of_an_older_bag(report: OutcomeReport) -> OutcomeReport:
+        return replace(report, features={}, after_s=None)
+
+    Station(tmp_path / "older", bundle, tmp_path, of_an_older_bag).run(LOADS[:2])
+    assert replayed(tmp_path / "older", bundle).report.judged_differing == 0
+
+    def of_another_frame(report: OutcomeReport) -> OutcomeReport:
+        return replace(report, after_s=(report.after_s or 0.0) - 0.5)
+
+    Station(tmp_path / "other", bundle, tmp_path, of_another_frame, later=True).run(LOADS[:1])
+    assert replayed(tmp_path / "other", bundle).report.judged_differing == 1
 
 
 def test_a_bag_in_which_nobody_judged_is_replayed_as_before(bundle: Path, tmp_path: Path) -> None:

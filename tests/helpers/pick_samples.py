@@ -100,6 +100,8 @@ def judged_report(cups: int = 8) -> OutcomeReport:
         traces=pick_traces(cups=cups),
         load=load_view(),
         probabilities=dict(zip(PickResult, (0.1, 0.05, 0.05, 0.7, 0.1), strict=True)),
+        features={"log_load": 0.64, "load_instances": 2.0},
+        after_s=STAMP_S + 0.25,
         action="put_back",
         action_reason="two parcels hang on the tool",
         help_id="help-0003",

@@ -14,10 +14,10 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from helpers.grasp_scenes import Box, box_scene
 from helpers.ros_client import RosClient
-from robin_grasp.nodes.convert import outcome_to_msg, pose_to_msg
+from robin_grasp.nodes.convert import outcome_to_msg
 from robin_grasp.picks.outcome_report import OutcomeReport, Stage
 from robin_perception.core.errors import Code
-from robin_perception.nodes.convert import frame_header, frame_to_msgs, scene_to_msg
+from robin_perception.nodes.convert import frame_header, frame_to_msgs, pose_to_msg, scene_to_msg
 from robin_perception.nodes.qos import RESULT, SENSOR_OUT
 from robin_perception.topics import SCENE, camera_topics
 

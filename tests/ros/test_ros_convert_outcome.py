@@ -183,6 +183,7 @@ def test_traces_that_do_not_fit_are_not_sent() -> None:
         ("result_probabilities", [math.nan] * 5, Code.OUTCOME_INVALID),
         ("result_probabilities", [2.0, -1.0, 0.0, 0.0, 0.0], Code.OUTCOME_INVALID),
         ("help_id", "../x", Code.ID_INVALID),
+        ("feature_names", ["weight_n"], Code.OUTCOME_INVALID),
     ],
 )
 def test_judgements_that_cannot_be_are_refused(name: str, value: object, code: Code) -> None:

@@ -16,14 +16,14 @@ from helpers.perception_graphs import colour_bundle
 from helpers.ros_client import NodeProcess, RosClient  # skips the module where ROS is not installed
 from helpers.ros_driver import PERIOD_S, Driver
 from robin_msgs.msg import SegmentedScene
-from robin_msgs.srv import ListCodes, LoadModel
+from robin_msgs.srv import ListCodes, LoadModel, SegmentFrame
 from sensor_msgs.msg import CameraInfo, Image
 
 from robin_perception.core.errors import Code
 from robin_perception.core.frame import Frame
 from robin_perception.core.image_folder import load_frame
 from robin_perception.model.bundle import HEAD_FILE
-from robin_perception.nodes.convert import image_to_msg, scene_from_msg, stamp_to_s
+from robin_perception.nodes.convert import frame_to_msgs, image_to_msg, pose_to_msg, scene_from_msg, stamp_to_s
 from robin_perception.nodes.qos import SENSOR
 from robin_perception.segmentation.segmenter import load_segmenter
 
@@ -331,6 +331,21 @@ def test_a_model_is_exchanged_between_two_frames_or_not_at_all(
     reply = client.call(LoadModel, "/load_model", LoadModel.Request(path=str(other)))
     assert (reply.code, reply.text) == (0, "") and reply.model_id != first
     assert see(client, driver, scenes).model_id == reply.model_id
+
+
+def test_a_picture_of_another_camera_is_segmented_between_two_frames(
+    client: RosClient, driver: Driver, scenes: list[SegmentedScene], frame: Frame
+) -> None:
+    see(client, driver, scenes)
+    shown = len(scenes)
+    color, depth, info = frame_to_msgs(replace(frame, camera_id="load_camera"), "load_camera")
+    request = SegmentFrame.Request(color=color, depth=depth, info=info, camera=pose_to_msg(frame.T_base_camera))
+    reply = client.call(SegmentFrame, "/segment_frame", request)
+    assert (reply.code, reply.text) == (0, "") and reply.scene.header.frame_id == "load_camera"
+    seen = scene_from_msg(reply.scene)
+    assert seen.instances and (seen.labels > 0).any() and seen.conditions == () and len(scenes) == shown
+    request.depth.encoding = "rgb8"
+    assert client.call(SegmentFrame, "/segment_frame", request).code == Code.INPUT_ENCODING_MISMATCH
 
 
 def test_a_model_outside_the_folder_of_models_is_refused(

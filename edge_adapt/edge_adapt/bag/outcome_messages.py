@@ -16,7 +16,14 @@ from robin_grasp.picks.traces import LoadView, PickTraces, traces_from_flat
 from robin_grasp.recovery.help_request import HelpRequest
 from robin_perception.bags import cdr
 from robin_perception.bags.cdr import Message
-from robin_perception.bags.frames import BASE_FRAME, frame_of_messages, header, nanoseconds, picture_messages
+from robin_perception.bags.frames import (
+    BASE_FRAME,
+    frame_of_messages,
+    header,
+    nanoseconds,
+    picture_messages,
+    stamp_of,
+)
 from robin_perception.core.errors import Code, RobinError
 
 
@@ -38,6 +45,9 @@ def outcome_message(report: OutcomeReport, ns: int) -> Message:
         "result_names": [result.value for result in report.probabilities],
         "result_probabilities": np.array(list(report.probabilities.values()), dtype=np.float64),
         "reasons": list(report.reasons),
+        "feature_names": list(report.features),
+        "feature_values": np.array(list(report.features.values()), dtype=np.float64),
+        "after_stamp": stamp_of(nanoseconds(report.after_s or 0.0)),
         "check_digest": report.check_digest,
         "target_gone": report.target_gone,
         "neighbours_gone": np.array(report.neighbours_gone, dtype=np.uint16),

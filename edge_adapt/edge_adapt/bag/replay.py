@@ -42,7 +42,7 @@ from robin_grasp.picks.plan_server import IssuedPlan, without_instances
 from robin_grasp.plan import Grasp, Plan, PlanBasis, Planner
 from robin_perception.bags import cdr
 from robin_perception.bags.definitions import Definitions
-from robin_perception.bags.frames import FrameAssembler, RecordedFrame, header_ns
+from robin_perception.bags.frames import FrameAssembler, RecordedFrame, header_ns, ns_of
 from robin_perception.bags.reader import BagReader
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
@@ -273,22 +273,22 @@ class Replay:
         latest: Mapping[int, RecordedFrame],
         now: bool,
     ) -> None:
-        """Judge reports again for which a frame after them has come: the recorder may have got it later than they.
-        now: those for which none will come, too."""
+        """Judge reports again whose frame after has come: the recorder may have got it later than they. now: all."""
         while waiting:
             plan, values = waiting[0]
-            ended_ns = header_ns(values) - _SAME_STAMP_NS
-            after = [found.frame for found in latest.values() if found.stamp_ns >= ended_ns]
-            if not (after or now):
+            after = _frame_after(values, latest)
+            if after is None and not now:
                 return
             del waiting[0]
             self._compare_load(loads, plan, values, after)
 
-    def _compare_load(self, loads: LoadReplay, plan: int, values: Mapping[str, Any], after: list[Frame]) -> None:
+    def _compare_load(
+        self, loads: LoadReplay, plan: int, values: Mapping[str, Any], after: RecordedFrame | None
+    ) -> None:
         """Compare the judgement and the action that a recorded report was answered with."""
         name = self._names.get(values["plan_id"]) or plain_id(values["plan_id"], "plan_id")
         try:
-            load = loads.outcome(values, after)
+            load = loads.outcome(values, None if after is None else after.frame)
         except RobinError as exc:
             self.report.judged += 1
             self._judged_otherwise(name, plan, (Difference("outcome", "judged", f"E{int(exc.code)} {exc.text}"),))
@@ -338,6 +338,16 @@ def _unseen(frame: Frame) -> Scene:
 
 def _excluded(plan: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(int(instance) for instance in plan["excluded_instances"])
+
+
+def _frame_after(outcome: Mapping[str, Any], latest: Mapping[int, RecordedFrame]) -> RecordedFrame | None:
+    """The frame that a report was judged with; of an older bag, which does not tell, the first since the pick."""
+    if stamp := ns_of(outcome["after_stamp"]):
+        return _near(latest, stamp)
+    if len(outcome["feature_names"]):
+        return None
+    since_ns = header_ns(outcome) - _SAME_STAMP_NS
+    return next((found for ns, found in latest.items() if ns >= since_ns), None)
 
 
 def _near(by_stamp: Mapping[int, ValueT], ns: int) -> ValueT | None:

@@ -4,7 +4,7 @@ recovery policy is asked again what to do."""
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from edge_adapt.bag.compare import MachineTolerances
 from edge_adapt.bag.messages import recorded_grasp
 from edge_adapt.bag.outcome_messages import recorded_outcome
 from edge_adapt.bag.pipeline import PipelineRecord
-from robin_grasp.picks.load_features import LoadSegmenter
+from robin_grasp.picks.load_features import SEGMENTED_FEATURES, LoadSegmenter
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.outcome_report import Stage
 from robin_grasp.picks.pick_check import PickJudgement, judge_pick
@@ -52,11 +52,11 @@ class ReplayedLoad:
 
 class LoadReplay:
     """One station's judgements and actions, message by message in the bag's order. record: what made them. see_load:
-    the network, for a station where it looks at the load too."""
+    the network, for loads that it looked at."""
 
     def __init__(self, record: PipelineRecord, see_load: LoadSegmenter | None = None) -> None:
         self._record = record
-        self._see_load = see_load if record.load_segmented else None
+        self._see_load = see_load
         self._recovery = None if record.recovery is None else Recovery(record.recovery)
         self._picks: OrderedDict[str, _Pick] = OrderedDict()
         self._asked: tuple[Step, str] | None = None
@@ -76,12 +76,9 @@ class LoadReplay:
             left_over = not plan["grasps"] and len(plan["excluded_instances"]) > 0
             self._note(self._recovery.look(scene.conditions, left_over), plan_id)
 
-    def outcome(self, values: Mapping[str, Any], after: Sequence[Frame]) -> ReplayedLoad | None:
-        """A report of the cell, judged again; None where there is nothing to compare. after: frames that were taken
-        since, oldest first: a pick check takes the newest there is, and a bag does not tell which that was.
-
-        Raises RobinError for an outcome that cannot be judged now.
-        """
+    def outcome(self, values: Mapping[str, Any], after: Frame | None) -> ReplayedLoad | None:
+        """A report of the cell, judged again; None where there is nothing to compare. after: the frame that it was
+        judged with. Raises RobinError for an outcome that cannot be judged now."""
         pick = self._picks.get(str(values["plan_id"]))
         if pick is None or self._record.pick_check is None:
             return None
@@ -89,8 +86,7 @@ class LoadReplay:
         if float(values["probability"]) > 0:
             recorded |= _told(values)
             if pick.judgement is None or values["stage"] == Stage.HELD.value:
-                tries = [self._judged(pick, values, frame) for frame in after or (None,)]
-                pick.judgement = next((t for t in tries if _judgement(t) == recorded), tries[0])
+                pick.judgement = self._judged(pick, values, after)
             replayed |= _judgement(pick.judgement)
         step = self._step(pick, values)
         if step is not None and (action := str(values["action"])):
@@ -129,8 +125,13 @@ class LoadReplay:
             outcome,
             self._record.cell,
             self._record.pick_check,
-            self._see_load,
+            self._see_load if self._looked_closer(values) else None,
         )
+
+    def _looked_closer(self, values: Mapping[str, Any]) -> bool:
+        """Whether the network looked at that load; an older bag tells it of all of them."""
+        names = [str(name) for name in values["feature_names"]]
+        return not SEGMENTED_FEATURES.keys().isdisjoint(names) if names else self._record.load_segmented
 
     def _target(self, pick: _Pick, index: int) -> PickTarget:
         grasp = recorded_grasp(pick.plan, index)

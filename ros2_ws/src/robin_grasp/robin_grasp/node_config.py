@@ -73,3 +73,9 @@ class PickCheckNodeConfig(NodeConfig, FrameInputConfig):
         description="How long an outcome waits for the frame after the pick, s; then the tool's sensors decide alone.",
         json_schema_extra=DYNAMIC,
     )
+    load_wait_s: float = Field(
+        2.0,
+        ge=0,
+        le=10,
+        description="How long a load in doubt waits for the segmentation node to look at it, s; 0 = it is not asked.",
+    )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
 
 import numpy as np
-from geometry_msgs.msg import Point, Pose, Quaternion
-from numpy.typing import NDArray
+from geometry_msgs.msg import Point, Pose
 from pydantic import ValidationError
 from robin_msgs.msg import FailedPick as FailedPickMsg
 from robin_msgs.msg import Grasp as GraspMsg
@@ -18,7 +17,6 @@ from robin_msgs.msg import GraspPlan, PickMotion, RejectedCandidate
 from robin_msgs.msg import LoadView as LoadViewMsg
 from robin_msgs.msg import PickOutcome as PickOutcomeMsg
 from robin_msgs.msg import PickTraces as PickTracesMsg
-from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
 from robin_grasp.picks.open_picks import PlanNotice
@@ -33,11 +31,12 @@ from robin_perception.bags.frames import BASE_FRAME
 from robin_perception.core.bounded import parse_json
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.ids import plain_id
-from robin_perception.core.pose import pose_matrix
 from robin_perception.nodes.convert import (
     floats_of,
     frame_from_msgs,
     frame_to_msgs,
+    pose_from_msg,
+    poses_to_msgs,
     stamp_from_s,
     stamp_to_s,
     timings_from_msg,
@@ -52,30 +51,6 @@ LONGEST_TRUTH = 1_000_000  # characters; a pile of sixty parcels takes five thou
 def base_header(stamp_s: float) -> Header:
     """Header of what is said in ``base_link``."""
     return Header(stamp=stamp_from_s(stamp_s), frame_id=BASE_FRAME)
-
-
-def pose_to_msg(T: NDArray[np.float64]) -> Pose:
-    """Pose of a rigid transform, float64 [4, 4], metres."""
-    return poses_to_msgs([T])[0]
-
-
-def poses_to_msgs(transforms: Sequence[NDArray[np.float64]]) -> list[Pose]:
-    """Poses of rigid transforms, float64 [4, 4] each, metres. All at once: one by one, the rotations of a plan take
-    longer than all the rest of its message."""
-    if not transforms:
-        return []
-    stacked = np.asarray(transforms, dtype=np.float64)
-    quaternions = Rotation.from_matrix(stacked[:, :3, :3]).as_quat().tolist()
-    return [
-        Pose(position=Point(x=px, y=py, z=pz), orientation=Quaternion(x=x, y=y, z=z, w=w))
-        for (px, py, pz), (x, y, z, w) in zip(stacked[:, :3, 3].tolist(), quaternions, strict=True)
-    ]
-
-
-def pose_from_msg(pose: Pose) -> NDArray[np.float64]:
-    """float64 [4, 4], metres. Raises RobinError POSE_INVALID."""
-    p, q = pose.position, pose.orientation
-    return pose_matrix((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
 
 
 def plan_to_msg(issued: IssuedPlan, cell: CellConfig) -> GraspPlan:
@@ -164,6 +139,9 @@ def outcome_to_msg(report: OutcomeReport) -> PickOutcomeMsg:
         result_names=[result.value for result in report.probabilities],
         result_probabilities=[float(p) for p in report.probabilities.values()],
         reasons=list(report.reasons),
+        feature_names=list(report.features),
+        feature_values=[float(value) for value in report.features.values()],
+        after_stamp=stamp_from_s(report.after_s or 0.0),
         check_digest=report.check_digest,
         target_gone=float(report.target_gone),
         neighbours_gone=[int(i) for i in report.neighbours_gone],
@@ -215,6 +193,8 @@ def outcome_from_msg(message: PickOutcomeMsg) -> OutcomeReport:
         text=message.text,
         stage=stage,
         probabilities=_probabilities(message, name),
+        features=_features(message, name),
+        after_s=stamp_to_s(message.after_stamp) or None,
         action=message.action,
         action_reason=message.action_reason,
         help_id=message.help_id,
@@ -238,6 +218,13 @@ def _probabilities(message: PickOutcomeMsg, name: str) -> dict[PickResult, float
         text = f"{name}: {len(names)} names of results for {len(values)} probabilities, each name once"
         raise RobinError(Code.OUTCOME_INVALID, text)
     return {_one_of(PickResult, n, f"{name}: result"): float(p) for n, p in zip(names, values, strict=True)}
+
+
+def _features(message: PickOutcomeMsg, name: str) -> dict[str, float]:
+    names, values = message.feature_names, message.feature_values
+    if len(names) != len(values):
+        raise RobinError(Code.OUTCOME_INVALID, f"{name}: {len(names)} names of features for {len(values)} values")
+    return {feature: float(value) for feature, value in zip(names, values, strict=True)}
 
 
 def _usable(read: Callable[[], PartT], name: str, lacking: list[RobinError]) -> PartT | None:

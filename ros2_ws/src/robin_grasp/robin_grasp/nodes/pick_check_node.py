@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +15,7 @@ from robin_msgs.srv import AnswerHelp, ListHelp, ReportOutcome
 from robin_grasp.node_config import PickCheckNodeConfig
 from robin_grasp.nodes.convert import outcome_from_msg, outcome_to_msg, plan_from_msg
 from robin_grasp.nodes.help_service import HelpService
+from robin_grasp.nodes.load_eyes import LoadEyes
 from robin_grasp.nodes.scene_input import SceneInput
 from robin_grasp.picks.open_picks import OpenPick, OpenPicks
 from robin_grasp.picks.outcome_report import OutcomeReport, Stage
@@ -37,6 +39,8 @@ from robin_perception.topics import OUTCOME, PLAN
 class PickCheckNode(RobinNode[PickCheckNodeConfig]):
     """Takes ``report_outcome`` from the cell, judges the pick and publishes the outcome.
 
+    A load in doubt is shown to the network of the segmentation node, too (``load_wait_s``).
+
     Of a load that is held (``stage``) the reply says what to do with it: a name of ``robin_grasp.recovery.Action``. A
     person is asked on the topic ``help``, and answers by ``answer_help``. With ``recover: false`` it only judges.
 
@@ -51,13 +55,15 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
         self._input: SceneInput | None = None
         self._station: StationRecovery | None = None
         self._help: HelpService | None = None
+        self._eyes = LoadEyes(self)
         self.add_service(ReportOutcome, "report_outcome", self._report_outcome, pool=self._requests)
         self.add_service(ListHelp, "list_help", lambda request, response: self._desk().list(request, response))
         self.add_service(AnswerHelp, "answer_help", lambda request, response: self._desk().answer(request, response))
 
     def setup(self) -> None:
         config = self.config
-        self._checker = PickChecker(load_config(CellConfig, config.cell_file), config.judge)
+        see_load = self._see_load if config.load_wait_s > 0 else None
+        self._checker = PickChecker(load_config(CellConfig, config.cell_file), config.judge, see_load)
         self._outcomes = self.add_publisher(PickOutcome, OUTCOME, RESULT)
         self.add_subscription(GraspPlan, PLAN, self._plan, RESULT)
         if config.recover:
@@ -172,6 +178,16 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
         if after is None:
             self.counters.count("judged_without_frame_after")
         return self._checker.check(target.grasp, target.scene, target.frame, after, report.measured())
+
+    def _see_load(self, frame: Frame) -> Scene:
+        begin = time.perf_counter()
+        try:
+            return self._eyes.see(frame, self.config.load_wait_s)
+        except RobinError as exc:
+            self.report(Code.LOAD_NOT_SEGMENTED, str(exc), warning=True)
+            raise
+        finally:
+            self.counters.latency("load_segmented", (time.perf_counter() - begin) * 1e3)
 
     def _told(self, report: OutcomeReport, told: Told) -> OutcomeReport:
         step = told.step

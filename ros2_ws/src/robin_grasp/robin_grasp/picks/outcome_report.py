@@ -32,8 +32,10 @@ class OutcomeReport:
     plan_id, grasp: the plan and the index of its executed grasp. ended_s: frames before it do not show its effect.
     result: None as long as nobody knows it. The rest as in ``PickOutcome`` and ``PickJudgement``; probability is None
     while it is not judged; check_digest: sha256 of the pick check's settings. code, text: why it could not be judged.
-    probabilities: of all results. action, action_reason, help_id: what the recovery policy asks for, why, and the help
-    request that it waits for. lacking: what came with the report and could not be used, each with its number.
+    probabilities: of all results. features: the known figures that it was judged by; after_s: stamp of the frame after
+    that it was judged with, None without one. action, action_reason, help_id: what the recovery policy asks for, why,
+    and the help request that it waits for. lacking: what came with the report and could not be used, each with its
+    number.
     """
 
     plan_id: str
@@ -55,6 +57,8 @@ class OutcomeReport:
     traces: PickTraces | None = field(default=None, compare=False)
     load: LoadView | None = field(default=None, compare=False)
     probabilities: Mapping[PickResult, float] = field(default_factory=dict)
+    features: Mapping[str, float] = field(default_factory=dict)
+    after_s: float | None = None
     action: str = ""
     action_reason: str = ""
     help_id: str = ""
@@ -114,6 +118,8 @@ class OutcomeReport:
             result=self.result or judgement.result,
             probability=judgement.probability,
             probabilities=judgement.probabilities,
+            features=judgement.features,
+            after_s=judgement.after_s,
             reasons=(*judgement.reasons, *map(str, self.lacking)),
             check_digest=check_digest,
             target_gone=judgement.target_gone,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from robin_grasp.picks.pick_judge import RESULTS, PickJudge, judge_set, load_jud
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import CellConfig, mask_to_cups
 from robin_perception.core.config import StrictConfig
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
@@ -43,7 +44,8 @@ class PickJudgement:
     """result: the likeliest, and its probability. probabilities: of all five results, sum 1. reasons: short texts, the
     strongest first. lacks: what it had to do without; the probabilities are those of a judge trained without it.
     features: every figure it knew, by name. target_gone, target_changed: shares of the target's mask that sank, and
-    that sank or shows another colour; NaN: unknown. neighbours_gone: ids of other masks that changed as a whole."""
+    that sank or shows another colour; NaN: unknown. neighbours_gone: ids of other masks that changed as a whole.
+    after_s: stamp of the frame after, None without one."""
 
     result: PickResult
     probability: float
@@ -54,6 +56,7 @@ class PickJudgement:
     probabilities: Mapping[PickResult, float] = field(default_factory=dict)
     features: Mapping[str, float] = field(default_factory=dict)
     lacks: tuple[Lack, ...] = ()
+    after_s: float | None = None
 
 
 class PickChecker:
@@ -76,7 +79,11 @@ class PickChecker:
         found = self._judged(grasp, scene, before, after, outcome, None)
         if self._see_load is None or other_load(found.probabilities) < self.config.look_closer_from:
             return found
-        return self._judged(grasp, scene, before, after, outcome, self._see_load)
+        try:
+            return self._judged(grasp, scene, before, after, outcome, self._see_load)
+        except RobinError as exc:  # of whoever runs the network: the rest was judged a moment ago
+            lack = Lack(Code.LOAD_NOT_SEGMENTED, exc.text)
+            return replace(found, lacks=(*found.lacks, lack), reasons=(*found.reasons, str(lack)))
 
     def _judged(
         self,
@@ -88,7 +95,8 @@ class PickChecker:
         see_load: LoadSegmenter | None,
     ) -> PickJudgement:
         evidence = pick_evidence(grasp, scene, before, after, outcome, self.cell, see_load)
-        return judged(self.judge, evidence, mask_to_cups(grasp.cups))
+        found = judged(self.judge, evidence, mask_to_cups(grasp.cups))
+        return found if after is None else replace(found, after_s=after.stamp_s)
 
 
 def judge_pick(

@@ -89,14 +89,22 @@ def stamp_ns(frame: Frame) -> int:
     return nanoseconds(frame.stamp_s)
 
 
+def stamp_of(ns: int) -> Message:
+    return {"sec": ns // 10**9, "nanosec": ns % 10**9}
+
+
 def header(ns: int, frame_id: str) -> Message:
-    return {"stamp": {"sec": ns // 10**9, "nanosec": ns % 10**9}, "frame_id": frame_id}
+    return {"stamp": stamp_of(ns), "frame_id": frame_id}
+
+
+def ns_of(stamp: Mapping[str, Any]) -> int:
+    """A message's stamp, nanoseconds."""
+    return int(stamp["sec"]) * 10**9 + int(stamp["nanosec"])
 
 
 def header_ns(values: Mapping[str, Any]) -> int:
     """Stamp of a message with a header, nanoseconds."""
-    stamp = values["header"]["stamp"]
-    return int(stamp["sec"]) * 10**9 + int(stamp["nanosec"])
+    return ns_of(values["header"]["stamp"])
 
 
 def depth_metres(units: NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point, Pose, Quaternion
 from numpy.typing import NDArray
 from robin_msgs.msg import Condition as ConditionMsg
 from robin_msgs.msg import Instance as InstanceMsg
 from robin_msgs.msg import SegmentedScene, StageTime
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
@@ -21,6 +24,7 @@ from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, RawDepth, depth_units
 from robin_perception.core.gate import CameraModel, GateConfig, make_frame
+from robin_perception.core.pose import pose_matrix
 from robin_perception.core.scene import CLASSES, Instance, Scene
 from robin_perception.nodes.pairing import COLOR_ENCODINGS, DEPTH_ENCODINGS
 
@@ -70,6 +74,30 @@ def bytes_of(values: NDArray[Any]) -> array[int]:
     block = array("B")
     block.frombytes(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
     return block
+
+
+def pose_to_msg(T: NDArray[np.float64]) -> Pose:
+    """Pose of a rigid transform, float64 [4, 4], metres."""
+    return poses_to_msgs([T])[0]
+
+
+def poses_to_msgs(transforms: Sequence[NDArray[np.float64]]) -> list[Pose]:
+    """Poses of rigid transforms, float64 [4, 4] each, metres. All at once: one by one, the rotations of a plan take
+    longer than all the rest of its message."""
+    if not transforms:
+        return []
+    stacked = np.asarray(transforms, dtype=np.float64)
+    quaternions = Rotation.from_matrix(stacked[:, :3, :3]).as_quat().tolist()
+    return [
+        Pose(position=Point(x=px, y=py, z=pz), orientation=Quaternion(x=x, y=y, z=z, w=w))
+        for (px, py, pz), (x, y, z, w) in zip(stacked[:, :3, 3].tolist(), quaternions, strict=True)
+    ]
+
+
+def pose_from_msg(pose: Pose) -> NDArray[np.float64]:
+    """float64 [4, 4], metres. Raises RobinError POSE_INVALID."""
+    p, q = pose.position, pose.orientation
+    return pose_matrix((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
 
 
 def image_to_msg(image: NDArray[Any], encoding: str, header: Header) -> Image:

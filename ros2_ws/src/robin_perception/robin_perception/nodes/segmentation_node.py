@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from robin_msgs.msg import ErrorCode, SegmentedScene
-from robin_msgs.srv import ListCodes, LoadModel
+from robin_msgs.srv import ListCodes, LoadModel, SegmentFrame
 from sensor_msgs.msg import Image
 
 from robin_perception.core.code_texts import code_text
@@ -25,7 +25,7 @@ from robin_perception.core.scene import Scene
 from robin_perception.core.support_check import SupportSeen
 from robin_perception.node_config import SegmentationNodeConfig
 from robin_perception.nodes.base import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, RobinNode
-from robin_perception.nodes.convert import frame_header, scene_to_msg
+from robin_perception.nodes.convert import frame_from_msgs, frame_header, pose_from_msg, scene_to_msg
 from robin_perception.nodes.debug import OverlayPublisher
 from robin_perception.nodes.engine_watch import EngineWatch
 from robin_perception.nodes.frame_bus import FrameBus, SegmentedFrame
@@ -71,6 +71,8 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self._gate_counts = GateCounts(self)
         self._loader = ThreadPoolExecutor(1, "load_model")
         self.add_service(LoadModel, "load_model", self._load_model, (INACTIVE, ACTIVE), self._loader)
+        self._others = ThreadPoolExecutor(1, "segment_frame")
+        self.add_service(SegmentFrame, "segment_frame", self._segment_other, (ACTIVE,), self._others)
         self.add_service(ListCodes, "list_codes", _list_codes, (UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED))
 
     def setup(self) -> None:
@@ -228,6 +230,18 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
         self.counters.latency("segment", scene.timings_ms["segment"])
         self.counters.latency("frame_to_scene", (time.perf_counter() - begin) * 1e3)
         self.counters.latency("age", (self.now_s() - frame.stamp_s) * 1e3)
+
+    def _segment_other(self, request: Any, response: Any) -> Any:
+        """A picture that is none of the camera's: no monitor sees it. It takes its turn between two frames."""
+        pose = pose_from_msg(request.camera)
+        frame = frame_from_msgs(request.color, request.depth, request.info, pose)
+        with self._model_lock:
+            if self._segmenter is None:
+                raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} has no model")
+            scene = self._segmenter.segment(frame)
+        self.counters.latency("segment_other", scene.timings_ms["segment"])
+        response.scene = scene_to_msg(scene, request.color.header, with_boundary=False)
+        return response
 
     def _watched(self, frame: Frame, scene: Scene) -> Scene:
         """The scene with what the environment monitors say, then with what is known of its unfamiliar goods."""
