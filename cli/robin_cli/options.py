@@ -39,6 +39,10 @@ SupervisedOption = Annotated[
         "the engine needs a driver.",
     ),
 ]
+BoostingConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="YAML: rounds, leaves, learning_rate, ... Default: built in."),
+]
 CellOption = Annotated[
     Path | None,
     typer.Option(

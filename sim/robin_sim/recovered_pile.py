@@ -15,11 +15,10 @@ from robin_grasp.picks.pick_check import PickJudgement
 from robin_grasp.plan import Grasp
 from robin_grasp.recovery.action import Action
 from robin_grasp.recovery.config import RecoveryConfig
+from robin_grasp.recovery.course import PickCourse, question
 from robin_grasp.recovery.help_desk import HelpDesk
 from robin_grasp.recovery.help_request import (
-    DELIVER,
     DONE,
-    SET_DOWN,
     SKIP,
     STOP,
     HelpCause,
@@ -117,76 +116,65 @@ class RecoveredPile:
         parcel = opened.pile.parcels[event.target] if event.target >= 0 else None
         outcome = opened.begin_pick(grasp, event.target, motion)
         self._on_outcome(grasp, outcome)
-        turn = _Turn(PickTarget(grasp, event.frame, event.scene), outcome, opened.look())
+        course = PickCourse(self._recovery, PickTarget(grasp, event.frame, event.scene))
+        turn = _Turn(course, outcome, opened.look())
         if slow:
             turn.steps.append(TurnStep(look))
         first, bad_load = outcome.result, opened.held.holds_other
-        fate: Fate | None = None
-        while fate is None and opened.is_holding:
-            fate = self._held(turn)
-        if fate is None:  # nothing came to the place station
-            self._judge(turn)
+        judgement = None
+        while course.fate is None and opened.is_holding:
+            self._held(turn)
+            judgement = course.judgement
+        if course.fate is None:  # nothing came to the place station
+            judgement = self._judge(turn)
             opened.deliver()
-            fate = Fate.DELIVERED
-        self._ended(turn, fate, parcel)
-        log = Recovered(tuple(turn.steps), first, bad_load, turn.left_wrong, turn.judgement)
+        self._ended(turn, judgement, parcel)
+        log = Recovered(tuple(turn.steps), first, bad_load, turn.left_wrong, judgement)
         late_ms = max(0.0, turn.judge_ms - 1e3 * opened.look_s)
         timings = {**event.timings_ms, "judge": turn.judge_ms, "judge_late": late_ms}
-        done = replace(event, outcome=turn.final(fate), after=opened.frame, recovered=log, timings_ms=timings)
+        done = replace(event, outcome=turn.final(), after=opened.frame, recovered=log, timings_ms=timings)
         return replace(done, extra_s=event.extra_s + turn.late_s)
 
-    def _held(self, turn: _Turn) -> Fate | None:
-        """Judge the load and do what the policy says; None where it hangs at the place station again."""
-        opened = self._opened
+    def _held(self, turn: _Turn) -> None:
+        """Judge the load and do what the policy says; it may hang at the place station again."""
+        opened, course = self._opened, turn.course
         judgement = self._judge(turn)
-        apart = cups_on_another(turn.pick, turn.outcome, opened.cell.tool)
-        step = self._recovery.held(turn.pick, judgement.probabilities, apart)
+        apart = cups_on_another(course.target, turn.outcome, opened.cell.tool)
+        step = course.held(judgement, apart)
         if step.action is Action.PUT_BACK:
             again = opened.let_go(step.release_cups)
             turn.took(step, again.duration_s)
             turn.outcome = replace(again, duration_s=turn.outcome.duration_s)
-            turn.pick = replace(
-                turn.pick, grasp=replace(turn.pick.grasp, cups=turn.pick.grasp.cups & ~step.release_cups)
-            )
             turn.after = opened.look()
-            return None
-        if step.action is Action.SET_DOWN:
+        elif step.action is Action.SET_DOWN:
             turn.took(step, opened.set_down())
             opened.look()
-            return Fate.BACK
-        if step.action is Action.ASK_HELP:
-            return self._answered_load(turn, step)
-        turn.took(step, 0.0)
-        turn.left_wrong = opened.held.holds_other
-        opened.deliver()
-        return Fate.DELIVERED
-
-    def _answered_load(self, turn: _Turn, step: Step) -> Fate:
-        opened, config = self._opened, self._kit.config.help
-        view = turn.outcome.load
-        picture = help_picture(turn.pick.frame, turn.pick.grasp) if view is None else help_picture(view.frame)
-        request, waited_s = self._ask(load_cause(_what(step, turn.judgement), config), picture)
-        self._recovery.answered(request.answer)
-        down_s = 0.0
-        if request.answer in (SET_DOWN, STOP):
-            down_s = opened.set_down()
-            fate = Fate.BACK
+        elif step.action is Action.ASK_HELP:
+            self._ask_about_load(turn, step)
         else:
-            turn.left_wrong = request.answer == DELIVER and opened.held.holds_other
-            fate = Fate.DELIVERED if request.answer == DELIVER else Fate.TAKEN
+            turn.took(step, 0.0)
+            turn.left_wrong = opened.held.holds_other
             opened.deliver()
-        turn.steps.append(TurnStep(step, turn.judgement, request, picture, waited_s + down_s))
-        turn.late_s += waited_s + down_s
-        opened.look()
-        return fate
 
-    def _ended(self, turn: _Turn, fate: Fate, parcel: Parcel | None) -> None:
-        asked = any(s.help is not None and s.help.answer == DELIVER for s in turn.steps)
-        result = PickResult.CLEAN if asked else turn.judgement.result if turn.judgement else None
-        stopped = self._recovery.state is State.STOPPED
-        step = self._recovery.ended(turn.pick, result, fate)
-        if step.action is Action.ASK_HELP and not stopped:
-            picture = help_picture(turn.after, turn.pick.grasp)
+    def _ask_about_load(self, turn: _Turn, step: Step) -> None:
+        opened, course = self._opened, turn.course
+        view, pick = turn.outcome.load, course.target
+        picture = help_picture(pick.frame, pick.grasp) if view is None else help_picture(view.frame)
+        cause = load_cause(question(step, course.judgement), self._kit.config.help)
+        request, took_s = self._ask(cause, picture)
+        self._recovery.answered(request.answer)
+        if course.answered(request.answer) is Fate.BACK:
+            took_s += opened.set_down()
+        else:
+            turn.left_wrong = course.fate is Fate.DELIVERED and opened.held.holds_other
+            opened.deliver()
+        turn.took(step, took_s, request, picture)
+        opened.look()
+
+    def _ended(self, turn: _Turn, judgement: PickJudgement | None, parcel: Parcel | None) -> None:
+        step = turn.course.ended(None if judgement is None else judgement.result)
+        if step.action is Action.ASK_HELP:
+            picture = help_picture(turn.after, turn.course.target.grasp)
             request, waited_s = self._ask(failing_cause(step.reason, self._kit.config.help), picture)
             turn.steps.append(TurnStep(step, None, request, picture, waited_s))
             turn.late_s += waited_s
@@ -196,14 +184,11 @@ class RecoveredPile:
                 self._opened.look()
         elif step.action is not Action.GO_ON:
             turn.steps.append(TurnStep(step))
-        if stopped:
-            self._recovery.state = State.STOPPED
 
     def _judge(self, turn: _Turn) -> PickJudgement:
         begin = time.perf_counter()
-        judged = self._kit.judge(turn.pick, turn.after, turn.outcome, self._opened.cell)
+        judged = self._kit.judge(turn.course.target, turn.after, turn.outcome, self._opened.cell)
         turn.judge_ms += 1e3 * (time.perf_counter() - begin)
-        turn.judgement = judged
         return judged
 
     # Help.
@@ -250,28 +235,21 @@ class RecoveredPile:
 class _Turn:
     """What changes in the course of one pick."""
 
-    def __init__(self, pick: PickTarget, outcome: PickOutcome, after: Frame) -> None:
-        self.pick, self.outcome, self.after = pick, outcome, after
+    def __init__(self, course: PickCourse, outcome: PickOutcome, after: Frame) -> None:
+        self.course, self.outcome, self.after = course, outcome, after
         self.steps: list[TurnStep] = []
-        self.judgement: PickJudgement | None = None
         self.left_wrong = False
         self.judge_ms = 0.0
         self.late_s = 0.0
 
-    def took(self, step: Step, duration_s: float) -> None:
-        self.steps.append(TurnStep(step, self.judgement, duration_s=duration_s))
+    def took(self, step: Step, duration_s: float, help: HelpRequest | None = None, picture: bytes = b"") -> None:
+        self.steps.append(TurnStep(step, self.course.judgement, help, picture, duration_s))
         self.late_s += duration_s
 
-    def final(self, fate: Fate | None) -> PickOutcome:
+    def final(self) -> PickOutcome:
         """A good load that did not leave the cell was lifted and did not arrive."""
-        outcome = self.outcome
-        if fate is Fate.DELIVERED or outcome.result is not PickResult.CLEAN:
+        outcome, fate = self.outcome, self.course.fate
+        if fate in (None, Fate.DELIVERED) or outcome.result is not PickResult.CLEAN:
             return outcome
         how = "set down again" if fate is Fate.BACK else "taken off by a person"
         return replace(outcome, result=PickResult.DROP, truth={**outcome.truth, "reason": f"a good load was {how}"})
-
-
-def _what(step: Step, judgement: PickJudgement | None) -> str:
-    if judgement is None:
-        return step.reason
-    return f"judged {judgement.result.value} ({', '.join(judgement.reasons)}): {step.reason}"

@@ -214,3 +214,11 @@ def test_a_failure_outside_of_the_image_is_nobody_s() -> None:
     smaller: Scene = replace(SCENE, labels=SCENE.labels[:10, :10])
     memory.note(target().grasp, PickResult.MISS, Action.OTHER_PARCEL)
     assert memory.given_up(FRAME, smaller) == ()
+
+
+def test_who_was_stopped_meanwhile_stays_stopped() -> None:
+    recovery = Recovery()
+    recovery.held(target(), PERHAPS)
+    recovery.answered("stop")
+    step = recovery.ended(target(), PickResult.CLEAN, Fate.BACK)
+    assert step.action is Action.STOP and step.next_state is recovery.state is State.STOPPED

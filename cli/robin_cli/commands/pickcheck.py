@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from robin_cli.options import (
+    BoostingConfigOption,
     EngineByNameOption,
     JsonOption,
     ModelOption,
@@ -61,10 +62,7 @@ def fit(
         ),
     ] = None,
     seed: SeedOption = 0,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="YAML: rounds, leaves, learning_rate, ... Default: built in."),
-    ] = None,
+    config: BoostingConfigOption = None,
     model: ModelOption = None,
     engine: EngineByNameOption = "onnxruntime",
     workers: WorkersOption = 0,

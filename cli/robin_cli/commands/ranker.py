@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robin_cli.options import JsonOption, SeedOption
+from robin_cli.options import BoostingConfigOption, JsonOption, SeedOption
 from robin_cli.terminal import print_table, require_writable, write_json
 
 app = typer.Typer(help="The planner's learned ranker.", no_args_is_help=True)
@@ -24,10 +24,7 @@ def train(
         typer.Option("--out", metavar="FILE", help="The ranker's file. Default: the one that the planner ships with."),
     ] = None,
     seed: SeedOption = 0,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="YAML: rounds, leaves, learning_rate, ... Default: built in."),
-    ] = None,
+    config: BoostingConfigOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Fit the ranker to recorded outcomes and report its cross-validated figures beside the geometric ranker's."""

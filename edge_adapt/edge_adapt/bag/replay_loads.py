@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from edge_adapt.bag.compare import MachineTolerances
@@ -13,12 +13,13 @@ from edge_adapt.bag.messages import recorded_grasp
 from edge_adapt.bag.outcome_messages import recorded_outcome
 from edge_adapt.bag.pipeline import PipelineRecord
 from robin_grasp.picks.load_features import SEGMENTED_FEATURES, LoadSegmenter
-from robin_grasp.picks.outcome import PickOutcome, PickResult
+from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.outcome_report import Stage
 from robin_grasp.picks.pick_check import PickJudgement, judge_pick
 from robin_grasp.recovery.action import Action
-from robin_grasp.recovery.help_request import DELIVER, DONE, SET_DOWN, STOP
-from robin_grasp.recovery.machine import Fate, PickTarget, Recovery, Step
+from robin_grasp.recovery.course import PickCourse
+from robin_grasp.recovery.help_request import DONE
+from robin_grasp.recovery.machine import PickTarget, Recovery, Step
 from robin_grasp.recovery.second_parcel import cups_on_another
 from robin_grasp.recovery.table import Seen, State
 from robin_perception.core.errors import Code, RobinError
@@ -30,15 +31,13 @@ _KEPT_PICKS = 8
 
 @dataclass
 class _Pick:
-    """A pick under way. fate: of its load, None while it hangs on the tool. judgement: of the last load."""
+    """A pick under way. course: under the policy, None where there is none. judgement: of the last load."""
 
     plan: Mapping[str, Any]
     frame: Frame
     scene: Scene
-    released: int = 0
-    fate: Fate | None = None
+    course: PickCourse | None = None
     judgement: PickJudgement | None = None
-    delivered_by_person: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,8 @@ class LoadReplay:
         (step, plan_id), self._asked = self._asked, None
         if (pick := self._picks.get(plan_id)) is None:
             return
-        if step.state is State.HELD:
-            back = answer in (SET_DOWN, STOP)
-            pick.fate = Fate.BACK if back else Fate.DELIVERED if answer == DELIVER else Fate.TAKEN
-            pick.delivered_by_person = answer == DELIVER
+        if step.state is State.HELD and pick.course is not None:
+            pick.course.answered(answer)
         elif step.state is State.LOOK and answer == DONE and step.seen is Seen.LEFT_OVER:
             excluded = tuple(int(i) for i in pick.plan["excluded_instances"])
             self._recovery.memory.forget_parcels(pick.frame, pick.scene, excluded)
@@ -134,33 +131,24 @@ class LoadReplay:
         return not SEGMENTED_FEATURES.keys().isdisjoint(names) if names else self._record.load_segmented
 
     def _target(self, pick: _Pick, index: int) -> PickTarget:
+        if pick.course is not None:
+            return pick.course.target
         grasp = recorded_grasp(pick.plan, index)
         if grasp is None:
             text = f"outcome of plan '{pick.plan['plan_id']}': it names grasp {index}, which the plan lacks"
             raise RobinError(Code.BAG_INVALID, text)
-        return PickTarget(replace(grasp, cups=grasp.cups & ~pick.released), pick.frame, pick.scene)
+        return PickTarget(grasp, pick.frame, pick.scene)
 
     def _step(self, pick: _Pick, values: Mapping[str, Any]) -> Step | None:
         """What the policy says of this report."""
         if self._recovery is None:
             return None
-        target, plan_id = self._target(pick, int(values["grasp"])), str(values["plan_id"])
+        plan_id, target = str(values["plan_id"]), self._target(pick, int(values["grasp"]))
+        course = pick.course = pick.course or PickCourse(self._recovery, target)
         if values["stage"] == Stage.HELD.value:
-            odds = {} if pick.judgement is None else pick.judgement.probabilities
             apart = cups_on_another(target, recorded_outcome(values), self._record.cell.tool)
-            step = self._note(self._recovery.held(target, odds, apart), plan_id)
-            pick.released |= step.release_cups
-            pick.fate = {Action.SET_DOWN: Fate.BACK, Action.DELIVER: Fate.DELIVERED}.get(step.action)
-            return step
-        result = None if pick.judgement is None else pick.judgement.result
-        if pick.delivered_by_person:
-            result = PickResult.CLEAN
-        stopped = self._recovery.state is State.STOPPED
-        step = self._note(self._recovery.ended(target, result, pick.fate or Fate.DELIVERED), plan_id)
-        if stopped:
-            self._recovery.state = State.STOPPED
-            return replace(step, action=Action.STOP) if values["action"] == Action.STOP.value else step
-        return step
+            return self._note(course.held(pick.judgement, apart), plan_id)
+        return self._note(course.ended(None if pick.judgement is None else pick.judgement.result), plan_id)
 
     def _note(self, step: Step, plan_id: str) -> Step:
         if step.action is Action.ASK_HELP:

@@ -102,8 +102,9 @@ class Recovery:
         return step
 
     def ended(self, pick: PickTarget, result: PickResult | None, fate: Fate = Fate.DELIVERED) -> Step:
-        """The pick is over; what failed is remembered. result: None where nobody judged."""
-        seen, memory = _ended_seen(result, fate), self.memory
+        """The pick is over; what failed is remembered. result: None where nobody judged. Who stopped meanwhile stays
+        stopped."""
+        seen, memory, stopped = _ended_seen(result, fate), self.memory, self.state is State.STOPPED
         failed = seen in (Seen.NOTHING, Seen.BACK)
         tries = memory.tries_of(pick.frame, pick.scene, pick.grasp.instance_id) + failed
         if failed and memory.in_a_row + 1 >= self.config.failures_in_a_row:
@@ -118,6 +119,9 @@ class Recovery:
             memory.note(pick.grasp, noted, action, fate is Fate.BACK, parcel)
         if seen is Seen.CLEAN:
             self._helps = 0
+        if stopped:
+            self.state = State.STOPPED
+            return replace(step, action=Action.STOP, next_state=State.STOPPED)
         return step
 
     def answered(self, answer: str) -> State:

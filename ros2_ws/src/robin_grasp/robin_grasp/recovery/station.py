@@ -11,12 +11,10 @@ from robin_grasp.picks.pick_check import PickJudgement
 from robin_grasp.plan import Grasp
 from robin_grasp.recovery.action import Action
 from robin_grasp.recovery.config import RecoveryConfig
+from robin_grasp.recovery.course import PickCourse, question
 from robin_grasp.recovery.help_desk import HelpDesk
 from robin_grasp.recovery.help_request import (
-    DELIVER,
     DONE,
-    SET_DOWN,
-    STOP,
     HelpCause,
     HelpRequest,
     failing_cause,
@@ -24,7 +22,7 @@ from robin_grasp.recovery.help_request import (
     parcel_cause,
     station_cause,
 )
-from robin_grasp.recovery.machine import Fate, PickTarget, Recovery, Step, gravest
+from robin_grasp.recovery.machine import PickTarget, Recovery, Step, gravest
 from robin_grasp.recovery.picture import help_picture
 from robin_grasp.recovery.table import Seen, State
 from robin_perception.core.condition import PickingEffect
@@ -34,17 +32,6 @@ from robin_perception.core.scene import Scene
 
 KEPT_PICKS = 4
 _ABOUT_PICKS = frozenset({Code.PARCEL_NOT_HELD, Code.LOAD_DOUBTFUL, Code.PICKS_FAILING})
-
-
-@dataclass
-class _Pick:
-    """A pick under way: what was judged last, and what becomes of its load. released: cups that let go of a part."""
-
-    target: PickTarget
-    judgement: PickJudgement | None = None
-    fate: Fate = Fate.DELIVERED
-    delivered_by_person: bool = False
-    released: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +58,7 @@ class StationRecovery:
         self._config, self._desk = config, desk
         self._lock = threading.RLock()
         self._recovery = Recovery(config)
-        self._picks: OrderedDict[str, _Pick] = OrderedDict()
+        self._picks: OrderedDict[str, PickCourse] = OrderedDict()
         self._asked: dict[str, _Asked] = {}
 
     @property
@@ -114,17 +101,13 @@ class StationRecovery:
     def held(self, plan_id: str, target: PickTarget, judgement: PickJudgement | None, apart: int = 0) -> Told:
         """A load hangs on the tool. judgement: None where nobody could judge it; apart: as of ``Recovery.held``."""
         with self._lock:
-            pick = self._picks.setdefault(plan_id, _Pick(target))
+            pick = self._picks.setdefault(plan_id, PickCourse(self._recovery, target))
             while len(self._picks) > KEPT_PICKS:
                 self._picks.popitem(last=False)
-            pick.target, pick.judgement = target, judgement
-            step = self._recovery.held(target, {} if judgement is None else judgement.probabilities, apart)
-            pick.released |= step.release_cups
-            if step.action is Action.SET_DOWN:
-                pick.fate = Fate.BACK
+            step = pick.held(judgement, apart)
             if step.action is not Action.ASK_HELP:
                 return Told(step)
-            why = step.reason if judgement is None else f"judged {judgement.result.value}: {step.reason}"
+            why = question(step, judgement)
             picture = help_picture(target.frame, target.grasp)
             asked = self._ask(load_cause(why, self._config.help), _Asked(step, plan_id), picture)
             return Told(replace(step, reason=why), asked.help_id)
@@ -137,19 +120,13 @@ class StationRecovery:
     def holding(self, plan_id: str, grasp: Grasp) -> Grasp:
         """The grasp with the cups that may still hold something."""
         with self._lock:
-            released = self._picks[plan_id].released if plan_id in self._picks else 0
-        return replace(grasp, cups=grasp.cups & ~released) if released else grasp
+            return self._picks[plan_id].target.grasp if plan_id in self._picks else grasp
 
     def ended(self, plan_id: str, target: PickTarget, result: PickResult | None) -> Told:
         """The pick is over."""
         with self._lock:
-            pick = self._picks.pop(plan_id, None) or _Pick(target)
-            stopped = self.stopped
-            known = PickResult.CLEAN if pick.delivered_by_person else result
-            step = self._recovery.ended(target, known, pick.fate)
-            if stopped:
-                self._recovery.state = State.STOPPED
-                return Told(replace(step, action=Action.STOP, next_state=State.STOPPED))
+            pick = self._picks.pop(plan_id, None) or PickCourse(self._recovery, target)
+            step = pick.ended(result)
             if step.action is not Action.ASK_HELP:
                 return Told(step)
             picture = help_picture(target.frame, target.grasp)
@@ -184,8 +161,6 @@ class StationRecovery:
         self._recovery.answered(answer)
         pick = self._picks.get(asked.plan_id)
         if asked.step.state is State.HELD and pick is not None:
-            back = answer in (SET_DOWN, STOP)
-            pick.fate = Fate.BACK if back else Fate.DELIVERED if answer == DELIVER else Fate.TAKEN
-            pick.delivered_by_person = answer == DELIVER
+            pick.answered(answer)
         if asked.parcels is not None and answer == DONE:
             self._recovery.memory.forget_parcels(*asked.parcels)
