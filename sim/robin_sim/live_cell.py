@@ -25,7 +25,7 @@ from robin_sim.model import Parcel
 from robin_sim.open_pile import OpenPile
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.scenario import ScenarioConfig, cameras_at
-from robin_sim.sensor import SensorModelConfig
+from robin_sim.sensor import SensorModelConfig, dirt_on
 
 MOST_EMPTY_PILES = 20
 
@@ -50,6 +50,7 @@ class LiveCell:
         self._cell = cell
         self._seed = seed
         self._mount = cameras_at(self._config, T_base_camera, np.random.default_rng(seed))
+        self._dirt = dirt_on(self._mount[0], config.faults, np.random.default_rng([seed, 1]))
         self._next_index = 0
         self._open: OpenPile | None = None
         self._frame: Frame | None = None
@@ -86,6 +87,7 @@ class LiveCell:
                 self._next_index,
                 self._mount,
                 self._load_camera,
+                self._dirt,
             )
             self._next_index += 1
             if not self._open.empty:

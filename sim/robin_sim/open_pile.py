@@ -27,7 +27,7 @@ from robin_sim.piles import make_pile, settle_pile
 from robin_sim.reasons import failure_reason
 from robin_sim.render import render
 from robin_sim.scenario import ScenarioConfig, draw_pile_start
-from robin_sim.sensor import SensorModelConfig, spoil
+from robin_sim.sensor import SensorModelConfig, dirt_on, spoil
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class OpenPile:
 
     The same (seed, pile_index) gives the same pile, light and camera, whatever is picked. cell: the geometry with
     this pile's workspace. planner_rng: for planners that explore. mount: (believed, true) camera; None draws one as the
-    scenario says. load_camera: None for a cell without one. frame: the latest image, None before the first ``look``.
+    scenario says. load_camera: None for a cell without one. dirt: what lies on the glass (``sensor.smears``), where
+    it stays; None draws it for this pile. frame: the latest image, None before the first ``look``.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class OpenPile:
         pile_index: int,
         mount: tuple[CameraView, CameraView] | None = None,
         load_camera: LoadCameraConfig | None = None,
+        dirt: NDArray[np.float32] | None = None,
     ) -> None:
-        pile_rng, self._sensor_rng, self._physics_rng, self.planner_rng, self._hand_rng = np.random.default_rng(
-            [seed, pile_index]
-        ).spawn(5)
+        pile_rng, self._sensor_rng, self._physics_rng, self.planner_rng, self._hand_rng, dirt_rng = (
+            np.random.default_rng([seed, pile_index]).spawn(6)
+        )
         self.index = pile_index
         self.stamp_s = 0.0
         self._config = config
@@ -75,6 +77,7 @@ class OpenPile:
         self._held: Held | None = None
         self._start = draw_pile_start(config, cell, pile_rng)
         self._camera, self._true_camera = mount or (self._start.camera, self._start.true_camera)
+        self._dirt = dirt_on(self._camera, config.faults, dirt_rng) if dirt is None else dirt
         workspace = self._start.workspace
         goods = draw_goods(pile_rng, self._start.parcel_count, config.parcel_mix, workspace, self._start.fill_l)
         self.pile = make_pile(pile_rng, goods, workspace, self._start.arrangement)
@@ -94,7 +97,9 @@ class OpenPile:
         if self._config.faults.frozen and self.frame is not None:
             self.frame = replace(self.frame, stamp_s=self.stamp_s)
             return self.frame
-        self.frame = spoil(self._truth, self._camera, self._sensor_rng, self._sensor, self._config.faults, self.stamp_s)
+        self.frame = spoil(
+            self._truth, self._camera, self._sensor_rng, self._sensor, self._config.faults, self.stamp_s, self._dirt
+        )
         return self.frame
 
     def oracle_scene(self) -> Scene:
@@ -167,7 +172,7 @@ class OpenPile:
         healthy = {name: 0.0 for name in ("dark", "blur", "dirty_lens", "depth_holes")}
         faults = self._config.faults.model_copy(update={**healthy, "camera_shift": CameraShift()})
         self._config = self._config.model_copy(update={"faults": faults})
-        self._camera = self._true_camera
+        self._camera, self._dirt = self._true_camera, None
 
     @property
     def is_holding(self) -> bool:

@@ -18,7 +18,7 @@ from robin_sim.model import RenderedView
 from robin_sim.sensor_faults import registered_apart, without_projector
 from robin_sim.stereo import StereoConfig, correlated_noise, draw_stereo, measure_depth
 
-__all__ = ["ColourConfig", "SensorModelConfig", "StereoConfig", "draw_sensor", "smears", "spoil"]
+__all__ = ["ColourConfig", "SensorModelConfig", "StereoConfig", "dirt_on", "draw_sensor", "smears", "spoil"]
 
 
 class SensorModelConfig(StrictConfig):
@@ -76,6 +76,11 @@ def _blurred_depth(depth: NDArray[np.float32], severity: float, width: int) -> N
     mean = cv2.boxFilter(depth, -1, (size, size)) / np.maximum(cv2.boxFilter(valid, -1, (size, size)), 1e-3)
     step = np.where(valid > 0, high - low, 0.0)
     return np.where((valid > 0) & (step < 0.03), mean, np.where(step > 0.10, 0.0, depth)).astype(np.float32)
+
+
+def dirt_on(camera: CameraView, faults: Faults, rng: np.random.Generator) -> NDArray[np.float32] | None:
+    """What lies on the glass of a station's camera, as of ``smears``; None on a clean one."""
+    return smears(rng, (camera.height, camera.width), faults.dirty_lens) if faults.dirty_lens > 0 else None
 
 
 def smears(rng: np.random.Generator, shape: tuple[int, ...], severity: float) -> NDArray[np.float32]:

@@ -18,10 +18,12 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.monitors.registry import CAUSES
 from robin_sim import fault_cost, health
+from robin_sim.cameras import look_at
 from robin_sim.fault_cases import FaultCase, fault_cases
 from robin_sim.faults import NO_FAULTS, Faults
+from robin_sim.live_cell import LiveCell
 from robin_sim.oracle import oracle_scene
-from robin_sim.scenario import load_scenario
+from robin_sim.scenario import CountRange, load_scenario
 from robin_sim.sensor import smears, spoil
 from robin_sim.station import SimStation, StationView, picked_from
 
@@ -60,6 +62,18 @@ def test_dirt_that_stays_is_in_the_same_place_whatever_the_noise() -> None:
         for k in range(2)
     ]
     assert (dirt > 0.6).any() and all(hole[dirt > 0.8].mean() > 0.95 for hole in holes)
+
+
+def test_dirt_stays_where_it_is_over_looks_and_piles_until_the_glass_is_cleaned() -> None:
+    changes = {"belt_parcels": CountRange(least=2, most=3), "faults": Faults(dirty_lens=1.0)}
+    config = load_scenario("belt").config.model_copy(update=changes)
+    config = config.model_copy(update={"camera": config.camera.model_copy(update={"width": 320, "height": 240})})
+    cell = LiveCell(config, CellConfig(), 3, look_at(np.array([0.75, 0.0, 0.0]), 1.3, 0.0, 0.0, 0.0))
+    frames = [cell.next_pile(1.0), cell.look(2.0), cell.next_pile(3.0)]
+    holes = np.stack([frame.depth == 0 for frame in frames])
+    assert holes[0].mean() > 0.03 and holes.all(axis=0).mean() > 0.5 * holes[0].mean()
+    cell.put_right()
+    assert (cell.look(4.0).depth == 0)[holes.all(axis=0)].mean() < 0.5
 
 
 def test_every_new_fault_is_told_as_active() -> None:
