@@ -28,23 +28,24 @@ def pick_images(
     at the load, where it has them: traces.safetensors; load.png, load_depth.png.
     """
     images = {
-        "color.png": _png(frame.rgb),
-        "depth.png": _png(depth_units(frame.depth, DEPTH_SCALE_M)),
+        "color.png": png_bytes(frame.rgb),
+        "depth.png": png_bytes(depth_units(frame.depth, DEPTH_SCALE_M)),
         "camera.json": CameraFile.of(frame, DEPTH_SCALE_M).to_text().encode(),
-        "labels.png": _png(scene.labels),
+        "labels.png": png_bytes(scene.labels),
     }
     if after is not None:
-        images["after.png"] = _png(after.rgb)
-        images["after_depth.png"] = _png(depth_units(after.depth, DEPTH_SCALE_M))
+        images["after.png"] = png_bytes(after.rgb)
+        images["after_depth.png"] = png_bytes(depth_units(after.depth, DEPTH_SCALE_M))
     if outcome is not None and outcome.traces is not None:
         images[TRACES_FILE] = traces_bytes(outcome.traces)
     if outcome is not None and outcome.load is not None:
-        images["load.png"] = _png(outcome.load.frame.rgb)
-        images["load_depth.png"] = _png(depth_units(outcome.load.frame.depth, DEPTH_SCALE_M))
+        images["load.png"] = png_bytes(outcome.load.frame.rgb)
+        images["load_depth.png"] = png_bytes(depth_units(outcome.load.frame.depth, DEPTH_SCALE_M))
     return images
 
 
-def _png(image: NDArray[Any]) -> bytes:
+def png_bytes(image: NDArray[Any]) -> bytes:
+    """RGB or one channel, compressed quickly. Raises RobinError RECORD_INVALID."""
     ok, data = cv2.imencode(".png", image[:, :, ::-1] if image.ndim == 3 else image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not ok:
         raise RobinError(Code.RECORD_INVALID, f"cannot encode an image of {image.dtype} {image.shape}")

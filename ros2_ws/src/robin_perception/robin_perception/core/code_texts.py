@@ -122,6 +122,14 @@ CODE_TEXTS = {
     Code.HELP_ANSWER_INVALID: "That is none of the answers that the request for help allows.",
     Code.HELP_TIMED_OUT: "Nobody answered a request for help in time; the answer that it states was taken.",
     Code.HELP_RECORD_DAMAGED: "A file of the help desk is damaged; it was put aside.",
+    Code.STORE_MISSING: "There is no store of samples in that folder.",
+    Code.STORE_BUSY: "Another process writes this store; there can be one.",
+    Code.STORE_INDEX_DAMAGED: "The store's index is damaged; `robin store verify --repair` makes it anew.",
+    Code.STORE_BLOB_DAMAGED: "A blob is not what its name says; `robin store verify --repair` puts it aside.",
+    Code.STORE_BLOB_MISSING: "A blob of a sample is not on the disk; `robin store verify --repair` removes the sample.",
+    Code.STORE_VERSION: "The store's index is of another release; `robin store verify --repair` makes it anew.",
+    Code.STORE_SQLITE_OLD: "This SQLite can damage the index (WAL-reset bug); install the apsw that is pinned.",
+    Code.STORE_FULL: "The store has no room, and nothing that may be removed; raise the budget or free the disk.",
     Code.HELP_NOT_KEPT: "A request for help could not be written to the disk; it is open, but not after a restart.",
 }
 

@@ -9,7 +9,7 @@ _LONGEST_TEXT = 1200
 
 class Code(IntEnum):
     """Numbers a caller can act on. 1xx input, 2xx model and engine, 3xx planning, 4xx configuration, 5xx cell and
-    disk, 6xx nodes."""
+    disk, 6xx nodes, 7xx the store of samples."""
 
     OK = 0
     INPUT_MISSING = 101
@@ -129,6 +129,14 @@ class Code(IntEnum):
     CUPS_STATE_DAMAGED = 663
     CUPS_NOT_SAVED = 664
     CUPS_MISMATCH = 665
+    STORE_MISSING = 701
+    STORE_BUSY = 702
+    STORE_INDEX_DAMAGED = 703
+    STORE_BLOB_DAMAGED = 704
+    STORE_BLOB_MISSING = 705
+    STORE_VERSION = 706
+    STORE_SQLITE_OLD = 707
+    STORE_FULL = 708
 
 
 def printable(text: str) -> str:

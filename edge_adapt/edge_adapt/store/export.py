@@ -1,0 +1,190 @@
+"""Samples for other tools: image folders as this project reads them, COCO, or a bag."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edge_adapt.decision import Decision
+from edge_adapt.store.index import SampleRow
+from edge_adapt.store.sample import StoredSample
+from edge_adapt.store.store import StoreReader
+from robin_perception.core.disk import make_folder, write_atomic, write_error
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.image_folder import (
+    CAMERA_FILE,
+    COLOR_FILE,
+    LABELS_FILE,
+    CameraFile,
+    write_png,
+)
+
+FORMATS = ("folders", "coco", "mcap")
+_AFTER_S = 0.1  # between the frames of a pick
+COCO_FILE = "annotations.json"
+DECISION_FILE = "decision.json"
+_GONE = frozenset({Code.STORE_BLOB_MISSING, Code.STORE_BLOB_DAMAGED, Code.RECORD_INVALID})
+
+
+@dataclass
+class Exported:
+    """skipped: samples that are damaged, or that left the store meanwhile."""
+
+    samples: int = 0
+    skipped: int = 0
+
+
+Write = Callable[[SampleRow, StoredSample, Decision], None]
+
+
+def export(
+    store: StoreReader,
+    out: Path,
+    kind: str,
+    *,
+    share: str | None = None,
+    result: str | None = None,
+    limit: int = -1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Exported:
+    """Write the samples of a share and of a result, None for all, into the new folder ``out``.
+
+    kind: one of FORMATS. Raises RobinError OPTION_INVALID for a folder that holds something, DISK_FULL.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RobinError(Code.OPTION_INVALID, f"{out}: exists already; an export needs a new folder")
+    rows = _chosen(store, share, result)[: None if limit < 0 else limit]
+    writer = {"folders": _Folders, "coco": _Coco, "mcap": _Bag}[kind](out)
+    done = Exported()
+    with closing(writer):
+        for row in rows:
+            try:
+                sample = store.read(row)
+                writer.write(row, sample, sample.decision())
+                done.samples += 1
+            except RobinError as exc:
+                if exc.code not in _GONE:
+                    raise
+                done.skipped += 1
+            except OSError as exc:
+                raise write_error(out, exc) from None
+            progress(done.samples + done.skipped, len(rows))
+    return done
+
+
+def _chosen(store: StoreReader, share: str | None, result: str | None) -> list[SampleRow]:
+    strata = {s.id for s in store.strata() if share in (None, s.share) and result in (None, s.result)}
+    return [row for row in store.samples() if row.stratum in strata]
+
+
+class _Folders:
+    """``<decision>/color.png depth.png camera.json labels.png decision.json`` and whatever else the sample has."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        make_folder(out)
+
+    def write(self, row: SampleRow, sample: StoredSample, decision: Decision) -> None:
+        files = {name: sample.file(name) for name in sample.names if not name.endswith(".zst")}
+        depths = {
+            name: sample.depth_units(name.removesuffix("depth.npy.zst")) for name in sample.names if name not in files
+        }
+        labels = sample.labels()
+        folder = self._out / f"{row.seq:08d}-{decision.decision_id}"
+        make_folder(folder)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        for name, units in depths.items():
+            write_png(folder / name.replace(".npy.zst", ".png"), units)
+        write_png(folder / LABELS_FILE, labels)
+        (folder / CAMERA_FILE).write_text(CameraFile.model_validate(sample.record.camera).to_text())
+        (folder / DECISION_FILE).write_text(decision.model_dump_json(indent=1) + "\n")
+
+    def close(self) -> None:
+        """Nothing is pending."""
+
+
+class _Coco:
+    """``images/N.png``, ``depth/N.png`` and annotations.json with run-length masks, as COCO and FiftyOne import it."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._categories: dict[str, int] = {}
+        make_folder(out / "images")
+        make_folder(out / "depth")
+
+    def write(self, row: SampleRow, sample: StoredSample, decision: Decision) -> None:
+        picture, depth = f"images/{row.seq:08d}.png", f"depth/{row.seq:08d}.png"
+        colour, units, record = sample.file(COLOR_FILE), sample.depth_units(), sample.record
+        (self._out / picture).write_bytes(colour)
+        write_png(self._out / depth, units)
+        height, width = units.shape
+        told = {"decision_id": decision.decision_id, "share": record.share, "result": decision.result}
+        image = {"id": row.seq, "file_name": picture, "depth_file_name": depth, "width": width, "height": height}
+        self._images.append({**image, "depth_scale": record.camera.get("depth_scale"), **told})
+        chosen = None if decision.chosen is None else decision.chosen.instance
+        for one in decision.instances:
+            counts = record.masks["counts"].get(str(one.id))
+            if counts is None:
+                continue
+            x0, y0, x1, y1 = one.bbox
+            self._annotations.append(
+                {
+                    "id": len(self._annotations) + 1,
+                    "image_id": row.seq,
+                    "category_id": self._categories.setdefault(one.class_name, len(self._categories) + 1),
+                    "segmentation": {"size": [height, width], "counts": counts},
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": one.area_px,
+                    "iscrowd": 0,
+                    "score": one.detection,
+                    "chosen": one.id == chosen,
+                }
+            )
+
+    def close(self) -> None:
+        categories = [{"id": number, "name": name} for name, number in self._categories.items()]
+        values = {"images": self._images, "annotations": self._annotations, "categories": categories}
+        write_atomic(self._out / COCO_FILE, json.dumps(values).encode())
+
+
+class _Bag:
+    """Frames before and after each pick and its decision, as ``robin record`` names the topics. Stamps say when the
+    pick was stored: a cell's own clock may begin anew with every pile."""
+
+    def __init__(self, out: Path) -> None:
+        from edge_adapt.bag.messages import BagTopics
+        from edge_adapt.bag.writer import BagWriter
+        from robin_perception.bags.frames import ImageCoding
+
+        self._topics, self._coding = BagTopics(), ImageCoding()
+        self._bag = BagWriter(out, custom={"robin_source": "store"})
+        frames, types = self._topics.frames, self._topics.types()
+        for topic in (frames.color, frames.depth, frames.info, frames.tf_static, self._topics.decision):
+            self._bag.add_topic(topic, *types[topic])
+
+    def write(self, row: SampleRow, sample: StoredSample, decision: Decision) -> None:
+        from edge_adapt.bag.messages import decision_message
+        from robin_perception.bags.frames import encode_frame, stamp_ns
+
+        prefixes = [prefix for prefix in ("", "after_") if f"{prefix}{COLOR_FILE}" in sample.names]
+        frames = [
+            replace(sample.frame(prefix), stamp_s=row.at_s + number * _AFTER_S)
+            for number, prefix in enumerate(prefixes)
+        ]
+        for frame in frames:
+            encoded, ns = encode_frame(frame, self._topics.frames, self._coding), stamp_ns(frame)
+            self._bag.write(self._topics.frames.tf_static, encoded.pose, ns)
+            for topic, (_, values) in encoded.messages.items():
+                self._bag.write(topic, values, ns)
+        ns = stamp_ns(frames[0])
+        self._bag.write(self._topics.decision, decision_message(decision, decision.decision_id, ns), ns)
+
+    def close(self) -> None:
+        self._bag.close()
