@@ -38,9 +38,6 @@ class Exported:
     skipped: int = 0
 
 
-Write = Callable[[SampleRow, StoredSample, Decision], None]
-
-
 def export(
     store: StoreReader,
     out: Path,
@@ -58,7 +55,7 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RobinError(Code.OPTION_INVALID, f"{out}: exists already; an export needs a new folder")
     rows = _chosen(store, share, result)[: None if limit < 0 else limit]
-    writer = {"folders": _Folders, "coco": _Coco, "mcap": _Bag}[kind](out)
+    writer = _open(kind, out)
     done = Exported()
     with closing(writer):
         for row in rows:
@@ -74,6 +71,12 @@ def export(
                 raise write_error(out, exc) from None
             progress(done.samples + done.skipped, len(rows))
     return done
+
+
+def _open(kind: str, out: Path) -> _Folders | _Coco | _Bag:
+    if kind == "folders":
+        return _Folders(out)
+    return _Coco(out) if kind == "coco" else _Bag(out)
 
 
 def _chosen(store: StoreReader, share: str | None, result: str | None) -> list[SampleRow]:
@@ -174,10 +177,7 @@ class _Bag:
         from robin_perception.bags.frames import encode_frame, stamp_ns
 
         prefixes = [prefix for prefix in ("", "after_") if f"{prefix}{COLOR_FILE}" in sample.names]
-        frames = [
-            replace(sample.frame(prefix), stamp_s=row.at_s + number * _AFTER_S)
-            for number, prefix in enumerate(prefixes)
-        ]
+        frames = [replace(sample.frame(prefix), stamp_s=row.at_s + at * _AFTER_S) for at, prefix in enumerate(prefixes)]
         for frame in frames:
             encoded, ns = encode_frame(frame, self._topics.frames, self._coding), stamp_ns(frame)
             self._bag.write(self._topics.frames.tf_static, encoded.pose, ns)
