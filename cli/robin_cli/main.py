@@ -33,6 +33,7 @@ from robin_cli.commands import (
     ros,
     sim,
     station,
+    store,
     trace,
     train,
 )
@@ -96,6 +97,7 @@ app.command("replay")(replay.replay)
 app.add_typer(bench.app, name="bench")
 app.add_typer(ros.app, name="ros")
 app.add_typer(station.app, name="station")
+app.add_typer(store.app, name="store")
 app.command("doctor")(doctor.doctor)
 
 

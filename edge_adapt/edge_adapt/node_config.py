@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from edge_adapt.picture_keeper import PictureRules
+from edge_adapt.store.config import StoreConfig
 from robin_grasp.node_config import CELL_FILE
 from robin_perception.core.ids import ID_PATTERN
 from robin_perception.node_config import FrameInputConfig, NodeConfig, register_node
@@ -28,6 +29,10 @@ class RecorderNodeConfig(NodeConfig, FrameInputConfig):
     source: str = Field("robot", min_length=1, description="Where the picks come from: 'robot', or a scenario's name.")
     keep_images: bool = Field(True, description="Keep frame, labels and the frame after each pick beside its record.")
     pictures: PictureRules = PictureRules()
+    store_folder: Path | None = Field(
+        None, description="Store of samples (robin store) that takes the images in place of the folder; empty: none."
+    )
+    store: StoreConfig = StoreConfig()
     after_wait_s: float = Field(
         1.0,
         ge=0,

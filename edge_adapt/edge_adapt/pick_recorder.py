@@ -15,6 +15,8 @@ from edge_adapt.picture_keeper import PictureKeeper, PictureRules
 from edge_adapt.record_build import reported_judgement
 from edge_adapt.record_parts import CupRecord, HelpRecord, RecoveryStepRecord
 from edge_adapt.recording import pick_images
+from edge_adapt.store.sample import Sample, sample_of
+from edge_adapt.store.store import SampleStore
 from robin_grasp.picks.open_picks import OpenPick
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.outcome_report import OutcomeReport
@@ -34,12 +36,20 @@ class PickRecorder:
 
     A pick whose outcome never comes is closed as unfinished by the next one, also after the recorder itself was killed:
     then without images. context: what is the same for every pick. keep_images: frame, labels and frame after each pick.
-    rules: which pictures stay; None: the defaults.
+    rules: which pictures stay; None: the defaults. samples: takes the images in place of ``folder``; what it cannot
+    take is told as ``samples_failure``, and the record is written all the same.
     """
 
     def __init__(
-        self, folder: Path, context: DecisionContext, keep_images: bool = True, rules: PictureRules | None = None
+        self,
+        folder: Path,
+        context: DecisionContext,
+        keep_images: bool = True,
+        rules: PictureRules | None = None,
+        samples: SampleStore | None = None,
     ) -> None:
+        self.samples = samples
+        self.samples_failure: RobinError | None = None
         self._context = context
         self._keep_images = keep_images
         self._numbers = itertools.count()
@@ -138,6 +148,8 @@ class PickRecorder:
     def shut(self) -> None:
         """Close the files. A pick under way stays open on disk."""
         self._store.close()
+        if self.samples is not None:
+            self.samples.close()
 
     def _open_record(self, report: OutcomeReport) -> Decision:
         if self._record is None or report.plan_id != self.open_id:
@@ -191,12 +203,22 @@ class PickRecorder:
         self, record: Decision, pick: OpenPick | None, after: Frame | None, outcome: PickOutcome | None = None
     ) -> Decision:
         self._done.append(record.decision_id)
-        keep = self._keep_images and pick is not None
-        images = pick_images(pick.frame, pick.scene, after, outcome) if keep and pick is not None else None
+        keep = pick if self._keep_images else None
+        in_folder = keep is not None and self.samples is None
+        images = pick_images(keep.frame, keep.scene, after, outcome) if keep is not None and in_folder else None
         self._make_room()
         written = self._store.append(record, images)
         self.pictures.add(written)
+        if keep is not None and self.samples is not None:
+            self._keep_sample(self.samples, sample_of(written, keep.frame, keep.scene, after, outcome))
         return written
+
+    def _keep_sample(self, samples: SampleStore, sample: Sample) -> None:
+        try:
+            samples.add(sample)
+            self.samples_failure = None
+        except RobinError as exc:
+            self.samples_failure = exc
 
     def _make_room(self) -> None:
         """Before a record is written, so that the disk does not fill while old pictures lie on it."""

@@ -46,6 +46,7 @@ class Budgets(StrictConfig):
     engine: dict[str, Budget]
     supervision: dict[str, Budget]
     ros: dict[str, Budget]
+    store: dict[str, Budget]
 
 
 @cache

@@ -67,7 +67,7 @@ def cuts_unavailable() -> str | None:
 
 def small_sample(rng: np.random.Generator, number: int, before: bytes) -> Sample:
     """A few kilobytes; its frame before is the one after the last pick."""
-    files = {"color.png": before, "after_color.png": rng.bytes(int(rng.integers(200, 40_000)))}
+    files = {"color.png": before, "after.png": rng.bytes(int(rng.integers(200, 40_000)))}
     decision = {"decision_id": f"crash-{number}-{rng.integers(1 << 40)}", "filler": "x" * int(rng.integers(3000))}
     name, result = str(rng.choice(["carton", "tube"])), str(rng.choice(["clean", "clean", "miss"]))
     return Sample(decision["decision_id"], json.dumps(decision), name, result, bool(rng.random() < 0.1), files=files)
@@ -93,7 +93,7 @@ def write_until_killed(folder: Path, seed: int, pipe: int, files: Files) -> None
             receipt = store.add(sample)
             told = [receipt.seq, list(receipt.stratum), receipt.figure, receipt.kept, sample.decision_id]
             os.write(pipe, json.dumps(told).encode() + b"\n")
-            after = sample.files["after_color.png"]
+            after = sample.files["after.png"]
 
 
 class Witness:
@@ -146,7 +146,7 @@ def in_child(work: Callable[[int], object]) -> tuple[int, int]:
 
 
 def said_by_now(pipe: int) -> bytes:
-    """What stands in the pipe; a pipe that is full holds its writer up, so that is read a few times."""
+    """What stands in the pipe."""
     os.set_blocking(pipe, False)
     said = b""
     with contextlib.suppress(BlockingIOError):

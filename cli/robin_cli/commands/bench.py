@@ -26,7 +26,7 @@ from robin_cli.options import (
     model_path,
     worker_count,
 )
-from robin_cli.terminal import print_table, progress_bar, require_writable, write_json
+from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
 
 if TYPE_CHECKING:
     from robin_cli.bench.figures import Figure
@@ -181,6 +181,40 @@ def simulator(
     write_json(json_file, {**values, "machine": facts})
     pace = values["wall_picks_per_s"]
     print(f"{pace:.2f} picks/s: {values['attempts']} picks in {values['wall_s']:.0f} s, {values['workers']} processes")
+
+
+@app.command("store")
+def store(
+    kills: Annotated[int, typer.Option("--kills", metavar="N", min=0, help="Times that the writer is killed.")] = 100,
+    cuts: Annotated[
+        int, typer.Option("--cuts", metavar="N", min=0, help="Power cuts; they need root and a loop device.")
+    ] = 30,
+    samples: Annotated[
+        int, typer.Option("--samples", metavar="N", min=0, help="Small samples in the index, to time its opening.")
+    ] = 200_000,
+    picks: Annotated[
+        int, typer.Option("--picks", metavar="N", min=0, help="Picks stored beside a process that picks, and alone.")
+    ] = 120,
+    period_s: Annotated[float, typer.Option("--period-s", metavar="S", min=0.05, help="Between two picks.")] = 0.5,
+    width: WidthOption = 1280,
+    height: HeightOption = 720,
+    seed: SeedOption = 7,
+    model: ModelOption = None,
+    place: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Disk to store picks on. Default: the temporary folder.")
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Kill the store's writer and cut its power, time its opening, and time inserts beside picking."""
+    require_writable(json_file)
+    from robin_cli.bench.store import StoreBench, measure_store, store_figures
+
+    bench = StoreBench(kills, cuts, samples, picks, period_s, width, height, seed, model_path(model), place)
+    with progress_bar("store", "") as advance:
+        result = measure_store(bench, advance)
+    if result["cuts_skipped"]:
+        note(f"no power cuts here: {result['cuts_skipped']}")
+    _tell(f"store, {width}x{height}", result, store_figures(result), json_file)
 
 
 @app.command("dataset")

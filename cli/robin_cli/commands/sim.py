@@ -71,6 +71,10 @@ def run(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Also keep records, images and report.html here.")
     ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", metavar="DIR", help="Keep the images in this store (robin store), within its budget."),
+    ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html beside the records.")] = True,
     json_file: JsonOption = None,
 ) -> None:
@@ -111,7 +115,7 @@ def run(
             person=answers,
             keep_cups=keep_cups,
         )
-        result = run_simulated(request, out, advance, report=report)
+        result = run_simulated(request, out, advance, report=report, store=store)
     write_json(json_file, result.to_json())
     title = f"scenario {result.scenario}, seed {seed}, planner {planner}, {masks} masks"
     print_table(title, ("", "", "95 % interval"), summary_rows(result))

@@ -16,6 +16,7 @@ from edge_adapt.decision import Decision, run_context
 from edge_adapt.node_config import RecorderNodeConfig
 from edge_adapt.nodes.convert import cup_from_msg, decision_to_msg, help_from_msg
 from edge_adapt.pick_recorder import PickRecorder
+from edge_adapt.store.store import SampleStore
 from robin_grasp.nodes.convert import outcome_from_msg, plan_from_msg
 from robin_grasp.nodes.scene_input import SceneInput
 from robin_grasp.picks.open_picks import OpenPick, OpenPicks
@@ -52,7 +53,8 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
         cell = load_config(CellConfig, config.cell_file)
         run_id = config.run_id or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime())
         context = run_context(run_id, config.source, cell)
-        self._recorder = PickRecorder(config.folder, context, config.keep_images, config.pictures)
+        samples = SampleStore(config.store_folder, config.store) if config.store_folder is not None else None
+        self._recorder = PickRecorder(config.folder, context, config.keep_images, config.pictures, samples)
         self._decisions = self.add_publisher(DecisionMessage, DECISION, RESULT)
         self.add_subscription(GraspPlan, PLAN, self._plan, RESULT)
         self.add_subscription(PickOutcome, OUTCOME, self._outcome, RESULT)
@@ -85,7 +87,9 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
         recorder = self._recorder
         if recorder is None:
             return {"folder": str(self.config.folder)}
+        samples = {} if recorder.samples is None else {"store_mb": f"{recorder.samples.state.bytes / 1e6:.0f}"}
         return {
+            **samples,
             "records": str(recorder.path),
             "recording": str(recorder.recording).lower(),
             "open_pick": recorder.open_id or "",
@@ -159,6 +163,9 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
             if (recorder := self._recorder) is not None:
                 for decision in work(recorder):
                     self._announce(decision, recorder)
+                if (failure := recorder.samples_failure) is not None:
+                    self.counters.drop("not_stored")
+                    self.report(failure.code, failure.text, warning=True)
         except Exception as exc:
             self.counters.drop("not_written")
             self.report_exception(exc)

@@ -11,19 +11,21 @@ from typing import Any
 
 from edge_adapt.decision import Decision
 from edge_adapt.store.index import SampleRow
-from edge_adapt.store.sample import StoredSample
+from edge_adapt.store.sample import AFTER, BEFORE, DEPTH_SUFFIX, LOAD, StoredSample
 from edge_adapt.store.store import StoreReader
 from robin_perception.core.disk import make_folder, write_atomic, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import (
     CAMERA_FILE,
     COLOR_FILE,
+    DEPTH_FILE,
     LABELS_FILE,
     CameraFile,
     write_png,
 )
 
 FORMATS = ("folders", "coco", "mcap")
+_DEPTHS = {BEFORE: DEPTH_FILE, AFTER: "after_depth.png", LOAD: "load_depth.png"}
 _AFTER_S = 0.1  # between the frames of a pick
 COCO_FILE = "annotations.json"
 DECISION_FILE = "decision.json"
@@ -92,17 +94,15 @@ class _Folders:
         make_folder(out)
 
     def write(self, row: SampleRow, sample: StoredSample, decision: Decision) -> None:
-        files = {name: sample.file(name) for name in sample.names if not name.endswith(".zst")}
-        depths = {
-            name: sample.depth_units(name.removesuffix("depth.npy.zst")) for name in sample.names if name not in files
-        }
+        files = {name: sample.file(name) for name in sample.names if not name.endswith(DEPTH_SUFFIX)}
+        depths = {name: sample.depth_units(view) for view, name in _DEPTHS.items() if sample.has(view)}
         labels = sample.labels()
         folder = self._out / f"{row.seq:08d}-{decision.decision_id}"
         make_folder(folder)
         for name, data in files.items():
             (folder / name).write_bytes(data)
         for name, units in depths.items():
-            write_png(folder / name.replace(".npy.zst", ".png"), units)
+            write_png(folder / name, units)
         write_png(folder / LABELS_FILE, labels)
         (folder / CAMERA_FILE).write_text(CameraFile.model_validate(sample.record.camera).to_text())
         (folder / DECISION_FILE).write_text(decision.model_dump_json(indent=1) + "\n")

@@ -137,20 +137,21 @@ class Index:
         if write:
             self.db.execute("PRAGMA journal_mode = wal; PRAGMA synchronous = full; PRAGMA temp_store = memory")
         version = self.db.execute("PRAGMA user_version").get
-        tables = self.db.execute("SELECT COUNT(*) FROM sqlite_schema").get
-        if version != VERSION and (version or tables):
+        self.is_new = not (version or self.db.execute("SELECT COUNT(*) FROM sqlite_schema").get)
+        if version != VERSION and not self.is_new:
             text = f"{self.path}: an index of version {version}, this release has {VERSION}"
             raise RobinError(Code.STORE_VERSION, f"{text}; robin store verify --repair makes it anew from the blobs")
 
     def create(self, seed: int, now_s: float, config: str) -> None:
         """Make the tables where there are none yet."""
-        if self.db.execute("PRAGMA user_version").get == 0:
+        if self.is_new:
             with self.db:
                 self.db.execute(_SCHEMA)
                 self.db.execute(
                     "INSERT INTO state (id, seed, block_start_s, config) VALUES (1, ?, ?, ?)", (seed, now_s, config)
                 )
                 self.db.execute(f"PRAGMA user_version = {VERSION}")
+            self.is_new = False
 
     def close(self) -> None:
         self.db.close()

@@ -32,7 +32,9 @@ FEATURES_FILE = "features.safetensors"
 NOTHING = "none"
 """Name of the stratum of frames in which nothing was chosen."""
 _UNFAMILIAR = "unfamiliar"
-_DEPTH = "depth.npy.zst"
+DEPTH_SUFFIX = ".npy.zst"
+BEFORE, AFTER, LOAD = "color", "after", "load"
+"""Views of a pick: before it, after it, the load on the tool."""
 _ZSTD_LEVEL = 3
 _MOST_DEPTH_BYTES = 2 * 4096 * 4096 + 65536
 
@@ -78,11 +80,11 @@ def sample_of(
     from robin_perception.core.image_folder import CameraFile
 
     files = dict(pictures or {})
-    views = {"": frame, "after_": after, "load_": outcome.load.frame if outcome and outcome.load else None}
-    for prefix, view in views.items():
-        if view is not None:
-            files[f"{prefix}color.png"] = png_bytes(view.rgb)
-            files[f"{prefix}{_DEPTH}"] = _depth_bytes(view, DEPTH_SCALE_M)
+    views = {BEFORE: frame, AFTER: after, LOAD: outcome.load.frame if outcome and outcome.load else None}
+    for view, seen in views.items():
+        if seen is not None:
+            files[f"{view}.png"] = png_bytes(seen.rgb)
+            files[_depth_name(view)] = _depth_bytes(seen, DEPTH_SCALE_M)
     if outcome is not None and outcome.traces is not None:
         files[TRACES_FILE] = traces_bytes(outcome.traces)
     if features is not None:
@@ -175,19 +177,22 @@ class StoredSample:
         except ValidationError as exc:
             raise RobinError(Code.RECORD_INVALID, f"{self.record.decision_id}: {first_fault(exc)}") from None
 
-    def colour(self, prefix: str = "") -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] RGB. prefix: "after_" or "load_" for the other frames. Raises RobinError."""
+    def has(self, view: str) -> bool:
+        return f"{view}.png" in self.record.files
+
+    def colour(self, view: str = BEFORE) -> NDArray[np.uint8]:
+        """uint8 [H, W, 3] RGB. Raises RobinError."""
         from robin_perception.core.bounded_arrays import decode_image
 
-        image = decode_image(self.file(f"{prefix}color.png"), self.record.decision_id)
+        image = decode_image(self.file(f"{view}.png"), self.record.decision_id)
         return np.ascontiguousarray(image[:, :, 2::-1])
 
-    def depth_units(self, prefix: str = "") -> NDArray[np.uint16]:
+    def depth_units(self, view: str = BEFORE) -> NDArray[np.uint16]:
         """uint16 [H, W] in steps of the camera's depth_scale, 0 = invalid. Raises RobinError."""
-        return _depth_units(self.file(f"{prefix}{_DEPTH}"), self.record.decision_id)
+        return _depth_units(self.file(_depth_name(view)), self.record.decision_id)
 
-    def frame(self, prefix: str = "") -> Frame:
-        """The frame before the pick, or with "after_" the one after it. Raises RobinError."""
+    def frame(self, view: str = BEFORE) -> Frame:
+        """The frame before the pick, or the one AFTER it. Raises RobinError."""
         from robin_perception.core.config import parse_config
         from robin_perception.core.frame import RawDepth
         from robin_perception.core.gate import make_frame
@@ -196,8 +201,8 @@ class StoredSample:
         camera = parse_config(CameraFile, self.record.camera, f"{self.record.decision_id}: camera")
         decision = self.record.decision
         return make_frame(
-            self.colour(prefix),
-            RawDepth(self.depth_units(prefix), camera.depth_scale),
+            self.colour(view),
+            RawDepth(self.depth_units(view), camera.depth_scale),
             camera.model(),
             None if camera.T_base_camera is None else np.array(camera.T_base_camera),
             stamp_s=float(decision["stamp_s"]),
@@ -240,6 +245,10 @@ def parse_features(data: bytes, source: str) -> Features:
         return Features(load(data)["features"].astype(np.float16), str(header["__metadata__"]["trunk"]))
     except (SafetensorError, KeyError, TypeError, ValueError) as exc:
         raise RobinError(Code.RECORD_INVALID, f"{source}: no features: {exc}") from None
+
+
+def _depth_name(view: str) -> str:
+    return f"depth{DEPTH_SUFFIX}" if view == BEFORE else f"{view}_depth{DEPTH_SUFFIX}"
 
 
 def _depth_bytes(frame: Frame, scale_m: float) -> bytes:

@@ -63,6 +63,8 @@ class StoreReader:
 
     def _load_state(self) -> None:
         """``state``, and ``config`` as the writer had it last."""
+        if self.index.is_new:
+            raise _lost_index(self.folder)
         self.state: State = self.index.state()
         self.config = stored_config(self.state, self.index.path)
 
@@ -140,6 +142,8 @@ class SampleStore(StoreReader):
             raise
 
     def _start(self, config: StoreConfig | None, seed: int) -> None:
+        if self.index.is_new and next(self.blobs.names(), None) is not None:
+            raise _lost_index(self.folder)
         self.index.create(seed, self._clock(), (config or StoreConfig()).model_dump_json())
         sync_folder(self.folder)
         if config is not None:
@@ -328,9 +332,13 @@ def _require_own(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise RobinError(Code.OPTION_INVALID, f"{folder}: is no folder")
-    if next((folder / BLOB_FOLDER).glob("*/*/*"), None) is not None:
-        text = f"{folder / INDEX_FILE}: missing beside its blobs; robin store verify --repair makes it anew from them"
-        raise RobinError(Code.STORE_INDEX_DAMAGED, text)
+    if next(BlobFolder(folder).names(), None) is not None:
+        raise _lost_index(folder)
     ours = {BLOB_FOLDER, "incoming", LOCK_FILE}
     if other := next((path.name for path in folder.iterdir() if path.name not in ours), None):
         raise RobinError(Code.OPTION_INVALID, f"{folder}: holds other files ('{other}'), no store; name another folder")
+
+
+def _lost_index(folder: Path) -> RobinError:
+    text = f"{folder / INDEX_FILE}: missing or empty; robin store verify --repair makes it anew from the blobs"
+    return RobinError(Code.STORE_INDEX_DAMAGED, text)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from edge_adapt.decision import Decision, DecisionContext, build_decision, run_c
 from edge_adapt.decision_store import DecisionStore, refuse_foreign_images
 from edge_adapt.recording import pick_images
 from edge_adapt.report import write_report
+from edge_adapt.store.sample import Sample, sample_of
+from edge_adapt.store.store import SampleStore
+from edge_adapt.store.writer import StoreWriter
 from robin_grasp.planner.learned_ranker import SHIPPED_RANKER, load_ranker_or_none
 from robin_grasp.tool import CellConfig
 from robin_perception.core.disk import write_atomic
@@ -32,13 +35,15 @@ DEMO_PICKS_PER_PILE = 8  # the demo shows several piles, and two processes share
 
 @dataclass(frozen=True)
 class CapturedPick:
-    """A record and its images, not yet on disk: made in a worker process, written by the one that owns the store."""
+    """A record with its images or as a sample, not yet on disk: made in a worker process, written by the one that owns
+    records and store."""
 
     decision: Decision
-    images: dict[str, bytes]
+    images: dict[str, bytes] = field(default_factory=dict)
+    sample: Sample | None = None
 
 
-def capture_pick(context: DecisionContext, event: PickEvent) -> CapturedPick:
+def capture_pick(context: DecisionContext, event: PickEvent, *, as_sample: bool = False) -> CapturedPick:
     """Record and images of one pick; ``context`` holds what is the same for the whole run."""
     context = context.in_pile(event.pile_index, event.pick_index)
     told, pictures = told_of(event)
@@ -53,7 +58,10 @@ def capture_pick(context: DecisionContext, event: PickEvent) -> CapturedPick:
         flags=_flags(event),
         **told,
     )
-    return CapturedPick(decision, {**pick_images(event.frame, event.scene, event.after, event.outcome), **pictures})
+    seen = event.frame, event.scene, event.after, event.outcome
+    if as_sample:
+        return CapturedPick(decision, sample=sample_of(decision, *seen, pictures=pictures))
+    return CapturedPick(decision, {**pick_images(*seen), **pictures})
 
 
 def _flags(event: PickEvent) -> tuple[str, ...]:
@@ -62,49 +70,68 @@ def _flags(event: PickEvent) -> tuple[str, ...]:
 
 
 def run_simulated(
-    request: RunRequest, out: Path | None = None, progress: Progress | None = None, *, report: bool = True
+    request: RunRequest,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    report: bool = True,
+    store: Path | None = None,
 ) -> RunResult:
     """``run_scenario``, and with ``out`` the records, images, results.json and report.html of the run in that folder.
 
+    store: of samples, made where there is none; it takes the images in place of the folder, within its budget.
     An earlier run's records in ``out`` are replaced. Raises what ``run_scenario`` raises, OPTION_INVALID for a folder
-    that another process writes, that cannot be written or that holds other files of those names, and DISK_FULL.
+    that another process writes, that cannot be written or that holds other files of those names, STORE_*, DISK_FULL.
     """
-    if out is None:
+    if out is None and store is None:
         return run_scenario(request, progress)
     request = request.checked()
-    with output_folder(out):
-        refuse_foreign_images(out)
-        require_own(out / RESULTS_FILE, (b"{",))
-        require_own(out / REPORT_FILE, (b"<",))
-        with closing(_Recorder(out)) as recorder:
-            run_id = f"{request.loaded.name}-s{request.seed}-{request.planner}"
-            cell, scenario = request.cell or CellConfig(), request.loaded
-            context = run_context(run_id, scenario.name, cell, request.seed, scenario.config)
-            if request.recovery:
-                context = context.with_digests(**recovery_digests(request.recovery_config))
-            capture = partial(capture_pick, context)
+    with output_folder(out) if out is not None else nullcontext():
+        if out is not None:
+            refuse_foreign_images(out)
+            require_own(out / RESULTS_FILE, (b"{",))
+            require_own(out / REPORT_FILE, (b"<",))
+        samples = None if store is None else StoreWriter(SampleStore(store, seed=request.seed))
+        with closing(_Recorder(out, samples)) as recorder:
+            capture = partial(capture_pick, _context(request), as_sample=samples is not None)
             result = run_scenario(request, progress, capture=capture, on_captured=recorder.keep)
-        write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
-        if report:
+        if out is not None:
+            write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
+        if out is not None and report:
             write_report(out, out / REPORT_FILE, results=result.to_json())
     return result
 
 
-class _Recorder:
-    """Writes captured picks. The first opens the store: a run that cannot start leaves an earlier one's alone."""
+def _context(request: RunRequest) -> DecisionContext:
+    """What is the same for all picks of the run."""
+    run_id = f"{request.loaded.name}-s{request.seed}-{request.planner}"
+    cell, scenario = request.cell or CellConfig(), request.loaded
+    context = run_context(run_id, scenario.name, cell, request.seed, scenario.config)
+    return context.with_digests(**recovery_digests(request.recovery_config)) if request.recovery else context
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._store: DecisionStore | None = None
+
+class _Recorder:
+    """Writes captured picks. The first opens the records: a run that cannot start leaves an earlier one's alone."""
+
+    def __init__(self, folder: Path | None, samples: StoreWriter | None) -> None:
+        self._folder, self._samples = folder, samples
+        self._records: DecisionStore | None = None
 
     def keep(self, pick: CapturedPick) -> None:
-        if self._store is None:
-            self._store = DecisionStore(self._folder, fresh=True)
-        self._store.append(pick.decision, pick.images)
+        if self._folder is not None:
+            if self._records is None:
+                self._records = DecisionStore(self._folder, fresh=True)
+            self._records.append(pick.decision, pick.images)
+        if self._samples is not None and (sample := pick.sample) is not None:
+            self._samples.put(lambda: sample, wait=True)
+            if (failure := self._samples.state.failure) is not None:
+                raise failure
 
     def close(self) -> None:
-        if self._store is not None:
-            self._store.close()
+        if self._records is not None:
+            self._records.close()
+        if self._samples is not None:
+            self._samples.close()
 
 
 def ranker_note(planner: str, ranker: Path | None) -> str | None:
