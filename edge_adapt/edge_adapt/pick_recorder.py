@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -16,7 +17,6 @@ from edge_adapt.record_build import reported_judgement
 from edge_adapt.record_parts import CupRecord, HelpRecord, RecoveryStepRecord
 from edge_adapt.recording import pick_images
 from edge_adapt.store.sample import Sample, sample_of
-from edge_adapt.store.store import SampleStore
 from robin_grasp.picks.open_picks import OpenPick
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.outcome_report import OutcomeReport
@@ -25,6 +25,9 @@ from robin_perception.core.disk import write_atomic
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.ids import plain_id
+
+if TYPE_CHECKING:
+    from edge_adapt.store.store import SampleStore  # its libraries are asked for where there is a store
 
 OPEN_FILE = "open_pick.json"  # the record of the pick under way, so that it survives the recorder
 REMEMBERED = 64

@@ -14,6 +14,7 @@ from helpers.perception_graphs import colour_bundle
 
 import robin_sim.open_pile as pile_module
 from edge_adapt.decision_store import read_decisions
+from edge_adapt.store.store import StoreReader
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import Grasp
 from robin_grasp.recovery.failure_memory import FailureMemory
@@ -90,6 +91,21 @@ def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
     decisions = read_decisions(tmp_path).decisions
     assert {d.context.seed for d in decisions} == {2}
     assert len(list((tmp_path / "images").iterdir())) == len(decisions)
+
+
+def test_a_store_takes_the_images_of_a_run(tmp_path: Path) -> None:
+    request = RunRequest(small(), 2, 11, "geometric", "oracle")
+    run_simulated(request, tmp_path / "run", report=False, store=tmp_path / "store")
+    decisions = read_decisions(tmp_path / "run").decisions
+    assert not (tmp_path / "run" / "images").exists()
+    with StoreReader(tmp_path / "store") as store:
+        rows = list(store.samples())
+        assert [row.decision for row in rows] == [decision.decision_id for decision in decisions]
+        for row, decision in zip(rows, decisions, strict=True):
+            sample = store.read(row)
+            assert sample.decision() == decision
+            assert set(np.unique(sample.labels())) - {0} == {one.id for one in decision.instances}
+        assert (store.read(rows[0]).colour("after") == store.read(rows[1]).colour()).all()
 
 
 def test_a_run_that_cannot_start_leaves_an_earlier_one_alone(recorded: Path) -> None:

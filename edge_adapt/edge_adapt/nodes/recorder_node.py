@@ -16,7 +16,6 @@ from edge_adapt.decision import Decision, run_context
 from edge_adapt.node_config import RecorderNodeConfig
 from edge_adapt.nodes.convert import cup_from_msg, decision_to_msg, help_from_msg
 from edge_adapt.pick_recorder import PickRecorder
-from edge_adapt.store.store import SampleStore
 from robin_grasp.nodes.convert import outcome_from_msg, plan_from_msg
 from robin_grasp.nodes.scene_input import SceneInput
 from robin_grasp.picks.open_picks import OpenPick, OpenPicks
@@ -53,7 +52,11 @@ class RecorderNode(RobinNode[RecorderNodeConfig]):
         cell = load_config(CellConfig, config.cell_file)
         run_id = config.run_id or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime())
         context = run_context(run_id, config.source, cell)
-        samples = SampleStore(config.store_folder, config.store) if config.store_folder is not None else None
+        samples = None
+        if config.store_folder is not None:
+            from edge_adapt.store.store import SampleStore  # its libraries are asked for where there is a store
+
+            samples = SampleStore(config.store_folder, config.store)
         self._recorder = PickRecorder(config.folder, context, config.keep_images, config.pictures, samples)
         self._decisions = self.add_publisher(DecisionMessage, DECISION, RESULT)
         self.add_subscription(GraspPlan, PLAN, self._plan, RESULT)

@@ -176,8 +176,8 @@ class _Bag:
         from edge_adapt.bag.messages import decision_message
         from robin_perception.bags.frames import encode_frame, stamp_ns
 
-        prefixes = [prefix for prefix in ("", "after_") if f"{prefix}{COLOR_FILE}" in sample.names]
-        frames = [replace(sample.frame(prefix), stamp_s=row.at_s + at * _AFTER_S) for at, prefix in enumerate(prefixes)]
+        views = [view for view in (BEFORE, AFTER) if sample.has(view)]
+        frames = [replace(sample.frame(view), stamp_s=row.at_s + at * _AFTER_S) for at, view in enumerate(views)]
         for frame in frames:
             encoded, ns = encode_frame(frame, self._topics.frames, self._coding), stamp_ns(frame)
             self._bag.write(self._topics.frames.tf_static, encoded.pose, ns)
