@@ -103,7 +103,7 @@ def test_a_budget_has_one_limit_and_nan_keeps_none() -> None:
 
 def test_the_table_names_units_in_its_keys() -> None:
     table = yaml.safe_load(BUDGETS_FILE.read_text())
-    units = ("_ms", "_s", "_percent", "_ratio", "_lost", "_unaccounted", "_uncounted")
+    units = ("_ms", "_s", "_percent", "_ratio", "_lost", "_unaccounted", "_uncounted", "_torn")
     assert all(key.endswith(units) for part in table.values() for key in part)
 
 

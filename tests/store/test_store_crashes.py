@@ -135,14 +135,16 @@ def uniform(numbers: list[int], count: int) -> float:
 @pytest.mark.timeout(1200)
 def test_crashes_do_not_bend_the_sample() -> None:
     quiet, _ = inserted(0.0, again=True, count=INSERTS)
-    crashed, crashes = inserted(0.002, again=True, count=INSERTS)
-    assert crashes > 500
+    crashed, crashes = inserted(0.003, again=True, count=INSERTS)
+    assert crashes > 300
     assert crashed == quiet
-    lossy, _ = inserted(0.002, again=False, count=INSERTS)
-    assert len(lossy) > 100
-    for kept in (quiet, lossy):
-        plain = [n for n in kept if n % 50 and n % 4 != 3]  # of the balanced share and the core, all of one time block
-        assert uniform(plain, INSERTS) < 33.7  # p = .0001
+    few = INSERTS // 4
+    lossy, _ = inserted(0.02, again=False, count=few)
+    for kept, count in ((quiet, INSERTS), (lossy, few)):
+        # Of the strata that fill up by chance: the core takes what comes first.
+        plain = [n for n in kept if n % 50 and n % 4 != 3]
+        assert len(plain) > 50
+        assert uniform(plain, count) < 33.7  # p = .0001
 
 
 def test_some_crashes_do_not_bend_a_small_sample() -> None:

@@ -72,8 +72,10 @@ def store_figures(result: dict[str, Any]) -> list[Figure]:
     """The lines of the table."""
     crashes = f"{result['kills']} kills, {result['cuts']} power cuts, {result['acknowledged']} acknowledged"
     lines = [
-        Figure("crashes", "acknowledged and missing", result["missing"], "", budget("store.missing"), crashes),
-        Figure("crashes", "torn", result["torn"], "", budget("store.torn")),
+        Figure(
+            "crashes", "acknowledged and missing", result["missing"], "", budget("store.acknowledged_lost"), crashes
+        ),
+        Figure("crashes", "torn", result["torn"], "", budget("store.blobs_torn")),
     ]
     if result["samples"]:
         many = f"{result['samples']} samples, index {result['index_mb']:.0f} MB"
