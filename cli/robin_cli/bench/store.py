@@ -173,7 +173,7 @@ def _picks(bench: StoreBench) -> list[Callable[[int], Callable[[], Sample]]]:
     """For each frame: number of the pick -> what encodes it. No two are the same to the bit."""
     segmenter = load_segmenter(bench.model, "onnxruntime", engine_config=EngineConfig(intra_threads=1))
     planner, context = make_planner("geometric", CellConfig()), DecisionContext(run_id="bench", pile=0, pick=0)
-    made = []
+    made: list[Callable[[int], Callable[[], Sample]]] = []
     for frame in simulated_frames(_pipeline(bench)):
         scene = segmenter.segment(frame)
         plan = planner.plan(frame, scene)
