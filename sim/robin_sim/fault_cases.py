@@ -34,6 +34,7 @@ _MILDER_MOVES = ((6.0, 0.0), (0.0, 0.7))
 _NAME_OF = {"dead_projector": "depth_holes", "camera_shift": "camera_moved"}  # fault -> the monitors' word, if another
 _TOGETHER = (
     {"dark": 0.6, "depth_holes": 0.5},
+    {"dark": 0.6, "dead_projector": 1.0},
     {"blur": 0.5, "depth_holes": 0.5},
     {"dirty_lens": 0.7, "depth_holes": 0.5},
     {"blur": 0.5, "colour_depth_apart": 0.4},

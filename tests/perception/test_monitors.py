@@ -58,6 +58,19 @@ def test_each_fault_is_named_within_five_frames_and_nothing_else_is(name: str) -
     assert condition.value > condition.limit and condition.unit and condition.since_s == 100.0
 
 
+@pytest.mark.parametrize(
+    ("spoilt", "expected"),
+    [
+        (Spoilt(light=0.02), ["dark"]),
+        (Spoilt(light=0.02, holes=0.4), ["dark", "depth_holes"]),
+        (Spoilt(light=0.02, holes=0.95), ["dark", "depth_holes"]),
+        (Spoilt(light=0.02, dirt=True), ["dark"]),
+    ],
+)
+def test_where_it_is_too_dark_to_see_dirt_holes_are_what_comes_and_goes(spoilt: Spoilt, expected: list[str]) -> None:
+    assert names(watched(spoilt).conditions) == expected
+
+
 def test_a_healthy_station_has_no_alarm() -> None:
     monitor = watched(HEALTHY, 40)
     assert monitor.conditions == () and monitor.learning_allowed
