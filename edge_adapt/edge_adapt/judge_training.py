@@ -28,6 +28,7 @@ _TWO_THINGS = (
     *("outside_share", "outside_dm2", "other_under", "other_gone_under", "whole_area_ratio", "notch_m"),
     *("blobs", "second_blob_share", "second_part_share", "second_face_share", "off_plane_share"),
     *("load_instances", "second_instance_share", "second_instance_detection"),
+    *("held_beside_load", "held_beside_first", "boundary_line", "boundary_part_share"),
     *("log_load", "load_sigmas", "shed_n", "fall_n", "gone_ratio"),
     *("held_share", "neighbour_changed", "neighbours_gone_dm2", "touching_changed", "touching_gone_dm2"),
 )
@@ -47,6 +48,7 @@ LESS: Mapping[PickResult, tuple[str, ...]] = {
         *("outside_share", "missing_share", "other_under", "other_gone_under", "notch_m", "shed_n", "target_kept"),
         *("blobs", "second_blob_share", "second_part_share", "second_face_share"),
         *("load_instances", "second_instance_share", "neighbours_gone_dm2"),
+        *("held_beside_load", "held_beside_first", "boundary_line", "boundary_part_share"),
     ),
     PickResult.MISS: ("held_share", "weight_n", "held_at_end_share", "arrive_n"),
     PickResult.DROP: ("held_at_end_share", "arrive_n"),

@@ -1,5 +1,7 @@
 """A look at the load: an RGB-D camera under the place station that looks up at what hangs on the tool.
 
+The arm brings every load over the camera, which therefore stands under the tool here, wherever the transfer ended.
+
 The picture is made in a base turned upside down, in which the camera looks down at the load from above, so that light
 and exposure are those of every other picture; the frame that comes out of it is in base_link.
 """
@@ -16,7 +18,6 @@ from robin_grasp.picks.traces import LoadView
 from robin_grasp.tool import CellConfig, ToolConfig, WorkspaceConfig
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.frame import Frame
-from robin_sim.arm import transfer_axis
 from robin_sim.backgrounds import Background, Surface, box
 from robin_sim.cameras import CameraView, hfov_of_aspect, intrinsics
 from robin_sim.lighting import Light, Lighting
@@ -36,7 +37,7 @@ class LoadCameraConfig(StrictConfig):
 
     width: int = Field(512, ge=160, le=4096)
     height: int = Field(384, ge=120, le=4096)
-    below_m: float = Field(1.15, gt=0.3, le=3, description="under the lips of a tool that picked from the belt")
+    below_m: float = Field(0.80, gt=0.3, le=3, description="under the lips of the tool")
     look_s: float = Field(0.06, ge=0, le=2, description="stand at the place station for the picture, and its judgement")
 
 
@@ -50,7 +51,7 @@ def look_at_load(
 ) -> LoadView:
     """What the load camera sees of a load. Its mount, lamps and sensor are the station's own: faults of the camera over
     the pile are not its faults."""
-    T_base_camera = load_camera_pose(cell, config)
+    T_base_camera = load_camera_pose(load.T_base_tool, config)
     # In the turned base the lips of the tool are near z = 0, where belts are.
     turn = _UPSIDE_DOWN.copy()
     turn[:3, 3] = -_UPSIDE_DOWN[:3, :3] @ (T_base_camera[:3, 3] + np.array([0.0, 0.0, config.below_m]))
@@ -65,20 +66,17 @@ def look_at_load(
     return LoadView(frame, load.T_base_tool)
 
 
-def load_camera_pose(cell: CellConfig, config: LoadCameraConfig) -> Array:
-    """T_base_camera, float64 [4, 4]: under the middle of the workspace as the transfer brings it to the place station,
-    looking straight up, the picture's right along base +x."""
-    motion, workspace = cell.motion, cell.workspace
+def load_camera_pose(T_base_tool: Array, config: LoadCameraConfig) -> Array:
+    """T_base_camera, float64 [4, 4]: under the tool, looking straight up, the picture's right along base +x."""
     pose = np.eye(4)
-    pose[:2, 3] = workspace.centre_m + (motion.transfer_m * transfer_axis(motion))[:2]
-    pose[2, 3] = workspace.belt_z_m + motion.lift_m - config.below_m
+    pose[:3, 3] = T_base_tool[:3, 3] - [0.0, 0.0, config.below_m]
     return pose
 
 
 def _lamps(config: LoadCameraConfig) -> Lighting:
     """Two panels beside the camera, and what the hall gives."""
     white = np.ones(3, dtype=np.float32)
-    lamps = tuple(Light(np.array([x, 0.1, config.below_m]), 0.10, 0.9 * white) for x in (-0.45, 0.45))
+    lamps = tuple(Light(np.array([x, 0.1, config.below_m]), 0.10, 0.45 * white) for x in (-0.45, 0.45))
     return Lighting(lamps, sky=0.45 * white, ground=0.12 * white)
 
 

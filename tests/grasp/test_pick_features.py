@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,21 +125,68 @@ def test_parts_of_a_load_are_told_apart_by_depth_and_by_gaps() -> None:
     assert gap["blobs"] == 2 and gap["second_blob_share"] > 0.3
 
 
-def test_the_network_counts_what_hangs() -> None:
-    def halves(frame: Frame) -> Scene:
-        labels = np.zeros(frame.depth.shape, np.uint16)
-        shown = frame.depth > 0
-        columns = np.nonzero(shown.any(axis=0))[0]
-        middle = int(columns.mean())
-        labels[:, :middle][shown[:, :middle]] = 1
-        labels[:, middle:][shown[:, middle:]] = 2
-        both = tuple(replace(i, id=k, detection=0.9) for k, i in enumerate(SCENE.instances[:2], start=1))
-        return replace(SCENE, labels=labels, instances=both)
+def halves(frame: Frame) -> Scene:
+    """A network that sees two parcels side by side."""
+    labels = np.zeros(frame.depth.shape, np.uint16)
+    shown = frame.depth > 0
+    columns = np.nonzero(shown.any(axis=0))[0]
+    middle = int(columns.mean())
+    labels[:, :middle][shown[:, :middle]] = 1
+    labels[:, middle:][shown[:, middle:]] = 2
+    both = tuple(replace(i, id=k, detection=0.9) for k, i in enumerate(SCENE.instances[:2], start=1))
+    return replace(SCENE, labels=labels, instances=both)
 
+
+def seam(strength: float) -> Callable[[Frame], Scene]:
+    """A network that sees one parcel with a line of boundary across its middle, as strong as told."""
+
+    def see(frame: Frame) -> Scene:
+        labels = (frame.depth > 0).astype(np.uint16)
+        columns = np.nonzero(labels.any(axis=0))[0]
+        boundary = np.zeros((frame.height // 4, frame.width // 4), dtype=np.float32)
+        boundary[:, int(columns.mean()) // 4] = strength
+        return replace(SCENE, labels=labels, instances=(replace(SCENE.instances[0], id=1),), boundary=boundary)
+
+    return see
+
+
+def test_the_network_counts_what_hangs() -> None:
     found = evidence(see=halves).values
     assert found["load_instances"] == 2
     assert found["second_instance_share"] == pytest.approx(0.5, abs=0.1)
     assert found["second_instance_detection"] == 0.9
+
+
+def test_cups_that_hang_on_nothing_of_the_largest_instance_are_counted() -> None:
+    assert evidence(see=halves).values["held_beside_first"] == 4
+    assert evidence(see=seam(0.0)).values["held_beside_first"] == 0
+    two = evidence(made=outcome(cups=(0, 1), load=load_view([ALONE])), see=halves).values
+    assert two["held_beside_first"] <= 2
+    far = (0.30, 0.0, 0.05, 0.05, 0.10)
+    assert evidence(made=outcome(load=load_view([far]))).values["held_beside_load"] == 8
+    assert evidence().values["held_beside_load"] == 0
+
+
+def test_a_boundary_that_all_but_parts_a_load_is_told() -> None:
+    weak, none = evidence(see=seam(0.3)).values, evidence(see=seam(0.0)).values
+    assert weak["load_instances"] == none["load_instances"] == 1
+    assert weak["boundary_line"] == pytest.approx(0.3, abs=0.02) and none["boundary_line"] == 0
+    assert weak["boundary_part_share"] > 0.4 and none["boundary_part_share"] == 0
+    assert evidence(see=seam(0.1)).values["boundary_part_share"] == 0
+    empty = evidence(made=outcome(load=load_view([])), see=lambda f: replace(SCENE, labels=f.depth.astype(np.uint16)))
+    assert math.isnan(empty.values["boundary_line"])
+
+
+def test_a_load_of_which_a_part_was_lost_is_not_judged_by_what_was_left() -> None:
+    def lost(share: float) -> PickEvidence:
+        weights = [(0.0, WEIGHT_N), (1.5, (1 - share) * WEIGHT_N)]
+        return evidence(made=outcome(traces=traces({}, weights), load=load_view([ALONE])))
+
+    half = lost(0.5)
+    assert half.values["shed_n"] == pytest.approx(WEIGHT_N / 2, abs=0.05)
+    assert "load" not in half.groups and "were lost on the way" in lacks(half)[Code.LOAD_VIEW_UNUSABLE]
+    noise = lost(0.3 / WEIGHT_N)
+    assert noise.values["shed_n"] == 0 and "load" in noise.groups
 
 
 def test_the_network_is_shown_the_load_as_if_it_lay_on_a_belt() -> None:

@@ -14,10 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robin_grasp.picks.outcome import PickOutcome
+from robin_grasp.picks.sensor_features import HELD_SHARE
 from robin_grasp.picks.silhouette import CELL_M, CELLS, LEAST_CELLS, Mask, Silhouette, closed, grid_cells, tool_points
 from robin_grasp.picks.traces import LoadView
 from robin_grasp.plan import Grasp
 from robin_grasp.planner.wrench import GRAVITY_MPS2
+from robin_grasp.tool import ToolConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.pose import is_rigid
 from robin_perception.core.scene import Instance, Scene
@@ -27,6 +30,10 @@ STEP_M = 0.012  # of depth between two parts of a load
 EDGE_COLOUR = 18.0  # of 255, gradient that parts two faces
 LEAST_PART = 0.08  # of the load's area that a part or an instance has
 LEAST_DETECTION = 0.3
+BESIDE_CELLS = 2  # a lip this near to a face may hang on it
+WEAK_BOUNDARY = 0.15
+LINE_ANGLES = 18
+LEAST_CHORD, LEAST_SIDE = 0.35, 0.10  # of the longest chord; of the area, on either side of a line
 
 LoadSegmenter = Callable[[Frame], Scene]
 
@@ -55,6 +62,7 @@ LOAD_FEATURES: dict[str, str] = {
     "second_face_share": "area of the second largest part between steps of depth or edges of colour, of all",
     "other_under": "largest share of another mask's footprint that what hangs covers outside the target's",
     "other_gone_under": "the same, only as far as that mask changed in the picture of the pile",
+    "held_beside_load": "cups that hold something where nothing is seen to hang",
 }
 """Of the picture alone."""
 
@@ -63,6 +71,9 @@ SEGMENTED_FEATURES: dict[str, str] = {
     "second_instance_share": "area of the second largest of them, of what hangs",
     "first_instance_share": "area of the largest of them, of what hangs",
     "second_instance_detection": "how sure the network is of the second largest",
+    "held_beside_first": "cups that hold something and lie beside the largest of them",
+    "boundary_line": "strongest straight line of the network's boundary across what hangs, mean along it",
+    "boundary_part_share": "area of the second largest part between boundaries, weak ones too, of all",
 }
 """Of the network's look at it."""
 
@@ -104,9 +115,10 @@ def load_features(
     view: LoadView,
     seen: Silhouette,
     changed_share: dict[int, float] | None,
+    held: NDArray[np.int64],
 ) -> dict[str, float]:
     """LOAD_FEATURES of a view that ``load_misfit`` let through, but for those that need more than it. seen: its
-    ``silhouette``. changed_share: of each mask, by id; None: unknown."""
+    ``silhouette``. changed_share: of each mask, by id; None: unknown. held: grid cells of the cups that hold."""
     footprint, others = _footprints(grasp, scene, target, before)
     area = float(seen.load.sum())
     square_dm2 = 1e2 * CELL_M**2
@@ -129,6 +141,7 @@ def load_features(
         "overlap": float((footprint & seen.load).sum()) / float((footprint | seen.load).sum()),
         "other_under": max(under.values(), default=0.0),
         "other_gone_under": max(gone.values(), default=0.0),
+        "held_beside_load": _beside(held, seen.load),
     }
     return features | _shape(seen, footprint) | _parts(seen, view)
 
@@ -146,27 +159,83 @@ def load_volume(values: dict[str, float]) -> dict[str, float]:
     }
 
 
-def segmented_features(view: LoadView, seen: Silhouette, see: LoadSegmenter) -> dict[str, float]:
-    """SEGMENTED_FEATURES of a view that ``load_misfit`` let through. seen: its ``silhouette``."""
+def held_cells(outcome: PickOutcome, tool: ToolConfig) -> NDArray[np.int64]:
+    """Grid cells of the cups that hold something after the lift, int64 [C]."""
+    held = np.asarray(outcome.vacuum_pa) > HELD_SHARE * tool.vacuum_pa
+    x, y = np.array([cup[:2] for cup in tool.cups_m], dtype=np.float64)[held].reshape(-1, 2).T
+    return grid_cells(x, y)
+
+
+def segmented_features(
+    view: LoadView, seen: Silhouette, see: LoadSegmenter, held: NDArray[np.int64]
+) -> dict[str, float]:
+    """SEGMENTED_FEATURES of a view that ``load_misfit`` let through. seen: its ``silhouette``. held: as above."""
     scene = see(on_belt(view))
     area = max(float(seen.load.sum()), 1.0)
-    shares = []
+    found: list[tuple[float, float, Mask]] = []
     for instance in scene.instances:
         cells = np.unique(seen.cells[scene.labels == instance.id])
         cells = cells[cells >= 0]
         patch = np.zeros(CELLS * CELLS, dtype=bool)
         patch[cells] = True
-        share = float((closed(patch.reshape(CELLS, CELLS)) & seen.load).sum()) / area
+        patch = closed(patch.reshape(CELLS, CELLS)) & seen.load
+        share = float(patch.sum()) / area
         if share >= LEAST_PART and instance.detection >= LEAST_DETECTION:
-            shares.append((share, instance.detection))
-    shares.sort(reverse=True)
-    first, second = [*shares, (0.0, 0.0), (0.0, 0.0)][:2]
+            found.append((share, instance.detection, patch))
+    found.sort(key=lambda instance: instance[0], reverse=True)
+    shares = [*((share, detection) for share, detection, _ in found), (0.0, 0.0), (0.0, 0.0)]
     return {
-        "load_instances": float(len(shares)),
-        "second_instance_share": second[0],
-        "first_instance_share": first[0],
-        "second_instance_detection": second[1],
+        "load_instances": float(len(found)),
+        "second_instance_share": shares[1][0],
+        "first_instance_share": shares[0][0],
+        "second_instance_detection": shares[1][1],
+        "held_beside_first": _beside(held, found[0][2]) if found else NAN,
+        **_boundary_features(scene, seen),
     }
+
+
+def _beside(held: NDArray[np.int64], patch: Mask) -> float:
+    """Cups at these cells that hang on nothing of the patch."""
+    cells = held[held >= 0]
+    return float((~_grown(patch, BESIDE_CELLS).ravel()[cells]).sum())
+
+
+def _boundary_features(scene: Scene, seen: Silhouette) -> dict[str, float]:
+    """Where the network all but sees a seam: on its own grid, within what hangs."""
+    unknown = {"boundary_line": NAN, "boundary_part_share": NAN}
+    boundary = scene.boundary
+    size = boundary.shape[1], boundary.shape[0]
+    load = cv2.resize((seen.cells >= 0).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    if load.sum() < LEAST_CELLS:
+        return unknown
+    x, y, w, h = cv2.boundingRect(load)
+    load, boundary = load[y : y + h, x : x + w], boundary[y : y + h, x : x + w]
+    inner = cv2.erode(load, np.ones((5, 5)), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    if inner.sum() < LEAST_CELLS:
+        return unknown
+    whole = (load > 0) & (boundary < WEAK_BOUNDARY)
+    return {
+        "boundary_line": _strongest_line(cv2.dilate(boundary, np.ones((3, 3))), inner),
+        "boundary_part_share": _second_share(whole, float(load.sum())),
+    }
+
+
+def _strongest_line(strength: NDArray[np.float32], inner: NDArray[np.uint8]) -> float:
+    """Largest mean of ``strength`` along a straight line that parts ``inner`` in two."""
+    h, w = inner.shape
+    side = math.ceil(math.hypot(h, w)) + 4
+    best = 0.0
+    for angle in np.arange(LINE_ANGLES) * 180.0 / LINE_ANGLES:
+        turn = cv2.getRotationMatrix2D((w / 2, h / 2), float(angle), 1.0)
+        turn[:, 2] += [(side - w) / 2, (side - h) / 2]
+        inside = cv2.warpAffine(inner, turn, (side, side), flags=cv2.INTER_NEAREST)
+        chord = inside.sum(axis=0, dtype=np.float64)
+        left = np.cumsum(chord) / max(chord.sum(), 1.0)
+        parts = (chord >= LEAST_CHORD * chord.max()) & (left > LEAST_SIDE) & (left < 1.0 - LEAST_SIDE)
+        if parts.any():
+            along = (cv2.warpAffine(strength, turn, (side, side)) * inside).sum(axis=0)[parts] / chord[parts]
+            best = max(best, float(along.max()))
+    return best
 
 
 def _footprints(grasp: Grasp, scene: Scene, target: Instance, before: Frame) -> tuple[Mask, dict[int, Mask]]:

@@ -15,6 +15,7 @@ from robin_grasp.picks.load_features import (
     LOAD_FEATURES,
     SEGMENTED_FEATURES,
     LoadSegmenter,
+    held_cells,
     load_features,
     load_misfit,
     load_volume,
@@ -119,14 +120,17 @@ def pick_evidence(
         pass  # an empty tool has no load: there is nothing to look at, and nothing is missing
     elif load is None:
         lacks.append(Lack(Code.LOAD_VIEW_MISSING, "there is no look at the load"))
+    elif values["shed_n"] > 0.0:
+        text = f"it shows what was left: {values['shed_n']:.1f} N were lost on the way"
+        lacks.append(Lack(Code.LOAD_VIEW_UNUSABLE, text))
     elif misfit := load_misfit(load):
         lacks.append(Lack(Code.LOAD_VIEW_UNUSABLE, misfit))
     else:
-        seen = silhouette(load, tool)
-        values |= load_features(grasp, scene, target, before, load, seen, changed)
+        seen, held = silhouette(load, tool), held_cells(outcome, tool)
+        values |= load_features(grasp, scene, target, before, load, seen, changed, held)
         values |= load_volume(values)
         groups.append("load")
         if see_load is not None:
-            values |= segmented_features(load, seen, see_load)
+            values |= segmented_features(load, seen, see_load, held)
             groups.append("segmented")
     return PickEvidence(values, tuple(groups), tuple(lacks), gone)

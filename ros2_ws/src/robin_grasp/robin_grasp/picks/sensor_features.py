@@ -16,6 +16,7 @@ from robin_grasp.tool import ToolConfig, mask_to_cups
 from robin_perception.core.scene import Instance, Scene
 
 HELD_SHARE = 0.10  # of the pump's vacuum: a cup that reaches it holds something
+SHED_N = 0.45  # between two weighings, beyond what noise makes of one load
 SMOOTH_S = 0.06  # weights are means over this: above the sensor's noise, below a swing
 
 TOOL_FEATURES: dict[str, str] = {
@@ -39,7 +40,7 @@ TRACE_FEATURES: dict[str, str] = {
     "lift_pull": "largest weight in the lift over the weight after it: what was pulled free or fell off",
     "lift_mean": "mean weight in the lift over the weight after it: 1 for a load that came up whole and stayed on",
     "lost_n": "weight after the lift less that at the place station, N",
-    "shed_n": "the same where something still hangs there, else 0: a part of the load was lost, N",
+    "shed_n": "the same if beyond noise and something still hangs there, else 0: a part of the load was lost, N",
     "level_fall_n": "weight in the first third of the way to the place station less that in its last third, N",
     "arrive_share": "weight at the place station over the weight after the lift",
     "arrive_n": "weight at the place station, N",
@@ -101,7 +102,7 @@ def trace_features(grasp: Grasp, traces: PickTraces, tool: ToolConfig) -> dict[s
         "lift_pull": float(weight[lift].max()) / floor_n if lifting else NAN,
         "lift_mean": float(traces.weight_n[lift].mean()) / floor_n if lifting else NAN,
         "lost_n": weigh_n - arrive_n,
-        "shed_n": weigh_n - arrive_n if (end > HELD_SHARE).any() else 0.0,
+        "shed_n": weigh_n - arrive_n if (end > HELD_SHARE).any() and weigh_n - arrive_n > SHED_N else 0.0,
         "level_fall_n": _fall(traces.weight_n[level]),
         "arrive_share": arrive_n / floor_n,
         "arrive_n": arrive_n,
