@@ -1,13 +1,15 @@
-"""Loads in doubt are shown to the network; where it does not answer, the rest decides, and it is said."""
+"""Loads are shown to the network; where it does not answer, the rest decides, and it is said."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers.judged_picks import TARGET, WEIGHT_N, grasp, load_view, outcome, scene_of, traces
 
 from robin_grasp.picks.outcome import PickOutcome
-from robin_grasp.picks.pick_check import PickCheckConfig, PickChecker, PickJudgement
+from robin_grasp.picks.pick_check import PickChecker, PickJudgement
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
@@ -33,19 +35,20 @@ class Network:
         return Scene(frame.stamp_s, "test", labels, (), np.zeros((1, 1), dtype=np.float32))
 
 
-def check(network: Network, after: Frame | None, made: PickOutcome, from_: float = 0.02) -> PickJudgement:
-    checker = PickChecker(CellConfig(), PickCheckConfig(look_closer_from=from_), network.see)
+def check(network: Network | None, after: Frame | None, made: PickOutcome) -> PickJudgement:
+    checker = PickChecker(CellConfig(), None, None if network is None else network.see)
     return checker.check(grasp(), SCENE, BEFORE, after, made)
 
 
-def test_only_a_load_in_doubt_is_shown_to_the_network() -> None:
+def test_the_network_sees_a_load_where_there_is_one() -> None:
     network = Network()
     assert check(network, None, TWO).features["load_instances"] == 0 and network.asked == 1
-    assert "load_instances" not in check(network, None, TWO, from_=1.0).features and network.asked == 1
+    empty = replace(TWO, vacuum_pa=tuple(0.0 for _ in TWO.vacuum_pa))
+    assert "load_instances" not in check(network, None, empty).features and network.asked == 1
 
 
 def test_a_network_that_does_not_answer_is_told_and_the_load_is_judged_without_it() -> None:
-    found, without = check(Network(fails=True), None, TWO), check(Network(), None, TWO, from_=1.0)
+    found, without = check(Network(fails=True), None, TWO), check(None, None, TWO)
     assert found.probabilities == without.probabilities and found.features == without.features
     (lack,) = set(found.lacks) - set(without.lacks)
     assert lack.code is Code.LOAD_NOT_SEGMENTED and "nobody offers it" in lack.text

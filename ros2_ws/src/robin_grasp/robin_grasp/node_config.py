@@ -77,5 +77,5 @@ class PickCheckNodeConfig(NodeConfig, FrameInputConfig):
         2.0,
         ge=0,
         le=10,
-        description="How long a load in doubt waits for the segmentation node to look at it, s; 0 = it is not asked.",
+        description="How long a load waits for the segmentation node to look at it, s; 0 = it is not asked.",
     )

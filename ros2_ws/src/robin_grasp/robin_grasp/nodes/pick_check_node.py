@@ -39,7 +39,7 @@ from robin_perception.topics import OUTCOME, PLAN
 class PickCheckNode(RobinNode[PickCheckNodeConfig]):
     """Takes ``report_outcome`` from the cell, judges the pick and publishes the outcome.
 
-    A load in doubt is shown to the network of the segmentation node, too (``load_wait_s``).
+    A load is shown to the network of the segmentation node, too (``load_wait_s``).
 
     Of a load that is held (``stage``) the reply says what to do with it: a name of ``robin_grasp.recovery.Action``. A
     person is asked on the topic ``help``, and answers by ``answer_help``. With ``recover: false`` it only judges.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -215,12 +216,12 @@ def _boundary_features(scene: Scene, seen: Silhouette) -> dict[str, float]:
         return unknown
     whole = (load > 0) & (boundary < WEAK_BOUNDARY)
     return {
-        "boundary_line": _strongest_line(cv2.dilate(boundary, np.ones((3, 3))), inner),
+        "boundary_line": _strongest_line(np.asarray(cv2.dilate(boundary, np.ones((3, 3)))), np.asarray(inner)),
         "boundary_part_share": _second_share(whole, float(load.sum())),
     }
 
 
-def _strongest_line(strength: NDArray[np.float32], inner: NDArray[np.uint8]) -> float:
+def _strongest_line(strength: NDArray[Any], inner: NDArray[Any]) -> float:
     """Largest mean of ``strength`` along a straight line that parts ``inner`` in two."""
     h, w = inner.shape
     side = math.ceil(math.hypot(h, w)) + 4

@@ -12,13 +12,12 @@ import numpy as np
 from pydantic import Field
 
 from robin_grasp.picks.load_features import LoadSegmenter
-from robin_grasp.picks.outcome import PickOutcome, PickResult, other_load
+from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.pick_features import FEATURES, PLACE, Lack, PickEvidence, pick_evidence
 from robin_grasp.picks.pick_judge import RESULTS, PickJudge, judge_set, load_judge, shipped_judge
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import CellConfig, mask_to_cups
 from robin_perception.core.config import StrictConfig
-from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
@@ -30,13 +29,6 @@ class PickCheckConfig(StrictConfig):
     """Which judge is asked."""
 
     judge_file: Path | None = Field(None, description="file of `robin pickcheck fit`; empty: the judge that is shipped")
-    look_closer_from: float = Field(
-        0.02,
-        ge=0,
-        le=1,
-        description="P(two parcels or another one) from which the network looks at the load too, where it can: that "
-        "takes the time of a segmentation",
-    )
 
 
 @dataclass(frozen=True)
@@ -60,8 +52,10 @@ class PickJudgement:
 
 
 class PickChecker:
-    """Judges the picks of one cell. see_load: runs the network on the look at the load, where there is doubt; None: it
-    is not asked. Raises RobinError MODEL_* where the judge's file is missing or damaged."""
+    """Judges the picks of one cell. see_load: runs the network on the look at the load; None: it is not asked.
+
+    Raises RobinError MODEL_* where the judge's file is missing or damaged.
+    """
 
     def __init__(
         self, cell: CellConfig, config: PickCheckConfig | None = None, see_load: LoadSegmenter | None = None
@@ -76,25 +70,7 @@ class PickChecker:
     ) -> PickJudgement:
         """Judge one pick from what ``outcome`` measured, never from its result or truth. scene: of ``before``. after:
         None where no frame could be taken. Raises RobinError OUTCOME_INVALID for figures of another tool."""
-        found = self._judged(grasp, scene, before, after, outcome, None)
-        if self._see_load is None or other_load(found.probabilities) < self.config.look_closer_from:
-            return found
-        try:
-            return self._judged(grasp, scene, before, after, outcome, self._see_load)
-        except RobinError as exc:  # of whoever runs the network: the rest was judged a moment ago
-            lack = Lack(Code.LOAD_NOT_SEGMENTED, exc.text)
-            return replace(found, lacks=(*found.lacks, lack), reasons=(*found.reasons, str(lack)))
-
-    def _judged(
-        self,
-        grasp: Grasp,
-        scene: Scene,
-        before: Frame,
-        after: Frame | None,
-        outcome: PickOutcome,
-        see_load: LoadSegmenter | None,
-    ) -> PickJudgement:
-        evidence = pick_evidence(grasp, scene, before, after, outcome, self.cell, see_load)
+        evidence = pick_evidence(grasp, scene, before, after, outcome, self.cell, self._see_load)
         found = judged(self.judge, evidence, mask_to_cups(grasp.cups))
         return found if after is None else replace(found, after_s=after.stamp_s)
 

@@ -131,6 +131,9 @@ def pick_evidence(
         values |= load_volume(values)
         groups.append("load")
         if see_load is not None:
-            values |= segmented_features(load, seen, see_load, held)
-            groups.append("segmented")
+            try:
+                values |= segmented_features(load, seen, see_load, held)
+                groups.append("segmented")
+            except RobinError as exc:  # of whoever runs the network
+                lacks.append(Lack(Code.LOAD_NOT_SEGMENTED, exc.text))
     return PickEvidence(values, tuple(groups), tuple(lacks), gone)
