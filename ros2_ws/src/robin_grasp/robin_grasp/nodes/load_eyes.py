@@ -22,8 +22,8 @@ class LoadEyes:
         self._client = node.create_client(SegmentFrame, "segment_frame")
 
     def see(self, frame: Frame, timeout_s: float) -> Scene:
-        """What the network sees. Raises RobinError: SERVICE_UNAVAILABLE where it does not answer in time, and what the
-        segmentation node answers instead."""
+        """What the network sees. Raises RobinError SERVICE_UNAVAILABLE where the segmentation node does not answer in
+        time, or with a number; INPUT_* where its scene contradicts itself."""
         if not self._client.service_is_ready():
             raise RobinError(Code.SERVICE_UNAVAILABLE, "nobody offers segment_frame")
         color, depth, info = frame_to_msgs(frame, frame.camera_id)
@@ -36,5 +36,5 @@ class LoadEyes:
             raise RobinError(Code.SERVICE_UNAVAILABLE, f"segment_frame did not answer within {timeout_s:g} s")
         reply = future.result()
         if reply.code:
-            raise RobinError(Code(reply.code), reply.text)
+            raise RobinError(Code.SERVICE_UNAVAILABLE, f"segment_frame answers E{reply.code} {reply.text}")
         return scene_from_msg(reply.scene)
