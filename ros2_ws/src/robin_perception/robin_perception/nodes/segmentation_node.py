@@ -240,7 +240,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
                 raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} has no model")
             scene = self._segmenter.segment(frame)
         self.counters.latency("segment_other", scene.timings_ms["segment"])
-        response.scene = scene_to_msg(scene, request.color.header, with_boundary=False)
+        response.scene = scene_to_msg(scene, request.color.header)
         return response
 
     def _watched(self, frame: Frame, scene: Scene) -> Scene:
