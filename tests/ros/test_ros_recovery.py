@@ -141,6 +141,7 @@ def test_the_simulated_cell_sets_down_asks_and_goes_on(tmp_path: Path) -> None:
     assert loads and all(o.load_view.color.height > 0 and o.traces.rate_hz > 0 for o in loads)
     seen = [o for o in loads if "load_dm2" in o.feature_names]  # the look tells of the load
     assert seen and all("load_instances" in o.feature_names for o in seen)  # so the network of segmentation saw it
+    assert any("boundary_line" in o.feature_names for o in seen)
     assert all(stamp_to_s(o.after_stamp) >= stamp_to_s(o.header.stamp) - 1e-6 for o in loads)
     assert {o.action for o in loads} <= {"set_down", "ask_help"} and "set_down" in {o.action for o in loads}
     assert not {o.action for o in known if o.stage == "ended"} & {"", "mark_destination"}

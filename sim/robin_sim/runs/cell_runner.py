@@ -81,8 +81,7 @@ def build_cell(request: RunRequest) -> SimCell:
 
 
 def recovery_kit(request: RunRequest, see_load: SeeFrame | None = None) -> RecoveryKit:
-    """Judge, policy and person of a run. see_load: the network, which looks at loads in doubt too; None: it does
-    not."""
+    """Judge, policy and person of a run. see_load: the network, which looks at loads too; None: it does not."""
     cell, config = request.cell or CellConfig(), request.recovery_config or RecoveryConfig()
     checker = PickChecker(cell, see_load=see_load)
 

@@ -103,7 +103,7 @@ CODE_TEXTS = {
     Code.TRACES_MISSING: "The cell records no sensors over time; picks are judged by the figures after the lift.",
     Code.LOAD_VIEW_MISSING: "No look at the load: the cell has no camera for it, or nothing came to the place station.",
     Code.LOAD_VIEW_UNUSABLE: "The look at the load does not show the tool; look at the poses of camera and tool.",
-    Code.LOAD_NOT_SEGMENTED: "The network did not look at a load in doubt; is the segmentation node active?",
+    Code.LOAD_NOT_SEGMENTED: "The network did not look at a load; is the segmentation node active?",
     Code.PICK_UNFINISHED: "A grasp was handed out, and nobody told what became of it.",
     Code.SERVICE_UNAVAILABLE: "A service did not answer in time; is its node running?",
     Code.ID_INVALID: "An id from outside is not fit for a file name; look at who sends it.",
