@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_adapt.store.config import StoreConfig
-from edge_adapt.store.reservoir import block_after, draw
+from edge_adapt.store.reservoir import block_after, draw, split
 from edge_adapt.store.runs import decode_labels, encode_labels
 from edge_adapt.store.sample import AFTER, Features, StoredSample, sample_of
 from edge_adapt.store.store import SampleStore, StoreReader
@@ -237,6 +237,34 @@ def test_draws_are_uniform_and_the_same_for_a_seed() -> None:
     assert ((counts - 1000.0) ** 2 / 1000.0).sum() < 45  # chi-square, 19 degrees of freedom, p = .0007
     assert draw(7, 3) == figures[3] and draw(8, 3) != figures[3]
     assert abs(np.corrcoef(figures[:-1], figures[1:])[0, 1]) < 0.03
+
+
+def test_what_the_core_leaves_is_drawn_like_what_comes_when_it_is_full() -> None:
+    drawn = [split(draw(7, n), 0.1) for n in range(40_000)]
+    for hit, share in ((True, 0.1), (False, 0.9)):
+        figures = [figure for was_hit, figure in drawn if was_hit is hit]
+        assert abs(len(figures) / len(drawn) - share) < 0.01
+        counts = np.histogram(figures, bins=20, range=(0, 1))[0]
+        expected = len(figures) / 20
+        assert ((counts - expected) ** 2 / expected).sum() < 45
+    assert split(np.nextafter(0.1, 0), 0.1)[1] < 1 > split(np.nextafter(1, 0), 0.1)[1]
+
+
+def test_a_core_that_fills_up_leaves_the_others_a_fair_sample(folder: Path) -> None:
+    """Half of the picks come while the core takes some of them, half when it is full."""
+    config = SMALL.model_copy(update={"core": 0.3, "balanced": 0.2, "core_per_stratum": 60, "budget_mb": 0.25})
+    late = 0
+    for seed in range(8):
+        with SampleStore(folder.with_name(f"store{seed}"), config, seed=seed) as store:
+            plain = [store.add(small_sample(n, 900)) for n in range(400)]
+            core = {row.id for row in store.strata() if row.share == "core"}
+            kept = [row.seq for row in store.samples() if row.stratum not in core]
+            offered = [receipt.seq for receipt in plain if receipt.stratum.share != "core"]
+            middle = offered[len(offered) // 2]
+            late += sum(seq > middle for seq in kept) - sum(seq < middle for seq in kept)
+            count = len(kept)
+    assert count > 60
+    assert abs(late) < 4 * np.sqrt(8 * count)
 
 
 def test_a_second_writer_is_refused_and_readers_are_not(folder: Path) -> None:

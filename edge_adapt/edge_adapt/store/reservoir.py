@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from edge_adapt.store.config import CORE, StoreConfig
 
+_LARGEST = 1.0 - 2.0**-53
+
 
 class Stratum(NamedTuple):
     """What weighs the same. name: class of the chosen parcel, or what unfamiliar goods are called. block: of time."""
@@ -29,6 +31,13 @@ def draw(seed: int, offer: int) -> float:
     """The figure of the ``offer``-th offer, uniform in [0, 1)."""
     digest = hashlib.blake2b(offer.to_bytes(8, "little"), digest_size=8, key=seed.to_bytes(8, "little")).digest()
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+
+
+def split(figure: float, odds: float) -> tuple[bool, float]:
+    """Two independent draws out of one: a hit with ``odds``, and a figure that is uniform in [0, 1) with the hit and
+    without. What the core leaves to a stratum draws no larger than what comes when the core is full."""
+    hit = figure < odds
+    return hit, min(figure / odds if hit else (figure - odds) / (1.0 - odds), _LARGEST)
 
 
 def block_after(block: int, started_s: float, now_s: float, block_s: float) -> tuple[int, float]:

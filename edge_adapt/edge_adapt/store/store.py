@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from edge_adapt.store.blobs import BLOB_FOLDER, BlobFolder, Files, blob_name
 from edge_adapt.store.config import BALANCED, CORE, FAILURE, NOVELTY, StoreConfig
 from edge_adapt.store.index import INDEX_FILE, Index, NewSample, SampleRow, State, StratumRow, guarded
-from edge_adapt.store.reservoir import Stratum, block_after, draw, most_over
+from edge_adapt.store.reservoir import Stratum, block_after, draw, most_over, split
 from edge_adapt.store.sample import RECORD_SUFFIX, Sample, SampleRecord, StoredSample
 from robin_perception.core.config import first_fault
 from robin_perception.core.disk import make_folder, sync_folder, write_error
@@ -166,11 +166,11 @@ class SampleStore(StoreReader):
         config, now_s = self.config, self._clock()
         block, start_s = block_after(self.state.block, self.state.block_start_s, now_s, config.block_h * _HOUR_S)
         state = replace(self.state, offered=self.state.offered + 1, block=block, block_start_s=start_s)
-        figure = draw(state.seed, state.offered)
+        for_core, figure = split(draw(state.seed, state.offered), config.core)
         names = {name: blob_name(data, Path(name).suffix) for name, data in sample.files.items()}
         blobs = {names[name]: data for name, data in sample.files.items()}
         size = sum(map(len, blobs.values())) + len(sample.decision)
-        key = self._stratum(sample, figure, block, size)
+        key = self._stratum(sample, for_core, block, size)
         if not self._admit(key, figure, size):
             self.index.pass_over(key, figure, state)
             self.state = self.index.state()
@@ -237,10 +237,10 @@ class SampleStore(StoreReader):
             self.index.close()
         self._lock.close()
 
-    def _stratum(self, sample: Sample, figure: float, block: int, size: int) -> Stratum:
-        """The core takes the first ``core`` of all figures, so a share of all that comes by, until it is full."""
+    def _stratum(self, sample: Sample, for_core: bool, block: int, size: int) -> Stratum:
+        """The core takes a share of all that comes by, until it is full."""
         config = self.config
-        if figure < config.core:
+        if for_core:
             key = Stratum(CORE, sample.name, sample.result, 0)
             known, core_bytes = self.index.stratum(key), self.index.share_bytes().get(CORE, 0)
             fits = core_bytes + size <= config.core * config.budget_bytes
