@@ -12,7 +12,7 @@ from helpers.novelty_samples import frame_with, scene_of
 from robin_cli.main import main
 from robin_perception.core.image_folder import save_frame
 from robin_perception.engines.testing.tiny_bundle import tiny_bundle
-from robin_perception.novelty.watch import NoveltyWatch, WatchConfig
+from robin_perception.novelty.watch import NoveltyWatch, WatchConfig, sightings
 
 
 def test_looks_are_listed_with_their_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,7 +20,7 @@ def test_looks_are_listed_with_their_pictures(tmp_path: Path, capsys: pytest.Cap
     for hour in range(3):
         stamp_s = 3600.0 * hour
         frame = frame_with((200, 30, 40), (120, 120, 120), stamp_s=stamp_s)
-        watch.observe(frame, scene_of(1, 2.0, stamp_s=stamp_s))
+        watch.count(sightings(frame, scene_of(1, 2.0, stamp_s=stamp_s)), stamp_s)
     assert main(["novelty", "list", str(tmp_path / "goods"), "--json", str(tmp_path / "looks.json")]) == 0
     (look,) = json.loads((tmp_path / "looks.json").read_text())["looks"]
     assert (look["name"], look["count"]) == ("novel-01", 3)

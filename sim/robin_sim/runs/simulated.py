@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,10 @@ from robin_grasp.tool import CellConfig
 from robin_perception.core.disk import write_atomic
 from robin_perception.core.output import output_folder, require_own
 from robin_perception.core.stats import rate
+from robin_perception.model.bundle import read_manifest
+from robin_perception.novelty.watch import Sighting, held_flags, sightings
 from robin_sim.pick_event import PickEvent
+from robin_sim.runs.goods import RunGoods, refuse_foreign_goods, retold
 from robin_sim.runs.request import RunRequest
 from robin_sim.runs.results import RESULT_KEYS, Progress, RunResult
 from robin_sim.runs.run import run_scenario
@@ -36,21 +39,25 @@ DEMO_PICKS_PER_PILE = 8  # the demo shows several piles, and two processes share
 @dataclass(frozen=True)
 class CapturedPick:
     """A record with its images or as a sample, not yet on disk: made in a worker process, written by the one that owns
-    records and store."""
+    records and store. unfamiliar: goods that the record does not tell of yet."""
 
     decision: Decision
+    unfamiliar: tuple[Sighting, ...]
     images: dict[str, bytes] = field(default_factory=dict)
     sample: Sample | None = None
 
 
-def capture_pick(context: DecisionContext, event: PickEvent, *, as_sample: bool = False) -> CapturedPick:
-    """Record and images of one pick; ``context`` holds what is the same for the whole run."""
+def capture_pick(
+    context: DecisionContext, network_size: tuple[int, int], event: PickEvent, *, as_sample: bool = False
+) -> CapturedPick:
+    """What is kept of one pick; ``context`` holds what is the same for the whole run."""
     context = context.in_pile(event.pile_index, event.pick_index)
+    scene = replace(event.scene, flags=(*event.scene.flags, *held_flags(event.scene)))
     told, pictures = told_of(event)
     decision = build_decision(
         context,
         event.frame,
-        event.scene,
+        scene,
         event.plan,
         event.outcome,
         failed=event.failed,
@@ -58,10 +65,11 @@ def capture_pick(context: DecisionContext, event: PickEvent, *, as_sample: bool 
         flags=_flags(event),
         **told,
     )
-    seen = event.frame, event.scene, event.after, event.outcome
+    unfamiliar = sightings(event.frame, scene, network_size)
+    seen = event.frame, scene, event.after, event.outcome
     if as_sample:
-        return CapturedPick(decision, sample=sample_of(decision, *seen, pictures=pictures))
-    return CapturedPick(decision, {**pick_images(*seen), **pictures})
+        return CapturedPick(decision, unfamiliar, sample=sample_of(decision, *seen, pictures=pictures))
+    return CapturedPick(decision, unfamiliar, {**pick_images(*seen), **pictures})
 
 
 def _flags(event: PickEvent) -> tuple[str, ...]:
@@ -77,7 +85,8 @@ def run_simulated(
     report: bool = True,
     store: Path | None = None,
 ) -> RunResult:
-    """``run_scenario``, and with ``out`` the records, images, results.json and report.html of the run in that folder.
+    """``run_scenario``, and with ``out`` the records, images, unfamiliar goods, results.json and report.html of the run
+    in that folder.
 
     store: of samples, made where there is none; it takes the images in place of the folder, within its budget.
     An earlier run's records in ``out`` are replaced. Raises what ``run_scenario`` raises, OPTION_INVALID for a folder
@@ -89,11 +98,13 @@ def run_simulated(
     with output_folder(out) if out is not None else nullcontext():
         if out is not None:
             refuse_foreign_images(out)
+            refuse_foreign_goods(out)
             require_own(out / RESULTS_FILE, (b"{",))
             require_own(out / REPORT_FILE, (b"<",))
         samples = None if store is None else StoreWriter(SampleStore(store, seed=request.seed))
         with closing(_Recorder(out, samples)) as recorder:
-            capture = partial(capture_pick, _context(request), as_sample=samples is not None)
+            size = _network_size(request)
+            capture = partial(capture_pick, _context(request), size, as_sample=samples is not None)
             result = run_scenario(request, progress, capture=capture, on_captured=recorder.keep)
         if out is not None:
             write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
@@ -110,20 +121,31 @@ def _context(request: RunRequest) -> DecisionContext:
     return context.with_digests(**recovery_digests(request.recovery_config)) if request.recovery else context
 
 
+def _network_size(request: RunRequest) -> tuple[int, int]:
+    """Width, height that looks are measured at; no matter where no network measures any."""
+    if request.masks == "oracle" or request.model is None:
+        return 0, 0
+    manifest = read_manifest(request.model)
+    return manifest.input_width, manifest.input_height
+
+
 class _Recorder:
     """Writes captured picks. The first opens the records: a run that cannot start leaves an earlier one's alone."""
 
     def __init__(self, folder: Path | None, samples: StoreWriter | None) -> None:
         self._folder, self._samples = folder, samples
         self._records: DecisionStore | None = None
+        self._goods: RunGoods | None = None
 
     def keep(self, pick: CapturedPick) -> None:
+        self._goods = self._goods or RunGoods(self._folder)
+        decision = self._goods.told(pick.decision, pick.unfamiliar)
         if self._folder is not None:
             if self._records is None:
                 self._records = DecisionStore(self._folder, fresh=True)
-            self._records.append(pick.decision, pick.images)
+            self._records.append(decision, pick.images)
         if self._samples is not None and (sample := pick.sample) is not None:
-            self._samples.put(lambda: sample, wait=True)
+            self._samples.put(lambda: retold(sample, decision), wait=True)
             if (failure := self._samples.state.failure) is not None:
                 raise failure
 

@@ -9,7 +9,7 @@ from robin_perception.core.errors import Code
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.nodes.base import RobinNode
-from robin_perception.novelty.watch import HELD_FLAG, NoveltyWatch, WatchConfig, held_back
+from robin_perception.novelty.watch import NoveltyWatch, WatchConfig, held_flags, sightings
 from robin_perception.segmentation.segmenter import Segmenter
 
 
@@ -18,20 +18,18 @@ class GoodsWatch:
 
     def __init__(self, node: RobinNode[Any], config: WatchConfig, segmenter: Segmenter) -> None:
         manifest = segmenter.bundle.manifest
-        size = manifest.input_width, manifest.input_height
+        self._network_size = manifest.input_width, manifest.input_height
         self._node = node
-        self._watch = NoveltyWatch(config, size, segmenter.config.belt_z_m)
+        self._watch = NoveltyWatch(config)
         self._told: str | None = None
 
     def look(self, frame: Frame, scene: Scene) -> Scene:
         """The scene with what is known of its unfamiliar parcels; after the environment's conditions stand in it."""
-        conditions = self._watch.observe(frame, scene)
+        conditions = self._watch.count(sightings(frame, scene, self._network_size), scene.stamp_s)
         if (fault := self._watch.fault) is not None and fault.text != self._told:
             self._node.report(fault.code, fault.text, warning=True)
         self._told = None if fault is None else fault.text
-        held = held_back(scene) and any(one.novelty > 1 for one in scene.instances)
-        flags = (*scene.flags, HELD_FLAG) if held else scene.flags
-        return replace(scene, conditions=(*scene.conditions, *conditions), flags=flags)
+        return replace(scene, conditions=(*scene.conditions, *conditions), flags=(*scene.flags, *held_flags(scene)))
 
     def tell_off(self, segmenter: Segmenter) -> None:
         """What should be there and cannot be used is a warning that lasts. A bundle that never had statistics is no

@@ -14,7 +14,7 @@ from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
-from robin_perception.core.scene import Instance, Scene
+from robin_perception.core.scene import Scene
 from robin_perception.novelty.appearance import appearance, skin_maps
 from robin_perception.novelty.store import Look, NoveltyStore
 from robin_perception.segmentation.view import View
@@ -46,17 +46,39 @@ class _Place:
     stamp_s: float = -np.inf
 
 
+@dataclass(frozen=True)
+class Sighting:
+    """An unfamiliar parcel in one scene: its instance, how it looks (float32 [SIZE]), and its picture as JPEG."""
+
+    instance: int
+    novelty: float
+    bbox: tuple[int, int, int, int]
+    appearance: NDArray[np.float32]
+    picture: bytes
+
+
+def sightings(frame: Frame, scene: Scene, network_size: tuple[int, int] = (512, 384)) -> tuple[Sighting, ...]:
+    """The scene's unfamiliar parcels. None where an environment condition is active: bad light makes known goods look
+    odd. network_size: width, height that looks are measured at."""
+    if held_back(scene) or not any(one.novelty > 1 for one in scene.instances):
+        return ()
+    view = View.of(frame, network_size, 0.0)  # looks know no belt
+    seen = appearance(skin_maps(view), view, scene)
+    return tuple(
+        Sighting(one.id, one.novelty, one.bbox, row, _crop(frame, one.bbox))
+        for row, one in zip(seen, scene.instances, strict=True)
+        if one.novelty > 1
+    )
+
+
 class NoveltyWatch:
     """Counts what comes again among the unfamiliar parcels of scene after scene. Not thread-safe.
 
-    network_size: width, height that looks are measured at; belt_z_m: height of the belt in base_link.
     ``fault``: what keeps the folder from being written, None while it works; counts go on in memory.
     """
 
-    def __init__(self, config: WatchConfig, network_size: tuple[int, int] = (512, 384), belt_z_m: float = 0.0) -> None:
+    def __init__(self, config: WatchConfig) -> None:
         self.config = config
-        self._network_size = network_size
-        self._belt_z_m = belt_z_m
         self._store = NoveltyStore(config.folder, config.most_looks, config.most_pictures)
         self._places: dict[str, _Place] = {}
         self._since_s: dict[str, float] = {}
@@ -70,42 +92,43 @@ class NoveltyWatch:
         """Everything that is remembered, the most frequent first."""
         return tuple(sorted(self._store.looks.values(), key=lambda look: (-look.count, look.key)))
 
-    def observe(self, frame: Frame, scene: Scene) -> tuple[Condition, ...]:
-        """Count the scene's unfamiliar parcels and tell of them: one condition for those that are new, one for each
-        look that recurs. Nothing where an environment condition is active: bad light makes known goods look odd."""
-        odd = [one for one in scene.instances if one.novelty > 1]
-        if not odd or held_back(scene):
+    def count(self, seen: tuple[Sighting, ...], stamp_s: float) -> tuple[Condition, ...]:
+        """Count the unfamiliar parcels of a scene and tell of them: one condition for those that are new, one for each
+        look that recurs."""
+        if not seen:
             self._since_s.clear()
             return ()
-        view = View.of(frame, self._network_size, self._belt_z_m)
-        seen = appearance(skin_maps(view), view, scene)
-        looks: dict[str, list[Instance]] = {}
-        for row, one in enumerate(scene.instances):
-            if one.novelty > 1:
-                looks.setdefault(self._look_of(seen[row], one, frame), []).append(one)
+        looks: dict[str, list[Sighting]] = {}
+        for one in seen:
+            looks.setdefault(self._look_of(one, stamp_s), []).append(one)
         self._store.save()
-        return self._told(looks, scene.stamp_s)
+        return self._told(looks, stamp_s)
 
-    def _look_of(self, seen: NDArray[np.float32], one: Instance, frame: Frame) -> str:
-        """Key of the look that ``one`` belongs to, counted once per sighting."""
-        look = self._store.nearest(seen, self.config.same_look)
+    def exchanged(self) -> None:
+        """Other goods lie there now: whatever comes next is another sighting."""
+        self._places.clear()
+        self._since_s.clear()
+
+    def _look_of(self, one: Sighting, stamp_s: float) -> str:
+        """Key of the look that ``one`` belongs to, counted once while it stays."""
+        look = self._store.nearest(one.appearance, self.config.same_look)
         if look is None:
-            look = self._store.add(seen, frame.stamp_s)
+            look = self._store.add(one.appearance, stamp_s)
         place = self._places.setdefault(look.key, _Place())
-        stays = abs(frame.stamp_s - place.stamp_s) <= self.config.same_sighting_s and any(
+        stays = abs(stamp_s - place.stamp_s) <= self.config.same_sighting_s and any(
             _overlap(one.bbox, box) for box in place.boxes
         )
-        if frame.stamp_s != place.stamp_s:
-            place.boxes, place.stamp_s = ([] if not stays else place.boxes), frame.stamp_s
+        if stamp_s != place.stamp_s:
+            place.boxes, place.stamp_s = ([] if not stays else place.boxes), stamp_s
         place.boxes = [*place.boxes[-31:], one.bbox]
         if not stays:
-            self._store.count(look, seen, frame.stamp_s, _crop(frame, one.bbox))
+            self._store.count(look, one.appearance, stamp_s, one.picture)
             if look.count >= self.config.recurring_after:
                 self._store.give_name(look)
         return look.key
 
-    def _told(self, looks: dict[str, list[Instance]], stamp_s: float) -> tuple[Condition, ...]:
-        told: dict[str, tuple[Code, list[Instance], str]] = {}
+    def _told(self, looks: dict[str, list[Sighting]], stamp_s: float) -> tuple[Condition, ...]:
+        told: dict[str, tuple[Code, list[Sighting], str]] = {}
         for key, found in looks.items():
             look = self._store.looks.get(key)
             if look is not None and look.name:
@@ -126,7 +149,7 @@ class NoveltyWatch:
                 since_s=self._since_s[name],
                 effect=PickingEffect.GO_ON,
                 text=text,
-                instances=tuple(one.id for one in found),
+                instances=tuple(one.instance for one in found),
             )
             for name, (code, found, text) in told.items()
         )
@@ -135,6 +158,11 @@ class NoveltyWatch:
 def held_back(scene: Scene) -> bool:
     """Whether an environment condition keeps unfamiliar looks from being counted."""
     return any(condition.family is Family.ENVIRONMENT for condition in scene.conditions)
+
+
+def held_flags(scene: Scene) -> tuple[str, ...]:
+    """``HELD_FLAG`` where unfamiliar parcels are seen and not counted."""
+    return (HELD_FLAG,) if held_back(scene) and any(one.novelty > 1 for one in scene.instances) else ()
 
 
 def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
