@@ -77,7 +77,7 @@ def test_a_simulated_run_tells_of_unfamiliar_goods_in_its_records(
     real = cell_runner.load_segmenter
 
     def unfamiliar(*args: Any, **kwargs: Any) -> Any:
-        segmenter = real(*args, **kwargs)
+        segmenter: Any = real(*args, **kwargs)
         segmenter.segment = partial(_all_unfamiliar, segmenter.segment)
         return segmenter
 
