@@ -28,8 +28,13 @@ TIGHT = SMALL.model_copy(update={"budget_mb": 0.012, "core_per_stratum": 1})
 SCRIPT = [small_sample(number, result=("clean", "miss")[number % 3 == 2]) for number in range(7)]
 
 
+def noon() -> float:
+    """A record's time is part of its size, and so of what there is room for."""
+    return 1_800_000_000.25
+
+
 def write_from(start: int, folder: Path, files: ForgetfulFiles, acknowledged: list[Receipt]) -> None:
-    store = SampleStore(folder, TIGHT, seed=21, files=files)
+    store = SampleStore(folder, TIGHT, seed=21, clock=noon, files=files)
     try:
         counted_index(store, files.steps)
         for sample in SCRIPT[start:]:
@@ -104,7 +109,7 @@ def inserted(crash_odds: float, *, again: bool, count: int) -> tuple[list[int], 
     with quick_folder() as folder:
         number = 0
         while number < count:
-            store = SampleStore(folder, MANY, seed=77, files=NoFiles(steps))
+            store = SampleStore(folder, MANY, seed=77, clock=noon, files=NoFiles(steps))
             counted_index(store, steps)
             steps.cut_at = steps.taken + int(rng.geometric(crash_odds)) if crash_odds else None
             try:
