@@ -12,11 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from edge_adapt.learn.hold_file import HoldKeeper
 from robin_grasp.cup_health import CupHealth
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.plan_server import without_instances
-from robin_grasp.plan import ALL_SOUND, Grasp, Planner
+from robin_grasp.plan import ALL_SOUND, Grasp, Plan, Planner
 from robin_grasp.recovery.failure_memory import FailureMemory
+from robin_grasp.recovery.machine import PickTarget
 from robin_grasp.tool import CellConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
@@ -41,7 +43,8 @@ class SimCell:
     see: None for oracle masks. load_camera: None for a cell without one. recovery: None for a cell that delivers
     whatever it lifts, and whose pile is replaced where it fails. cups: the tool's, learned from pick to pick and from
     pile to pile; None for a cell whose planner always trusts them. monitors: of the station, which is another one with
-    every pile; None: nobody watches.
+    every pile; None: nobody watches. holding: learns to hold from pick to pick, and the planner that
+    is made knows it; None: nobody learns.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class SimCell:
         recovery: RecoveryKit | None = None,
         cups: CupHealth | None = None,
         monitors: MonitorsConfig | None = None,
+        holding: HoldKeeper | None = None,
     ) -> None:
         config.faults.require_cups(cell.tool)
         self.config = config
@@ -66,6 +70,7 @@ class SimCell:
         self._recovery = recovery
         self.cups = cups
         self._monitors = monitors
+        self._holding = holding
 
     def open_pile(self, seed: int, pile_index: int) -> OpenPile:
         return OpenPile(self.config, self.cell, self._sensor, seed, pile_index, load_camera=self._load_camera)
@@ -84,14 +89,15 @@ class SimCell:
             opened.look()
         most = min(max_attempts, self.config.picks_per_pile)
         if self._recovery is None:
-            return self._run_plain(opened, planner, monitor, most)
-        return RecoveredPile(
+            return self._held(self._run_plain(opened, planner, monitor, most))
+        recovered = RecoveredPile(
             opened,
             self._recovery,
             lambda index, recovery: self._plan(opened, recovery.memory, planner, monitor, index),
             lambda grasp, outcome: self._learn(opened, grasp, outcome),
             monitor.reset,
-        ).run(most)
+        )
+        return self._held(recovered.run(most))
 
     def _run_plain(self, opened: OpenPile, planner: Planner, monitor: StationMonitor, most: int) -> Iterator[PickEvent]:
         memory = FailureMemory()
@@ -116,6 +122,24 @@ class SimCell:
         if self.cups is not None:
             self.cups.note(grasp, outcome, opened.stamp_s)
 
+    def _held(self, events: Iterator[PickEvent]) -> Iterator[PickEvent]:
+        """The events; what each tells of holding is learned before the next."""
+        for event in events:
+            grasp, outcome = event.plan.best, event.outcome
+            if self._holding is not None and grasp is not None and outcome is not None:
+                result = outcome.result if event.recovered is None else event.recovered.judged
+                pick = PickTarget(grasp, event.frame, event.scene)
+                self._holding.note(pick, outcome, result, event.plan.basis.cups)
+            yield event
+
+    def _never_held(self, frame: Frame, scene: Scene, plan: Plan) -> tuple[int, ...]:
+        """Ids of goods that were never held, where the plan has nothing else."""
+        if self._holding is None or plan.best is None:
+            return ()
+        last = self._holding.expected(frame, scene).last
+        ids = tuple(one.id for one, late in zip(scene.instances, last, strict=True) if late)
+        return ids if all(grasp.instance_id in ids for grasp in plan.grasps) else ()
+
     def _plan(
         self, opened: OpenPile, memory: FailureMemory, planner: Planner, monitor: StationMonitor, pick_index: int
     ) -> PickEvent:
@@ -129,6 +153,8 @@ class SimCell:
         trust = ALL_SOUND if self.cups is None else self.cups.trust
         excluded = memory.given_up(frame, scene)
         plan = without_instances(planner.plan(frame, scene, memory.failed, trust), excluded)
+        left_for_last = self._never_held(frame, scene, plan)
+        plan = without_instances(plan, left_for_last)
         planned = time.perf_counter()
         target = -1 if plan.best is None else opened.target_of(scene, plan.best)
         return PickEvent(
@@ -147,6 +173,7 @@ class SimCell:
             target_kind=opened.kind_of(target),
             planner_flags=tuple(getattr(planner, "flags", ())),
             timings_ms={"segment": 1e3 * (segmented - started), "plan": 1e3 * (planned - segmented)},
-            excluded=excluded,
+            excluded=tuple(sorted({*excluded, *left_for_last})),
+            left_for_last=left_for_last,
             cups=() if self.cups is None else self.cups.cups,
         )

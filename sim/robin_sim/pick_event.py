@@ -92,7 +92,8 @@ class PickEvent:
     target: index of the parcel that most of the chosen mask truly shows (-1: none); target_kind its kind.
     planner_flags: what the planner says of itself, e.g. that its learned ranker is missing. parcels_left:
     before the pick. after: the frame that follows, taken with the same camera and light. excluded: instances that the
-    recovery policy has given up. cups: as they stood when it was planned, empty where nobody watches them.
+    recovery policy has given up, and ``left_for_last``, those of goods that were never held where nothing else is left.
+    cups: as they stood when it was planned, empty where nobody watches them.
     recovered: what the policy did; None without one. extra_s: cell time of the turn that
     is not in the outcome's duration. timings_ms: as measured; "judge_late" is what judging took beyond the stand for
     the look at the load.
@@ -115,6 +116,7 @@ class PickEvent:
     timings_ms: dict[str, float] = field(default_factory=dict)
     fault: str = ""
     excluded: tuple[int, ...] = ()
+    left_for_last: tuple[int, ...] = ()
     cups: tuple[CupReport, ...] = ()
     recovered: Recovered | None = None
     extra_s: float = 0.0

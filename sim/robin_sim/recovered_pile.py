@@ -84,7 +84,8 @@ class RecoveredPile:
         attempts, index, looked_s = 0, 0, 0.0
         while attempts < most_attempts and not self._opened.empty and self._recovery.state is not State.STOPPED:
             event = replace(self._plan(index, self._recovery), extra_s=looked_s)
-            step = self._recovery.look(event.scene.conditions, event.plan.best is None and bool(event.excluded))
+            left_over = event.plan.best is None and bool(event.excluded)
+            step = self._recovery.look(event.scene.conditions, left_over, bool(event.left_for_last))
             if step.action is Action.LOOK_AGAIN:
                 self._opened.stamp_s += LOOK_S
                 looked_s += LOOK_S
@@ -199,9 +200,11 @@ class RecoveredPile:
             return replace(event, recovered=Recovered((TurnStep(step),))), False
         picture = help_picture(event.frame, event.plan.best)
         found = gravest(event.scene.conditions)
-        parcels = step.seen is Seen.LEFT_OVER or found is None
+        parcels = step.seen in (Seen.LEFT_OVER, Seen.NEVER_HELD) or found is None
         config = self._kit.config.help
-        cause = parcel_cause(step.reason, config) if parcels or found is None else station_cause(found, config)
+        cause = (
+            parcel_cause(step.reason, config, step.code) if parcels or found is None else station_cause(found, config)
+        )
         request, waited_s = self._ask(cause, picture)
         self._recovery.answered(request.answer)
         if request.answer == DONE:

@@ -67,6 +67,12 @@ def run(
     keep_cups: Annotated[
         bool, typer.Option("--keep-cups", help="What is learned of the cups goes from pile to pile; needs --workers 1.")
     ] = False,
+    learn_hold: Annotated[
+        Path | None,
+        typer.Option(
+            "--learn-hold", metavar="FILE", help="Learn from pick to pick to hold, in this file; needs --workers 1."
+        ),
+    ] = None,
     workers: WorkersOption = 0,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Also keep records, images and report.html here.")
@@ -114,6 +120,7 @@ def run(
             recovery_config=policy,
             person=answers,
             keep_cups=keep_cups,
+            learn_hold=learn_hold,
         )
         result = run_simulated(request, out, advance, report=report, store=store)
     write_json(json_file, result.to_json())

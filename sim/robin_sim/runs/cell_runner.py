@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from edge_adapt.learn.hold import HoldConfig
+from edge_adapt.learn.hold_file import HoldKeeper
 from robin_grasp.cup_health import CupHealth
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.pick_check import PickChecker, PickJudgement
@@ -68,15 +70,17 @@ class CellRunner:
 def build_cell(request: RunRequest) -> SimCell:
     """The cell of one process: model and planner are loaded here, once."""
     config, helper = request.loaded.config, HelperThread()
+    holding = _holding(request)
     see = _segment_with(request, helper)
     return SimCell(
         config,
         request.cell or CellConfig(),
-        partial(_planner, request, helper),
+        partial(_planner, request, helper, holding),
         see,
         load_camera=LoadCameraConfig() if request.recovery else None,
         recovery=recovery_kit(request, see) if request.recovery else None,
         monitors=MonitorsConfig() if request.recovery else None,
+        holding=holding,
     )
 
 
@@ -91,8 +95,19 @@ def recovery_kit(request: RunRequest, see_load: SeeFrame | None = None) -> Recov
     return RecoveryKit(judge, config, request.person or PersonConfig())
 
 
-def _planner(request: RunRequest, helper: HelperThread, cell: CellConfig, rng: np.random.Generator) -> Planner:
-    return make_planner(request.planner, cell, request.ranker, request.planner_config, rng, helper)
+def _holding(request: RunRequest) -> HoldKeeper | None:
+    if request.learn_hold is None:
+        return None
+    keeper = HoldKeeper(request.cell or CellConfig(), request.learn_hold, HoldConfig(seed=request.seed))
+    if keeper.problem is not None:
+        raise keeper.problem
+    return keeper
+
+
+def _planner(
+    request: RunRequest, helper: HelperThread, holding: HoldKeeper | None, cell: CellConfig, rng: np.random.Generator
+) -> Planner:
+    return make_planner(request.planner, cell, request.ranker, request.planner_config, rng, helper, holding)
 
 
 def _segment_with(request: RunRequest, helper: HelperThread) -> SeeFrame | None:

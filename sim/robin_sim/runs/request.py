@@ -24,6 +24,7 @@ class RunRequest:
     masks: one of MASKS; model: the bundle for predicted ones. ranker, planner_config, cell: None for what is shipped.
     recovery: loads are judged and put right, cups in doubt are found; recovery_config, person: None for the defaults.
     keep_cups: what was learned of the cups goes from pile to pile; else each pile begins with trusted ones.
+    learn_hold: file of what is learned of holding, from pick to pick; None: nothing is.
     """
 
     scenario: str | Path | Scenario
@@ -41,6 +42,7 @@ class RunRequest:
     recovery_config: RecoveryConfig | None = None
     person: PersonConfig | None = None
     keep_cups: bool = False
+    learn_hold: Path | None = None
 
     def checked(self) -> RunRequest:
         """With its scenario loaded. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID, CONFIG_*."""
@@ -51,6 +53,8 @@ class RunRequest:
         if self.keep_cups and self.workers > 1:
             text = "cups are kept from pile to pile in one process only; give --workers 1"
             raise RobinError(Code.OPTION_INVALID, text)
+        if self.learn_hold is not None and self.workers > 1:
+            raise RobinError(Code.OPTION_INVALID, "holding is learned in one process only; give --workers 1")
         if self.masks not in MASKS:
             raise RobinError(Code.OPTION_INVALID, f"masks must be one of {', '.join(MASKS)}, got '{self.masks}'")
         loaded = self.loaded

@@ -5,10 +5,8 @@ One JSON file, replaced as a whole after each pick: ``format``, ``sha256`` of wh
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from robin_grasp.plan import Grasp
 from robin_grasp.tool import MAX_CUPS, ToolConfig
 from robin_perception.core.bounded import parse_json, read_plain_bytes
 from robin_perception.core.config import StrictConfig, first_fault
-from robin_perception.core.disk import make_folder, write_atomic
+from robin_perception.core.disk import make_folder, set_aside, write_atomic
 from robin_perception.core.errors import Code, RobinError
 
 FORMAT = "robin-cup-health-1"
@@ -97,7 +95,7 @@ class CupHealthKeeper:
                 return
             self.problem = exc if exc.code is Code.CUPS_MISMATCH else RobinError(Code.CUPS_STATE_DAMAGED, exc.text)
             if self._sets_aside:
-                text = f"{self.problem.text}; {_set_aside(path)}; all cups count as good"
+                text = f"{self.problem.text}; {set_aside(path)}; all cups count as good"
                 self.problem = RobinError(self.problem.code, text)
 
     def save(self) -> None:
@@ -162,11 +160,3 @@ def _restore(health: CupHealth, data: bytes, path: Path) -> None:
         np.array([getattr(cup, name) for cup in cups], dtype=np.int64) for name in ("picks", "held", "unused")
     )
     health.changed_s = np.array([cup.changed_s for cup in cups])
-
-
-def _set_aside(path: Path) -> str:
-    aside = path.with_name(f"{path.name}.damaged")
-    with contextlib.suppress(OSError):
-        os.replace(path, aside)
-        return f"it is now {aside.name}"
-    return "it stays where it is"

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from robin_grasp.holding import Holding
 from robin_grasp.plan import ALL_SOUND, CupTrust, FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.plan_report import Rejects, no_grasp_text, ruled_out
 from robin_grasp.planner.config import PlannerConfig, plan_basis
@@ -31,7 +32,8 @@ class SuctionPlanner:
     """Implements ``robin_grasp.plan.Planner``. Not thread-safe only in ``explore`` mode, which draws from ``rng``.
 
     flags: what the planner has to say of itself, e.g. "ranker_missing". ranker: None for the geometric one. With a
-    learned ranker the geometric odds still choose each pose's subset.
+    learned ranker the geometric odds still choose each pose's subset. holding: what was learned of holding such goods;
+    None: plans are as the fit has them.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class SuctionPlanner:
         rng: np.random.Generator | None = None,
         flags: tuple[str, ...] = (),
         helper: HelperThread | None = None,
+        holding: Holding | None = None,
     ) -> None:
         self.name = name
         self.flags = flags
@@ -56,6 +59,7 @@ class SuctionPlanner:
         self._ranker: Ranker = ranker or self._geometric
         self._rng = rng or np.random.default_rng(0)
         self._helper = helper or HelperThread()
+        self._holding = holding
         self._table = subset_table(cell.tool, self.config.fit.wrench.peel_moment_share)
         self._basis = plan_basis(name, cell, self.config)
 
@@ -74,7 +78,8 @@ class SuctionPlanner:
         early = self._rule_out(view, scene, order)
         early |= self._without_evidence(frame, view, [i for i in scene.instances if i.id not in early])
         clock.lap("plan_order")
-        situation = make_situation(view, scene, order, early, failed, cups, self.cell, self.config)
+        learned = None if self._holding is None else self._holding.expected(frame, scene)
+        situation = make_situation(view, scene, order, early, failed, cups, self.cell, self.config, learned)
         kept = self.config.sampling.rejects_per_instance
         rejects = Rejects(situation.scene, situation.parcels, kept, tuple(early.values()))
         usable = usable_parcels(situation, rejects)

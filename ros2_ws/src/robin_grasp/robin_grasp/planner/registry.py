@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robin_grasp.holding import Holding
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.tool import CellConfig
@@ -26,6 +27,7 @@ class PlannerParts:
     ranker_path: Path | None
     rng: np.random.Generator | None
     helper: HelperThread
+    holding: Holding | None = None
 
 
 Factory = Callable[[PlannerParts], Planner]
@@ -57,16 +59,17 @@ def make_planner(
     config: PlannerConfig | None = None,
     rng: np.random.Generator | None = None,
     helper: HelperThread | None = None,
+    holding: Holding | None = None,
 ) -> Planner:
     """Build a planner. ranker_path: the learned ranker's file (None: the one that is shipped). rng: for exploring only.
-    helper: the segmenter's (None: one of its own).
+    helper: the segmenter's (None: one of its own). holding: what was learned of holding; baselines know nothing of it.
 
     Raises RobinError OPTION_INVALID for an unknown name. A missing or damaged ranker file is not fatal: the planner
     ranks geometrically and says so in its ``flags``.
     """
     if name not in _FACTORIES:
         raise RobinError(Code.OPTION_INVALID, f"unknown planner '{name}'; known: {', '.join(_FACTORIES)}")
-    parts = PlannerParts(cell, config or PlannerConfig(), ranker_path, rng, helper or HelperThread())
+    parts = PlannerParts(cell, config or PlannerConfig(), ranker_path, rng, helper or HelperThread(), holding)
     return _FACTORIES[name][1](parts)
 
 
@@ -76,7 +79,7 @@ def _learned(parts: PlannerParts) -> Planner:
     from robin_grasp.planner.planner import SuctionPlanner
 
     ranker, flags = load_ranker_or_none(parts.ranker_path)
-    return SuctionPlanner(parts.cell, parts.config, ranker, "learned", parts.rng, flags, parts.helper)
+    return SuctionPlanner(parts.cell, parts.config, ranker, "learned", parts.rng, flags, parts.helper, parts.holding)
 
 
 @register("geometric", "ours without the learned ranker")
@@ -120,4 +123,4 @@ def _single_cup(parts: PlannerParts) -> Planner:
 def _suction(parts: PlannerParts, config: PlannerConfig, name: str) -> Planner:
     from robin_grasp.planner.planner import SuctionPlanner
 
-    return SuctionPlanner(parts.cell, config, None, name, parts.rng, helper=parts.helper)
+    return SuctionPlanner(parts.cell, config, None, name, parts.rng, helper=parts.helper, holding=parts.holding)

@@ -21,11 +21,13 @@ SQUARE_OF_DISC = 0.886  # half side of the square with a disc's area, per radius
 @dataclass(frozen=True)
 class Seals(Rows):
     """Of N poses' K cups, each [N, K]. probability: P(seal), 0 off the target. sound: the same if the cup were sound.
+    factory: probability without what was learned of such goods.
     gap_m: height of the surface above the lip plane (towards the tool). tilt_rad: local slope against the tool.
     excess_rms_m: roughness beyond the depth noise. holes: share of missing depth under the lip."""
 
     probability: Floats
     sound: Floats
+    factory: Floats
     gap_m: Floats
     tilt_rad: Floats
     excess_rms_m: Floats
@@ -70,7 +72,8 @@ def seat(
     offset[known] = _median(above[known], chosen[known])
     moved = replace(poses, position=poses.position - offset[:, None] * poses.rotation[:, :, 2])
     seals = _judge(lips, above - offset[:, None], poses, parcels, footprints, tool, config)
-    return moved, replace(seals, probability=seals.sound * shares)
+    probability = seals.sound * shares
+    return moved, replace(seals, probability=probability, factory=probability)
 
 
 def _median(values: Floats, given: NDArray[np.bool_]) -> Floats:
@@ -159,4 +162,4 @@ def _judge(
     result = [np.zeros(shape) for _ in range(5)]
     for field, value in zip(result, (expit(logit), gap, tilt, excess, holes), strict=True):
         field[row, cup] = value
-    return Seals(result[0], *result)
+    return Seals(result[0], result[0], *result)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from robin_grasp.holding import HoldTerms
 from robin_grasp.plan import CupTrust, FailedPick, Rejected
 from robin_grasp.planner.candidates import Footprints, Poses
 from robin_grasp.planner.clearance import Clearance
@@ -30,7 +31,8 @@ class Situation:
 
     scene: without the parcels that were ruled out early. view: labelled by faces; ridges inside masks count as contacts
     with another parcel. order, merges: of the rows of ``parcels``. carry_room_m [I]: ``carry_room``. failed: recent
-    failures in this pile. cups: what is expected of them.
+    failures in this pile. cups: what is expected of them. learned: what was learned of holding, by ``Parcels.index``;
+    None where nobody learns.
     """
 
     cell: CellConfig
@@ -44,6 +46,7 @@ class Situation:
     carry_room_m: Floats
     failed: tuple[FailedPick, ...]
     cups: CupTrust
+    learned: HoldTerms | None = None
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,10 @@ def make_situation(
     cups: CupTrust,
     cell: CellConfig,
     config: PlannerConfig,
+    learned: HoldTerms | None = None,
 ) -> Situation:
-    """Look closely at what is left of ``scene`` without ``early``: parcels that were ruled out, by id."""
+    """Look closely at what is left of ``scene`` without ``early``: parcels that were ruled out, by id.
+    learned: of all instances of ``scene``."""
     left = np.array([i for i, instance in enumerate(scene.instances) if instance.id not in early], dtype=np.int64)
     scene = replace(scene, instances=tuple(scene.instances[i] for i in left))
     faces, facets = split_faces(view, scene, config.fit)
@@ -88,11 +93,21 @@ def make_situation(
     contacts = with_upright(contacts, config.fit.sampling, walls=cell.workspace.wall_height_m > 0)
     order = order.take(left[parcels.index])
     other_px, merges = find_merges(view, parcels, order.background, config.fit.multi)
-    parcels = on_supports(parcels, order.support_m, config)
+    learned = None if learned is None else learned.take(left)
+    parcels = _as_heavy(on_supports(parcels, order.support_m, config), learned, config)
     tops = [ruled.T_base_tool[2, 3] - belt_z_m for ruled in early.values() if ruled.T_base_tool[2, 2] < 0]
     room = carry_room(parcels, float(max(tops, default=0.0)), cell.motion.lift_m)
     view = replace(faces, other_px=other_px)
-    return Situation(cell, config, scene, view, parcels, contacts, order, merges, room, failed, cups)
+    return Situation(cell, config, scene, view, parcels, contacts, order, merges, room, failed, cups, learned)
+
+
+def _as_heavy(parcels: Parcels, learned: HoldTerms | None, config: PlannerConfig) -> Parcels:
+    """Parcels as heavy as such goods were."""
+    if learned is None:
+        return parcels
+    mass = parcels.mass_kg * np.exp(learned.mass_log[parcels.index])
+    least, most = config.fit.wrench.least_mass_kg, config.wrench.most_mass_kg
+    return replace(parcels, mass_kg=np.clip(mass, least, most))
 
 
 def carry_room(parcels: Parcels, other_top_m: float, lift_m: float) -> Floats:

@@ -10,6 +10,7 @@ from robin_grasp.plan import Grasp, Reject
 from robin_grasp.plan_report import Rejects
 from robin_grasp.planner.candidates import best_rows, holding_estimate, project_cups, sample_poses, shortlist, tie
 from robin_grasp.planner.clearance import check_clearance, hits_wall
+from robin_grasp.planner.learned_holding import last_cost, learned_odds, learned_seals, learned_terms
 from robin_grasp.planner.multipick import cup_risks
 from robin_grasp.planner.ranker import GeometricRanker, Ranker, utility
 from robin_grasp.planner.seal import seat
@@ -60,6 +61,7 @@ def judge_cups(situation: Situation, placed: Placed, rejects: Rejects) -> Sealed
     tool, config, view, parcels = situation.cell.tool, situation.config, situation.view, situation.parcels
     shares = config.shares(situation.cups, tool.cup_count)
     poses, seals = seat(view, placed.poses, parcels, placed.footprints, tool, config, shares)
+    seals = learned_seals(situation, poses, placed.footprints, seals, shares)
     risks = cup_risks(view, poses, parcels, placed.footprints, situation.merges, tool, config)
     seals_any = np.asarray((seals.probability >= config.seal.least_probability).any(axis=1))
     good = np.asarray(eligible_cups(seals, risks, config).any(axis=1))
@@ -107,12 +109,17 @@ def rank(
     config, poses = situation.config, left.poses
     terms = candidate_terms(situation, left, chosen)
     terms["p_clean_geometric"], _ = geometric.product(terms)
-    odds = ranker.odds(terms)
-    score = utility(odds, config.rank)
+    found = ranker.odds(terms)
+    terms |= learned_terms(situation, poses, left.footprints, chosen.cups, found)
+    odds = learned_odds(situation, poses, found)
+    score = utility(odds, config.rank) - last_cost(situation, poses)
     terms |= {"p_clean": odds.clean, "p_multi": odds.multi}
     weak = np.asarray(~chosen.strong)
     again = repeats_failure(poses.position, chosen.cups, situation.failed, config.rank) & ~weak
-    hopeless = np.asarray((odds.clean < config.rank.least_clean) & ~weak & ~again)
+    worth = found.clean
+    if situation.learned is not None:
+        worth = np.maximum(worth, ranker.odds({**terms, "hold_probability": chosen.factory_hold}).clean)
+    hopeless = np.asarray((worth < config.rank.least_clean) & ~weak & ~again)
     covered = hopeless & (terms["free_probability"] <= np.minimum(chosen.hold, chosen.single))
     for bad, reason in (
         (weak, Reject.WRENCH_TOO_LARGE),

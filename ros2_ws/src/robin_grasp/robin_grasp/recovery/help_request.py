@@ -50,9 +50,9 @@ def load_cause(text: str, config: HelpConfig) -> HelpCause:
     return _cause(Code.LOAD_DOUBTFUL, text, answers, config.load_timeout_s, SET_DOWN)
 
 
-def parcel_cause(text: str, config: HelpConfig) -> HelpCause:
+def parcel_cause(text: str, config: HelpConfig, code: Code = Code.PARCEL_NOT_HELD) -> HelpCause:
     """Parcels that no cup holds. done: a person removed them. skip: they stay."""
-    return _cause(Code.PARCEL_NOT_HELD, text, (DONE, SKIP, STOP), config.parcel_timeout_s, SKIP)
+    return _cause(code, text, (DONE, SKIP, STOP), config.parcel_timeout_s, SKIP)
 
 
 def failing_cause(text: str, config: HelpConfig) -> HelpCause:

@@ -50,6 +50,15 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise write_error(path, exc) from None
 
 
+def set_aside(path: Path) -> str:
+    """Rename a file that cannot be used, so that it is not replaced; in words, what came of it."""
+    aside = path.with_name(f"{path.name}.damaged")
+    with contextlib.suppress(OSError):
+        os.replace(path, aside)
+        return f"it is now {aside.name}"
+    return "it stays where it is"
+
+
 def write_synced(path: Path, data: bytes) -> None:
     """Write a new file and wait until it is on the disk. Raises OSError."""
     with path.open("wb") as handle:

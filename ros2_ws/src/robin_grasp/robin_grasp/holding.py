@@ -1,0 +1,55 @@
+"""What picks have shown of holding certain goods, as the planner takes it: beside what it expects of their class.
+
+Whoever learns it implements ``Holding``; without one the planner knows no more than its fit file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_grasp.planner.rows import Rows
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
+
+Floats = NDArray[np.float64]
+PLACES = ("rim", "middle", "inner")
+PLACE_EDGES = (1.3, 2.2)
+"""Places of a cup on a parcel by the distance of its centre from the mask's edge, in lip radii."""
+
+
+def place_of(edge_m: Floats, cup_radius_m: float) -> NDArray[np.int64]:
+    """Row of ``PLACES`` for distances of any shape."""
+    return np.asarray(np.searchsorted(PLACE_EDGES, edge_m / cup_radius_m, side="right"), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class HoldTerms(Rows):
+    """Of the I instances of a scene, in their order. All zero: as the factory expects.
+
+    seal_logit [I, places]: added to the logit of P(seal) of a cup there. vacuum_log [I], mass_log [I]: natural log of
+    the factor on the expected vacuum and mass. clean_logit [I]: added to the logit of P(clean). tries [I]: picks that
+    this rests on, fading. last [I]: bool, such goods were never held: they are picked after all others.
+    """
+
+    seal_logit: Floats
+    vacuum_log: Floats
+    mass_log: Floats
+    clean_logit: Floats
+    tries: Floats
+    last: NDArray[np.bool_]
+
+    @classmethod
+    def factory(cls, count: int) -> HoldTerms:
+        """Nothing was learned of any of ``count`` instances."""
+        zeros = [np.zeros(count) for _ in range(4)]
+        return cls(np.zeros((count, len(PLACES))), *zeros, np.zeros(count, dtype=bool))
+
+
+class Holding(Protocol):
+    """What was learned. The answer for a frame stays the same until something more is learned."""
+
+    def expected(self, frame: Frame, scene: Scene) -> HoldTerms: ...
