@@ -104,7 +104,7 @@ def log_bound(counts: Floats, prior: float, parent: float, sds: float, side: int
     scale = _GAMMA_SHAPE * FACTORY_SD**2 + 0.5 * scatter
     scale += prior * picks * (total / picks - parent) ** 2 / (2.0 * (prior + picks))
     sd = np.sqrt(scale / ((_GAMMA_SHAPE + 0.5 * picks) * (prior + picks)))
-    return float(side * np.clip(side * mean - sds * sd, 0.0, MOST_LOG))
+    return float(side * np.clip(side * mean - sds * sd, 0.0, MOST_LOG)) + 0.0
 
 
 def _logit(share: float) -> float:

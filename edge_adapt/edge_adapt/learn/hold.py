@@ -42,7 +42,7 @@ class HoldConfig(StrictConfig):
     same_look: float = Field(0.35, gt=0, le=1.5, description="looks nearer than this, as a share of their length")
     most_looks: int = Field(64, ge=1, le=1000, description="looks that are remembered; the one with least picks goes")
     look_prior_picks: float = Field(4.0, gt=0, le=1000, description="picks that the class counts as against a look's")
-    class_prior_picks: float = Field(20.0, gt=0, le=1000, description="picks that the factory counts as, per class")
+    class_prior_picks: float = Field(60.0, gt=0, le=1000, description="picks that the factory counts as, per class")
     caution_sds: float = Field(1.0, ge=0, le=5, description="standard deviations in the factory's favour")
     never_held_tries: float = Field(4.0, ge=1, le=100, description="tries of such goods before they are left for last")
     never_held_below: float = Field(0.2, gt=0, lt=1, description="mean of P(clean) below which they were never held")

@@ -17,7 +17,7 @@ Appearance = NDArray[np.float32]
 _LEAST_LEARN = 0.1  # share that a new pick has in a look's middle, at least
 
 
-@dataclass
+@dataclass(eq=False)
 class GoodsLook:
     """One cluster. middle: float32 [SIZE], mean appearance. name: of the novelty watch, empty without one. seen: picks,
     not fading."""

@@ -30,7 +30,7 @@ def learned_seals(situation: Situation, poses: Poses, footprints: Footprints, se
     tool, least = situation.cell.tool, situation.config.seal.least_probability
     offsets = situation.learned.seal_logit[situation.parcels.index[poses.parcel]]
     offset = np.take_along_axis(offsets, place_of(footprints.edge_m, tool.cup_radius_m), axis=1)
-    sound = np.where(seals.sound > 0, expit(_logit(seals.sound) + offset), 0.0)
+    sound = np.where(seals.sound > 0, _shifted(seals.sound, offset), 0.0)
     opened = seals.probability >= least
     probability = np.where(opened, np.maximum(sound * shares, least), sound * shares)
     return replace(seals, sound=sound, probability=probability)
@@ -57,8 +57,8 @@ def learned_odds(situation: Situation, poses: Poses, odds: Odds) -> Odds:
     """Odds of such goods; what P(clean) loses is lost to nothing delivered."""
     if situation.learned is None:
         return odds
-    clean = expit(_logit(odds.clean) + situation.learned.clean_logit[situation.parcels.index[poses.parcel]])
-    return Odds(clean, np.minimum(odds.multi, 1.0 - clean))
+    clean = _shifted(odds.clean, situation.learned.clean_logit[situation.parcels.index[poses.parcel]])
+    return Odds(clean, odds.multi)
 
 
 def last_cost(situation: Situation, poses: Poses) -> Floats | float:
@@ -92,5 +92,7 @@ def learned_terms(
     }
 
 
-def _logit(share: Floats) -> Floats:
-    return np.asarray(logit(np.clip(share, _SURE, 1.0 - _SURE)))
+def _shifted(share: Floats, offset: Floats) -> Floats:
+    """Probabilities moved by an offset of their logit; the same to the bit where it is 0."""
+    moved = expit(logit(np.clip(share, _SURE, 1.0 - _SURE)) + offset)
+    return np.asarray(np.where(offset == 0, share, moved))
