@@ -87,7 +87,7 @@ def _restore(learner: HoldLearner, data: bytes, path: Path) -> None:
     content = parse_json(data, str(path), Code.HOLDING_DAMAGED)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RobinError(Code.HOLDING_DAMAGED, f"{path}: not '{FORMAT}'")
-    state = content.get("state")
+    state: Any = content.get("state")
     if content.get("sha256") != _digest(state):
         raise RobinError(Code.HOLDING_DAMAGED, f"{path}: does not match its sha256")
     try:

@@ -45,8 +45,9 @@ class HoldTerms(Rows):
     @classmethod
     def factory(cls, count: int) -> HoldTerms:
         """Nothing was learned of any of ``count`` instances."""
-        zeros = [np.zeros(count) for _ in range(4)]
-        return cls(np.zeros((count, len(PLACES))), *zeros, np.zeros(count, dtype=bool))
+        seal = np.zeros((count, len(PLACES)))
+        vacuum, mass, clean, tries = np.zeros((4, count))
+        return cls(seal, vacuum, mass, clean, tries, np.zeros(count, dtype=bool))
 
 
 class Holding(Protocol):
