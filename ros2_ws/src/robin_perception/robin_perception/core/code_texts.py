@@ -133,6 +133,10 @@ CODE_TEXTS = {
     Code.STORE_VERSION: "The store's index is of another release; `robin store verify --repair` makes it anew.",
     Code.STORE_SQLITE_OLD: "This SQLite can damage the index (WAL-reset bug); install the apsw that is pinned.",
     Code.STORE_FULL: "The store has no room, and nothing that may be removed; raise the budget or free the disk.",
+    Code.LABEL_STATION: "No label from this pick: light, lens, depth or camera were not as they should be.",
+    Code.LABEL_UNSURE: "No label from this pick: the pick check is not sure enough of what became of it.",
+    Code.LABEL_NOTHING_SAID: "No label from this pick: misses, drops and wrong parcels say nothing about masks.",
+    Code.LABEL_UNCLEAR: "No label from this pick: the pictures do not show that the target, and it alone, is gone.",
     Code.HELP_NOT_KEPT: "A request for help could not be written to the disk; it is open, but not after a restart.",
 }
 

@@ -9,7 +9,8 @@ _LONGEST_TEXT = 1200
 
 class Code(IntEnum):
     """Numbers a caller can act on. 1xx input, 2xx model and engine, 3xx planning, 4xx configuration, 5xx cell and
-    disk, 6xx nodes, 7xx the store of samples."""
+    disk, 6xx nodes, 7xx the store of samples
+    and the labels of picks."""
 
     OK = 0
     INPUT_MISSING = 101
@@ -140,6 +141,10 @@ class Code(IntEnum):
     STORE_VERSION = 706
     STORE_SQLITE_OLD = 707
     STORE_FULL = 708
+    LABEL_STATION = 711
+    LABEL_UNSURE = 712
+    LABEL_NOTHING_SAID = 713
+    LABEL_UNCLEAR = 714
 
 
 def printable(text: str) -> str:
