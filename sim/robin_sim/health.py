@@ -7,7 +7,6 @@ station is kept, so that a run that broke off goes on where it was.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,9 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.tool import CellConfig
-from robin_perception.core.bounded import read_plain_text
-from robin_perception.core.disk import write_error
-from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.monitors.baseline import StationBaseline, take_baseline
@@ -29,13 +25,13 @@ from robin_sim.fault_cases import FaultCase, fault_cases
 from robin_sim.fault_cost import cost_figures, cost_of_pile
 from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.model import Pile
+from robin_sim.result_lines import Job, append_line, done_lines
 from robin_sim.scenario import load_scenario
 from robin_sim.sensor import SensorModelConfig, smears, spoil
 from robin_sim.station import SimStation, StationView, picked_from
 
 SeeFrame = Callable[[Frame], Scene]
 Advance = Callable[[int, int], None]
-_Job = tuple[str, str, int]
 
 HEALTHY_SCENARIOS = ("mixed", "belt", "tote", "bags", "black_bags", "clear_bags", "new_print")
 FRAMES = 5
@@ -43,7 +39,6 @@ FRAMES = 5
 _BASELINE_PILES, _BASELINE_LOOKS, _BASELINE_EACH = 2, 3, 5  # 30 frames
 _HEALTHY_LOOKS, _HEALTHY_EACH = 5, 16  # of each of the piles
 _HEALTHY_PILES = 2
-_MOST_BYTES = 100_000_000  # of the file of what is done
 
 
 class _Station:
@@ -146,7 +141,7 @@ class HealthTrials:
     cost_piles: int
     seed: int
 
-    def jobs(self) -> list[_Job]:
+    def jobs(self) -> list[Job]:
         """In turns, so that a run that breaks off has some of each. Kind, scenario, index of each."""
         healthy = -(-self.healthy_frames // (_HEALTHY_PILES * _HEALTHY_LOOKS * _HEALTHY_EACH))
         jobs = [(k / max(1, self.piles), ("faults", "", k)) for k in range(self.piles)]
@@ -158,7 +153,7 @@ class HealthTrials:
 
 def run_health(trials: HealthTrials, see: SeeFrame, lines: Path, advance: Advance) -> dict[str, Any]:
     """Figures of all that is asked for. lines: file of what is done; what stands in it is not done again."""
-    done, jobs, seed = _read(lines, trials.seed), trials.jobs(), trials.seed
+    done, jobs, seed = done_lines(lines, trials.seed), trials.jobs(), trials.seed
     for number, job in enumerate(jobs):
         advance(number, len(jobs))
         if job in done:
@@ -169,41 +164,9 @@ def run_health(trials: HealthTrials, see: SeeFrame, lines: Path, advance: Advanc
         else:
             line = (faults_of_station if kind == "faults" else cost_of_pile)(seed, index, see)
         done[job] = line
-        _append(lines, line)
+        append_line(lines, line)
     advance(len(jobs), len(jobs))
     return summary([done[job] for job in jobs])
-
-
-def _read(lines: Path, seed: int) -> dict[_Job, dict[str, Any]]:
-    """What is done already; a line that was cut short is left out. Raises RobinError OPTION_INVALID for a file of
-    another kind, INPUT_*."""
-    done: dict[_Job, dict[str, Any]] = {}
-    texts = read_plain_text(lines, _MOST_BYTES, Code.INPUT_UNREADABLE).splitlines() if lines.exists() else []
-    found = 0
-    for text in texts:
-        try:
-            line = json.loads(text)
-            key = (str(line["kind"]), str(line.get("scenario", "")), int(line["index"]))
-            done |= {key: line} if line["seed"] == seed else {}
-            found += 1
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    if texts and not found:
-        raise RobinError(Code.OPTION_INVALID, f"{lines}: holds no results of this command; name another file")
-    return done
-
-
-def _append(lines: Path, line: Mapping[str, Any]) -> None:
-    """On a line of its own, also after one that was cut short. Raises RobinError DISK_FULL, OPTION_INVALID."""
-    try:
-        with lines.open("ab+") as handle:
-            if handle.tell():
-                handle.seek(-1, 2)
-                cut_short = handle.read(1) != b"\n"
-                handle.write(b"\n" if cut_short else b"")
-            handle.write(json.dumps(line).encode() + b"\n")
-    except OSError as exc:
-        raise write_error(lines, exc) from None
 
 
 def summary(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

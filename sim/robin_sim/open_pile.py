@@ -107,6 +107,11 @@ class OpenPile:
         assert self._truth is not None and self.frame is not None, "look first"
         return oracle_scene(self.pile, self._truth, self.frame.stamp_s)
 
+    def parcel_image(self) -> NDArray[np.uint16]:
+        """What the latest image truly shows: 1 + index of the parcel in ``pile.parcels``, 0 for none; uint16 [H, W]."""
+        assert self._truth is not None, "look first"
+        return self._truth.labels
+
     def target_of(self, scene: Scene, grasp: Grasp) -> int:
         """Index of the parcel that most of the grasp's mask truly shows in the latest image; -1 for none."""
         assert self._truth is not None, "look first"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robin_cli.commands import evaluate_cups, evaluate_health, novelty, pickcheck
+from robin_cli.commands import evaluate_cups, evaluate_health, evaluate_labels, novelty, pickcheck
 from robin_cli.options import (
     PLANNERS,
     CellOption,
@@ -30,9 +30,12 @@ from robin_perception.core.errors import Code, RobinError
 if TYPE_CHECKING:
     from robin_perception.evaluation.evaluate import Predict
 
-app = typer.Typer(help="Evaluate masks, planners, cups, monitors, novelty and the pick check.", no_args_is_help=True)
+app = typer.Typer(
+    help="Evaluate masks, planners, cups, monitors, novelty, labels and the pick check.", no_args_is_help=True
+)
 app.command("health")(evaluate_health.health)
 app.command("cups")(evaluate_cups.cups)
+app.command("labels")(evaluate_labels.labels)
 app.command("novelty")(novelty.evaluate)
 app.command("pickcheck")(pickcheck.evaluate)
 

@@ -100,10 +100,12 @@ def _mask_label(pick: SeenPick, before: Frame, after: Frame, config: LabelConfig
         return NoLabel(Code.LABEL_UNCLEAR, f"{100 * gone:.0f} % of the target's place shows that it is gone")
     agreed = float((mask & proposed).sum()) / float((mask | proposed).sum())
     if agreed < DISPUTED and solidity(mask) < SOLID:
-        return NoLabel(Code.LABEL_UNCLEAR, f"what is gone is no parcel's shape, and only {100 * agreed:.0f} % as proposed")
+        return NoLabel(
+            Code.LABEL_UNCLEAR, f"what is gone is no parcel's shape, and only {100 * agreed:.0f} % as proposed"
+        )
     ignore = edge_band(mask, config.band_px) | (moved & ~mask) | ((np.abs(odds) < UNSURE) & (distance > -0.5 * size))
     assert pick.judgement is not None
-    confidence = pick.judgement.probability * (1 - (1 - gone) * (1 - agreed))
+    confidence = pick.judgement.probability * (gone + agreed) / 2
     return MaskLabel(mask, ignore, confidence, Origin.PICK, before.stamp_s, pick.target)
 
 
@@ -142,8 +144,8 @@ def signed_distance(mask: Mask) -> Floats:
 
 
 def corrected(proposed: Mask, gone: Mask) -> Mask:
-    """The proposed mask with what ``gone`` adds to it and takes from it, in one piece. The edge of what is gone is known
-    to some pixels only, so thin differences are the proposed mask's to decide, and arms are not a parcel's."""
+    """The proposed mask with what ``gone`` adds to it and takes from it, in one piece. The edge of what is gone is
+    known to some pixels only, so thin differences are the proposed mask's to decide, and arms are not a parcel's."""
     gone = _eroded(gone, EDGE_SPREAD * proposed.shape[1])
     width = max(5.0, THIN * math.sqrt(float(proposed.sum())))
     added, lost = _opened(gone & ~proposed, width), _opened(proposed & ~gone, width)
