@@ -62,7 +62,7 @@ class LabelConfig(StrictConfig):
     least_probability: float = Field(0.9, gt=0.5, le=1, description="of the pick check's result; below: no label")
     least_gone: float = Field(0.5, ge=0, le=1, description="share of a label's pixels that must show that it is gone")
     most_changed_elsewhere: float = Field(
-        0.2, gt=0, le=1, description="share of the rest of the picture that may change with one pick"
+        0.35, gt=0, le=1, description="share of the rest of the picture that may change with one pick"
     )
     band_px: int = Field(2, ge=0, le=50, description="half width of the ignored band along a label's edge")
     most_moved: float = Field(

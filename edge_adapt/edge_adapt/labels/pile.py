@@ -79,6 +79,8 @@ class PileLabels:
         free = label.mask & ~_grown(covered, COVER_PX)
         rim = free & (signed_distance(label.mask) <= RIM_PX)
         moved = _share(ever, free)
+        if int(free.sum()) < LEAST_PX:
+            return None
         if moved > self._config.most_moved or _share(ever, rim) > 2 * self._config.most_moved:
             return None
         mask = label.mask & ~covered & ~(ever & free)
