@@ -157,8 +157,8 @@ def first_frame(found: FrameLabels, truth: NDArray[np.uint16]) -> dict[str, Any]
         counts[0] = 0
         mask = found.labels == int(counts.argmax())
         ious.append(float((mask & shown).sum() / (mask | shown).sum()) if counts.any() else 0.0)
-    parcels = list(found.parcels.values())
-    names = [0, *(int(np.bincount(truth[label.mask]).argmax()) for label in parcels)]
+    numbers = range(1, int(found.labels.max()) + 1)
+    names = [0, *(int(np.bincount(truth[found.labels == number], minlength=1).argmax()) for number in numbers)]
     answers = np.array(names, dtype=np.int64)[found.labels]
     known = ~found.ignore
     right = float((answers == truth)[known].mean()) if known.any() else None
