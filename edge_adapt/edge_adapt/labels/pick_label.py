@@ -29,6 +29,8 @@ FRAGMENT = 0.9  # area of a second mask over the target's, up to which both can 
 UNSURE = 1.0  # log odds below which a pixel is ignored
 THIN = 0.07  # width of differences that do not count, of the root of the proposed mask's area
 EDGE_SPREAD = 1 / 320  # by how much filters widen what is gone, of the picture's width
+LEAST_LOST = 0.15  # of the proposed mask, that must stay as it was to be taken from it; less is ignored: it may be
+# what lay under the parcel, of the same look
 DISPUTED = 0.9  # overlap with the proposed mask below which the label's own shape is looked at
 SOLID = 0.9  # area over that of the convex hull: what can be picked lies on top and is whole
 LEAST_PX = 60
@@ -103,7 +105,12 @@ def _mask_label(pick: SeenPick, before: Frame, after: Frame, config: LabelConfig
         return NoLabel(
             Code.LABEL_UNCLEAR, f"what is gone is no parcel's shape, and only {100 * agreed:.0f} % as proposed"
         )
-    ignore = edge_band(mask, config.band_px) | (moved & ~mask) | ((np.abs(odds) < UNSURE) & (distance > -0.5 * size))
+    ignore = (
+        edge_band(mask, config.band_px)
+        | (moved & ~mask)
+        | (mask & (odds <= 0))
+        | ((np.abs(odds) < UNSURE) & (distance > -0.5 * size))
+    )
     assert pick.judgement is not None
     confidence = pick.judgement.probability * (gone + agreed) / 2
     return MaskLabel(mask, ignore, confidence, Origin.PICK, before.stamp_s, pick.target)
@@ -148,7 +155,8 @@ def corrected(proposed: Mask, gone: Mask) -> Mask:
     known to some pixels only, so thin differences are the proposed mask's to decide, and arms are not a parcel's."""
     gone = _eroded(gone, EDGE_SPREAD * proposed.shape[1])
     width = max(5.0, THIN * math.sqrt(float(proposed.sum())))
-    added, lost = _opened(gone & ~proposed, width), _opened(proposed & ~gone, width)
+    added = _opened(gone & ~proposed, width)
+    lost = _parts_above(_opened(proposed & ~gone, width), LEAST_LOST * float(proposed.sum()))
     mask = _opened((proposed | added) & ~lost, width)
     _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     counts = np.bincount(parts[gone & mask], minlength=2)
@@ -158,6 +166,14 @@ def corrected(proposed: Mask, gone: Mask) -> Mask:
     filled = np.zeros(mask.shape, dtype=np.uint8)
     cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
     return filled > 0
+
+
+def _parts_above(mask: Mask, least_px: float) -> Mask:
+    """The connected parts of at least that many pixels."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    large = stats[:, cv2.CC_STAT_AREA] >= least_px
+    large[0] = False
+    return np.asarray(large[parts])
 
 
 def _opened(mask: Mask, width: float) -> Mask:
