@@ -74,7 +74,7 @@ def label_pile(scenario: str, seed: int, index: int, see: Callable[[Frame], Scen
     config = load_scenario(scenario).config
     opened = OpenPile(config, CellConfig(), SensorModelConfig(), seed, index, load_camera=LoadCameraConfig())
     labels, first_truth = PileLabels(), np.zeros((0, 0), dtype=np.uint16)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for pick, result, truth in _picks(opened, see):
         first_truth = truth if not rows else first_truth
         rows.append(_row(pick, labels.add(pick), result, truth))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.label_samples import Block, iou, judgement, picked, picture, scene
 
+from edge_adapt.labels import pick_label
 from edge_adapt.labels.evidence import gone_evidence
 from edge_adapt.labels.label import MaskLabel, NoLabel, Origin, TwoLabel
 from edge_adapt.labels.pick_label import SeenPick, label_pick
@@ -35,7 +36,7 @@ def test_a_good_mask_is_kept_and_its_edge_ignored() -> None:
 
 
 def test_of_two_parcels_under_one_mask_the_one_that_was_taken_is_labelled() -> None:
-    merged = BOX.mask | BESIDE.mask
+    merged = replace(BOX, width=BESIDE.x + BESIDE.width - BOX.x).mask
     label = label_of(picked(picture([BOX, BESIDE], 1), scene([merged]), picture([BESIDE], 2)))
     assert iou(merged, BOX.mask) < 0.6 and iou(label.mask, BOX.mask) > 0.9
 
@@ -66,9 +67,17 @@ def test_exposure_and_a_shadow_that_goes_are_no_parcel() -> None:
     before, after = picture([BOX], 1, shadow=shadow), picture([], 2, light=1.35)
     label = label_of(picked(before, scene([BOX.mask]), after))
     assert iou(label.mask, BOX.mask) > 0.97
-    evidence = gone_evidence(before, after, np.ones(shadow.shape, dtype=bool))
-    inner = shadow & BOX.shifted(18).mask & ~BOX.shifted(6).mask
-    assert (evidence[inner] > 0).mean() < 0.1 and (evidence[BOX.mask] > 0).mean() > 0.9
+
+
+def test_colour_alone_tells_a_parcel_from_exposure_and_shadow() -> None:
+    shadow = BOX.shifted(90).mask
+    before, after = picture([BOX], 1, shadow=shadow), picture([], 2, light=1.35)
+    without = [frame.with_depth(np.zeros_like(frame.depth)) for frame in (before, after)]
+    evidence = gone_evidence(without[0], without[1], ~BOX.mask)
+    kept = ~(BOX.shifted(-5).mask | BOX.shifted(5).mask)
+    assert (evidence[BOX.mask] > 0).mean() > 0.9 and (evidence[kept] > 0).mean() < 0.1
+    inner = replace(BOX, x=BOX.x + 95, y=BOX.y + 5, width=60, height=50).mask
+    assert (evidence[inner] > 0).mean() < 0.4
 
 
 def test_a_neighbour_that_moved_is_left_out_and_ignored() -> None:
@@ -89,6 +98,12 @@ def test_a_neighbour_that_moved_is_left_out_and_ignored() -> None:
 def test_pictures_that_contradict_the_judgement_give_no_label(after: object, why: str) -> None:
     label = label_pick(picked(picture([BOX, BESIDE], 1), scene([BOX.mask, BESIDE.mask]), after))  # type: ignore[arg-type]
     assert isinstance(label, NoLabel) and label.code is Code.LABEL_UNCLEAR, why
+
+
+def test_a_mask_that_no_picture_speaks_for_is_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pick_label, "gone_evidence", lambda before, *_: np.full_like(before.depth, -0.5))
+    label = label_pick(picked(picture([BOX], 1), scene([BOX.mask]), picture([], 2)))
+    assert isinstance(label, NoLabel) and label.code is Code.LABEL_UNCLEAR and "0 % of" in label.text
 
 
 def void(change: str) -> SeenPick:

@@ -34,8 +34,8 @@ def gone_evidence(before: Frame, after: Frame, quiet: Mask, core: Mask | None = 
     how thick it is; None: anything is as likely.
     """
     depth = depth_evidence(before.depth, after.depth, quiet, core)
-    seen, now = (cv2.GaussianBlur(f.rgb.astype(np.float32), (0, 0), 1.0) for f in (before, after))
-    now = now * _gains(seen, now, quiet)
+    seen, now = _smooth(before), _smooth(after)
+    now *= _gains(seen, now, quiet)
     odds = depth + colour_evidence(seen, now, quiet) + texture_evidence(seen, now)
     return np.asarray(cv2.GaussianBlur(odds, (0, 0), 1.0), dtype=np.float32)
 
@@ -85,6 +85,10 @@ def texture_evidence(seen: Floats, now: Floats) -> Floats:
     return np.asarray(tells * np.clip(3.0 * (0.7 - alike), -TEXTURE_LIMIT, TEXTURE_LIMIT), dtype=np.float32)
 
 
+def _smooth(frame: Frame) -> Floats:
+    return np.asarray(cv2.GaussianBlur(frame.rgb.astype(np.float32), (0, 0), 1.0), dtype=np.float32)
+
+
 def _gains(seen: Floats, now: Floats, quiet: Mask) -> Floats:
     """Median ratio of each channel over quiet pixels that are neither dark nor burnt out."""
     fit = quiet & (seen.min(axis=2) > 20) & (seen.max(axis=2) < 245) & (now.min(axis=2) > 10) & (now.max(axis=2) < 245)
@@ -98,5 +102,5 @@ def _spread(values: Floats) -> float:
     return 1.4826 * float(np.median(np.abs(values))) if values.size else 0.0
 
 
-def _normal(u: Floats) -> Floats:
+def _normal(u: NDArray[np.floating]) -> Floats:
     return np.asarray(np.exp(-0.5 * u * u) / np.sqrt(2 * np.pi), dtype=np.float32)
