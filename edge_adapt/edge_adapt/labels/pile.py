@@ -30,72 +30,69 @@ class FrameLabels:
 
 
 class PileLabels:
-    """The picks of one pile, in order. Keeps the label of each. Not thread-safe."""
+    """The picks of one pile, in order. Keeps the frame and the label of each. Not thread-safe."""
 
     def __init__(self, config: LabelConfig | None = None) -> None:
         self._config = config or LabelConfig()
         self._labels: list[PickLabel] = []
-        self._changed: list[NDArray[np.uint8]] = []  # from the frame of pick k to that of pick k + 1, packed
-        self._last: Frame | None = None
+        self._frames: list[Frame] = []
 
     def add(self, pick: SeenPick) -> PickLabel:
         """The label of this pick, which goes into those of the frames before too."""
-        if self._last is not None:
-            self._changed.append(np.packbits(changed_between(self._last, pick.before)))
         label = label_pick(pick, self._config)
         self._labels.append(label)
-        self._last = pick.before
+        self._frames.append(pick.before)
         return label
 
     def of_frame(self, number: int, emptied: Frame | None = None) -> FrameLabels:
         """The frame before pick ``number`` (from 0). emptied: the empty surface after the last pick, which is the truth
         about background; None: all that no label tells is ignored. Raises IndexError."""
-        if self._last is None or not 0 <= number < len(self._labels):
+        if not 0 <= number < len(self._labels):
             raise IndexError(f"pick {number} of {len(self._labels)}")
-        shape = self._last.depth.shape
-        labels = np.zeros(shape, dtype=np.uint16)
-        ever = np.zeros(shape, dtype=bool)
+        frame = self._frames[number]
+        labels = np.zeros(frame.depth.shape, dtype=np.uint16)
+        edges = np.zeros(labels.shape, dtype=bool)
         parcels: dict[int, MaskLabel] = {}
-        edges = np.zeros(shape, dtype=bool)
         for pick in range(number, len(self._labels)):
-            label = self._carried(pick, pick == number, labels > 0, ever)
+            label = self._carried(pick, number, labels > 0)
             if label is not None:
                 parcels[pick] = label
                 labels[label.mask] = len(parcels)
                 edges |= label.ignore
-            if pick < len(self._changed):
-                ever |= np.unpackbits(self._changed[pick], count=ever.size).reshape(shape).astype(bool)
-        background = np.zeros(shape, dtype=bool)
+        background = np.zeros(labels.shape, dtype=bool)
         if emptied is not None:
-            background = ~(ever | changed_between(self._last, emptied)) & (labels == 0)
+            background = ~changed_between(frame, emptied) & (labels == 0)
         return FrameLabels(labels, edges | ((labels == 0) & ~background), parcels)
 
-    def _carried(self, pick: int, same_frame: bool, covered: Mask, ever: Mask) -> MaskLabel | None:
-        """A pick's label in an earlier frame. covered: what labels of picks in between show there. ever: what changed
-        from that frame to the pick's. None where it has none, moved, or too little of it is seen."""
+    def _carried(self, pick: int, number: int, covered: Mask) -> MaskLabel | None:
+        """A pick's label in the frame of pick ``number``. covered: what labels of picks in between show there. None
+        where it has none, moved, or too little of it is seen."""
         label = self._labels[pick]
-        if not isinstance(label, MaskLabel) or same_frame:
+        if not isinstance(label, MaskLabel) or pick == number:
             return label if isinstance(label, MaskLabel) else None
+        changed = changed_between(self._frames[number], self._frames[pick])
         free = label.mask & ~_grown(covered, COVER_PX)
         rim = free & (signed_distance(label.mask) <= RIM_PX)
-        moved = _share(ever, free)
+        moved = _share(changed, free)
         if int(free.sum()) < LEAST_PX:
             return None
-        if moved > self._config.most_moved or _share(ever, rim) > 2 * self._config.most_moved:
+        if moved > self._config.most_moved or _share(changed, rim) > 2 * self._config.most_moved:
             return None
-        mask = label.mask & ~covered & ~(ever & free)
+        mask = label.mask & ~covered & ~(changed & free)
         mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
         if int(mask.sum()) < LEAST_PX:
             return None
-        ignore = edge_band(mask, self._config.band_px) | (label.mask & ever & free)
+        ignore = edge_band(mask, self._config.band_px) | (label.mask & changed & free)
         return MaskLabel(mask, ignore, label.confidence * (1 - moved), Origin.EARLIER, label.stamp_s)
 
 
 def changed_between(before: Frame, after: Frame) -> Mask:
-    """Where two frames do not show the same, bool [H, W]; everywhere, where they cannot be compared."""
+    """Where two frames do not show the same, bool [H, W], without specks; everywhere, where they cannot be compared."""
+    everywhere = np.ones(before.depth.shape, dtype=bool)
     if frame_misfit(before, after):
-        return np.ones(before.depth.shape, dtype=bool)
-    return np.asarray(gone_evidence(before, after, np.ones(before.depth.shape, dtype=bool)) > 0)
+        return everywhere
+    changed = (gone_evidence(before, after, everywhere) > 0).astype(np.uint8)
+    return np.asarray(cv2.morphologyEx(changed, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0)
 
 
 def _grown(mask: Mask, radius_px: int) -> Mask:
