@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +20,16 @@ CameraIdOption = Annotated[
 ]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON to FILE.")
+]
+LinesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--lines",
+        metavar="FILE",
+        dir_okay=False,
+        help="Keep what is done there, line by line; the same command goes on with it. Default: the --json file's name "
+        "with .lines.",
+    ),
 ]
 ModelOption = Annotated[
     Path | None,
@@ -145,3 +157,11 @@ def worker_count(chosen: int) -> int:
         note(f"one process: {exc.text}")
         return 1
     return max(1, len(psutil.Process().cpu_affinity() or ()))
+
+
+@contextlib.contextmanager
+def lines_file(lines: Path | None, json_file: Path | None) -> Iterator[Path]:
+    """Where a long evaluation keeps what is done: as LinesOption tells; without either, a file that goes again."""
+    with TemporaryDirectory() as folder:
+        beside = Path(folder) / "lines" if json_file is None else json_file.with_name(f"{json_file.name}.lines")
+        yield lines or beside

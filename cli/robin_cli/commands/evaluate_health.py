@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from robin_cli.options import EngineByNameOption, JsonOption, ModelOption, SeedOption, model_path
+from robin_cli.options import (
+    EngineByNameOption,
+    JsonOption,
+    LinesOption,
+    ModelOption,
+    SeedOption,
+    lines_file,
+    model_path,
+)
 from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
 
 
@@ -26,35 +33,23 @@ def health(
         ),
     ] = 0,
     seed: SeedOption = 1,
-    lines: Annotated[
-        Path | None,
-        typer.Option(
-            "--lines",
-            metavar="FILE",
-            dir_okay=False,
-            help="Keep what is done there, a line per station or pile; the same command goes on with it. Default: the "
-            "--json file's name with .lines.",
-        ),
-    ] = None,
+    lines: LinesOption = None,
     engine: EngineByNameOption = "onnxruntime",
     model: ModelOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Name each fault of light, lens, depth and mount within five frames, and leave healthy stations alone."""
     require_writable(json_file)
-    from tempfile import TemporaryDirectory
-
     from robin_perception.segmentation.segmenter import load_segmenter
     from robin_sim.health import HealthTrials, run_health
 
     segmenter = load_segmenter(model_path(model), engine)
     note(segmenter.engine.selection.line())
-    kept = lines or (None if json_file is None else json_file.with_name(f"{json_file.name}.lines"))
-    with TemporaryDirectory() as folder, progress_bar("stations", "stations") as advance:
+    with lines_file(lines, json_file) as kept, progress_bar("stations", "stations") as advance:
         figures = run_health(
             HealthTrials(piles, healthy_frames, cost_piles, seed),
             segmenter.segment,
-            kept or Path(folder) / "lines",
+            kept,
             lambda done, total: advance(done, total, ""),
         )
     write_json(json_file, {"seed": seed, "piles": piles, "model": segmenter.model_id, **figures})

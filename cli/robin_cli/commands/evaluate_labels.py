@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from robin_cli.options import EngineByNameOption, JsonOption, ModelOption, SeedOption, model_path
+from robin_cli.options import (
+    EngineByNameOption,
+    JsonOption,
+    LinesOption,
+    ModelOption,
+    SeedOption,
+    lines_file,
+    model_path,
+)
 from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
 
 
 def labels(
     piles: Annotated[int, typer.Option("--piles", metavar="N", min=1, max=10_000, help="Piles, picked empty.")] = 24,
     seed: SeedOption = 1,
-    lines: Annotated[
-        Path | None,
-        typer.Option(
-            "--lines",
-            metavar="FILE",
-            dir_okay=False,
-            help="Keep what is done there, a line per pile; the same command goes on with it. Default: the --json "
-            "file's name with .lines.",
-        ),
-    ] = None,
+    lines: LinesOption = None,
     engine: EngineByNameOption = "onnxruntime",
     model: ModelOption = None,
     json_file: JsonOption = None,
@@ -31,19 +29,16 @@ def labels(
     """IoU of the labels of clean picks with the truth, beside image subtraction and the masks as predicted, and how
     much of a pile's first frame the later picks label."""
     require_writable(json_file)
-    from tempfile import TemporaryDirectory
-
     from robin_perception.segmentation.segmenter import load_segmenter
     from robin_sim.label_trials import LabelTrials, run_labels
 
     segmenter = load_segmenter(model_path(model), engine)
     note(segmenter.engine.selection.line())
-    kept = lines or (None if json_file is None else json_file.with_name(f"{json_file.name}.lines"))
-    with TemporaryDirectory() as folder, progress_bar("labels", "piles") as advance:
+    with lines_file(lines, json_file) as kept, progress_bar("labels", "piles") as advance:
         figures = run_labels(
             LabelTrials(piles, seed),
             segmenter.segment,
-            kept or Path(folder) / "lines",
+            kept,
             lambda done, total: advance(done, total, ""),
         )
     write_json(json_file, {"seed": seed, "model": segmenter.model_id, **figures})
