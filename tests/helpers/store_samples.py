@@ -6,7 +6,7 @@ import errno
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,25 +86,36 @@ class ForgetfulFiles(Files):
 
     def __init__(self, steps: Steps) -> None:
         self.steps = steps
-        self.unsynced: set[Path] = set()
+        self.unsynced: dict[Path, int] = {}  # with the bytes of each that were synced before
         self.new_names: set[Path] = set()
         self.new_folders: set[Path] = set()
         self.removed: dict[Path, bytes] = {}
 
     def write(self, path: Path, data: bytes) -> None:
         self.steps.take()
-        self.unsynced.add(path)
+        self.unsynced[path] = 0
         super().write(path, data)
+
+    def append(self, path: Path, data: bytes) -> None:
+        self.steps.take()
+        if not path.exists():
+            self.new_names.add(path)
+        self.unsynced.setdefault(path, path.stat().st_size if path.exists() else 0)
+        super().append(path, data)
+
+    def cut(self, path: Path, length: int) -> None:
+        self.steps.take()
+        self.unsynced[path] = min(length, self.unsynced.get(path, length))
+        super().cut(path, length)
 
     def sync(self, path: Path) -> None:
         self.steps.take()
-        self.unsynced.discard(path)
+        self.unsynced.pop(path, None)
 
     def rename(self, path: Path, target: Path) -> None:
         self.steps.take()
         if path in self.unsynced:
-            self.unsynced.remove(path)
-            self.unsynced.add(target)
+            self.unsynced[target] = self.unsynced.pop(path)
         self.new_names.add(target)
         super().rename(path, target)
 
@@ -128,13 +139,13 @@ class ForgetfulFiles(Files):
 
     def power_cut(self, rng: np.random.Generator) -> None:
         """What was synced is there; of the rest, chance decides."""
-        for path in self.unsynced:
+        for path, synced in self.unsynced.items():
             if path.exists() and rng.random() < 0.8:
                 data = path.read_bytes()
-                path.write_bytes(data[: int(rng.integers(len(data)))])
+                path.write_bytes(data[: int(rng.integers(synced, max(len(data), synced + 1)))])
         for path in self.new_names:
             if rng.random() < 0.5:
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for path, data in self.removed.items():
             if rng.random() < 0.5 and path.parent.exists():
                 path.write_bytes(data)
@@ -150,11 +161,17 @@ class FullFiles(Files):
         self.room = room
 
     def write(self, path: Path, data: bytes) -> None:
+        super().write(path, self._taken(path, data, path.write_bytes))
+
+    def append(self, path: Path, data: bytes) -> None:
+        super().append(path, self._taken(path, data, lambda part: super(FullFiles, self).append(path, part)))
+
+    def _taken(self, path: Path, data: bytes, write_part: Callable[[bytes], object]) -> bytes:
         if len(data) > self.room:
-            path.write_bytes(data[: self.room])
+            write_part(data[: self.room])
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         self.room -= len(data)
-        super().write(path, data)
+        return data
 
 
 def counted_index(store: SampleStore, steps: Steps) -> None:

@@ -33,6 +33,13 @@ class Files:
     def write(self, path: Path, data: bytes) -> None:
         path.write_bytes(data)
 
+    def append(self, path: Path, data: bytes) -> None:
+        with path.open("ab") as stream:
+            stream.write(data)
+
+    def cut(self, path: Path, length: int) -> None:
+        os.truncate(path, length)
+
     def sync(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -137,6 +137,15 @@ CODE_TEXTS = {
     Code.LABEL_UNSURE: "No label from this pick: the pick check is not sure enough of what became of it.",
     Code.LABEL_NOTHING_SAID: "No label from this pick: misses, drops and wrong parcels say nothing about masks.",
     Code.LABEL_UNCLEAR: "No label from this pick: the pictures do not show that the target, and it alone, is gone.",
+    Code.CANDIDATE_REFUSED: "A new model is not shown to be better here, or is worse elsewhere; the old one stays.",
+    Code.CANDIDATE_UNJUDGED: "Too few labelled frames to judge a new model by; the old one stays.",
+    Code.VERSION_UNKNOWN: "There is no such version of the model; `robin adapt status` lists them.",
+    Code.VERSION_DAMAGED: "A version of the model is damaged; the last good one, or the factory's, runs in its place.",
+    Code.VERSION_PINNED: "A person has pinned the version that runs; `robin adapt unpin` lets others run.",
+    Code.MODELS_BUSY: "Another process changes the versions of the model; try again when it has ended.",
+    Code.MODELS_DAMAGED: "What is written of the versions of the model is damaged; the text says what was done.",
+    Code.MODEL_PICKS_WORSE: "Picks got worse with the new version of the model; the one before runs again.",
+    Code.SHADOW_REFUSED: "Beside the running model, on the same frames, the new version did not do; it was not used.",
     Code.HELP_NOT_KEPT: "A request for help could not be written to the disk; it is open, but not after a restart.",
 }
 

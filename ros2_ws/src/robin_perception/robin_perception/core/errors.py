@@ -9,8 +9,8 @@ _LONGEST_TEXT = 1200
 
 class Code(IntEnum):
     """Numbers a caller can act on. 1xx input, 2xx model and engine, 3xx planning, 4xx configuration, 5xx cell and
-    disk, 6xx nodes, 7xx the store of samples
-    and the labels of picks."""
+    disk, 6xx nodes, 7xx the store of samples,
+    the labels of picks, and the versions of models."""
 
     OK = 0
     INPUT_MISSING = 101
@@ -145,6 +145,15 @@ class Code(IntEnum):
     LABEL_UNSURE = 712
     LABEL_NOTHING_SAID = 713
     LABEL_UNCLEAR = 714
+    CANDIDATE_REFUSED = 731
+    CANDIDATE_UNJUDGED = 732
+    VERSION_UNKNOWN = 733
+    VERSION_DAMAGED = 734
+    VERSION_PINNED = 735
+    MODELS_BUSY = 736
+    MODELS_DAMAGED = 737
+    MODEL_PICKS_WORSE = 738
+    SHADOW_REFUSED = 739
 
 
 def printable(text: str) -> str:
