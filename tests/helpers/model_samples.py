@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,22 +57,31 @@ def model_of(path: Path) -> str:
     return load_bundle(path).model_id
 
 
-def judged_scene(
-    rng: np.random.Generator, *, off_px: int = 0, missed: float = 0.0, sure: float = 0.9, tag: str = "carton"
-) -> SceneResult:
-    """Six parcels of 12 x 12 pixels. off_px: how far each mask stands to the right of its parcel; missed: share that is
-    not found; sure: detection that each mask is given."""
+def truth_boxes() -> NDArray[np.uint16]:
+    """Six parcels of 12 x 12 pixels."""
     truth = np.zeros((48, 80), dtype=np.uint16)
     for number in range(6):
         y, x = 5 + 20 * (number // 3), 5 + 25 * (number % 3)
         truth[y : y + 12, x : x + 12] = number + 1
-    found = np.roll(truth, off_px, axis=1)
-    lost = np.flatnonzero(rng.random(6) < missed) + 1
-    found[np.isin(found, lost)] = 0
+    return truth
+
+
+def seen_boxes(
+    rng: np.random.Generator | None = None, *, off_px: int = 0, missed: float = 0.0, sure: float = 0.9
+) -> Scene:
+    """What a model sees of them. off_px: how far each mask stands to the right of its parcel; missed: share that is not
+    found (of the last ones, without ``rng``); sure: detection that each mask is given."""
+    found = np.roll(truth_boxes(), off_px, axis=1)
+    odds = np.linspace(1, 0, 6) if rng is None else rng.random(6)
+    found[np.isin(found, np.flatnonzero(odds < missed) + 1)] = 0
     instances = tuple(_instance(found, int(label), sure) for label in np.unique(found) if label)
-    scene = Scene(0.0, "m", found, instances, np.zeros((1, 1), dtype=np.float32))
+    return Scene(0.0, "m", found, instances, np.zeros((1, 1), dtype=np.float32))
+
+
+def judged_scene(rng: np.random.Generator, *, tag: str = "carton", **how: float) -> SceneResult:
+    scene = seen_boxes(rng, **how)  # type: ignore[arg-type]
     info = {"instances": [{"id": n, "strata": [tag]} for n in range(1, 7)]}
-    return compare(Prediction(scene, scene), truth, info)
+    return compare(Prediction(scene, scene), truth_boxes(), info)
 
 
 def _instance(labels: NDArray[np.uint16], label: int, sure: float) -> Instance:
@@ -81,9 +91,9 @@ def _instance(labels: NDArray[np.uint16], label: int, sure: float) -> Instance:
     return Instance(label, box, len(ys), empty, sure, sure, 1.0, 1.0, empty)
 
 
-def judged_scenes(seed: int, count: int, **how: float) -> list[SceneResult]:
+def judged_scenes(seed: int, count: int, **how: Any) -> list[SceneResult]:
     rng = np.random.default_rng(seed)
-    return [judged_scene(rng, **how) for _ in range(count)]  # type: ignore[arg-type]
+    return [judged_scene(rng, **how) for _ in range(count)]
 
 
 def quick_load(directory: Path) -> Bundle:

@@ -146,6 +146,15 @@ class ModelRegistry:
             back = state.back_at(loaded.version).model_copy(update={"pinned": False})
             return self._commit(back, "fell_back", by, loaded.problem.text, told)
 
+    def give_up(self, number: int, by: str, why: str) -> RegistryState:
+        """As ``rollback``, for a version that cannot be put to work: pinned or not, and only while it is active."""
+        with self._changing() as state:
+            if number != state.active or number == FACTORY:
+                return state
+            target = self._last_good(state)
+            back = state.back_at(target).model_copy(update={"pinned": False})
+            return self._commit(back, "given_up", by, why, {"from": number, "version": target})
+
     def pin(self, by: str, why: str, number: int | None = None) -> RegistryState:
         """Run that version (default: the active one) and no other until ``unpin``. Raises as ``activate``."""
         with self._changing() as state:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines.base import Engine, HeadSet, Tensors
 from robin_perception.engines.parity import Parity, ParityBound, compare
+from robin_perception.model.bundle import NETWORK_FILE, Bundle
 
 _PROBE_BIAS = 0.1
 _PROBE_SEED = 11
@@ -42,6 +43,12 @@ class HeadSwap:
     def to_json(self) -> dict[str, Any]:
         times = {name: round(getattr(self, name), 4) for name in ("staged_ms", "checked_ms", "swapped_ms")}
         return {**times, "parity": self.parity.to_json()}
+
+
+def same_network(a: Bundle, b: Bundle) -> bool:
+    """Whether one engine runs both: they differ in head, calibration and thresholds at most."""
+    mine, its = a.manifest, b.manifest
+    return mine.files[NETWORK_FILE] == its.files[NETWORK_FILE] and mine.classes == its.classes
 
 
 def checked_swap(

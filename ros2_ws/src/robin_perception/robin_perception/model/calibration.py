@@ -6,7 +6,7 @@ fraction; temperature scaling (Guo et al. 2017) for the classes; one factor for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,12 @@ def fit_calibration(
         rows.append(collect(segmenter, folder, index))
         if progress is not None:
             progress(index + 1, len(folders))
-    samples = Samples(**{key: np.concatenate([getattr(r, key) for r in rows]) for key in Samples.__annotations__})
-    return fit_tables(samples, f"{data.name}: {len(folders)} scenes")
+    return fit_tables(joined(rows), f"{data.name}: {len(folders)} scenes")
+
+
+def joined(rows: Sequence[Samples]) -> Samples:
+    """The samples of several scenes, at least one."""
+    return Samples(**{key: np.concatenate([getattr(r, key) for r in rows]) for key in Samples.__annotations__})
 
 
 def fit_tables(samples: Samples, fitted_on: str) -> CalibrationTables:

@@ -23,7 +23,7 @@ from robin_perception.core.support_check import SupportCheckConfig, measure_supp
 from robin_perception.engines import Engine, EngineConfig
 from robin_perception.engines.base import FALLBACK, HeadSet, Tensors
 from robin_perception.engines.camera import CameraFrame, TakesCamera
-from robin_perception.engines.head_swap import HeadCheck, HeadSwap, checked_swap
+from robin_perception.engines.head_swap import HeadCheck, HeadSwap, checked_swap, same_network
 from robin_perception.model.bundle import INSTANCE_OUTPUTS, Bundle, CalibrationTables, load_bundle, model_id
 from robin_perception.novelty.appearance import skin_maps
 from robin_perception.novelty.scorer import NoveltyConfig, NoveltyScorer
@@ -130,10 +130,24 @@ class Segmenter:
         """As ``set_head`` for a head that is first proven on golden frames, while frames go on with the old one; see
         ``checked_swap`` for what it raises."""
 
+        return self._swap(weights, check, self.bundle)
+
+    def swap_bundle(self, bundle: Bundle, check: HeadCheck) -> HeadSwap:
+        """As ``swap_head``, with head, calibration and thresholds of a bundle with the same network and classes: a
+        frame is computed and decoded by one bundle, never by parts of two. Raises RobinError MODEL_TENSOR_MISSING for
+        another network, which needs an engine of its own."""
+        if not same_network(bundle, self.bundle):
+            text = f"{bundle.directory}: its network is not the running one; it needs an engine of its own"
+            raise RobinError(Code.MODEL_TENSOR_MISSING, text)
+        return self._swap(bundle.head, check, bundle)
+
+    def _swap(self, weights: Mapping[str, NDArray[np.float32]], check: HeadCheck, bundle: Bundle) -> HeadSwap:
+        fresh_id = model_id(bundle.manifest, weights)
+
         def use(staged: HeadSet) -> None:
             with self._lock:
                 self.engine.use_head(staged)
-                self._model_id = model_id(self.bundle.manifest, weights)
+                self.bundle, self._model_id = bundle, fresh_id
 
         return checked_swap(self.engine, weights, check, use)
 
@@ -151,6 +165,8 @@ class Segmenter:
         if not decoded.instances and self.config.closer_look.enabled:
             begin = time.perf_counter()
             looks += [self._look(part, INSTANCE_OUTPUTS) for part in look.view.corners(self.config.closer_look.part)]
+            if any(each.model_id != look.model_id for each in looks):  # a swap came in between
+                return self.analyse(frame, extra_outputs)
             decoded = joined([(each.view, each.decoded) for each in looks[1:]], self.config.closer_look)
             timings["closer_look"] = (time.perf_counter() - begin) * 1e3
         boundary = np.ascontiguousarray(self._grid(look.view).unpadded(look.tensors["boundary"]))
@@ -217,10 +233,12 @@ class Segmenter:
             if tensors is None:
                 run = self.engine.run if view.whole else self.engine.run_part
                 tensors = run(inputs or view.inputs, outputs)
-            made_by = self._model_id, self.engine.answered_by
+            made_by, bundle = (self._model_id, self.engine.answered_by), self.bundle
         inferred = time.perf_counter()
         found_by = guide.result()
-        decoded = self.decode(view, tensors, found_by)
+        manifest = bundle.manifest
+        limits = manifest.calibration, manifest.thresholds.detection
+        decoded = decode(tensors, view.box, *limits, self.config.decode, found_by)
         times = (start, prepared, inferred, time.perf_counter())
         timings = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(("prepare", "network", "decode"))}
         return Look(view, tensors, found_by, maps.result() if maps else None, decoded, *made_by, timings)
