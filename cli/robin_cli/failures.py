@@ -26,6 +26,7 @@ _BAD_INPUT = frozenset({Code.MODEL_MISSING, Code.MODEL_HASH_MISMATCH, Code.MODEL
     Code.HELP_NOT_OPEN,
     Code.HELP_ANSWER_INVALID,
     Code.STORE_MISSING,
+    Code.VERSION_UNKNOWN,
 }
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ETXTBSY})
 _UNREADABLE = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENXIO})

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from robin_cli.commands import (
+    adapt,
     bench,
     card,
     cups,
@@ -98,6 +99,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(ros.app, name="ros")
 app.add_typer(station.app, name="station")
 app.add_typer(store.app, name="store")
+app.add_typer(adapt.app, name="adapt")
 app.command("doctor")(doctor.doctor)
 
 

@@ -60,10 +60,10 @@ def explain(
         for check in told["gate"].get("checks", ())
     ]
     name = "refused candidate" if told["version"] is None else f"version {told['version']}"
-    title = f"{name}, {told['at']}, {told['by']}: {told['why']}"
-    print_table(title, ("check", "", "found", "bound", "in words"), checks, text_columns=5)
+    print(f"{name}, {told['at']}, {told['by']}: {told['why']}")
+    print_table("checks of the gate", ("check", "", "found", "bound", "in words"), checks, text_columns=5)
     if learned := [(key, str(value)) for key, value in told["learned"].items()]:
-        print_table("what was learned", ("", ""), learned, text_columns=2)
+        print_table("learned", ("what", ""), learned, text_columns=2)
 
 
 def rollback(
@@ -127,13 +127,13 @@ def _tell(registry: ModelRegistry, json_file: Path | None) -> None:
         note(f"warning: {values['problem']}")
     pinned = ", pinned" if values["pinned"] else ""
     since = f" since {values['since']}" if values["since"] else ""
-    title = f"version {values['version']} runs{pinned}: {values['model_id']}{since} ({values['why']})"
+    print(f"version {values['version']} runs{pinned}: {values['model_id']}{since} ({values['why']})")
     rows = [("0", "the factory's", "", _role(0, values))]
     rows += [
         (str(v["number"]), v["model_id"], f"{v['size_bytes'] / 1e6:.1f}", _role(v["number"], values))
         for v in values["versions"]
     ]
-    print_table(title, ("version", "model", "MB", ""), rows, text_columns=2)
+    print_table("versions", ("version", "model", "MB", ""), rows, text_columns=2)
     lines = [
         (str(line["sequence"]), line["at"], line["event"], _number(line["version"]), line["by"], line["why"])
         for line in values["latest"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,13 +53,18 @@ def same_network(a: Bundle, b: Bundle) -> bool:
 
 
 def checked_swap(
-    engine: Engine, weights: Head, check: HeadCheck, use: Callable[[HeadSet], None] | None = None
+    engine: Engine,
+    weights: Head,
+    check: HeadCheck,
+    use: Callable[[HeadSet], None] | None = None,
+    between: AbstractContextManager[Any] | None = None,
 ) -> HeadSwap:
     """Stage ``weights``, prove them, use them from the next frame on. Frames go on meanwhile with the old head: each
     golden frame is one more inference between two of them.
 
     A bias of zeros hides an engine that loses it, so that such a head is tried a second time with small ones in
-    their place. use: what makes the swap; default ``engine.use_head``. Raises RobinError MODEL_TENSOR_MISSING for a
+    their place. use: what makes the swap; default ``engine.use_head``. between: held meanwhile; getting it may take as
+    long as the frame that is under way, which waits for nothing. Raises RobinError MODEL_TENSOR_MISSING for a
     head of another shape, HEAD_REJECTED when it is not computed as the reference does, ENGINE_FAILED when the engine
     fails on it, HEAD_SUPERSEDED; in every case the old head stays.
     """
@@ -71,8 +77,10 @@ def checked_swap(
     staged_at = time.perf_counter()
     parity = _prove(engine, staged, check, "")
     checked_at = time.perf_counter()
-    (use or engine.use_head)(staged)
-    swapped_ms = (time.perf_counter() - checked_at) * 1e3
+    with between or nullcontext():
+        swap = time.perf_counter()
+        (use or engine.use_head)(staged)
+        swapped_ms = (time.perf_counter() - swap) * 1e3
     return HeadSwap(parity, (staged_at - stage) * 1e3, (checked_at - staged_at + stage - started) * 1e3, swapped_ms)
 
 

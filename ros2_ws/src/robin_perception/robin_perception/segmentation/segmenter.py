@@ -145,11 +145,10 @@ class Segmenter:
         fresh_id = model_id(bundle.manifest, weights)
 
         def use(staged: HeadSet) -> None:
-            with self._lock:
-                self.engine.use_head(staged)
-                self.bundle, self._model_id = bundle, fresh_id
+            self.engine.use_head(staged)
+            self.bundle, self._model_id = bundle, fresh_id
 
-        return checked_swap(self.engine, weights, check, use)
+        return checked_swap(self.engine, weights, check, use, self._lock)
 
     def segment(self, frame: Frame) -> Scene:
         """One frame to a Scene."""

@@ -1,0 +1,10 @@
+"""``robin adapt``: what the robot learns, and which model runs."""
+
+from __future__ import annotations
+
+import typer
+
+from robin_cli.commands import adapt_versions
+
+app = typer.Typer(help="What the robot learns, and which model runs.", no_args_is_help=True)
+adapt_versions.add_to(app)
