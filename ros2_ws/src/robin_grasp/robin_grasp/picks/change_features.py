@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,18 +77,22 @@ def change_features(grasp: Grasp, scene: Scene, target: Instance, before: Frame,
     limit = CHANGE_M + NOISE_PER_M * np.maximum(z0, z1) ** 2
     fall = np.where(known, z1 - z0, 0.0)
     sunk, risen = fall > limit, fall < -limit
-    apart = np.abs(after.rgb.astype(np.int16) - before.rgb).mean(axis=2) > COLOUR_CHANGE
+    red, green, blue = cv2.split(cv2.absdiff(after.rgb, before.rgb))
+    apart = red.astype(np.uint16) + green + blue > 3 * COLOUR_CHANGE
     changed = sunk | apart
     litres = 1e3 * np.abs(fall) * _pixel_m2(before, np.where(known, z0, 1.0))
     size = int(max(scene.labels.max(), max((i.id for i in scene.instances), default=0))) + 1
     flat = scene.labels.ravel()
 
-    def by_mask(values: NDArray[np.generic]) -> NDArray[np.float64]:
-        return np.asarray(np.bincount(flat, values.ravel().astype(np.float64), size), dtype=np.float64)
+    def count(where: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.bincount(scene.labels[where], minlength=size).astype(np.float64)
 
-    pixels, seen = by_mask(np.ones(flat.shape)), by_mask(known)
-    sunk_share = np.where(seen >= LEAST_PX, by_mask(sunk) / np.maximum(seen, 1), NAN)
-    changed_share = np.where(pixels >= LEAST_PX, by_mask(changed) / np.maximum(pixels, 1), NAN)
+    def by_mask(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(flat, values.ravel(), size), dtype=np.float64)
+
+    pixels, seen = np.bincount(flat, minlength=size), count(known)
+    sunk_share = np.where(seen >= LEAST_PX, count(sunk) / np.maximum(seen, 1), NAN)
+    changed_share = np.where(pixels >= LEAST_PX, count(changed) / np.maximum(pixels, 1), NAN)
     sunk_l, risen_l = by_mask(litres * sunk), by_mask(litres * risen)
     area_dm2 = by_mask(1e2 * _pixel_m2(before, np.where(z0 > 0, z0, 0.0)))
     others = np.array([i.id for i in scene.instances if i.id != target.id], dtype=np.int64)

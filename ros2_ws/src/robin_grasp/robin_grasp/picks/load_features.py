@@ -241,8 +241,8 @@ def _strongest_line(strength: NDArray[Any], inner: NDArray[Any]) -> float:
 
 def _footprints(grasp: Grasp, scene: Scene, target: Instance, before: Frame) -> tuple[Mask, dict[int, Mask]]:
     """Of the target, and of the other instances near it, by id, as the frame before the pick shows them."""
-    points = tool_points(before, before.depth, np.linalg.inv(grasp.T_base_tool))
-    cells = grid_cells(points[..., 0], points[..., 1])
+    x, y, _ = tool_points(before, before.depth, np.linalg.inv(grasp.T_base_tool))
+    cells = grid_cells(x, y)
     known = (before.depth > 0) & (cells >= 0)
     found: dict[int, Mask] = {}
     for instance in scene.instances:

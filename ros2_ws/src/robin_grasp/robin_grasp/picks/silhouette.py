@@ -20,12 +20,13 @@ ABOVE_LIPS_M = 0.026  # as far above the lips a face may be drawn up, and measur
 ABOVE_LIPS_BEFORE_TOOL_M = 0.020  # the same before the tool's plate, which lies a little higher
 OVER_LIPS_M = 0.025  # this far below the lips no lip is seen
 DEEPEST_M = 0.60  # below the lips nothing hangs that is a parcel
-BRIGHT = 30.0  # mean of the three channels, of 255: more than the noise of an unlit background
-BRIGHTER_THAN_TOOL = 100.0
+BRIGHT = 30  # mean of the three channels, of 255: more than the noise of an unlit background
+BRIGHTER_THAN_TOOL = 100
 LEAST_CELLS = 40  # 10 cm²: less is no parcel
 NAN = math.nan
 
 Mask = NDArray[np.bool_]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,13 @@ def silhouette(view: LoadView, tool: ToolConfig) -> Silhouette:
     and gloss leave holes in the depth; behind a load is nothing that the lamps light, so what is bright is load too.
     """
     depth = _holes_filled(view, tool, np.asarray(cv2.medianBlur(view.frame.depth, 5), dtype=np.float32))
-    points = tool_points(view.frame, depth, np.linalg.inv(view.T_base_tool))
-    x, y, z = points[..., 0], points[..., 1], points[..., 2]
+    x, y, z = tool_points(view.frame, depth, np.linalg.inv(view.T_base_tool))
     above_m = np.where(_before_tool(x, y, tool), ABOVE_LIPS_BEFORE_TOOL_M, ABOVE_LIPS_M)
-    hangs = (depth > 0) & (z > -above_m) & (z < DEEPEST_M) & ((z > OVER_LIPS_M) | ~_in_lips(x, y, tool))
-    cells = grid_cells(x, y)
-    cells[~hangs] = -1
+    hangs = (depth > 0) & (z > -above_m) & (z < DEEPEST_M)
+    low = np.flatnonzero(hangs & (z <= OVER_LIPS_M))
+    hangs.ravel()[low] = ~_in_lips(x.ravel()[low], y.ravel()[low], tool)
+    cells = np.full(depth.shape, -1, dtype=np.int64)
+    cells[hangs] = grid_cells(x[hangs], y[hangs])
     shown = cells >= 0
     # Ascending in height: what is written last stays, the lowest face of each cell.
     order = np.argsort(z[shown])
@@ -71,21 +73,21 @@ def _holes_filled(view: LoadView, tool: ToolConfig, depth: NDArray[np.float32]) 
     T_tool_base = np.linalg.inv(view.T_base_tool)
     T = T_tool_base @ view.frame.T_base_camera
     at_lips = np.full(depth.shape, np.float32(abs(T[2, 3] / T[2, 2])))
-    z = tool_points(view.frame, depth, T_tool_base)[..., 2]
-    unmeasured = (depth == 0) | (z < -ABOVE_LIPS_M)
-    bright = view.frame.rgb.mean(axis=2)
-    points = tool_points(view.frame, at_lips, T_tool_base)
-    least = np.where(_before_tool(points[..., 0], points[..., 1], tool), BRIGHTER_THAN_TOOL, BRIGHT)
+    x, y, _ = tool_points(view.frame, at_lips, T_tool_base)
+    unmeasured = (depth == 0) | (tool_points(view.frame, depth, T_tool_base)[2] < -ABOVE_LIPS_M)
+    red, green, blue = cv2.split(view.frame.rgb)
+    bright = red.astype(np.uint16) + green + blue
+    least = np.where(_before_tool(x, y, tool), np.uint16(3 * BRIGHTER_THAN_TOOL), np.uint16(3 * BRIGHT))
     return np.where(unmeasured & (bright > least), at_lips, depth)
 
 
-def _before_tool(x: NDArray[np.float64], y: NDArray[np.float64], tool: ToolConfig) -> Mask:
+def _before_tool(x: Floats, y: Floats, tool: ToolConfig) -> Mask:
     """Where the tool's plate lies behind a place in the lip plane."""
     half_x, half_y = tool.plate_half_size_m
     return np.asarray((np.abs(x) < 1.1 * half_x) & (np.abs(y) < 1.1 * half_y))
 
 
-def _in_lips(x: NDArray[np.float64], y: NDArray[np.float64], tool: ToolConfig) -> Mask:
+def _in_lips(x: Floats, y: Floats, tool: ToolConfig) -> Mask:
     """Where a place in the lip plane lies within the circle of a lip."""
     near = np.zeros(x.shape, dtype=bool)
     for cx, cy, _ in tool.cups_m:
@@ -103,16 +105,21 @@ def _without_lips(load: Mask, tool: ToolConfig) -> Mask:
     return load | (bridged & lips)
 
 
-def tool_points(frame: Frame, depth: NDArray[np.float32], T_tool_base: NDArray[Any]) -> NDArray[np.float64]:
-    """float64 [H, W, 3] in the tool frame, of a depth image of the frame; without meaning where there is none."""
+def tool_points(
+    frame: Frame, depth: NDArray[np.float32], T_tool_base: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """x, y and z in the tool frame, m, float32 [H, W] each, of a depth image of the frame; without meaning where there
+    is none."""
     T = T_tool_base @ frame.T_base_camera
-    v, u = np.mgrid[0 : frame.height, 0 : frame.width]
-    z = depth.astype(np.float64)
-    rays = np.stack([(u - frame.K[0, 2]) / frame.K[0, 0] * z, (v - frame.K[1, 2]) / frame.K[1, 1] * z, z], axis=-1)
-    return np.asarray(rays @ T[:3, :3].T + T[:3, 3])
+    rays = (T[:3, :3] @ np.linalg.inv(frame.K)).astype(np.float32)
+    u, v = np.arange(frame.width, dtype=np.float32), np.arange(frame.height, dtype=np.float32)[:, None]
+    x, y, z = (
+        (ray[0] * u + (ray[1] * v + ray[2])) * depth + np.float32(at) for ray, at in zip(rays, T[:3, 3], strict=True)
+    )
+    return x, y, z
 
 
-def grid_cells(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
+def grid_cells(x: Floats, y: Floats) -> NDArray[np.int64]:
     """Flat index of the grid's cell, -1 beyond the grid."""
     i, j = np.floor((y + HALF_M) / CELL_M), np.floor((x + HALF_M) / CELL_M)
     inside = (i >= 0) & (i < CELLS) & (j >= 0) & (j < CELLS)
