@@ -110,7 +110,7 @@ class SimCell:
                 yield event
                 return
             try:
-                outcome = opened.pick(grasp, event.target)
+                outcome = opened.pick(grasp, event.meant)
             except UnstableSimulationError as error:
                 yield replace(event, fault=f"the simulation diverged: {error}")
                 return
@@ -156,7 +156,7 @@ class SimCell:
         left_for_last = self._never_held(frame, scene, plan)
         plan = without_instances(plan, left_for_last)
         planned = time.perf_counter()
-        target = -1 if plan.best is None else opened.target_of(scene, plan.best)
+        meant = () if plan.best is None else opened.meant_by(scene, plan.best)
         return PickEvent(
             pile_index=opened.index,
             pick_index=pick_index,
@@ -169,8 +169,8 @@ class SimCell:
             failed=memory.failed,
             outcome=None,
             after=None,
-            target=target,
-            target_kind=opened.kind_of(target),
+            meant=meant,
+            target_kind=opened.kind_of(meant),
             planner_flags=tuple(getattr(planner, "flags", ())),
             timings_ms={"segment": 1e3 * (segmented - started), "plan": 1e3 * (planned - segmented)},
             excluded=tuple(sorted({*excluded, *left_for_last})),

@@ -100,7 +100,7 @@ def _picks(
         if grasp is None:
             return
         try:
-            outcome = opened.pick(grasp, opened.target_of(scene, grasp))
+            outcome = opened.pick(grasp, opened.meant_by(scene, grasp))
         except UnstableSimulationError:
             return
         memory.note(grasp, outcome.result)

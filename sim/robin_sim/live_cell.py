@@ -114,10 +114,10 @@ class LiveCell:
         if grasp.cups >> (count := self._cell.tool.cup_count):
             text = f"the plan opens cup {grasp.cups.bit_length() - 1}, the simulated tool has {count} cups"
             raise RobinError(Code.CONFIG_OUT_OF_RANGE, f"{text}: give both nodes the same cell_file")
-        target = self._pile.target_of(scene, grasp)
-        self._meant = self._pile.pile.parcels[target] if target >= 0 else None
+        meant = self._pile.meant_by(scene, grasp)
+        self._meant = self._pile.pile.parcels[meant[0]] if meant else None
         with self._steady():
-            outcome = self._pile.begin_pick(grasp, target, motion)
+            outcome = self._pile.begin_pick(grasp, meant, motion)
         self._picks += 1
         return self._told(outcome)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.picks.outcome import PickOutcome
+from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import CellConfig, MotionConfig
 from robin_perception.core.frame import Frame
@@ -29,21 +29,24 @@ from robin_sim.render import render
 from robin_sim.scenario import ScenarioConfig, draw_pile_start
 from robin_sim.sensor import SensorModelConfig, dirt_on, spoil
 
+MEANT_SHARE = 0.3  # of a mask, that a parcel fills which it shows as one with another
+
 
 @dataclass(frozen=True)
 class Held:
-    """A load at the place station: how it got there, from which tool pose (float64 [4, 4]), which parcel was meant (its
-    index then, -1: none), and the cell with the motion of that pick."""
+    """A load at the place station: how it got there, from which tool pose (float64 [4, 4]), which parcels were meant
+    (their indices then), any one of them alone, and the cell with the motion of that pick."""
 
     picked: PickResultSim
     contact: NDArray[np.float64]
-    target: int
+    meant: tuple[int, ...]
     cell: CellConfig
 
     @property
     def holds_other(self) -> bool:
         """Two parcels or another one than the target hang on the tool."""
-        return bool(self.picked.load.parcels) and self.picked.load.indices != (self.target,)
+        indices = self.picked.load.indices
+        return len(indices) > 1 or (bool(indices) and indices[0] not in self.meant)
 
 
 class OpenPile:
@@ -112,31 +115,45 @@ class OpenPile:
         assert self._truth is not None, "look first"
         return self._truth.labels
 
-    def target_of(self, scene: Scene, grasp: Grasp) -> int:
-        """Index of the parcel that most of the grasp's mask truly shows in the latest image; -1 for none."""
+    def meant_by(self, scene: Scene, grasp: Grasp) -> tuple[int, ...]:
+        """Index of the parcel that most of the grasp's mask truly shows in the latest image, and of each other one that
+        the mask shows as one with it: a robot that takes two for one means any of them. Empty: it shows none."""
         assert self._truth is not None, "look first"
-        return dominant_parcel(self._truth, np.asarray(scene.labels == grasp.instance_id))
+        mask = np.asarray(scene.labels == grasp.instance_id)
+        most = dominant_parcel(self._truth, mask)
+        if most < 0:
+            return ()
+        shown = np.bincount(self._truth.labels[mask])[1:]
+        return (most, *(int(i) for i in np.flatnonzero(shown >= MEANT_SHARE * mask.sum()) if i != most))
 
-    def kind_of(self, target: int) -> str:
-        return self.pile.parcels[target].kind_name if target >= 0 else ""
+    def kind_of(self, meant: tuple[int, ...]) -> str:
+        return self.pile.parcels[meant[0]].kind_name if meant else ""
 
-    def pick(self, grasp: Grasp, target: int, motion: MotionConfig | None = None) -> PickOutcome:
+    def pick(self, grasp: Grasp, meant: tuple[int, ...], motion: MotionConfig | None = None) -> PickOutcome:
         """Execute a grasp and deliver whatever arrives; the pile is then what is left of it, and time has gone on by
         the pick's duration. motion: the cell's own by default."""
-        outcome = self.begin_pick(grasp, target, motion)
+        outcome = self.begin_pick(grasp, meant, motion)
         self.deliver()
         return outcome
 
-    def begin_pick(self, grasp: Grasp, target: int, motion: MotionConfig | None = None) -> PickOutcome:
+    def begin_pick(self, grasp: Grasp, meant: tuple[int, ...], motion: MotionConfig | None = None) -> PickOutcome:
         """Execute a grasp up to the place station, where the load still hangs on the tool; the pile is what lies
-        without it. Then ``deliver``, ``set_down`` or ``let_go``. The outcome tells what was measured so far, and its
+        without it. meant: of ``meant_by``. Then ``deliver``, ``set_down`` or ``let_go``. The outcome tells what was measured so far, and its
         result what delivering the load now would make of it. Raises UnstableSimulationError."""
         cell = self.cell if motion is None else self.cell.model_copy(update={"motion": motion})
         faults = self._config.faults
         picked = execute_pick(
-            self.pile, grasp.T_base_tool, grasp.cups, target, cell, faults, self._physics_rng, None, self._hand_rng
+            self.pile,
+            grasp.T_base_tool,
+            grasp.cups,
+            _first(meant),
+            cell,
+            faults,
+            self._physics_rng,
+            None,
+            self._hand_rng,
         )
-        return self._arrived(Held(picked, grasp.T_base_tool, target, cell))
+        return self._arrived(Held(picked, grasp.T_base_tool, meant, cell))
 
     def deliver(self) -> None:
         """Let the load go at the place station."""
@@ -156,9 +173,10 @@ class OpenPile:
         again. The outcome is that of the rest; its duration is the time that this took. Raises
         UnstableSimulationError."""
         held = self.held
-        picked, _ = let_go(held.picked, cups, held.contact, held.target, held.cell, self._physics_rng, self._hand_rng)
-        target = picked.outcome.truth["target"]
-        return self._arrived(Held(picked, held.contact, -1 if target is None else int(str(target)), held.cell))
+        target, physics = _first(held.meant), (self._physics_rng, self._hand_rng)
+        picked, _ = let_go(held.picked, cups, held.contact, target, held.cell, *physics)
+        now = picked.outcome.truth["target"]
+        return self._arrived(Held(picked, held.contact, () if now is None else (int(str(now)),), held.cell))
 
     def remove(self, parcels: Sequence[Parcel]) -> None:
         """A person takes these parcels away; the rest comes to rest."""
@@ -197,6 +215,9 @@ class OpenPile:
 
     def _arrived(self, held: Held) -> PickOutcome:
         picked, outcome = held.picked, held.picked.outcome
+        arrived = picked.load.indices
+        if outcome.result is PickResult.WRONG and arrived and arrived[0] in held.meant:
+            outcome = replace(outcome, result=PickResult.CLEAN, truth={**outcome.truth, "target": arrived[0]})
         self.pile, self._held = picked.pile, held
         load = None
         if self._load_camera is not None and picked.arrived:
@@ -205,3 +226,7 @@ class OpenPile:
             outcome = replace(outcome, duration_s=outcome.duration_s + self._load_camera.look_s)
         self.stamp_s += outcome.duration_s
         return replace(outcome, load=load, truth={**outcome.truth, "reason": failure_reason(outcome)})
+
+
+def _first(meant: tuple[int, ...]) -> int:
+    return meant[0] if meant else -1

@@ -89,7 +89,8 @@ class PickEvent:
     """One turn of the loop. ``outcome`` and ``after`` are None when the plan held no grasp, when nothing was picked
     before a person had answered, or when the simulation of the pick diverged (``fault`` says so), which ends the pile.
 
-    target: index of the parcel that most of the chosen mask truly shows (-1: none); target_kind its kind.
+    meant: index of the parcel that most of the chosen mask truly shows, and of others that it shows as one with it;
+    target_kind: kind of the first.
     planner_flags: what the planner says of itself, e.g. that its learned ranker is missing. parcels_left:
     before the pick. after: the frame that follows, taken with the same camera and light. excluded: instances that the
     recovery policy has given up, and ``left_for_last``, those of goods that were never held where nothing else is left.
@@ -110,7 +111,7 @@ class PickEvent:
     failed: tuple[FailedPick, ...]
     outcome: PickOutcome | None
     after: Frame | None
-    target: int = -1
+    meant: tuple[int, ...] = ()
     target_kind: str = ""
     planner_flags: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)

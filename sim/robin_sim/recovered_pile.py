@@ -114,8 +114,8 @@ class RecoveredPile:
         opened, motion, slow = self._opened, self._opened.cell.motion, look.action is Action.GO_SLOWLY
         if slow:
             motion = slowed(motion, self._kit.config.slow_factor)
-        parcel = opened.pile.parcels[event.target] if event.target >= 0 else None
-        outcome = opened.begin_pick(grasp, event.target, motion)
+        parcel = opened.pile.parcels[event.meant[0]] if event.meant else None
+        outcome = opened.begin_pick(grasp, event.meant, motion)
         self._on_outcome(grasp, outcome)
         course = PickCourse(self._recovery, PickTarget(grasp, event.frame, event.scene))
         turn = _Turn(course, outcome, opened.look())

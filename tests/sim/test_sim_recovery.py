@@ -82,11 +82,11 @@ def run(
             left.pop(0)
         code = Code.OK if best is not None else Code.NO_GRASP
         made = Plan(code, "", () if best is None else (best,), (), "by hand")
-        target = -1 if best is None else opened.target_of(scene, best)
+        meant = () if best is None else opened.meant_by(scene, best)
         pile_left = len(opened.pile.parcels)
         return PickEvent(
             0, index, "flush", "belt", pile_left, opened.frame, scene, made, recovery.memory.failed, None, None,
-            target, timings_ms={"segment": 0.0, "plan": 0.0}, excluded=excluded,
+            meant, timings_ms={"segment": 0.0, "plan": 0.0}, excluded=excluded,
         )  # fmt: skip
 
     def judge(pick: PickTarget, after: Frame, outcome: PickOutcome, cell: CellConfig) -> PickJudgement:

@@ -24,12 +24,15 @@ from robin_perception.core.scene import Instance, Scene
 TOUCHING_PX = 5
 SAME_HEIGHT_M = 0.010
 SEAM_REACH_M = 0.25
+LEAST_FILLED = 0.82  # of the smallest rectangle around two masks
+SAME_COLOUR = 40.0  # of 255, in each channel
 
 
 class CarelessConfig(StrictConfig):
     """How often something is done badly; what is left over is done well."""
 
     merge: float = Field(0.35, ge=0, le=1, description="frames in which two masks that touch become one")
+    alike: bool = Field(False, description="only two that a network may well take for one: alike, and together a box")
     any_parcel: float = Field(0.15, ge=0, le=1, description="picks of any parcel, buried ones too, with no edge kept")
     wide: float = Field(0.50, ge=0, le=1, description="picks with all cups over the seam to the next parcel")
     few: float = Field(0.15, ge=0, le=1, description="picks with one or two of the chosen cups")
@@ -52,6 +55,8 @@ class CarelessEyes:
         if self.rng.random() >= self.config.merge:
             return scene
         pairs = touching(scene)
+        if self.config.alike:
+            pairs = [pair for pair in pairs if _alike(*pair, frame, scene)]
         if not pairs:
             return scene
         pairs.sort(key=lambda pair: pair[0].area_px + pair[1].area_px)
@@ -71,6 +76,18 @@ def touching(scene: Scene) -> list[tuple[Instance, Instance]]:
             if other > instance.id and other in by_id:
                 found.add((instance.id, int(other)))
     return [(by_id[a], by_id[b]) for a, b in sorted(found)]
+
+
+def _alike(first: Instance, second: Instance, frame: Frame, scene: Scene) -> bool:
+    """Whether two masks are of one class and colour and together fill a rectangle."""
+    masks = [scene.labels == instance.id for instance in (first, second)]
+    colours = np.array([frame.rgb[mask].mean(axis=0) for mask in masks])
+    both = (masks[0] | masks[1]).astype(np.uint8)
+    outline = cv2.findNonZero(both)
+    _, sides, _ = cv2.minAreaRect(outline)
+    fills = int(both.sum()) >= LEAST_FILLED * (sides[0] + 1.0) * (sides[1] + 1.0)
+    same = int(first.class_probabilities.argmax()) == int(second.class_probabilities.argmax())
+    return same and fills and float(np.ptp(colours, axis=0).max()) < SAME_COLOUR
 
 
 def merge(scene: Scene, first: Instance, second: Instance) -> Scene:

@@ -32,7 +32,8 @@ MISSES_KEPT = 0.2
 
 @dataclass(frozen=True)
 class CaseKind:
-    """One of the kinds that piles take turns in: a scenario, and a planner's name or "careless"."""
+    """One of the kinds that piles take turns in: a scenario, and a planner's name, "careless" or "alike", which is
+    careless with two that look like one."""
 
     scenario: str
     planner: str
@@ -55,8 +56,11 @@ KINDS = tuple(
         ("blocked_cup", "careless"),
         ("flush_small", "careless"),
         ("clear_bags", "geometric"),
+        ("flush", "alike"),
+        ("flush_small", "alike"),
     )
 )
+_CARELESS = {"careless": CarelessConfig(), "alike": CarelessConfig(merge=0.9, alike=True)}
 
 
 @dataclass
@@ -96,8 +100,8 @@ class CaseMaker:
         opened = OpenPile(config, CellConfig(), SensorModelConfig(), self.seed, pile, load_camera=camera)
         see: SeeFrame = self._see
         planner: Planner = make_planner("geometric", opened.cell)
-        if kind.planner == "careless":
-            see = eyes = CarelessEyes(self._see, CarelessConfig(), rng)
+        if kind.planner in _CARELESS:
+            see = eyes = CarelessEyes(self._see, _CARELESS[kind.planner], rng)
             planner = CarelessPlanner(opened.cell, rng, eyes)
         elif kind.planner != "geometric":
             planner = make_planner(kind.planner, opened.cell)
@@ -119,12 +123,12 @@ def _picks(
         frame = opened.look() if before is None else before
         scene, pile, stamp_s, before = see(frame), opened.pile, opened.stamp_s, None
         plans = [planner.plan(frame, scene, failed.failed) for _ in range(tries)]
-        grasps = [(plan.best, opened.target_of(scene, plan.best)) for plan in plans if plan.best is not None]
+        grasps = [(plan.best, opened.meant_by(scene, plan.best)) for plan in plans if plan.best is not None]
         if not grasps:
             return
-        for grasp, target in grasps:
+        for grasp, meant in grasps:
             opened.pile, opened.stamp_s, before = pile, stamp_s, None
-            outcome = opened.pick(grasp, target)
+            outcome = opened.pick(grasp, meant)
             if outcome.result is PickResult.MISS and rng.random() > MISSES_KEPT:
                 continue
             before = opened.look()
