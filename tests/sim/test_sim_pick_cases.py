@@ -65,6 +65,17 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     assert missing.value.code is Code.INPUT_MISSING
 
 
+def test_only_what_looks_like_one_is_merged_where_that_is_asked() -> None:
+    small = replace(OTHER, size_x=0.08)
+    for other, merged in ((OTHER, True), (small, False), (replace(OTHER, kind="poly_bag"), False)):
+        frame, scene = box_scene([TARGET, other])
+        eyes = CarelessEyes(
+            lambda _, scene=scene: scene, CarelessConfig(merge=1.0, alike=True), np.random.default_rng(1)
+        )
+        assert len(touching(scene)) == 1
+        assert len(eyes(frame).instances) == (1 if merged else 2) and (eyes.merged is not None) is merged
+
+
 def test_masks_that_touch_are_merged() -> None:
     far = Box(1.0, -0.2, 0.1, 0.1, 0.1)
     _, scene = box_scene([TARGET, OTHER, far])

@@ -101,6 +101,30 @@ def actions(event: PickEvent) -> list[Action]:
     return [] if event.recovered is None else [taken.step.action for taken in event.recovered.steps]
 
 
+def test_a_mask_of_two_means_either_of_them() -> None:
+    opened = OpenPile(SCENARIO, CELL, SensorModelConfig(), 0, 0, load_camera=LoadCameraConfig())
+    opened.pile = TWO
+    opened.look()
+    scene = opened.oracle_scene()
+    left, right = ((scene.labels == number).sum() for number in (1, 2))
+    both = replace(scene, labels=np.minimum(scene.labels, 1), instances=scene.instances[:1])
+    grasp = Grasp(tool_down(0.1005, 0, SIZE[2]), 255, 1, 0.9)
+    apart, meant = opened.meant_by(scene, grasp), opened.meant_by(both, grasp)
+    assert apart == (0,) and set(meant) == {0, 1} and meant[0] == int(right > left)
+    assert opened.meant_by(both, replace(grasp, instance_id=7)) == ()
+
+    outcome = opened.begin_pick(grasp, (0, 1))
+    assert outcome.result is PickResult.CLEAN and outcome.truth["target"] == 1 and not opened.held.holds_other
+
+
+def test_one_that_was_not_meant_is_wrong() -> None:
+    opened = OpenPile(SCENARIO, CELL, SensorModelConfig(), 0, 0, load_camera=LoadCameraConfig())
+    opened.pile = TWO
+    opened.look()
+    outcome = opened.begin_pick(Grasp(tool_down(0.1005, 0, SIZE[2]), 255, 1, 0.9), (0,))
+    assert outcome.result is PickResult.WRONG and opened.held.holds_other
+
+
 def test_a_good_load_is_delivered_at_once() -> None:
     (event,), opened = run(ONE, [255])
     assert event.result == "clean" and actions(event) == [Action.DELIVER] and opened.empty
