@@ -138,8 +138,9 @@ class OpenPile:
 
     def begin_pick(self, grasp: Grasp, meant: tuple[int, ...], motion: MotionConfig | None = None) -> PickOutcome:
         """Execute a grasp up to the place station, where the load still hangs on the tool; the pile is what lies
-        without it. meant: of ``meant_by``. Then ``deliver``, ``set_down`` or ``let_go``. The outcome tells what was measured so far, and its
-        result what delivering the load now would make of it. Raises UnstableSimulationError."""
+        without it. meant: of ``meant_by``. Then ``deliver``, ``set_down`` or ``let_go``. The outcome tells what was
+        measured so far, and its result what delivering the load now would make of it. Raises
+        UnstableSimulationError."""
         cell = self.cell if motion is None else self.cell.model_copy(update={"motion": motion})
         faults = self._config.faults
         picked = execute_pick(
