@@ -61,7 +61,7 @@ def frame() -> Feed:
 def test_onnxruntime_gives_what_torch_gives(
     network: SegmentationNetwork, session: onnxruntime.InferenceSession, frame: Feed
 ) -> None:
-    weights = head_weights(network)
+    weights = head_weights(network.head)
     assert all(np.abs(value).max() > 0 for name, value in weights.items() if name.endswith("bias"))
     names = [*INSTANCE_OUTPUTS, *FEATURE_OUTPUTS]
     found = dict(zip(names, session.run(names, {**frame, **weights}), strict=True))
@@ -80,7 +80,7 @@ def test_onnxruntime_gives_what_torch_gives(
 def test_the_graph_decodes_what_training_optimises(
     network: SegmentationNetwork, session: onnxruntime.InferenceSession, frame: Feed
 ) -> None:
-    weights = head_weights(network)
+    weights = head_weights(network.head)
     names = ["peak_xy", "detection", "mask_logits", "mask_quality", "boundary"]
     peak_xy, detection, masks, quality, boundary = session.run(names, {**frame, **weights})
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_head_weights_meet_matrix_products_only(model: bytes) -> None:
 def test_a_new_head_changes_the_answer_without_a_new_graph(
     network: SegmentationNetwork, session: onnxruntime.InferenceSession, frame: Feed
 ) -> None:
-    weights = head_weights(network)
+    weights = head_weights(network.head)
     (before,) = session.run(["mask_quality"], {**frame, **weights})
     weights["head.quality.bias"] = weights["head.quality.bias"] + 1
     (after,) = session.run(["mask_quality"], {**frame, **weights})

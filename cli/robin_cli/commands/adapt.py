@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from robin_cli.commands import adapt_versions
+from robin_cli.commands import adapt_teach, adapt_versions
 
 app = typer.Typer(help="What the robot learns, and which model runs.", no_args_is_help=True)
+app.command("teach")(adapt_teach.teach)
 adapt_versions.add_to(app)

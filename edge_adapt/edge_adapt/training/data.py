@@ -9,6 +9,7 @@ since.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ _SYNCED_TOGETHER = 64
 
 @dataclass(frozen=True)
 class SceneInstance:
-    """One labelled parcel: id in ``labels``, visible fraction, "kind/variant". Its kind is the name of its class."""
+    """One labelled parcel: id in ``labels``, visible fraction (NaN: not told), "kind/variant". Its kind is the name of
+    its class, empty where it is not told."""
 
     id: int
     visible_fraction: float
@@ -109,9 +111,8 @@ def _fit(image: NDArray[Any], width: int, height: int, left: int, top: int, inte
 
 
 def _instance(entry: dict[str, Any]) -> SceneInstance:
-    kind = str(entry["kind"])
-    variant = f"{kind}/{entry.get('variant', '')}"
-    return SceneInstance(int(entry["id"]), float(entry["visible_fraction"]), variant)
+    variant = f"{entry.get('kind', '')}/{entry.get('variant', '')}"
+    return SceneInstance(int(entry["id"]), float(entry.get("visible_fraction", math.nan)), variant)
 
 
 def dataset_classes(datasets: Sequence[Path]) -> tuple[str, ...]:
@@ -153,7 +154,7 @@ class PackedDataset:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of parcels in its scenes, by name."""
-        return tuple(sorted({SceneInstance(*row).kind for entry in self.index for row in _rows(entry)}))
+        return tuple(sorted({SceneInstance(*row).kind for entry in self.index for row in _rows(entry)} - {""}))
 
     def pack(self, limit: int | None = None) -> Iterator[int]:
         """Append every finished scene that is not in yet; yields the count packed so far. ``limit`` caps this pass.

@@ -20,6 +20,7 @@ from edge_adapt.training.head import (
     COORDINATE_UNIT_PX,
     STRIDE_DETAIL,
     STRIDE_PEAK,
+    Head,
     expand_kernels,
     grid_coordinates,
     mask_planes,
@@ -108,11 +109,11 @@ def _peaks(heat: Tensor) -> tuple[Tensor, Tensor]:
     return detection, cells
 
 
-def head_weights(network: SegmentationNetwork) -> dict[str, NDArray[np.float32]]:
+def head_weights(head: Head) -> dict[str, NDArray[np.float32]]:
     """Graph input name -> float32 array, in the order of the graph's inputs."""
     weights: dict[str, NDArray[np.float32]] = {}
-    for name in network.head.layers:
-        layer = network.head.layer(name)
+    for name in head.layers:
+        layer = head.layer(name)
         weights[f"head.{name}.weight"] = layer.weight.detach().numpy().copy()
         weights[f"head.{name}.bias"] = layer.bias.detach().numpy().copy()
     return weights
@@ -121,7 +122,7 @@ def head_weights(network: SegmentationNetwork) -> dict[str, NDArray[np.float32]]
 def export_onnx(network: SegmentationNetwork) -> bytes:
     """The serialised graph: batch norm folded, static shapes, standard operators of opset 17 only."""
     graph = InstanceGraph(network).eval()
-    weights = head_weights(network)
+    weights = head_weights(network.head)
     frame = (
         torch.zeros(NETWORK_HEIGHT, NETWORK_WIDTH, 3, dtype=torch.uint8),
         torch.ones(NETWORK_HEIGHT, NETWORK_WIDTH),
@@ -160,7 +161,7 @@ def export_bundle(
     return write_bundle(
         out_dir,
         export_onnx(network),
-        head_weights(network),
+        head_weights(network.head),
         name=name,
         input_size=(NETWORK_HEIGHT, NETWORK_WIDTH),
         max_instances=MAX_INSTANCES,

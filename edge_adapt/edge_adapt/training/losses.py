@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -14,6 +16,7 @@ from edge_adapt.training.head import (
     STRIDE_PEAK,
     Head,
     HeadOutputs,
+    PointOutputs,
     expand_kernels,
     grid_coordinates,
     mask_planes,
@@ -100,6 +103,18 @@ def contrastive_loss(embedding: Tensor, variant: Tensor, temperature: float) -> 
     return -(mean_log * (partners > 0)).sum() / (partners > 0).sum().clamp(min=1)
 
 
+def visible_loss(logits: Tensor, visible: Tensor) -> Tensor:
+    """Cross entropy, not |p - v|, whose slope vanishes where a covered parcel is taken for a whole one."""
+    known = ~torch.isnan(visible)
+    loss = F.binary_cross_entropy_with_logits(logits, visible.nan_to_num(), reduction="none") * known
+    return loss.sum() / known.sum().clamp(min=1)
+
+
+def class_loss(logits: Tensor, index: Tensor) -> Tensor:
+    """Cross entropy over the locations whose class is told."""
+    return F.cross_entropy(logits, index, ignore_index=-1, reduction="sum") / (index >= 0).sum().clamp(min=1)
+
+
 def _near_box(box: Tensor, grid_px: Tensor) -> Tensor:
     """[P, N] float: 1 inside the parcel's box grown by a third."""
     size = (box[:, 2:] - box[:, :2]) * _NEAR_MARGIN + _NEAR_MARGIN_PX
@@ -110,8 +125,16 @@ def _near_box(box: Tensor, grid_px: Tensor) -> Tensor:
     return (inside_x & inside_y).float()
 
 
+@dataclass
+class Located:
+    """What a head says at the P training locations: points, and mask logits [P, N] over the stride-4 cells."""
+
+    points: PointOutputs
+    logits: Tensor
+
+
 class Criterion:
-    """Total loss and its terms for one batch."""
+    """Total loss and its terms for one batch. What labels do not tell (class -1, visible NaN) costs nothing."""
 
     def __init__(self, config: LossConfig) -> None:
         self.config = config
@@ -120,28 +143,41 @@ class Criterion:
         self.grid_px = self.grid * COORDINATE_UNIT_PX + torch.tensor([[255.5], [191.5]])
 
     def __call__(self, head: Head, outputs: HeadOutputs, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        c = self.config
-        edges, known = edge_map(batch.labels)
-        features = outputs.mask_features.float().flatten(2)
-        offset = outputs.offset.float().flatten(2)
-        terms = {
-            "heat": c.heat * focal_loss(outputs.heat[:, 0].float(), batch.heat),
-            "boundary": c.boundary * boundary_loss(outputs.boundary.float(), edges, known),
-            "offset": c.offset * offset_loss(offset, batch, self.grid),
-        }
-        if len(batch.cell):
-            terms |= self._parcel_terms(head, outputs.stride8.float(), features, offset, edges.flatten(1), batch)
+        terms = self.terms(outputs, self.locate(head, outputs, batch), batch)
         total = torch.stack(list(terms.values())).sum()
         return total, {name: float(value.detach()) for name, value in terms.items()}
 
-    def _parcel_terms(
-        self, head: Head, stride8: Tensor, features: Tensor, offset: Tensor, edges: Tensor, batch: Batch
-    ) -> dict[str, Tensor]:
-        c = self.config
-        rows = stride8.flatten(2).transpose(1, 2)[batch.image, batch.cell]
+    def locate(self, head: Head, outputs: HeadOutputs, batch: Batch) -> Located | None:
+        """None for a batch without a location."""
+        if not len(batch.cell):
+            return None
+        rows = outputs.stride8.float().flatten(2).transpose(1, 2)[batch.image, batch.cell]
         points = head.points(rows)
         kernels = expand_kernels(points.kernel, self.peak_grid.T[batch.cell])
-        logits, target, weight = self._masks(kernels, features, offset, edges, batch)
+        features = outputs.mask_features.float().flatten(2)
+        offset = outputs.offset.float().flatten(2)
+        logits = []
+        for image in range(len(features)):
+            planes = mask_planes(features[image], offset[image], self.grid)
+            logits.append(kernels[batch.image == image] @ planes)
+        return Located(points, torch.cat(logits)[_back_in_order(batch)])
+
+    def terms(self, outputs: HeadOutputs, located: Located | None, batch: Batch) -> dict[str, Tensor]:
+        """Weighted terms by name."""
+        c = self.config
+        edges, known = edge_map(batch.labels)
+        terms = {
+            "heat": c.heat * focal_loss(outputs.heat[:, 0].float(), batch.heat),
+            "boundary": c.boundary * boundary_loss(outputs.boundary.float(), edges, known),
+            "offset": c.offset * offset_loss(outputs.offset.float().flatten(2), batch, self.grid),
+        }
+        if located is not None:
+            terms |= self._parcel_terms(located, edges.flatten(1), batch)
+        return terms
+
+    def _parcel_terms(self, located: Located, edges: Tensor, batch: Batch) -> dict[str, Tensor]:
+        c, points, logits = self.config, located.points, located.logits
+        target, weight = self.mask_targets(edges, batch)
         valid = (weight > 0).float()
         entropy = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="none")
         entropy = (entropy.sum(1) / weight.sum(1).clamp(min=1)).mean()
@@ -155,29 +191,26 @@ class Criterion:
             "mask": c.mask * entropy,
             "dice": c.dice * dice.mean(),
             "quality": c.quality * F.binary_cross_entropy_with_logits(points.quality, overlap),
-            # Not |p - v|, whose slope vanishes where a covered parcel is taken for a whole one.
-            "visible": c.visible * F.binary_cross_entropy_with_logits(points.visible, batch.visible),
-            "classes": c.classes * F.cross_entropy(points.classes, batch.class_index),
+            "visible": c.visible * visible_loss(points.visible, batch.visible),
+            "classes": c.classes * class_loss(points.classes, batch.class_index),
             "embedding": c.embedding * contrastive_loss(points.embedding, batch.variant, c.temperature),
         }
 
-    def _masks(
-        self, kernels: Tensor, features: Tensor, offset: Tensor, edges: Tensor, batch: Batch
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask logits [P,N], covered share of every cell [P,N] (soft targets keep sub-cell edges), weights [P,N]."""
+    def mask_targets(self, edges: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Covered share of every cell [P,N] (soft targets keep sub-cell edges), weights [P,N]. edges: [B,N]."""
         c = self.config
         parts = quarters(batch.labels)
-        logits, targets = [], []
-        for image in range(len(features)):
-            chosen = batch.image == image
-            planes = mask_planes(features[image], offset[image], self.grid)
-            logits.append(kernels[chosen] @ planes)
-            hit = parts[image].unsqueeze(0) == batch.identity[chosen].to(torch.uint8).view(-1, 1, 1)
-            targets.append(hit.sum(1, dtype=torch.uint8).float() * 0.25)
-        order = torch.cat([torch.nonzero(batch.image == image)[:, 0] for image in range(len(features))])
-        inverse = torch.argsort(order)
+        targets = []
+        for image in range(len(parts)):
+            identity = batch.identity[batch.image == image].to(torch.uint8).view(-1, 1, 1)
+            targets.append((parts[image].unsqueeze(0) == identity).sum(1, dtype=torch.uint8).float() * 0.25)
         near = _near_box(batch.box, self.grid_px)
         share = c.far_weight + (1 - c.far_weight) * near
         image_weight = (1 + c.edge_weight * edges) * (parts != IGNORE).all(1).float()
-        weight = share * image_weight[batch.image]
-        return torch.cat(logits)[inverse], torch.cat(targets)[inverse], weight
+        return torch.cat(targets)[_back_in_order(batch)], share * image_weight[batch.image]
+
+
+def _back_in_order(batch: Batch) -> Tensor:
+    """Index that puts rows, collected image by image, back into the order of the batch's locations."""
+    order = torch.cat([torch.nonzero(batch.image == image)[:, 0] for image in range(len(batch.labels))])
+    return torch.argsort(order)

@@ -161,7 +161,9 @@ def choose_location(parcel: ParcelTarget, labels: NDArray[np.uint8], rng: np.ran
 
 
 def class_index(kind: str, classes: tuple[str, ...]) -> int:
-    """Raises RobinError INPUT_UNREADABLE."""
+    """-1 for a parcel whose kind is not told. Raises RobinError INPUT_UNREADABLE."""
+    if not kind:
+        return -1
     if kind not in classes:
         raise RobinError(Code.INPUT_UNREADABLE, f"a parcel is of kind '{kind}', known are {', '.join(classes)}")
     return classes.index(kind)

@@ -16,6 +16,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from edge_adapt.training.head import Head
 from edge_adapt.training.network import ConvNormRelu, SegmentationNetwork
 from edge_adapt.training.targets import Batch
 from robin_perception.core.errors import Code, RobinError
@@ -32,7 +33,7 @@ def start_from_bundle(network: SegmentationNetwork, bundle_dir: Path, batches: S
     Raises RobinError MODEL_* for an unusable bundle, MODEL_TENSOR_MISSING when it holds a network of another shape.
     """
     bundle = load_bundle(bundle_dir)
-    _fill_head(network, bundle)
+    _fill_head(network.head, network.classes, bundle)
     blocks = _in_order_of_use(network, batches[0])
     folded = _folded_convolutions(bundle)
     if len(folded) != len(blocks):
@@ -50,12 +51,25 @@ def start_from_bundle(network: SegmentationNetwork, bundle_dir: Path, batches: S
     return bundle
 
 
-def _fill_head(network: SegmentationNetwork, bundle: Bundle) -> None:
+def read_head(bundle: Bundle) -> Head:
+    """The head of a bundle, trainable. Raises RobinError MODEL_TENSOR_MISSING when it is of another shape."""
+    channels = []
+    for layer in ("pixel1", "heat1"):
+        weight = bundle.head.get(f"head.{layer}.weight")
+        if weight is None or weight.ndim != 2:
+            raise _other_shape(bundle, f"another 'head.{layer}.weight'")
+        channels.append(weight.shape[1])
+    head = Head(*channels, len(bundle.manifest.classes))
+    _fill_head(head, bundle.manifest.classes, bundle)
+    return head
+
+
+def _fill_head(head: Head, classes: tuple[str, ...], bundle: Bundle) -> None:
     known = bundle.manifest.classes
-    rows = [(i, known.index(name)) for i, name in enumerate(network.classes) if name in known]
+    rows = [(i, known.index(name)) for i, name in enumerate(classes) if name in known]
     own, others = ([pair[side] for pair in rows] for side in (0, 1))
-    for name in network.head.layers:
-        layer = network.head.layer(name)
+    for name in head.layers:
+        layer = head.layer(name)
         for part, parameter in (("weight", layer.weight), ("bias", layer.bias)):
             value, target = bundle.head.get(f"head.{name}.{part}"), parameter.data
             if value is not None and name == "classes" and len(value) == len(known):

@@ -114,7 +114,7 @@ class Thresholds(StrictConfig):
 
 
 class Provenance(StrictConfig):
-    """Where the weights come from. excluded: packaging the training never saw, e.g. "poly_bag:black"."""
+    """Where the weights come from. excluded: packaging never seen, e.g. "poly_bag:black". parent: what was taught."""
 
     seed: int = 0
     scenes: int = 0
@@ -122,6 +122,7 @@ class Provenance(StrictConfig):
     commit: str = ""
     data: str = ""
     excluded: tuple[str, ...] = ()
+    parent: str = ""
     notes: str = ""
 
 

@@ -1,0 +1,1 @@
+"""Labelled pictures of the tools that people label with, as frames and label images."""

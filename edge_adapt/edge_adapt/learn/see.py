@@ -1,0 +1,193 @@
+"""Learning to see from labelled frames: read them, teach in a process of its own, judge before against after."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from edge_adapt.learn.see_child import Progress, run_job
+from edge_adapt.learn.see_data import Fold, Split, TaughtSet, gather, split_by_order
+from edge_adapt.learn.see_job import DeepConfig, QuickConfig, TeachJob
+from edge_adapt.learn.see_judge import Judged, judge
+from robin_perception.core.config import StrictConfig, config_digest
+from robin_perception.core.disk import make_folder
+from robin_perception.core.image_folder import scene_folders
+from robin_perception.core.output import locked
+from robin_perception.evaluation.evaluate import SceneResult, summarise
+from robin_perception.model.bundle import Bundle, load_bundle
+
+FIGURES = ("overlap_f", "boundary_f", "ap50", "ap75")
+
+
+class TeachConfig(StrictConfig):
+    """Learning to see. Scenes of the core set are replayed, and the ones after them are judged, never learned."""
+
+    core_scenes: int = Field(180, ge=2, le=10_000, description="Of the core set, replayed.")
+    judged_scenes: int = Field(60, ge=2, le=10_000, description="Of the core set, to measure what was forgotten.")
+    memory_bytes: int = Field(2_000_000_000, ge=300_000_000, description="Of the process that teaches.")
+    quick: QuickConfig = QuickConfig()
+    deep: DeepConfig = DeepConfig()
+
+
+@dataclass(frozen=True)
+class TeachRequest:
+    """data: labelled frames; judge: others, to judge by and not to learn from. bundle: the factory's. core: data set of
+    simulated scenes. work: what a stopped run goes on with."""
+
+    data: tuple[Path, ...]
+    judge: tuple[Path, ...]
+    bundle: Path
+    core: Path
+    work: Path
+    engine: str = "onnxruntime"
+    deep: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """candidate: the bundle that was taught, in the work folder. site, core: (before, after) on the judged frames and
+    on the core set."""
+
+    factory: Bundle
+    candidate: Bundle
+    taught: TaughtSet
+    split: Split
+    rows: tuple[int, ...]
+    site: tuple[Judged, Judged]
+    core: tuple[Judged, Judged]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Keys: model, parent, frames, parcels, how, foreign, site, site_with_depth, core, seconds."""
+        return {
+            "model": self.candidate.model_id,
+            "parent": self.factory.model_id,
+            "frames": len(self.rows),
+            "parcels": self.taught.parcels,
+            "how": self.split.how,
+            "foreign": list(self.taught.foreign),
+            "site": _figures(self.site[0].as_they_are, self.site[1].as_they_are),
+            "site_with_depth": _figures(self.site[0].with_depth, self.site[1].with_depth),
+            "core": _figures(self.core[0].as_they_are, self.core[1].as_they_are),
+            "seconds": {key: round(value, 1) for key, value in self.seconds.items()},
+        }
+
+
+def teach(request: TeachRequest, config: TeachConfig, progress: Progress) -> Lesson:
+    """Teach and judge. A run that was ended goes on where it was when the same is asked again.
+
+    Raises RobinError as ``gather`` and ``run_job``.
+    """
+    factory = load_bundle(request.bundle)
+    make_folder(request.work)
+    with locked(request.work):
+        return _Teaching(request, config, factory, progress).run()
+
+
+class _Teaching:
+    def __init__(self, request: TeachRequest, config: TeachConfig, factory: Bundle, progress: Progress) -> None:
+        self.request, self.config, self.factory, self.progress = request, config, factory, progress
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> Lesson:
+        request = self.request
+        taught = self._timed("reading", lambda: gather(request.data, request.judge, request.work, self.classes))
+        rows = tuple(range(taught.frames))
+        if taught.judged is not None:
+            others = scene_folders(taught.judged)
+            split = Split((Fold(rows, ()),), f"taught on {taught.frames} frames, judged on {len(others)} others")
+        else:
+            split, others = split_by_order(taught.frames), []
+        learned = rows if split.crossed else split.folds[0].learn
+        candidate = self._timed("teaching", lambda: self._taught(taught, learned, "candidate"))
+        site = self._timed("judging", lambda: self._site(taught, split, others, candidate))
+        scenes = scene_folders(request.core)[self.config.core_scenes :][: self.config.judged_scenes]
+        core = self._timed("judging the core set", lambda: self._both(candidate, scenes, "judging the core set"))
+        return Lesson(self.factory, candidate, taught, split, learned, site, core, self.seconds)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.factory.manifest.classes
+
+    def _timed(self, what: str, work: Callable[[], Any]) -> Any:
+        start = time.monotonic()
+        try:
+            return work()
+        finally:
+            self.seconds[what] = time.monotonic() - start
+
+    def _taught(self, taught: TaughtSet, rows: tuple[int, ...], name: str) -> Bundle:
+        request, config = self.request, self.config
+        lesson = config_digest({"frames": taught.digest, "rows": rows, "seed": request.seed, **config.model_dump()})
+        work = request.work / f"{name}-{'deep' if request.deep else 'quick'}-{lesson[:12]}"
+        how = "whole network" if request.deep else "head"
+        job = TeachJob(
+            bundle=request.bundle.absolute(),
+            taught=taught.folder.absolute(),
+            content=taught.digest,
+            rows=rows,
+            core=request.core.absolute(),
+            core_scenes=config.core_scenes,
+            core_features=self.core_features,
+            work=work.absolute(),
+            out=(work / "bundle").absolute(),
+            notes=f"{how} taught on {len(rows)} labelled frames",
+            deep=request.deep,
+            seed=request.seed,
+            threads=len(os.sched_getaffinity(0)),
+            memory_bytes=config.memory_bytes,
+            quick_config=config.quick,
+            deep_config=config.deep,
+        )
+        return run_job(job, self.progress)
+
+    @property
+    def core_features(self) -> Path:
+        """Beside the core set: they are worth keeping, and of one trunk."""
+        trunk = self.factory.manifest.files["network.onnx"][:12]
+        return (self.request.core / f"features-{trunk}").absolute()
+
+    def _site(
+        self, taught: TaughtSet, split: Split, others: Sequence[Path], candidate: Bundle
+    ) -> tuple[Judged, Judged]:
+        folders = scene_folders(taught.folder)
+        if others:
+            return self._both(candidate, others, "judging")
+        if not split.crossed:
+            return self._both(candidate, [folders[row] for row in split.folds[0].judge], "judging")
+        before, after = Judged(), Judged()
+        for number, fold in enumerate(split.folds):
+            bundle = self._taught(taught, fold.learn, f"fold{number}")
+            pair = self._both(bundle, [folders[row] for row in fold.judge], "judging")
+            for whole, part in zip((before, after), pair, strict=True):
+                whole.as_they_are += part.as_they_are
+                whole.with_depth += part.with_depth
+                whole.shown |= part.shown
+        return before, after
+
+    def _both(self, candidate: Bundle, folders: Sequence[Path], what: str) -> tuple[Judged, Judged]:
+        done = iter(range(1, 2 * len(folders) + 1))
+        found = [
+            judge(
+                each.directory, self.request.engine, folders, lambda: self.progress(what, next(done), 2 * len(folders))
+            )
+            for each in (self.factory, candidate)
+        ]
+        return found[0], found[1]
+
+
+def _figures(before: list[SceneResult], after: list[SceneResult]) -> dict[str, Any]:
+    """before, after: figures with intervals."""
+    sides = {}
+    for name, results in (("before", before), ("after", after)):
+        found = summarise(results, np.random.default_rng(0))
+        sides[name] = {key: found[key] for key in ("scenes", "truths", *FIGURES, "intervals")}
+    return sides

@@ -1,0 +1,56 @@
+"""What two models see on the same labelled frames: results frame by frame, and a few label images to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_perception.core.frame import Frame
+from robin_perception.core.image_folder import load_frame, load_labels, load_scene_info
+from robin_perception.evaluation.depth_rule import with_depth_only
+from robin_perception.evaluation.evaluate import Prediction, SceneResult, compare, segmenter_predictor
+from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
+
+SHOWN = 6
+"""Frames of which the label images are kept."""
+
+
+@dataclass
+class Judged:
+    """as_they_are, with_depth: one result a frame, as it is and by the published rule (``depth_rule``). shown: label
+    images [H, W] of the first frames, by folder."""
+
+    as_they_are: list[SceneResult] = field(default_factory=list)
+    with_depth: list[SceneResult] = field(default_factory=list)
+    shown: dict[Path, NDArray[np.uint16]] = field(default_factory=dict)
+
+
+def judge(bundle: Path, engine: str, folders: Sequence[Path], progress: Callable[[], None]) -> Judged:
+    """Run the bundle on every labelled image folder. progress: called after each. Raises RobinError MODEL_*, ENGINE_*,
+    and what ``load_frame`` raises."""
+    segmenter = load_segmenter(bundle, engine)
+    try:
+        return _judged(segmenter, folders, progress)
+    finally:
+        segmenter.close()
+
+
+def _judged(segmenter: Segmenter, folders: Sequence[Path], progress: Callable[[], None]) -> Judged:
+    predict, judged = segmenter_predictor(segmenter), Judged()
+    for folder in folders:
+        frame, truth, info = load_frame(folder), load_labels(folder), load_scene_info(folder)
+        seen = predict(frame)
+        judged.as_they_are.append(compare(seen, truth, info))
+        judged.with_depth.append(compare(_counted(seen, frame), truth, info))
+        if len(judged.shown) < SHOWN:
+            judged.shown[folder] = seen.operating.labels
+        progress()
+    return judged
+
+
+def _counted(seen: Prediction, frame: Frame) -> Prediction:
+    return Prediction(with_depth_only(seen.operating, frame.depth), with_depth_only(seen.candidates, frame.depth))

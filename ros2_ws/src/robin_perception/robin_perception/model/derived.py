@@ -1,0 +1,52 @@
+"""A bundle that was made from another one: its head or its whole network is new, what it is used with stays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robin_perception.core.bounded import read_plain_bytes
+from robin_perception.model.bundle import (
+    MODEL_BYTES,
+    NOVELTY_FILE,
+    Bundle,
+    add_file,
+    check_head,
+    load_bundle,
+    write_bundle,
+)
+
+
+def derive_bundle(
+    parent: Bundle, out: Path, head: Mapping[str, NDArray[np.float32]], *, notes: str, network: bytes | None = None
+) -> Bundle:
+    """Write ``parent`` with another head, and another ``network`` (a serialised graph) where one is given. Scores do
+    not go along, for they were the parent's; nor do the statistics of known goods to another network, on whose masks
+    they were not measured.
+
+    Raises RobinError MODEL_TENSOR_MISSING for a head of another shape or with NaN, and as ``write_bundle``.
+    """
+    manifest = parent.manifest
+    check_head(manifest, head, str(out))
+    said = {"parent": parent.model_id, "notes": notes}
+    bundle = write_bundle(
+        out,
+        network or read_plain_bytes(parent.network_path, MODEL_BYTES),
+        head,
+        name=manifest.name,
+        input_size=(manifest.input_height, manifest.input_width),
+        max_instances=manifest.max_instances,
+        classes=manifest.classes,
+        parameters=manifest.parameters,
+        calibration=manifest.calibration,
+        thresholds=manifest.thresholds,
+        provenance=manifest.provenance.model_copy(update=said),
+        card=f"# {manifest.name}\n\n{notes}. Made from `{parent.model_id}`.\n",
+    )
+    if network is None and NOVELTY_FILE in manifest.files:
+        add_file(out, NOVELTY_FILE, read_plain_bytes(parent.directory / NOVELTY_FILE, MODEL_BYTES))
+        bundle = load_bundle(out)
+    return bundle

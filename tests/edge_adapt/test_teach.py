@@ -1,0 +1,272 @@
+"""Learning to see from labelled frames, with a small untrained network and toy scenes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.training_scenes import write_toy_dataset
+
+from edge_adapt.learn import see_child
+from edge_adapt.learn.see import TeachConfig, TeachRequest, teach
+from edge_adapt.learn.see_child import run_job
+from edge_adapt.learn.see_data import split_by_order
+from edge_adapt.learn.see_job import DeepConfig, QuickConfig, TeachJob
+from edge_adapt.training.data import PackedDataset
+from edge_adapt.training.export import export_bundle, random_bundle
+from edge_adapt.training.features import FeatureCache, Maps
+from edge_adapt.training.teach_deep import network_like
+from edge_adapt.training.teach_head import Lesson, Teacher, teach_head, without_pictures
+from edge_adapt.training.warm_start import read_head, start_from_bundle
+from robin_perception.core.errors import Code, RobinError
+from robin_perception.engines import EngineConfig, make_engine
+from robin_perception.engines.golden import golden_frames
+from robin_perception.model.bundle import Bundle, load_bundle
+from robin_perception.model.derived import derive_bundle
+
+QUICK = QuickConfig(steps=3, batch=2, variants=2)
+DEEP = DeepConfig(steps=2, batch=2, checkpoint_steps=1)
+CONFIG = TeachConfig(core_scenes=2, judged_scenes=2, quick=QUICK, deep=DEEP)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return random_bundle(tmp_path_factory.mktemp("bundle") / "random", 3)
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_dataset(tmp_path_factory.mktemp("core") / "core", 4, seed=1, boxes=4)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_dataset(tmp_path_factory.mktemp("taught") / "taught", 3, seed=2, boxes=3)
+
+
+def lesson_of(folder: Path, bundle: Bundle, cache: Path, scenes: int) -> Lesson:
+    dataset = PackedDataset(folder)
+    list(dataset.pack())
+    dataset.refresh()
+    engine = make_engine("onnxruntime", bundle, EngineConfig())
+    features = FeatureCache(cache, bundle, engine, folder.name)
+    list(features.fill(dataset.scene, scenes))
+    engine.close()
+    return Lesson([without_pictures(dataset.scene(row)) for row in range(scenes)], features.maps())
+
+
+@pytest.fixture(scope="module")
+def lessons(
+    bundle: Bundle, core: Path, taught: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Lesson, Lesson]:
+    cache = tmp_path_factory.mktemp("features")
+    return lesson_of(taught, bundle, cache / "taught", 3), lesson_of(core, bundle, cache / "core", 2)
+
+
+def nothing(done: int, total: int, loss: float) -> None:
+    pass
+
+
+def job_of(bundle: Bundle, core: Path, taught: Path, work: Path, **changes: object) -> TeachJob:
+    values = {
+        "bundle": bundle.directory,
+        "taught": taught,
+        "content": "toy",
+        "rows": (0, 1),
+        "core": core,
+        "core_scenes": 2,
+        "core_features": work / "core",
+        "work": work,
+        "out": work / "bundle",
+        "notes": "a test",
+        "threads": 1,
+        "quick_config": QUICK,
+        "deep_config": DEEP,
+    }
+    return TeachJob(**(values | changes))
+
+
+def test_a_head_learns_what_it_is_taught(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
+    losses: list[float] = []
+    config = QUICK.model_copy(update={"steps": 40, "batch": 4, "learning_rate": 0.01, "most_change": 10.0})
+    teach_head(bundle, *lessons, config, 0, lambda done, total, loss: losses.append(loss))
+    assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:8])
+
+
+def test_the_same_seed_teaches_the_same_head(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
+    first, again, other = (teach_head(bundle, *lessons, QUICK, seed, nothing) for seed in (0, 0, 1))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert any(not np.array_equal(first[name], other[name]) for name in first)
+    assert any(not np.array_equal(first[name], bundle.head[name]) for name in first)
+
+
+def test_no_layer_goes_farther_from_the_factory_than_allowed(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
+    config = QUICK.model_copy(update={"learning_rate": 0.1, "most_change": 0.05})
+    found = teach_head(bundle, *lessons, config, 0, nothing)
+    for name, value in found.items():
+        if value.ndim == 2:
+            moved = np.linalg.norm(value - bundle.head[name]) / np.linalg.norm(bundle.head[name])
+            assert moved <= 0.0501, name
+            assert name.startswith("head.embedding") or moved > 0.01, name
+
+
+def test_the_factory_agrees_with_itself(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
+    """Distillation of an unchanged head is nothing."""
+    from edge_adapt.training.distillation import distillation_terms
+    from edge_adapt.training.teach_head import _draw
+
+    head = read_head(bundle)
+    teacher = Teacher(read_head(bundle), QUICK.distillation)
+    maps, batch, replayed = _draw(*lessons, 4, np.random.default_rng(0), bundle)
+    outputs = head(*maps)
+    pair = outputs, teacher.criterion.locate(head, outputs, batch)
+    terms = distillation_terms(QUICK.distillation, teacher.criterion, pair, pair, batch, replayed)
+    assert len(terms) == 8 and all(abs(float(value.detach())) < 1e-5 for value in terms.values())
+    with torch.no_grad():
+        head.layer("heat2").bias.add_(1.0)
+    changed = head(*maps)
+    moved = distillation_terms(QUICK.distillation, teacher.criterion, (changed, pair[1]), pair, batch, replayed)
+    assert float(moved["keep_heat"].detach()) > 0.01
+
+
+def test_a_loss_that_is_no_number_ends_the_lesson(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
+    own, replay = lessons
+    broken = Lesson(own.scenes, Maps(np.full_like(own.maps.stride4, np.nan), np.array(own.maps.stride8)))
+    with pytest.raises(RobinError, match="no number") as caught:
+        teach_head(bundle, broken, replay, QUICK, 0, nothing)
+    assert caught.value.code is Code.TEACHING_DIVERGED
+
+
+def test_a_head_of_another_shape_is_refused(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
+    odd = replace(bundle, head={**bundle.head, "head.kernel.weight": np.zeros((7, 128), dtype=np.float32)})
+    with pytest.raises(RobinError) as caught:
+        teach_head(odd, *lessons, QUICK, 0, nothing)
+    assert caught.value.code is Code.MODEL_TENSOR_MISSING
+
+
+def test_features_of_another_trunk_are_refused(
+    bundle: Bundle, taught: Path, lessons: tuple[Lesson, Lesson], tmp_path: Path
+) -> None:
+    lesson_of(taught, bundle, tmp_path / "features", 1)
+    other = random_bundle(tmp_path / "other", 4)
+    with pytest.raises(RobinError, match="'trunk'") as caught:
+        lesson_of(taught, other, tmp_path / "features", 1)
+    assert caught.value.code is Code.FEATURES_FOREIGN
+
+
+def test_features_that_were_cut_short_are_made_again(
+    bundle: Bundle, taught: Path, lessons: tuple[Lesson, Lesson], tmp_path: Path
+) -> None:
+    lesson_of(taught, bundle, tmp_path, 2)
+    os.truncate(tmp_path / "stride8.bin", (tmp_path / "stride8.bin").stat().st_size - 5)
+    again = lesson_of(taught, bundle, tmp_path, 3)
+    assert np.array_equal(again.maps.stride8, lessons[0].maps.stride8)
+    assert np.array_equal(again.maps.stride4, lessons[0].maps.stride4)
+
+
+def test_the_network_that_is_taught_deep_begins_as_the_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    """The trunk's weights come back out of the graph: exported again, it computes the same."""
+    network = network_like(bundle)
+    frame = golden_frames(bundle, 1)[0]
+    batch = type("Pictures", (), {key: torch.from_numpy(value[None]) for key, value in frame.items()})
+    start_from_bundle(network, bundle.directory, [batch])  # type: ignore[list-item]
+    again = export_bundle(network.eval(), tmp_path / "again", "again")
+    found = []
+    for each in (bundle, again):
+        engine = make_engine("onnxruntime", each, EngineConfig())
+        found.append(engine.run(frame))
+        engine.close()
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_process_writes_a_whole_bundle(
+    bundle: Bundle, core: Path, taught: Path, tmp_path: Path, deep: bool
+) -> None:
+    told: list[str] = []
+    made = run_job(job_of(bundle, core, taught, tmp_path, deep=deep), lambda what, done, total: told.append(what))
+    assert made.manifest.provenance.parent == bundle.model_id and made.model_id != bundle.model_id
+    assert (made.manifest.files["network.onnx"] != bundle.manifest.files["network.onnx"]) is deep
+    assert told.count("teaching") == (DEEP if deep else QUICK).steps
+    assert not any("tmp" in path.name for path in tmp_path.iterdir())
+
+
+def test_a_process_that_is_killed_leaves_nothing_half(
+    bundle: Bundle, core: Path, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of a deep lesson; the same order goes on with its checkpoint."""
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def kept(*args: object, **kwargs: object) -> subprocess.Popen[bytes]:
+        started.append(popen(*args, **kwargs))  # type: ignore[call-overload]
+        return started[-1]
+
+    monkeypatch.setattr(see_child.subprocess, "Popen", kept)
+    job = job_of(bundle, core, taught, tmp_path, deep=True, deep_config=DEEP.model_copy(update={"steps": 4}))
+
+    def kill(what: str, done: int, total: int) -> None:
+        if done == 2:
+            started[0].kill()
+
+    with pytest.raises(RobinError, match="SIGKILL") as caught:
+        run_job(job, kill)
+    assert caught.value.code is Code.TEACHING_ENDED and not job.out.exists()
+    steps: list[int] = []
+    run_job(job, lambda what, done, total: steps.append(done))
+    assert steps[0] >= 3 and steps[-1] == 4
+
+
+def test_what_fails_in_the_process_is_told_by_code(bundle: Bundle, core: Path, taught: Path, tmp_path: Path) -> None:
+    job = job_of(bundle, core, taught, tmp_path, quick_config=QUICK.model_copy(update={"learning_rate": 0.1}))
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "features.json").write_text("{}\n")
+    with pytest.raises(RobinError) as caught:
+        run_job(job, lambda what, done, total: None)
+    assert caught.value.code is Code.FEATURES_FOREIGN and not job.out.exists()
+
+
+def test_a_derived_bundle_refuses_a_damaged_head(bundle: Bundle, tmp_path: Path) -> None:
+    head = {name: value.copy() for name, value in bundle.head.items()}
+    head["head.kernel.bias"][0] = np.nan
+    with pytest.raises(RobinError) as caught:
+        derive_bundle(bundle, tmp_path / "out", head, notes="")
+    assert caught.value.code is Code.MODEL_TENSOR_MISSING and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("frames", "folds", "judged"), [(2, 2, 2), (3, 3, 3), (7, 4, 7), (8, 1, 2), (9, 1, 3), (40, 1, 10)]
+)
+def test_frames_are_split_by_order(frames: int, folds: int, judged: int) -> None:
+    split = split_by_order(frames)
+    assert len(split.folds) == folds and sum(len(fold.judge) for fold in split.folds) == judged
+    for fold in split.folds:
+        assert not set(fold.learn) & set(fold.judge) and fold.learn
+    if folds == 1:
+        assert split.folds[0].judge == tuple(range(frames - judged, frames)), "the last ones"
+    else:
+        assert sorted(row for fold in split.folds for row in fold.judge) == list(range(frames))
+
+
+def test_one_frame_is_too_little() -> None:
+    with pytest.raises(RobinError) as caught:
+        split_by_order(1)
+    assert caught.value.code is Code.TAUGHT_TOO_LITTLE
+
+
+@pytest.mark.parametrize("judge", [False, True])
+def test_teach_judges_before_and_after(bundle: Bundle, core: Path, taught: Path, tmp_path: Path, judge: bool) -> None:
+    request = TeachRequest((taught,), (taught,) if judge else (), bundle.directory, core, tmp_path / "work")
+    lesson = teach(request, CONFIG, lambda what, done, total: None)
+    result = lesson.to_json()
+    assert result["parent"] == bundle.model_id and result["model"] == lesson.candidate.model_id
+    assert result["site"]["before"]["scenes"] == 3 and result["core"]["after"]["scenes"] == 2
+    assert ("judged on 3 others" in result["how"]) is judge
+    assert lesson.rows == (0, 1, 2), "all are taught where none is held out"
+    assert load_bundle(lesson.candidate.directory).model_id == lesson.candidate.model_id
