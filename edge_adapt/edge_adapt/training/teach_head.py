@@ -35,7 +35,7 @@ from robin_perception.model.bundle import Bundle
 Progress = Callable[[int, int, float], None]
 """Steps done, steps in all, loss."""
 
-MAX_PARCELS = 40
+MAX_PARCELS = 16
 TAUGHT_LOSS = LossConfig(embedding=0.0)
 TAUGHT_VARIATION = AugmentConfig(blur=0.1, depth_holes=0.1, drop_colour=0.0, drop_depth=0.0)
 _CLIP_NORM = 10.0
