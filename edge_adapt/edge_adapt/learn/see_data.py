@@ -82,8 +82,8 @@ def gather(data: Sequence[Path], judge: Sequence[Path], work: Path, classes: tup
     counts = {}
     for name, sources in ((_TAUGHT, data), (_JUDGED, judge)):
         if sources:
-            frames = (frame for source in sources for frame in labelled_frames(source))
-            counts[name] = _write(work / name, frames, classes, foreign, digest)
+            read = (frame for source in sources for frame in labelled_frames(source))
+            counts[name] = _write(work / name, read, classes, foreign, digest)
     frames, parcels = counts[_TAUGHT]
     if not parcels:
         raise RobinError(Code.TAUGHT_TOO_LITTLE, f"{data[0]}: no parcel is labelled in its {frames} frames")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
@@ -53,13 +54,10 @@ def start_from_bundle(network: SegmentationNetwork, bundle_dir: Path, batches: S
 
 def read_head(bundle: Bundle) -> Head:
     """The head of a bundle, trainable. Raises RobinError MODEL_TENSOR_MISSING when it is of another shape."""
-    channels = []
-    for layer in ("pixel1", "heat1"):
-        weight = bundle.head.get(f"head.{layer}.weight")
-        if weight is None or weight.ndim != 2:
-            raise _other_shape(bundle, f"another 'head.{layer}.weight'")
-        channels.append(weight.shape[1])
-    head = Head(*channels, len(bundle.manifest.classes))
+    pixel, heat = (np.shape(bundle.head.get(f"head.{layer}.weight", ())) for layer in ("pixel1", "heat1"))
+    if len(pixel) != 2 or len(heat) != 2:
+        raise _other_shape(bundle, "another 'head.pixel1.weight' or 'head.heat1.weight'")
+    head = Head(pixel[1], heat[1], len(bundle.manifest.classes))
     _fill_head(head, bundle.manifest.classes, bundle)
     return head
 
