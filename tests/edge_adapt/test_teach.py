@@ -85,6 +85,7 @@ def job_of(bundle: Bundle, core: Path, taught: Path, work: Path, **changes: obje
         "out": work / "bundle",
         "notes": "a test",
         "threads": 1,
+        "niceness": 0,
         "quick_config": QUICK,
         "deep_config": DEEP,
     }

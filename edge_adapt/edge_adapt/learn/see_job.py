@@ -64,6 +64,7 @@ class TeachJob(StrictConfig):
     deep: bool = False
     seed: int = Field(0, ge=0)
     threads: int = Field(2, ge=1, le=64)
+    niceness: int = Field(10, ge=0, le=19)
     memory_bytes: int = Field(2_000_000_000, ge=300_000_000)
     quick_config: QuickConfig = QuickConfig()
     deep_config: DeepConfig = DeepConfig()

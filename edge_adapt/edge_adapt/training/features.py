@@ -99,7 +99,7 @@ class FeatureCache:
             raise write_error(self.folder, exc) from None
 
     def _features(self, scene: TrainingScene) -> list[Half]:
-        inputs = {
+        inputs: dict[str, NDArray[Any]] = {
             "rgb": scene.rgb,
             "depth": scene.depth,
             "intrinsics": scene.intrinsics,

@@ -128,7 +128,7 @@ def stepped(optimizer: torch.optim.Optimizer, network: nn.Module, losses: Sequen
     total = 0.0
     for loss in losses:
         value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         total += float(value.detach())
     norm = nn.utils.clip_grad_norm_(network.parameters(), _CLIP_NORM)
     if not bool(torch.isfinite(norm)):

@@ -31,7 +31,6 @@ from robin_perception.engines import Engine, EngineConfig, make_engine
 from robin_perception.model.bundle import Bundle, load_bundle
 from robin_perception.model.derived import derive_bundle
 
-NICENESS = 10
 _ENGINE = "onnxruntime"
 
 
@@ -39,8 +38,6 @@ def main(arguments: list[str]) -> int:
     """The exit status; what went wrong is the last line."""
     job_file, parent = Path(arguments[0]), int(arguments[1])
     end_with_parent(parent)
-    with contextlib.suppress(OSError):
-        os.nice(max(0, NICENESS - os.nice(0)))
     try:
         values = read_json(job_file)
         run(parse_config(TeachJob, values if isinstance(values, dict) else {}, str(job_file)))
@@ -57,6 +54,8 @@ def main(arguments: list[str]) -> int:
 
 def run(job: TeachJob) -> None:
     """Teach as ordered and write the new bundle."""
+    with contextlib.suppress(OSError):
+        os.nice(max(0, job.niceness - os.nice(0)))
     _limit_memory(job.memory_bytes)
     torch.set_num_threads(job.threads)
     cv2.setNumThreads(1)
