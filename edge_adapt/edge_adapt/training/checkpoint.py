@@ -22,13 +22,14 @@ _STATE = "state.json"
 
 
 def save_checkpoint(
-    folder: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    folder: Path, network: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
-    """Replace ``folder`` by a checkpoint of the network, its averaged copy, AdamW's moments and ``state``, or leave it
-    as it was. Raises RobinError DISK_FULL or OPTION_INVALID naming the folder."""
+    """Replace ``folder`` by a checkpoint of the network, its averaged copy where it has one, AdamW's moments and
+    ``state``, or leave it as it was. Raises RobinError DISK_FULL or OPTION_INVALID naming the folder."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("network", network), ("average", average)):
-        tensors |= {f"{prefix}.{name}": value.detach().contiguous() for name, value in module.state_dict().items()}
+        values = {} if module is None else module.state_dict()
+        tensors |= {f"{prefix}.{name}": value.detach().contiguous() for name, value in values.items()}
     for index, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value).contiguous() for name, value in entry.items()}
     aside = folder.with_name(f".{folder.name}.tmp")
@@ -96,11 +97,14 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str, folder: Pa
         raise RobinError(Code.MODEL_TENSOR_MISSING, f"{folder}: not a checkpoint of this network's shape") from None
 
 
-def load_checkpoint(folder: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def load_checkpoint(
+    folder: Path, network: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer
+) -> None:
     """Restore the tensors that ``save_checkpoint`` wrote."""
     tensors = _read_tensors(folder)
     _fill(network, tensors, "network", folder)
-    _fill(average, tensors, "average", folder)
+    if average is not None:
+        _fill(average, tensors, "average", folder)
     entries: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):

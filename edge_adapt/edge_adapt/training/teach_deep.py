@@ -58,7 +58,7 @@ def teach_deep(job: TeachJob, factory: Bundle, taught: PackedDataset, core: Pack
         loss = stepped(optimizer, network, _losses(network, known, teacher, parts))
         hold_near(network, known, config.most_change)
         if (step + 1) % config.checkpoint_steps == 0:
-            save_checkpoint(folder, network, network, optimizer, {"steps": step + 1, "job": digest})
+            save_checkpoint(folder, network, None, optimizer, {"steps": step + 1, "job": digest})
         progress(step + 1, config.steps, loss)
     network.eval()
     derive_bundle(factory, job.out, head_weights(network.head), notes=job.notes, network=export_onnx(network))
@@ -81,7 +81,7 @@ def _resumed(folder: Path, digest: str, network: nn.Module, optimizer: torch.opt
     state = read_state(found)
     if state.get("job") != digest:
         return 0
-    load_checkpoint(found, network, network, optimizer)
+    load_checkpoint(found, network, None, optimizer)
     return int(state["steps"])
 
 
