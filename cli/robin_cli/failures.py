@@ -26,6 +26,8 @@ _BAD_INPUT = frozenset({Code.MODEL_MISSING, Code.MODEL_HASH_MISMATCH, Code.MODEL
     Code.HELP_NOT_OPEN,
     Code.HELP_ANSWER_INVALID,
     Code.STORE_MISSING,
+    Code.ANNOTATION_INVALID,
+    Code.TAUGHT_TOO_LITTLE,
     Code.VERSION_UNKNOWN,
 }
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ETXTBSY})

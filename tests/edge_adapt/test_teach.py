@@ -12,11 +12,12 @@ import pytest
 import torch
 from helpers.training_scenes import write_toy_dataset
 
-from edge_adapt.learn import see_child
+from edge_adapt.learn import see, see_child
 from edge_adapt.learn.see import TeachConfig, TeachRequest, teach
 from edge_adapt.learn.see_child import run_job
 from edge_adapt.learn.see_data import split_by_order
 from edge_adapt.learn.see_job import DeepConfig, QuickConfig, TeachJob
+from edge_adapt.learn.see_page import write_page
 from edge_adapt.training.data import PackedDataset
 from edge_adapt.training.export import export_bundle, random_bundle
 from edge_adapt.training.features import FeatureCache, Maps
@@ -31,7 +32,7 @@ from robin_perception.model.derived import derive_bundle
 
 QUICK = QuickConfig(steps=3, batch=2, variants=2)
 DEEP = DeepConfig(steps=2, batch=2, checkpoint_steps=1)
-CONFIG = TeachConfig(core_scenes=2, judged_scenes=2, quick=QUICK, deep=DEEP)
+CONFIG = TeachConfig(core_scenes=2, judged_scenes=2, niceness=0, quick=QUICK, deep=DEEP)
 
 
 @pytest.fixture(scope="module")
@@ -262,12 +263,25 @@ def test_one_frame_is_too_little() -> None:
 
 
 @pytest.mark.parametrize("judge", [False, True])
-def test_teach_judges_before_and_after(bundle: Bundle, core: Path, taught: Path, tmp_path: Path, judge: bool) -> None:
-    request = TeachRequest((taught,), (taught,) if judge else (), bundle.directory, core, tmp_path / "work")
+def test_teach_judges_before_and_after(
+    bundle: Bundle, core: Path, taught: Path, tmp_path: Path, judge: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of the process stands one that writes the factory's head with another bias for each set of rows."""
+
+    def quickly(job: TeachJob, progress: object) -> Bundle:
+        head = {**bundle.head, "head.heat2.bias": bundle.head["head.heat2.bias"] + 0.1 * (1 + sum(job.rows))}
+        return derive_bundle(bundle, job.out, head, notes=job.notes)
+
+    monkeypatch.setattr(see, "run_job", quickly)
+    request = TeachRequest((taught,), (taught,) if judge else (), bundle.directory, lambda: core, tmp_path / "lesson")
     lesson = teach(request, CONFIG, lambda what, done, total: None)
     result = lesson.to_json()
     assert result["parent"] == bundle.model_id and result["model"] == lesson.candidate.model_id
-    assert result["site"]["before"]["scenes"] == 3 and result["core"]["after"]["scenes"] == 2
+    assert result["site"]["overlap_f"]["frames"] == 3 and result["core"]["overlap_f"]["frames"] == 2
+    assert result["gate"]["code"] == int(Code.CANDIDATE_UNJUDGED), "two frames of a core set are too few"
+    page = tmp_path / "lesson.html"
+    write_page(page, lesson)
+    assert page.read_text().count('alt="after"') == 3 and "Refused: " in page.read_text()
     assert ("judged on 3 others" in result["how"]) is judge
     assert lesson.rows == (0, 1, 2), "all are taught where none is held out"
-    assert load_bundle(lesson.candidate.directory).model_id == lesson.candidate.model_id
+    assert load_bundle(tmp_path / "lesson" / "bundle").model_id == lesson.candidate.model_id

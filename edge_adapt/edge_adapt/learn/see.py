@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,19 @@ from pydantic import Field
 from edge_adapt.learn.see_child import Progress, run_job
 from edge_adapt.learn.see_data import Fold, Split, TaughtSet, gather, split_by_order
 from edge_adapt.learn.see_job import DeepConfig, QuickConfig, TeachJob
-from edge_adapt.learn.see_judge import Judged, judge
+from edge_adapt.learn.see_judge import Judged, judge, network_times
+from edge_adapt.models.gate import Compared, GateConfig, GateVerdict, judge_candidate
 from robin_perception.core.config import StrictConfig, config_digest
-from robin_perception.core.disk import make_folder
+from robin_perception.core.disk import make_folder, sync_folder, sync_tree, write_error
 from robin_perception.core.image_folder import scene_folders
 from robin_perception.core.output import locked
-from robin_perception.evaluation.evaluate import SceneResult, summarise
-from robin_perception.model.bundle import Bundle, load_bundle
+from robin_perception.evaluation.evaluate import Difference, SceneResult, paired_differences
+from robin_perception.model.bundle import Bundle, load_bundle, update_manifest
+from robin_perception.model.calibration import fit_calibration
+from robin_perception.segmentation.segmenter import load_segmenter
 
+BUNDLE = "bundle"
+_CALIBRATION_SCENES = 100
 FIGURES = ("overlap_f", "boundary_f", "ap50", "ap75")
 
 
@@ -32,20 +38,26 @@ class TeachConfig(StrictConfig):
     core_scenes: int = Field(180, ge=2, le=10_000, description="Of the core set, replayed.")
     judged_scenes: int = Field(60, ge=2, le=10_000, description="Of the core set, to measure what was forgotten.")
     memory_bytes: int = Field(2_000_000_000, ge=300_000_000, description="Of the process that teaches.")
+    niceness: int = Field(10, ge=0, le=19, description="Of that process: 19 gives way to all others.")
     quick: QuickConfig = QuickConfig()
     deep: DeepConfig = DeepConfig()
+    gate: GateConfig = Field(
+        GateConfig(site_frames=2, site_parcels=8),
+        description="What the candidate must show. A person's labels are believed from two frames on.",
+    )
 
 
 @dataclass(frozen=True)
 class TeachRequest:
-    """data: labelled frames; judge: others, to judge by and not to learn from. bundle: the factory's. core: data set of
-    simulated scenes. work: what a stopped run goes on with."""
+    """data: labelled frames; judge: others, to judge by and not to learn from. bundle: the factory's. core: gives the
+    data set of known scenes, which may have to be rendered first. out: where the bundle goes, and what a stopped run
+    goes on with."""
 
     data: tuple[Path, ...]
     judge: tuple[Path, ...]
     bundle: Path
-    core: Path
-    work: Path
+    core: Callable[[], Path]
+    out: Path
     engine: str = "onnxruntime"
     deep: bool = False
     seed: int = 0
@@ -53,8 +65,7 @@ class TeachRequest:
 
 @dataclass(frozen=True)
 class Lesson:
-    """candidate: the bundle that was taught, in the work folder. site, core: (before, after) on the judged frames and
-    on the core set."""
+    """candidate: the bundle that was taught. site, core: (before, after) on the judged frames and on the core set."""
 
     factory: Bundle
     candidate: Bundle
@@ -63,10 +74,12 @@ class Lesson:
     rows: tuple[int, ...]
     site: tuple[Judged, Judged]
     core: tuple[Judged, Judged]
+    verdict: GateVerdict
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Keys: model, parent, frames, parcels, how, foreign, site, site_with_depth, core, seconds."""
+        """Keys: model, parent, frames, parcels, how, foreign, site, site_with_depth, core, gate, seconds. The figures
+        are those of ``paired_differences``."""
         return {
             "model": self.candidate.model_id,
             "parent": self.factory.model_id,
@@ -74,9 +87,10 @@ class Lesson:
             "parcels": self.taught.parcels,
             "how": self.split.how,
             "foreign": list(self.taught.foreign),
-            "site": _figures(self.site[0].as_they_are, self.site[1].as_they_are),
-            "site_with_depth": _figures(self.site[0].with_depth, self.site[1].with_depth),
-            "core": _figures(self.core[0].as_they_are, self.core[1].as_they_are),
+            "site": differences(self.site[0].as_they_are, self.site[1].as_they_are),
+            "site_with_depth": differences(self.site[0].with_depth, self.site[1].with_depth),
+            "core": differences(self.core[0].as_they_are, self.core[1].as_they_are),
+            "gate": self.verdict.to_json(),
             "seconds": {key: round(value, 1) for key, value in self.seconds.items()},
         }
 
@@ -87,31 +101,43 @@ def teach(request: TeachRequest, config: TeachConfig, progress: Progress) -> Les
     Raises RobinError as ``gather`` and ``run_job``.
     """
     factory = load_bundle(request.bundle)
-    make_folder(request.work)
-    with locked(request.work):
+    make_folder(request.out / "work")
+    with locked(request.out):
         return _Teaching(request, config, factory, progress).run()
 
 
 class _Teaching:
     def __init__(self, request: TeachRequest, config: TeachConfig, factory: Bundle, progress: Progress) -> None:
         self.request, self.config, self.factory, self.progress = request, config, factory, progress
+        self.work, self.core = request.out / "work", Path()
         self.seconds: dict[str, float] = {}
 
     def run(self) -> Lesson:
         request = self.request
-        taught = self._timed("reading", lambda: gather(request.data, request.judge, request.work, self.classes))
+        taught = self._timed("reading", lambda: gather(request.data, request.judge, self.work, self.classes))
         rows = tuple(range(taught.frames))
         if taught.judged is not None:
             others = scene_folders(taught.judged)
             split = Split((Fold(rows, ()),), f"taught on {taught.frames} frames, judged on {len(others)} others")
         else:
             split, others = split_by_order(taught.frames), []
+        self.core = self._timed("known scenes", self.request.core)
         learned = rows if split.crossed else split.folds[0].learn
         candidate = self._timed("teaching", lambda: self._taught(taught, learned, "candidate"))
         site = self._timed("judging", lambda: self._site(taught, split, others, candidate))
-        scenes = scene_folders(request.core)[self.config.core_scenes :][: self.config.judged_scenes]
+        scenes = scene_folders(self.core)[self.config.core_scenes :][: self.config.judged_scenes]
         core = self._timed("judging the core set", lambda: self._both(candidate, scenes, "judging the core set"))
-        return Lesson(self.factory, candidate, taught, split, learned, site, core, self.seconds)
+        verdict = self._timed("gate", lambda: self._verdict(site, core, candidate))
+        candidate = published(candidate, request.out / BUNDLE)
+        return Lesson(self.factory, candidate, taught, split, learned, site, core, verdict, self.seconds)
+
+    def _verdict(self, site: tuple[Judged, Judged], core: tuple[Judged, Judged], candidate: Bundle) -> GateVerdict:
+        times = None
+        if self.request.deep:
+            runs = self.config.gate.latency_runs
+            times = network_times(self.factory, candidate, self.request.engine, runs)
+        here, known = (Compared(before.as_they_are, after.as_they_are) for before, after in (site, core))
+        return judge_candidate(here, known, times, np.random.default_rng(self.request.seed), self.config.gate)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -127,14 +153,14 @@ class _Teaching:
     def _taught(self, taught: TaughtSet, rows: tuple[int, ...], name: str) -> Bundle:
         request, config = self.request, self.config
         lesson = config_digest({"frames": taught.digest, "rows": rows, "seed": request.seed, **config.model_dump()})
-        work = request.work / f"{name}-{'deep' if request.deep else 'quick'}-{lesson[:12]}"
+        work = self.work / f"{name}-{'deep' if request.deep else 'quick'}-{lesson[:12]}"
         how = "whole network" if request.deep else "head"
         job = TeachJob(
             bundle=request.bundle.absolute(),
             taught=taught.folder.absolute(),
             content=taught.digest,
             rows=rows,
-            core=request.core.absolute(),
+            core=self.core.absolute(),
             core_scenes=config.core_scenes,
             core_features=self.core_features,
             work=work.absolute(),
@@ -143,17 +169,32 @@ class _Teaching:
             deep=request.deep,
             seed=request.seed,
             threads=len(os.sched_getaffinity(0)),
+            niceness=config.niceness,
             memory_bytes=config.memory_bytes,
             quick_config=config.quick,
             deep_config=config.deep,
         )
-        return run_job(job, self.progress)
+        made = run_job(job, self.progress)
+        return self._calibrated(made) if request.deep else made
+
+    def _calibrated(self, bundle: Bundle) -> Bundle:
+        """Its scores mean what they say again, on scenes that are replayed and not those that are judged."""
+        segmenter = load_segmenter(bundle.directory, self.request.engine)
+        count = min(_CALIBRATION_SCENES, self.config.core_scenes)
+        try:
+            tables = fit_calibration(
+                segmenter, self.core, count, lambda done, total: self.progress("calibrating", done, total)
+            )
+        finally:
+            segmenter.close()
+        update_manifest(bundle.directory, calibration=tables)
+        return load_bundle(bundle.directory)
 
     @property
     def core_features(self) -> Path:
         """Beside the core set: they are worth keeping, and of one trunk."""
         trunk = self.factory.manifest.files["network.onnx"][:12]
-        return (self.request.core / f"features-{trunk}").absolute()
+        return (self.core / f"features-{trunk}").absolute()
 
     def _site(
         self, taught: TaughtSet, split: Split, others: Sequence[Path], candidate: Bundle
@@ -184,10 +225,28 @@ class _Teaching:
         return found[0], found[1]
 
 
-def _figures(before: list[SceneResult], after: list[SceneResult]) -> dict[str, Any]:
-    """before, after: figures with intervals."""
-    sides = {}
-    for name, results in (("before", before), ("after", after)):
-        found = summarise(results, np.random.default_rng(0))
-        sides[name] = {key: found[key] for key in ("scenes", "truths", *FIGURES, "intervals")}
-    return sides
+def differences(before: Sequence[SceneResult], after: Sequence[SceneResult]) -> dict[str, Difference]:
+    """FIGURES before and after, with intervals of the difference."""
+    return paired_differences(before, after, FIGURES, np.random.default_rng(0))
+
+
+def published(bundle: Bundle, out: Path) -> Bundle:
+    """A copy of the bundle at ``out``, in place of an earlier one: whole or not at all. Raises RobinError DISK_FULL,
+    OPTION_INVALID."""
+    aside, old = out.with_name(f".{out.name}.tmp"), out.with_name(f".{out.name}.old")
+    try:
+        for left in (aside, old):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(bundle.directory, aside)
+        sync_tree(aside)
+        load_bundle(aside)
+        if out.exists():
+            out.rename(old)
+        aside.rename(out)
+        sync_folder(out.parent)
+    except OSError as exc:
+        raise write_error(out, exc) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    return load_bundle(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_adapt.models.gate import Times
 from robin_perception.core.frame import Frame
 from robin_perception.core.image_folder import load_frame, load_labels, load_scene_info
+from robin_perception.engines import EngineConfig, make_engine
+from robin_perception.engines.golden import golden_frames
 from robin_perception.evaluation.depth_rule import with_depth_only
 from robin_perception.evaluation.evaluate import Prediction, SceneResult, compare, segmenter_predictor
+from robin_perception.model.bundle import Bundle
 from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
 
 SHOWN = 6
@@ -54,3 +59,19 @@ def _judged(segmenter: Segmenter, folders: Sequence[Path], progress: Callable[[]
 
 def _counted(seen: Prediction, frame: Frame) -> Prediction:
     return Prediction(with_depth_only(seen.operating, frame.depth), with_depth_only(seen.candidates, frame.depth))
+
+
+def network_times(running: Bundle, candidate: Bundle, engine: str, runs: int) -> Times:
+    """Milliseconds of both networks on one golden frame, in turns. Raises RobinError ENGINE_*."""
+    engines = [make_engine(engine, bundle, EngineConfig()) for bundle in (running, candidate)]
+    frame, times = golden_frames(running, 1)[0], np.zeros((2, runs + 1))
+    try:
+        for turn in range(runs + 1):
+            for side, each in enumerate(engines):
+                start = time.perf_counter()
+                each.run(frame)
+                times[side, turn] = (time.perf_counter() - start) * 1e3
+    finally:
+        for each in engines:
+            each.close()
+    return Times(times[0, 1:], times[1, 1:])
