@@ -33,6 +33,7 @@ from robin_perception.model.derived import derive_bundle
 QUICK = QuickConfig(steps=3, batch=2, variants=2)
 DEEP = DeepConfig(steps=2, batch=2, checkpoint_steps=1)
 CONFIG = TeachConfig(core_scenes=2, judged_scenes=2, niceness=0, quick=QUICK, deep=DEEP)
+PATIENT = pytest.mark.timeout(900)  # each starts processes that load torch
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +188,7 @@ def test_the_network_that_is_taught_deep_begins_as_the_bundle(bundle: Bundle, tm
         np.testing.assert_allclose(found[1][name], value, rtol=1e-3, atol=1e-3)
 
 
+@PATIENT
 @pytest.mark.parametrize("deep", [False, True])
 def test_the_process_writes_a_whole_bundle(
     bundle: Bundle, core: Path, taught: Path, tmp_path: Path, deep: bool
@@ -199,6 +201,7 @@ def test_the_process_writes_a_whole_bundle(
     assert not any("tmp" in path.name for path in tmp_path.iterdir())
 
 
+@PATIENT
 def test_a_process_that_is_killed_leaves_nothing_half(
     bundle: Bundle, core: Path, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +228,7 @@ def test_a_process_that_is_killed_leaves_nothing_half(
     assert steps[0] >= 3 and steps[-1] == 4
 
 
+@PATIENT
 def test_what_fails_in_the_process_is_told_by_code(bundle: Bundle, core: Path, taught: Path, tmp_path: Path) -> None:
     job = job_of(bundle, core, taught, tmp_path, quick_config=QUICK.model_copy(update={"learning_rate": 0.1}))
     (tmp_path / "core").mkdir()
