@@ -1,4 +1,4 @@
-"""Parameters of the decision recorder node."""
+"""Parameters of the nodes of this room."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from edge_adapt.models.watch import WatchConfig
 from edge_adapt.picture_keeper import PictureRules
 from edge_adapt.store.config import StoreConfig
 from robin_grasp.node_config import CELL_FILE
@@ -76,3 +77,13 @@ class BagRecorderNodeConfig(NodeConfig):
         256, ge=16, le=16_384, description="Memory for messages that wait to be written, 1e6 bytes; more is dropped."
     )
     zstd_level: int = Field(1, ge=1, le=19, description="Compression: 1 fast, 19 small.")
+
+
+@register_node("adaptation")
+class AdaptationNodeConfig(NodeConfig):
+    """Has the segmentation node run the version of the model that the registry names, and takes back one that picks
+    worse."""
+
+    models: Path = Field(Path("models/learned"), description="Folder of the versions of the model (robin adapt).")
+    factory: Path = Field(Path("models/base"), description="Bundle that everything began with, version 0.")
+    watch: WatchConfig = WatchConfig()

@@ -10,7 +10,7 @@ import pytest
 from helpers.model_samples import seen_boxes
 
 from edge_adapt.models.shadow import Shadow, ShadowConfig
-from edge_adapt.models.watch import PickWatch, WatchConfig, WatchState
+from edge_adapt.models.watch import PickWatch, VersionWatch, WatchConfig, WatchState
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.scene import Scene
 
@@ -92,3 +92,25 @@ def test_a_candidate_that_fails_or_goes_blind_is_refused() -> None:
     blind = shadow(seen_boxes(), seen_boxes(missed=0.8))
     assert "where the running model saw 300" in str(blind.error())
     assert json.loads(json.dumps(blind.to_json()))["frames"] == 50
+
+
+def picks(watch: VersionWatch, clean: bool, count: int) -> list[RobinError]:
+    return [error for error in (watch.note(clean) for _ in range(count)) if error is not None]
+
+
+def test_each_later_version_is_held_against_the_picks_before_it() -> None:
+    watch = VersionWatch(WatchConfig(picks=30, least_before=20))
+    watch.changed(0)
+    assert picks(watch, False, 50) == []
+    watch.changed(1)
+    assert watch.watch is not None
+    assert picks(watch, True, 30) == []
+    assert watch.watch is None  # proven
+    picks(watch, True, 1000)
+    watch.changed(2)
+    assert len(picks(watch, False, 50)) == 1
+    watch.changed(1)
+    assert watch.watch is None
+    watch.changed(3)
+    assert watch.watch is not None
+    assert (watch.watch.before, watch.watch.clean_before) == (1000, 1000)

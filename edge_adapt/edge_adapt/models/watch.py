@@ -7,6 +7,7 @@ that probability, however long it is watched and whenever one looks.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -21,6 +22,7 @@ from robin_perception.core.stats import wilson_interval
 # Shares of the largest bet that cannot lose everything; a small one finds a small loss, a large one a collapse soon.
 _BETS = np.array([0.01, 0.03, 0.06, 0.12, 0.25, 0.5])
 _CONFIDENCE = 0.8  # of the interval of the rate before
+_REMEMBERED = 1000  # picks
 
 
 class WatchConfig(StrictConfig):
@@ -92,3 +94,46 @@ class PickWatch:
         """For journal and diagnostics."""
         counts = {name: getattr(self, name) for name in ("clean_before", "before", "clean", "picks")}
         return {**counts, "state": self.state.value, "wealth": self.wealth, "least_rate": self.least_rate}
+
+
+class VersionWatch:
+    """The picks of a robot, version after version. watch: over the one that runs, None where it needs none."""
+
+    def __init__(self, config: WatchConfig) -> None:
+        self._config = config
+        self._before: deque[bool] = deque(maxlen=_REMEMBERED)  # picks of versions that are not watched any more
+        self._now: list[bool] = []
+        self._version: int | None = None
+        self._condemned = False  # until another version runs, picks tell nothing
+        self.watch: PickWatch | None = None
+
+    def changed(self, version: int) -> None:
+        """From now on ``version`` runs. A later one than before is watched; one that was gone back to is not, and the
+        picks of the one that it replaces are no measure for those to come."""
+        known, self._version = self._version, version
+        if known is None or version == known:
+            return
+        if version > known:
+            self._settle()
+        self._now, self._condemned = [], False
+        self.watch = PickWatch(sum(self._before), len(self._before), self._config) if version > known else None
+
+    def note(self, clean: bool) -> RobinError | None:
+        """One pick; why the version that runs must go, told once."""
+        if self.watch is None:
+            if not self._condemned:
+                self._before.append(clean)
+            return None
+        self._now.append(clean)
+        state = self.watch.note(clean)
+        error = self.watch.error()
+        self._condemned = error is not None
+        if state in (WatchState.PROVEN, WatchState.UNKNOWN):
+            self._settle()
+        if state is not WatchState.WATCHING:
+            self.watch = None
+        return error
+
+    def _settle(self) -> None:
+        self._before.extend(self._now)
+        self._now = []
