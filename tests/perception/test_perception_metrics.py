@@ -57,6 +57,15 @@ def test_average_precision_by_hand(hits: list[bool], truths: int, wanted: float)
     assert np.isclose(average_precision(scores, np.array(hits), truths), wanted)
 
 
+def test_one_parcel_more_moves_a_fine_figure_by_one_parcel() -> None:
+    scores = np.linspace(0.9, 0.1, 600)
+    fewer, more = (np.arange(600) < found for found in (569, 571))  # of 600: recall .948 and .952
+    coarse = [average_precision(scores, hits, 600) for hits in (fewer, more)]
+    fine = [average_precision(scores, hits, 600, recall_points=1001) for hits in (fewer, more)]
+    assert coarse[1] - coarse[0] > 0.009
+    assert fine[1] - fine[0] == pytest.approx(2 / 600, abs=0.001)
+
+
 def test_average_precision_without_anything() -> None:
     assert average_precision(np.zeros(0), np.zeros(0, bool), 3) == 0.0
     assert np.isnan(average_precision(np.zeros(0), np.zeros(0, bool), 0))
