@@ -183,10 +183,10 @@ def victims(factories: list[Path], folder: Path) -> Iterator[tuple[int, int]]:
 def test_a_kill_at_every_single_step(paths: list[Path], tmp_path: Path) -> None:
     """In a process of its own, which has no threads to fork with."""
     values = json.dumps([str(path) for path in paths])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with quick_folder() as folder:
-        done = subprocess.run(
-            [sys.executable, __file__, values, str(folder)], capture_output=True, text=True, timeout=280, check=False
-        )
+        command = [sys.executable, __file__, values, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 60
 
