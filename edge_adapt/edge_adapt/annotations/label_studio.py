@@ -1,7 +1,7 @@
 """Label Studio's JSON export: a list of tasks, polygons in per cent of the picture, brush strokes as packed run lengths
 (labelstud.io/guide/export, labelstud.io/tags/brushlabels).
 
-The packing is that of the npm package rle-pack, of a picture of four channels: 32 bits number of values, 5 bits their size,
+The packing is that of rle-pack on npm, of a picture of four channels: 32 bits number of values, 5 bits their size,
 four times 4 bits the sizes of counts, then runs: 1 bit repeated or not, 2 bits which size, count less one, values.
 """
 
