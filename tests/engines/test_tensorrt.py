@@ -22,6 +22,7 @@ from robin_perception.engines import EngineConfig, make_engine
 from robin_perception.engines.cache import EngineCache, key_digest
 from robin_perception.engines.tensorrt import cache as tensorrt_cache
 from robin_perception.engines.tensorrt import probe as tensorrt_probe
+from robin_perception.engines.tensorrt.bindings import BuildLog, heard, made
 from robin_perception.engines.tensorrt.buffers import (
     ALIGNMENT_BYTES,
     check_tensors,
@@ -33,7 +34,6 @@ from robin_perception.engines.tensorrt.builder import BuiltPlan
 from robin_perception.engines.tensorrt.cache import cached_plan
 from robin_perception.engines.tensorrt.cuda import CudaThread, cuda_error
 from robin_perception.engines.tensorrt.key import LOG_FILE, PLAN_FILE, Gpu, engine_key
-from robin_perception.engines.tensorrt.library import BuildLog, heard, made
 from robin_perception.model.bundle import (
     FEATURE_OUTPUTS,
     FRAME_INPUTS,
@@ -265,7 +265,7 @@ def test_the_last_error_of_the_build_is_one_line() -> None:
 
 # The real libraries, where they are installed
 
-TENSORRT_MODULES = ("builder", "library", "runtime")
+TENSORRT_MODULES = ("builder", "bindings", "runtime")
 RTX_MODULES = (*TENSORRT_MODULES, "rtx")
 RECEIVERS = {
     "trt": "",

@@ -23,7 +23,7 @@ from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.golden import golden_frames
 from robin_perception.engines.ort.engine import OnnxRuntimeEngine
 from robin_perception.engines.registry import select
-from robin_perception.engines.tensorrt import library as tensorrt_library
+from robin_perception.engines.tensorrt import bindings as tensorrt_library
 from robin_perception.engines.tensorrt.engine import TensorRtEngine, TensorRtSingleEngine
 from robin_perception.engines.testing.tiny_bundle import tiny_bundle
 from robin_perception.engines.verify import verify_engine

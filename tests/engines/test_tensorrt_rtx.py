@@ -20,16 +20,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines.cache import EngineCache
+from robin_perception.engines.tensorrt import bindings as tensorrt_library
 from robin_perception.engines.tensorrt import check as tensorrt_check
-from robin_perception.engines.tensorrt import library as tensorrt_library
 from robin_perception.engines.tensorrt import runtime as tensorrt_runtime
+from robin_perception.engines.tensorrt.bindings import heard, is_rtx, load_tensorrt, release
 from robin_perception.engines.tensorrt.buffers import check_tensors, graph_specs
 from robin_perception.engines.tensorrt.builder import BuildOptions, build_plan
 from robin_perception.engines.tensorrt.cache import bundle_plan
 from robin_perception.engines.tensorrt.check import PRECISIONS, compile_graphs
 from robin_perception.engines.tensorrt.graph import Precision, tensorrt_graph
 from robin_perception.engines.tensorrt.key import LOG_FILE, PLAN_FILE, Gpu
-from robin_perception.engines.tensorrt.library import heard, is_rtx, load_tensorrt, release
 from robin_perception.engines.tensorrt.probe import RTX, driver_findings
 from robin_perception.engines.tensorrt.rtx import COMPUTE
 from robin_perception.engines.tensorrt.runtime import CompiledNetwork, tensors_of

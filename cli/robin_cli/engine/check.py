@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from robin_perception.engines.tensorrt.bindings import load_tensorrt, release
 from robin_perception.engines.tensorrt.check import CAMERA_SIZES, COMPUTE, Progress, compile_graphs
-from robin_perception.engines.tensorrt.library import load_tensorrt, release
 from robin_perception.engines.tensorrt.probe import RTX
 from robin_perception.model.bundle import load_bundle
 

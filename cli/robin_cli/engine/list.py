@@ -82,9 +82,9 @@ def _tensorrt_keys(bundle: Bundle) -> list[dict[str, str]] | str:
     if reason is not None:
         return reason
     from robin_perception.engines.prelude import camera_graph
+    from robin_perception.engines.tensorrt.bindings import load_tensorrt, release
     from robin_perception.engines.tensorrt.cuda import CudaThread
     from robin_perception.engines.tensorrt.key import engine_key, prelude_key
-    from robin_perception.engines.tensorrt.library import load_tensorrt, release
     from robin_perception.engines.verify import CAMERA_SIZES
 
     try:

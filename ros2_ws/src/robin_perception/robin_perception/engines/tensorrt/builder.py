@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robin_perception.core.errors import Code, RobinError
-from robin_perception.engines.tensorrt.library import BuildLog, heard, is_rtx, made
+from robin_perception.engines.tensorrt.bindings import BuildLog, heard, is_rtx, made
 from robin_perception.engines.tensorrt.rtx import set_up_rtx
 
 _log = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ from pathlib import Path
 from robin_perception.core.disk import write_atomic, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.engines.cache import EngineCache
+from robin_perception.engines.tensorrt.bindings import load_tensorrt, release
 from robin_perception.engines.tensorrt.builder import BuildOptions, BuiltPlan, Progress, build_plan
 from robin_perception.engines.tensorrt.graph import Precision, tensorrt_graph
 from robin_perception.engines.tensorrt.key import LOG_FILE, PLAN_FILE, Gpu, engine_key
-from robin_perception.engines.tensorrt.library import load_tensorrt, release
 from robin_perception.engines.tensorrt.probe import proof_problem
 from robin_perception.model.bundle import Bundle
 

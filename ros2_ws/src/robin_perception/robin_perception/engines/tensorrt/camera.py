@@ -10,12 +10,12 @@ import numpy as np
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.camera import CameraFrame
 from robin_perception.engines.prelude import PRELUDE_INPUTS, camera_graph, depth_bytes
+from robin_perception.engines.tensorrt.bindings import load_tensorrt, release
 from robin_perception.engines.tensorrt.buffers import lay_out, model_specs
 from robin_perception.engines.tensorrt.builder import BuildOptions, build_plan
 from robin_perception.engines.tensorrt.cache import cached_plan
 from robin_perception.engines.tensorrt.cuda import Memory
 from robin_perception.engines.tensorrt.key import Gpu, prelude_key
-from robin_perception.engines.tensorrt.library import load_tensorrt, release
 from robin_perception.engines.tensorrt.runtime import CompiledNetwork
 
 

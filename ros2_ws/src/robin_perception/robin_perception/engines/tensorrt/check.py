@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from robin_perception.engines.prelude import camera_graph
+from robin_perception.engines.tensorrt.bindings import load_tensorrt
 from robin_perception.engines.tensorrt.builder import BuildOptions, build_plan
 from robin_perception.engines.tensorrt.graph import Precision, tensorrt_graph
-from robin_perception.engines.tensorrt.library import load_tensorrt
 from robin_perception.engines.tensorrt.operators import refuse_unsupported
 from robin_perception.engines.tensorrt.probe import RTX
 from robin_perception.engines.tensorrt.rtx import COMPUTE

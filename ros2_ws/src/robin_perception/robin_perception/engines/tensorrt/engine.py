@@ -21,13 +21,13 @@ from robin_perception.engines.base import HEAD_SETS, Engine, EngineConfig, HeadS
 from robin_perception.engines.cache import EngineCache
 from robin_perception.engines.camera import CameraFrame
 from robin_perception.engines.output_pool import OutputPool
+from robin_perception.engines.tensorrt.bindings import load_tensorrt, release
 from robin_perception.engines.tensorrt.buffers import BufferPlan, Specs, graph_specs, plan_buffers
 from robin_perception.engines.tensorrt.builder import BuildOptions, Progress
 from robin_perception.engines.tensorrt.cache import CachedPlan, bundle_plan, verified_plan
 from robin_perception.engines.tensorrt.camera import CameraUpload
 from robin_perception.engines.tensorrt.cuda import NON_BLOCKING, CudaThread, Memory
 from robin_perception.engines.tensorrt.graph import Precision
-from robin_perception.engines.tensorrt.library import load_tensorrt, release
 from robin_perception.engines.tensorrt.probe import proof_problem, unavailable_reason
 from robin_perception.engines.tensorrt.runtime import CompiledNetwork, Lane
 from robin_perception.model.bundle import FEATURE_OUTPUTS, INSTANCE_OUTPUTS, Bundle, TensorSpec

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.engines.tensorrt.bindings import heard, load_tensorrt, made
 from robin_perception.engines.tensorrt.buffers import Specs, check_tensors
 from robin_perception.engines.tensorrt.cuda import CapturedGraph
-from robin_perception.engines.tensorrt.library import heard, load_tensorrt, made
 from robin_perception.model.bundle import TensorSpec
 
 _log = logging.getLogger(__name__)
