@@ -51,7 +51,7 @@ class TeachConfig(StrictConfig):
 class TeachRequest:
     """data: labelled frames; judge: others, to judge by and not to learn from. bundle: the factory's. core: gives the
     data set of known scenes, which may have to be rendered first. out: where the bundle goes, and what a stopped run
-    goes on with."""
+    goes on with. running: what the candidate is held against; None: the factory's."""
 
     data: tuple[Path, ...]
     judge: tuple[Path, ...]
@@ -61,13 +61,16 @@ class TeachRequest:
     engine: str = "onnxruntime"
     deep: bool = False
     seed: int = 0
+    running: Path | None = None
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """candidate: the bundle that was taught. site, core: (before, after) on the judged frames and on the core set."""
+    """factory: what was begun from; running: what it is held against; candidate: the bundle that was taught. site, core:
+    (before, after) on the judged frames and on the core set."""
 
     factory: Bundle
+    running: Bundle
     candidate: Bundle
     taught: TaughtSet
     split: Split
@@ -78,11 +81,12 @@ class Lesson:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Keys: model, parent, frames, parcels, how, foreign, site, site_with_depth, core, gate, seconds. The figures
+        """Keys: model, parent, running, frames, parcels, how, foreign, site, site_with_depth, core, gate, seconds. The figures
         are those of ``paired_differences``."""
         return {
             "model": self.candidate.model_id,
             "parent": self.factory.model_id,
+            "running": self.running.model_id,
             "frames": len(self.rows),
             "parcels": self.taught.parcels,
             "how": self.split.how,
@@ -101,14 +105,18 @@ def teach(request: TeachRequest, config: TeachConfig, progress: Progress) -> Les
     Raises RobinError as ``gather`` and ``run_job``.
     """
     factory = load_bundle(request.bundle)
+    running = factory if request.running is None else load_bundle(request.running)
     make_folder(request.out / "work")
     with locked(request.out):
-        return _Teaching(request, config, factory, progress).run()
+        return _Teaching(request, config, factory, running, progress).run()
 
 
 class _Teaching:
-    def __init__(self, request: TeachRequest, config: TeachConfig, factory: Bundle, progress: Progress) -> None:
+    def __init__(
+        self, request: TeachRequest, config: TeachConfig, factory: Bundle, running: Bundle, progress: Progress
+    ) -> None:
         self.request, self.config, self.factory, self.progress = request, config, factory, progress
+        self.running = running
         self.work, self.core = request.out / "work", Path()
         self.seconds: dict[str, float] = {}
 
@@ -129,13 +137,13 @@ class _Teaching:
         core = self._timed("judging the core set", lambda: self._both(candidate, scenes, "judging the core set"))
         verdict = self._timed("gate", lambda: self._verdict(site, core, candidate))
         candidate = published(candidate, request.out / BUNDLE)
-        return Lesson(self.factory, candidate, taught, split, learned, site, core, verdict, self.seconds)
+        return Lesson(self.factory, self.running, candidate, taught, split, learned, site, core, verdict, self.seconds)
 
     def _verdict(self, site: tuple[Judged, Judged], core: tuple[Judged, Judged], candidate: Bundle) -> GateVerdict:
         times = None
         if self.request.deep:
             runs = self.config.gate.latency_runs
-            times = network_times(self.factory, candidate, self.request.engine, runs)
+            times = network_times(self.running, candidate, self.request.engine, runs)
         here, known = (Compared(before.as_they_are, after.as_they_are) for before, after in (site, core))
         return judge_candidate(here, known, times, np.random.default_rng(self.request.seed), self.config.gate)
 
@@ -220,7 +228,7 @@ class _Teaching:
             judge(
                 each.directory, self.request.engine, folders, lambda: self.progress(what, next(done), 2 * len(folders))
             )
-            for each in (self.factory, candidate)
+            for each in (self.running, candidate)
         ]
         return found[0], found[1]
 
