@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from robin_cli.commands import adapt_teach, adapt_versions
+from robin_cli.commands import adapt_run, adapt_teach, adapt_versions
 
 app = typer.Typer(help="What the robot learns, and which model runs.", no_args_is_help=True)
+app.command("run")(adapt_run.run)
 app.command("teach")(adapt_teach.teach)
 adapt_versions.add_to(app)

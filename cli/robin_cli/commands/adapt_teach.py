@@ -83,7 +83,7 @@ def teach(
     settings = load_config(TeachConfig, config)
 
     def scenes() -> Path:
-        return core or _rendered_core(settings.core_scenes + settings.judged_scenes, worker_count(workers))
+        return core or rendered_core(settings.core_scenes + settings.judged_scenes, worker_count(workers))
 
     request = TeachRequest(tuple(data), tuple(judge or ()), model_path(model), scenes, out, engine, deep, seed)
     with progress_bar("teaching", "steps") as advance:
@@ -139,7 +139,7 @@ def _require_own(out: Path) -> None:
         raise RobinError(Code.OPTION_INVALID, f"{out / others[0]}: of no lesson; name another folder")
 
 
-def _rendered_core(scenes: int, workers: int) -> Path:
+def rendered_core(scenes: int, workers: int) -> Path:
     """Known scenes, rendered once for each user of this machine."""
     from robin_perception.engines.cache import cache_root
     from robin_sim.dataset import make_dataset

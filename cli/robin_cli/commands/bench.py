@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robin_cli.bench.adapt import adapt as bench_adapt
 from robin_cli.bench.ros import command as bench_ros
 from robin_cli.options import (
     EngineOption,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure latency and throughput on this machine.", no_args_is_help=True)
 app.command("ros")(bench_ros.ros)
+app.command("adapt")(bench_adapt)
 
 SPIN = False  # as engines have it unless told otherwise
 

@@ -38,12 +38,13 @@ from robin_perception.core.image_folder import (
 @dataclass(frozen=True)
 class LabelledFrame:
     """source: where it comes from. labels uint16 [H, W]: 0 background, 65535 ignore, else 1 .. 254. names: what each
-    id was called, where it was."""
+    id was called, where it was. pile: frames of one pile are alike; empty: it is told of none."""
 
     source: str
     frame: Frame
     labels: NDArray[np.uint16]
     names: dict[int, str]
+    pile: str = ""
 
 
 def labelled_frames(data: Path) -> Iterator[LabelledFrame]:
@@ -99,7 +100,8 @@ def _of_folder(folder: Path) -> LabelledFrame:
         labels[given == old] = new
     rows = info.get("instances", ())
     kinds = {row["id"]: str(row.get("kind", "")) for row in rows if isinstance(row, dict) and "id" in row}
-    return LabelledFrame(str(folder), frame, labels, {new: kinds.get(old, "") for new, old in enumerate(ids, start=1)})
+    names = {new: kinds.get(old, "") for new, old in enumerate(ids, start=1)}
+    return LabelledFrame(str(folder), frame, labels, names, str(info.get("pile", "")))
 
 
 def _of_picture(picture: AnnotatedPicture, data: Path) -> LabelledFrame:

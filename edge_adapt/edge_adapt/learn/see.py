@@ -66,8 +66,8 @@ class TeachRequest:
 
 @dataclass(frozen=True)
 class Lesson:
-    """factory: what was begun from; running: what it is held against; candidate: the bundle that was taught. site, core:
-    (before, after) on the judged frames and on the core set."""
+    """factory: what was begun from; running: what it is held against; candidate: what was taught. site, core: (before,
+    after) on the judged frames and on the core set."""
 
     factory: Bundle
     running: Bundle
@@ -81,8 +81,8 @@ class Lesson:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Keys: model, parent, running, frames, parcels, how, foreign, site, site_with_depth, core, gate, seconds. The figures
-        are those of ``paired_differences``."""
+        """Keys: model, parent, running, frames, parcels, how, foreign, site, site_with_depth, core, gate, seconds. The
+        figures are those of ``paired_differences``."""
         return {
             "model": self.candidate.model_id,
             "parent": self.factory.model_id,
@@ -144,7 +144,7 @@ class _Teaching:
         if self.request.deep:
             runs = self.config.gate.latency_runs
             times = network_times(self.running, candidate, self.request.engine, runs)
-        here, known = (Compared(before.as_they_are, after.as_they_are) for before, after in (site, core))
+        here, known = (Compared(before.as_they_are, after.as_they_are, before.piles) for before, after in (site, core))
         return judge_candidate(here, known, times, np.random.default_rng(self.request.seed), self.config.gate)
 
     @property
@@ -219,6 +219,7 @@ class _Teaching:
             for whole, part in zip((before, after), pair, strict=True):
                 whole.as_they_are += part.as_they_are
                 whole.with_depth += part.with_depth
+                whole.piles += part.piles
                 whole.shown |= part.shown
         return before, after
 

@@ -119,6 +119,6 @@ def _write_frame(folder: Path, frame: LabelledFrame, classes: tuple[str, ...]) -
     instances = [
         {"id": number, "kind": name} if name in classes else {"id": number} for number, name in frame.names.items()
     ]
-    info = {"source": frame.source, "instances": instances}
+    info = {"source": frame.source, "pile": frame.pile, "instances": instances}
     (folder / SCENE_FILE).write_text(json.dumps(info, indent=1) + "\n")
     sync_tree(folder)

@@ -26,11 +26,12 @@ SHOWN = 6
 
 @dataclass
 class Judged:
-    """as_they_are, with_depth: one result a frame, as it is and by the published rule (``depth_rule``). shown: label
-    images [H, W] of the first frames, by folder."""
+    """as_they_are, with_depth: one result a frame, as it is and by the published rule (``depth_rule``). piles: of each
+    frame, what it shares parcels with. shown: label images [H, W] of the first frames, by folder."""
 
     as_they_are: list[SceneResult] = field(default_factory=list)
     with_depth: list[SceneResult] = field(default_factory=list)
+    piles: list[str] = field(default_factory=list)
     shown: dict[Path, NDArray[np.uint16]] = field(default_factory=dict)
 
 
@@ -51,6 +52,7 @@ def _judged(segmenter: Segmenter, folders: Sequence[Path], progress: Callable[[]
         seen = predict(frame)
         judged.as_they_are.append(compare(seen, truth, info))
         judged.with_depth.append(compare(_counted(seen, frame), truth, info))
+        judged.piles.append(str(info.get("pile") or folder))
         if len(judged.shown) < SHOWN:
             judged.shown[folder] = seen.operating.labels
         progress()

@@ -50,11 +50,11 @@ class GateConfig(StrictConfig):
 @dataclass(frozen=True)
 class Compared:
     """The running model and the candidate on the same labelled frames, in the order in which those were taken. blocks:
-    number of the pile, or of the stretch of time, of each frame; None: each stands alone."""
+    name of the pile, or of the stretch of time, of each frame; None: each stands alone."""
 
     running: Sequence[SceneResult]
     candidate: Sequence[SceneResult]
-    blocks: Sequence[int] | None = None
+    blocks: Sequence[int] | Sequence[str] | None = None
 
     @property
     def independent(self) -> int:

@@ -24,7 +24,7 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.engines.base import EngineConfig
 from robin_perception.monitors.config import MonitorsConfig
-from robin_perception.segmentation.segmenter import load_segmenter
+from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
 from robin_sim.cell import SeeFrame, SimCell
 from robin_sim.load_camera import LoadCameraConfig
 from robin_sim.pick_event import PickEvent
@@ -48,11 +48,13 @@ class CellRunner:
     """Runs piles of one scenario. It travels to worker processes as it is; the cell is built where the first pile runs,
     so that a failure there can be reported.
 
-    request: with its scenario loaded. capture: turns an event into what is kept of it (a record with images).
+    request: with its scenario loaded. capture: turns an event into what is kept of it (a record with images). see: in
+    place of the request's model.
     """
 
     request: RunRequest
     capture: Capture | None = None
+    see: SeeFrame | None = None
 
     def __post_init__(self) -> None:
         self._cell: SimCell | None = None
@@ -60,18 +62,19 @@ class CellRunner:
     def run_pile(self, pile_index: int, most_attempts: int) -> Iterator[CellPick]:
         """Picks of one pile, at most ``most_attempts``. Raises what loading the model, engine and planner raise."""
         if self._cell is None:
-            self._cell = build_cell(self.request)
+            self._cell = build_cell(self.request, self.see)
         if self.request.recovery and not (self.request.keep_cups and self._cell.cups):
             self._cell.cups = CupHealth(self._cell.cell.tool)
         for event in self._cell.run_pile(self.request.seed, pile_index, most_attempts):
             yield CellPick(summarize(event), self.capture(event) if self.capture is not None else None)
 
 
-def build_cell(request: RunRequest) -> SimCell:
-    """The cell of one process: model and planner are loaded here, once."""
+def build_cell(request: RunRequest, see: SeeFrame | None = None) -> SimCell:
+    """The cell of one process: model and planner are loaded here, once. see: in place of the request's model."""
     config, helper = request.loaded.config, HelperThread()
     holding = _holding(request)
-    see = _segment_with(request, helper)
+    if see is None and request.masks != "oracle":
+        see = run_segmenter(request, helper).segment
     return SimCell(
         config,
         request.cell or CellConfig(),
@@ -110,12 +113,11 @@ def _planner(
     return make_planner(request.planner, cell, request.ranker, request.planner_config, rng, helper, holding)
 
 
-def _segment_with(request: RunRequest, helper: HelperThread) -> SeeFrame | None:
-    if request.masks == "oracle":
-        return None
+def run_segmenter(request: RunRequest, helper: HelperThread | None = None) -> Segmenter:
+    """The request's model as runs serve it. Raises RobinError MODEL_MISSING where none is named, MODEL_*, ENGINE_*."""
     if request.model is None:
         raise RobinError(Code.MODEL_MISSING, "predicted masks need a model bundle; name one, or use oracle masks")
     # One thread, no spinning: workers share the cores, and sums in another order would give other figures.
     return load_segmenter(
         request.model, request.engine, engine_config=EngineConfig(intra_threads=1, spin=False), helper=helper
-    ).segment
+    )

@@ -104,7 +104,7 @@ def run_simulated(
         samples = None if store is None else StoreWriter(SampleStore(store, seed=request.seed))
         with closing(_Recorder(out, samples)) as recorder:
             size = _network_size(request)
-            capture = partial(capture_pick, _context(request), size, as_sample=samples is not None)
+            capture = partial(capture_pick, simulated_context(request), size, as_sample=samples is not None)
             result = run_scenario(request, progress, capture=capture, on_captured=recorder.keep)
         if out is not None:
             write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
@@ -113,7 +113,7 @@ def run_simulated(
     return result
 
 
-def _context(request: RunRequest) -> DecisionContext:
+def simulated_context(request: RunRequest) -> DecisionContext:
     """What is the same for all picks of the run."""
     run_id = f"{request.loaded.name}-s{request.seed}-{request.planner}"
     cell, scenario = request.cell or CellConfig(), request.loaded

@@ -159,7 +159,7 @@ def paired_differences(
     keys: Sequence[str],
     rng: np.random.Generator,
     *,
-    blocks: Sequence[int] | None = None,
+    blocks: Sequence[int] | Sequence[str] | None = None,
     stratum: str | None = None,
     confidence: float = 0.95,
     replicates: int = 1000,
