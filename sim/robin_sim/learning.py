@@ -90,9 +90,10 @@ def failure_cause(event: PickEvent, faulty: frozenset[int]) -> str:
         return "stop"
     if any(best.cups >> cup & 1 for cup in faulty):
         return "tool"
-    target = outcome.truth.get("target")
-    held = {int(parcel) for seal in outcome.truth.get("seals", ()) for parcel, _ in seal["held"]}
-    wrong = outcome.result in (PickResult.MULTI, PickResult.WRONG) or bool(outcome.truth.get("blocked"))
+    truth: dict[str, Any] = outcome.truth
+    target = truth.get("target")
+    held = {parcel for seal in truth.get("seals", ()) for parcel, _ in seal["held"]}
+    wrong = outcome.result in (PickResult.MULTI, PickResult.WRONG) or bool(truth.get("blocked"))
     return "see" if wrong or target is None or len(event.meant) > 1 or held - {target} else "hold"
 
 
