@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ FEW = Scenario(
 )
 
 
-def event(result: PickResult, meant: tuple[int, ...] = (0,), **truth: object) -> PickEvent:
+def event(result: PickResult, meant: tuple[int, ...] = (0,), **truth: Any) -> PickEvent:
     frame = sample_frame(np.random.default_rng(0))
     outcome = replace(sample_outcome("clean"), result=result, truth={"target": 0, "blocked": {}, "seals": (), **truth})
     return PickEvent(
@@ -38,7 +39,7 @@ def event(result: PickResult, meant: tuple[int, ...] = (0,), **truth: object) ->
     )
 
 
-def held(*parcels: int) -> dict[str, object]:
+def held(*parcels: int) -> dict[str, Any]:
     return {"seals": [{"cup": k, "held": ((parcel, 1.0),), "pressure_pa": 5e4} for k, parcel in enumerate(parcels)]}
 
 
@@ -89,12 +90,12 @@ def test_both_pick_the_same_piles_and_the_learner_keeps_what_it_saw(tmp_path: Pa
     told: list[str] = []
     request = RunRequest(FEW, 4, 3, engine="onnxruntime", model=BASE)
 
-    def run() -> dict[str, object]:
+    def run() -> dict[str, Any]:
         config = RoundsConfig(first_picks=1000)
         return compare_learning(request, tmp_path, lambda: tmp_path, lambda what, *_: told.append(what), config)
 
     result = run()
-    assert result["static"]["tries"] == result["adapted"]["tries"] == 4  # type: ignore[index]
+    assert result["static"]["tries"] == result["adapted"]["tries"] == 4
     assert (tmp_path / "store").is_dir() and (tmp_path / "hold.json").is_file()
     told.clear()
     again = run()
