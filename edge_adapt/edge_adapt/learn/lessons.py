@@ -1,7 +1,8 @@
 """What picks that stand in the store teach of seeing: frames with masks that nobody drew.
 
-A pile's picks label its frames (``edge_adapt.labels``). What lies as low as the support plane is background; all else
-that no pick tells of is ignored.
+A pile's picks label its frames (``edge_adapt.labels``). Background is what still looks the same after the last of them,
+lies as low as the support plane there, and is in no mask; all else that no pick tells of is ignored. Depth alone would
+not do: it goes through film.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from edge_adapt.decision import Decision
 from edge_adapt.labels.label import LabelConfig, MaskLabel
 from edge_adapt.labels.pick_label import SeenPick
-from edge_adapt.labels.pile import FrameLabels, PileLabels
+from edge_adapt.labels.pile import PileLabels
 from edge_adapt.recording import DEPTH_SCALE_M
 from edge_adapt.store.index import SampleRow
 from edge_adapt.store.sample import AFTER, StoredSample
@@ -33,10 +34,11 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.image_folder import IGNORE_LABEL, SCENE_FILE, save_frame
 from robin_perception.core.scene import Instance, Scene
 
-SUPPORT_M = 0.004  # height over the support plane up to which nothing lies there
+SUPPORT_M = 0.01  # height over the support plane up to which nothing lies there
 PILE_PICKS = 24  # that label each other, at most
 _GONE = (Code.STORE_BLOB_MISSING, Code.INPUT_MISSING)  # the store made room meanwhile
-_MARGIN_PX = 9  # around what lies higher: depth runs over edges
+_SPECK_PX, _WIDE_PX = 7, 31
+_MARGIN_PX = 9  # around what lies higher, and around masks: both run over edges
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,14 @@ def lesson_frames(
     for pile in _piles(picks):
         labels = PileLabels(config)
         known = [number for number, pick in enumerate(pile) if isinstance(labels.add(pick.seen), MaskLabel)]
+        last = pile[-1].seen
+        bare = bare_support(last, belt_z_m)
         for number in _spread(known, per_pile):
             pick = pile[number]
-            found = labels.of_frame(number)
-            lesson = _with_background(pick.seen.before, found, belt_z_m)
-            yield LessonFrame(pick.seq, pick.pile, pick.seen.before, lesson, len(found.parcels))
+            found = labels.of_frame(number, last.after)
+            told = np.where(found.ignore | (found.labels == 0), np.uint16(IGNORE_LABEL), found.labels)
+            told[solid(bare & (found.labels == 0) & ~found.ignore) & (found.labels == 0)] = 0
+            yield LessonFrame(pick.seq, pick.pile, pick.seen.before, told, len(found.parcels))
 
 
 def write_lesson(folder: Path, frames: Sequence[LessonFrame]) -> None:
@@ -152,21 +157,23 @@ def _spread(numbers: Sequence[int], most: int) -> list[int]:
     return [numbers[round(k * (len(numbers) - 1) / max(most - 1, 1))] for k in range(most)]
 
 
-def _with_background(frame: Frame, found: FrameLabels, belt_z_m: float) -> NDArray[np.uint16]:
-    labels = found.labels.copy()
-    free = support_pixels(frame, belt_z_m)
-    labels[found.ignore & ~(free & (labels == 0))] = IGNORE_LABEL
-    return labels
+def bare_support(last: SeenPick, belt_z_m: float) -> NDArray[np.bool_]:
+    """Where nothing lies after a pile's last pick, bool [H, W]; nowhere without a frame after it."""
+    if last.after is None:
+        return np.zeros(last.before.depth.shape, dtype=bool)
+    v, u = np.indices(last.after.depth.shape, dtype=np.float32)
+    plane, K, z = last.after.belt_plane(belt_z_m), last.after.K, last.after.depth
+    height = z * (plane[0] * (u - K[0, 2]) / K[0, 0] + plane[1] * (v - K[1, 2]) / K[1, 1] + plane[2]) + plane[3]
+    high = cv2.medianBlur(np.where(z > 0, height, 1.0).astype(np.float32), 5) > SUPPORT_M
+    other = (last.scene.labels > 0) & (last.scene.labels != last.target)
+    near = np.ones((_MARGIN_PX, _MARGIN_PX), np.uint8)
+    return np.asarray(cv2.dilate((high | other).astype(np.uint8), near) == 0)
 
 
-def support_pixels(frame: Frame, belt_z_m: float) -> NDArray[np.bool_]:
-    """Where the frame shows the bare support plane, bool [H, W]."""
-    v, u = np.indices(frame.depth.shape, dtype=np.float32)
-    plane, z = frame.belt_plane(belt_z_m), frame.depth
-    rays = (u - frame.K[0, 2]) / frame.K[0, 0], (v - frame.K[1, 2]) / frame.K[1, 1]
-    height = z * (plane[0] * rays[0] + plane[1] * rays[1] + plane[2]) + plane[3]
-    low = cv2.medianBlur(np.where(z > 0, height, 1.0).astype(np.float32), 5) < SUPPORT_M
-    return np.asarray(cv2.erode(low.astype(np.uint8), np.ones((_MARGIN_PX, _MARGIN_PX), np.uint8)) > 0)
+def solid(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The wide parts of a mask, without specks in them: bool [H, W]. Under film there are only narrow ones."""
+    whole = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((_SPECK_PX, _SPECK_PX), np.uint8))
+    return np.asarray(cv2.morphologyEx(whole, cv2.MORPH_OPEN, np.ones((_WIDE_PX, _WIDE_PX), np.uint8)) > 0)
 
 
 def _scene(sample: StoredSample, decision: Decision) -> Scene:

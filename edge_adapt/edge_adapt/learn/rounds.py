@@ -50,7 +50,7 @@ class RoundsConfig(StrictConfig):
         1.6, ge=1.0, le=10, description="The next lesson at so many times the clean picks of the one before."
     )
     newest_picks: int = Field(600, ge=16, le=100_000, description="Picks that a lesson is made of: the newest.")
-    pile_frames: int = Field(5, ge=1, le=100, description="Frames of one pile that are taught, at most.")
+    pile_frames: int = Field(4, ge=1, le=100, description="Frames of one pile that are taught, at most.")
     shadow: ShadowConfig = ShadowConfig()
     teach: TeachConfig = Field(TeachConfig(gate=GateConfig(site_frames=3)), description="As for robin adapt teach.")
 
