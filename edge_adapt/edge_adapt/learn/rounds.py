@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,8 @@ class SeeRounds:
         started, number = time.monotonic(), state.done + 1
         folder = self._work / f"round-{number:04d}"
         try:
-            newest, lesson = self._gathered(store, folder), self._taught(folder, number, progress)
+            newest = self._gathered(store, folder, progress)
+            lesson = self._taught(folder, number, progress)
         except RobinError as exc:
             if exc.code not in _NOTHING_LEARNED:
                 raise
@@ -176,7 +177,7 @@ class SeeRounds:
             return 0
         return self._registry.add(lesson.candidate.directory, BY, lesson.split.how, told)
 
-    def _gathered(self, store: StoreReader, folder: Path) -> int:
+    def _gathered(self, store: StoreReader, folder: Path, progress: Progress) -> int:
         """The lesson's frames on the disk; sequence number of the newest sample. Raises RobinError
         TAUGHT_TOO_LITTLE."""
         rows = list(store.samples())
@@ -184,7 +185,7 @@ class SeeRounds:
         if (folder / _LEARN).is_dir() and (folder / _JUDGE).is_dir():
             return newest  # of a lesson that was ended
         learn, judge = split_rows(rows[-self.config.newest_picks :])
-        made = [self._frames(store, part) for part in (learn, judge)]
+        made = [self._frames(store, part, progress) for part in (learn, judge)]
         if not all(made):
             text = (
                 f"{len(rows)} samples give {len(made[0])} labelled frames to learn from and {len(made[1])} later ones"
@@ -195,8 +196,13 @@ class SeeRounds:
             write_lesson(folder / name, frames)
         return newest
 
-    def _frames(self, store: StoreReader, rows: Sequence[SampleRow]) -> list[LessonFrame]:
-        return list(lesson_frames(stored_picks(store, rows), self._belt_z_m, self.config.pile_frames))
+    def _frames(self, store: StoreReader, rows: Sequence[SampleRow], progress: Progress) -> list[LessonFrame]:
+        def read() -> Iterator[StoredPick]:
+            for number, pick in enumerate(stored_picks(store, rows), start=1):
+                progress("labels from picks", number, len(rows))
+                yield pick
+
+        return list(lesson_frames(read(), self._belt_z_m, self.config.pile_frames))
 
     def _shadowed(self, store: StoreReader, state: RoundsState) -> RoundStep | None:
         """The candidate on the frames that came after its lesson, once there are enough."""
