@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,13 +120,15 @@ def lesson_frames(
             yield LessonFrame(pick.seq, pick.pile, pick.seen.before, told, len(found.parcels))
 
 
-def write_lesson(folder: Path, frames: Sequence[LessonFrame]) -> None:
-    """As image folders in the order of ``frames``, whole or not at all. Raises RobinError DISK_FULL."""
-    aside = folder.with_name(f".{folder.name}.tmp")
+def write_lesson(folder: Path, frames: Iterable[LessonFrame]) -> int:
+    """As image folders in the order of ``frames``, whole or not at all; returns how many. One frame is in memory at a
+    time. Raises RobinError DISK_FULL, and what ``frames`` raises."""
+    aside, number = folder.with_name(f".{folder.name}.tmp"), 0
     try:
         shutil.rmtree(aside, ignore_errors=True)
-        for number, lesson in enumerate(frames):
-            place = aside / f"{number:06d}"
+        aside.mkdir(parents=True)
+        for number, lesson in enumerate(frames, start=1):
+            place = aside / f"{number - 1:06d}"
             save_frame(place, lesson.frame, lesson.labels, DEPTH_SCALE_M)
             parcels = np.unique(lesson.labels[(lesson.labels > 0) & (lesson.labels < IGNORE_LABEL)])
             info = {"pile": lesson.pile, "instances": [{"id": int(parcel)} for parcel in parcels]}
@@ -134,6 +136,7 @@ def write_lesson(folder: Path, frames: Sequence[LessonFrame]) -> None:
         sync_tree(aside)
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
+        return number
     except OSError as exc:
         raise write_error(folder, exc) from None
     finally:

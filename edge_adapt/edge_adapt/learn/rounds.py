@@ -185,24 +185,23 @@ class SeeRounds:
         if (folder / _LEARN).is_dir() and (folder / _JUDGE).is_dir():
             return newest  # of a lesson that was ended
         learn, judge = split_rows(rows[-self.config.newest_picks :])
-        made = [self._frames(store, part, progress) for part in (learn, judge)]
-        if not all(made):
-            text = (
-                f"{len(rows)} samples give {len(made[0])} labelled frames to learn from and {len(made[1])} later ones"
-            )
-            raise RobinError(Code.TAUGHT_TOO_LITTLE, text)
         make_folder(folder)
-        for name, frames in zip((_LEARN, _JUDGE), made, strict=True):
-            write_lesson(folder / name, frames)
+        counts = [
+            write_lesson(folder / name, self._frames(store, part, progress))
+            for name, part in ((_LEARN, learn), (_JUDGE, judge))
+        ]
+        if not all(counts):
+            text = f"{len(rows)} samples give {counts[0]} labelled frames to learn from and {counts[1]} later ones"
+            raise RobinError(Code.TAUGHT_TOO_LITTLE, text)
         return newest
 
-    def _frames(self, store: StoreReader, rows: Sequence[SampleRow], progress: Progress) -> list[LessonFrame]:
+    def _frames(self, store: StoreReader, rows: Sequence[SampleRow], progress: Progress) -> Iterator[LessonFrame]:
         def read() -> Iterator[StoredPick]:
             for number, pick in enumerate(stored_picks(store, rows), start=1):
                 progress("labels from picks", number, len(rows))
                 yield pick
 
-        return list(lesson_frames(read(), self._belt_z_m, self.config.pile_frames))
+        return lesson_frames(read(), self._belt_z_m, self.config.pile_frames)
 
     def _shadowed(self, store: StoreReader, state: RoundsState) -> RoundStep | None:
         """The candidate on the frames that came after its lesson, once there are enough."""
