@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from robin_grasp.tool import WorkspaceConfig
 from robin_sim import surfaces
 from robin_sim.model import Material, Mesh
+from robin_sim.new_surfaces import NEW_SURFACES
 
 _BELTS: tuple[tuple[str, float, Callable[[np.random.Generator, int, int], surfaces.Texture], float, float], ...] = (
     ("rubber", 0.60, surfaces.rubber_belt, 0.65, 0.25),
@@ -86,11 +87,31 @@ def draw_background(rng: np.random.Generator, workspace: WorkspaceConfig) -> Bac
     return Background(tuple(parts), kind)
 
 
-def _hall(rng: np.random.Generator, workspace: WorkspaceConfig) -> list[Surface]:
-    """Floor and a few machine parts outside the workspace."""
+def draw_new_background(rng: np.random.Generator, workspace: WorkspaceConfig) -> Background:
+    """A table or a tote's floor, and a hall, of kinds that ``draw_background`` never draws."""
+    kinds = sorted(NEW_SURFACES)
+    kind, floor = (kinds[int(rng.integers(len(kinds)))] for _ in range(2))
+    make = NEW_SURFACES[kind]
+    material = Material(make(rng, 448, 768), rng.uniform(0.25, 0.9), rng.uniform(0.1, 0.9))
+    (cx, cy), (sx, sy), z = workspace.centre_m, workspace.size_m, workspace.belt_z_m
+    parts = _hall(rng, workspace, NEW_SURFACES[floor](rng, 448, 768))
+    if workspace.container == "tote":
+        parts += [Surface(mesh, material) for mesh in _tote_walls(workspace, rng.uniform(0.0, 0.02))]
+        half_x, half_y = sx / 2, sy / 2
+    else:
+        half_x, half_y = sx / 2 + rng.uniform(0.1, 0.9), sy / 2 + rng.uniform(0.1, 0.5)
+    parts.append(Surface(floor_quad(cx - half_x, cx + half_x, cy - half_y, cy + half_y, z), material))
+    return Background(tuple(parts), kind)
+
+
+def _hall(
+    rng: np.random.Generator, workspace: WorkspaceConfig, paving: surfaces.Texture | None = None
+) -> list[Surface]:
+    """Floor and a few machine parts outside the workspace. paving: of the floor, concrete by default."""
     (cx, cy), (sx, sy) = workspace.centre_m, workspace.size_m
     z = workspace.belt_z_m - rng.uniform(0.45, 0.95)
-    floor = Material(surfaces.concrete(rng, 256, 256), roughness=rng.uniform(0.5, 0.9), specular=0.3)
+    paving = surfaces.concrete(rng, 256, 256) if paving is None else paving
+    floor = Material(paving, roughness=rng.uniform(0.5, 0.9), specular=0.3)
     parts = [Surface(floor_quad(cx - 3, cx + 3, cy - 3, cy + 3, z), floor)]
     for _ in range(int(rng.integers(0, 6))):
         w, d, h = rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.4), rng.uniform(0.1, 0.5)

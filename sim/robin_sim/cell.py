@@ -30,7 +30,6 @@ from robin_sim.physics import UnstableSimulationError
 from robin_sim.pick_event import PickEvent
 from robin_sim.recovered_pile import RecoveredPile, RecoveryKit
 from robin_sim.scenario import ScenarioConfig
-from robin_sim.sensor import SensorModelConfig
 
 SeeFrame = Callable[[Frame], Scene]
 MakePlanner = Callable[[CellConfig, np.random.Generator], Planner]
@@ -53,7 +52,6 @@ class SimCell:
         cell: CellConfig,
         make_planner: MakePlanner,
         see: SeeFrame | None = None,
-        sensor: SensorModelConfig | None = None,
         load_camera: LoadCameraConfig | None = None,
         recovery: RecoveryKit | None = None,
         cups: CupHealth | None = None,
@@ -65,7 +63,6 @@ class SimCell:
         self.cell = cell
         self._make_planner = make_planner
         self._see = see
-        self._sensor = sensor if sensor is not None else SensorModelConfig()
         self._load_camera = load_camera
         self._recovery = recovery
         self.cups = cups
@@ -73,7 +70,7 @@ class SimCell:
         self._holding = holding
 
     def open_pile(self, seed: int, pile_index: int) -> OpenPile:
-        return OpenPile(self.config, self.cell, self._sensor, seed, pile_index, load_camera=self._load_camera)
+        return OpenPile(self.config, self.cell, seed, pile_index, load_camera=self._load_camera)
 
     def run_pile(self, seed: int, pile_index: int, max_attempts: int) -> Iterator[PickEvent]:
         """Pick one pile until it is empty, no grasp is found, or ``max_attempts`` (at most the scenario's

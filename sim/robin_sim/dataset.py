@@ -24,8 +24,9 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import read_json
 from robin_perception.core.output import output_folder
 from robin_sim.runs.workers import process_context, worker_pool
+from robin_sim.scenario_scenes import scenario_scene
 from robin_sim.scene_files import is_whole, write_scene
-from robin_sim.training_scenes import DatasetConfig, draw_pile, draw_scene, pile_rng
+from robin_sim.training_scenes import DatasetConfig, LabelledScene, draw_pile, draw_scene, pile_rng
 
 DATASET_FILE = "dataset.json"
 _FORMAT = 1
@@ -142,11 +143,17 @@ def _run(
             yield from (future.result() for future in finished)
 
 
+def _group(seed: int, config: DatasetConfig, group: int, indices: list[int]) -> Iterator[tuple[int, LabelledScene]]:
+    if config.scenario is not None:
+        yield from ((index, scenario_scene(config.scenario, seed, index, config)) for index in indices)
+        return
+    pile = draw_pile(pile_rng(seed, group), config)
+    yield from ((index, draw_scene(pile, seed, index, config)) for index in indices)
+
+
 def _make_group(out: Path, seed: int, config: DatasetConfig, group: int, indices: list[int]) -> int:
     """Make the missing scenes of one group; returns how many. Raises RobinError DISK_FULL, OPTION_INVALID."""
-    pile = draw_pile(pile_rng(seed, group), config)
-    for index in indices:
-        scene = draw_scene(pile, seed, index, config)
+    for index, scene in _group(seed, config, group, indices):
         try:
             write_scene(_folder(out, index), scene)
         except OSError as exc:

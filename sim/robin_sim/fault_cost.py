@@ -23,7 +23,7 @@ from robin_sim.oracle import dominant_parcel
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.pick import execute_pick
 from robin_sim.scenario import load_scenario
-from robin_sim.sensor import SensorModelConfig, spoil
+from robin_sim.sensor import spoil
 from robin_sim.station import SimStation, StationView, picked_from
 
 HEALTHY = "healthy"
@@ -69,7 +69,7 @@ def _result(
 ) -> str:
     """A PickResult's value, "infeasible" where nothing could be planned, "unstable" where the physics diverged."""
     shown, seen = look.seen(faults)
-    frame = spoil(seen.view, seen.camera, np.random.default_rng([*seed, 2]), SensorModelConfig(), faults)
+    frame = spoil(seen.view, seen.camera, np.random.default_rng([*seed, 2]), look.station.sensor, faults)
     try:
         scene = see(frame)
         grasp = planner.plan(frame, scene).best

@@ -27,7 +27,7 @@ from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.model import Pile
 from robin_sim.result_lines import Job, append_line, done_lines
 from robin_sim.scenario import load_scenario
-from robin_sim.sensor import SensorModelConfig, smears, spoil
+from robin_sim.sensor import smears, spoil
 from robin_sim.station import SimStation, StationView, picked_from
 
 SeeFrame = Callable[[Frame], Scene]
@@ -63,7 +63,7 @@ class _Station:
     ) -> tuple[Frame, Scene]:
         """A photograph of it, and the scene that the network makes of that."""
         self._stamp_s += 1.0
-        frame = spoil(seen.view, seen.camera, self.rng, SensorModelConfig(), faults, self._stamp_s, dirt)
+        frame = spoil(seen.view, seen.camera, self.rng, self.station.sensor, faults, self._stamp_s, dirt)
         return frame, self._see(frame)
 
     def stream(self, case: FaultCase, piles: list[Pile], views: list[StationView]) -> Iterator[tuple[Frame, Scene]]:

@@ -34,7 +34,6 @@ from robin_sim.oracle import MIN_VISIBLE_PX
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.result_lines import Job, append_line, done_lines
 from robin_sim.scenario import load_scenario
-from robin_sim.sensor import SensorModelConfig
 
 Mask = NDArray[np.bool_]
 SCENARIOS = ("mixed", "belt", "tote", "flush_small", "bags", "stacked")
@@ -72,7 +71,7 @@ def label_pile(scenario: str, seed: int, index: int, see: Callable[[Frame], Scen
     """One line of results: every pick with what its label is worth, and the first frame as all picks label it."""
     began = time.process_time()
     config = load_scenario(scenario).config
-    opened = OpenPile(config, CellConfig(), SensorModelConfig(), seed, index, load_camera=LoadCameraConfig())
+    opened = OpenPile(config, CellConfig(), seed, index, load_camera=LoadCameraConfig())
     labels, first_truth = PileLabels(), np.zeros((0, 0), dtype=np.uint16)
     rows: list[dict[str, Any]] = []
     for pick, result, truth in _picks(opened, see):

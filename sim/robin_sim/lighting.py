@@ -98,3 +98,19 @@ def draw_lighting(rng: np.random.Generator) -> Lighting:
         adaptation=float(rng.uniform(0.0, 0.6)),
         contrast=float(rng.uniform(0.85, 1.2)),
     )
+
+
+def draw_new_lighting(rng: np.random.Generator) -> Lighting:
+    """Light of a kind that ``draw_lighting`` never draws: a strong lamp low at one side, and all of it tinted as by
+    coloured panes or a camera whose white balance is off."""
+    tint = np.exp(rng.uniform(0.1, 0.3) * rng.permutation([1.0, -1.0, rng.uniform(-0.5, 0.5)])).astype(np.float32)
+    ambient, distance = rng.uniform(0.15, 0.35), rng.uniform(1.6, 3.0)
+    bearing, elevation = rng.uniform(-math.pi, math.pi), math.radians(rng.uniform(13.0, 21.0))
+    flat = math.cos(elevation)
+    direction = np.array([flat * math.cos(bearing), flat * math.sin(bearing), math.sin(elevation)])
+    low = Light(
+        np.array([0.75, 0.0, 0.0]) + distance * direction,
+        rng.uniform(0.02, 0.1),
+        (rng.uniform(1.0, 2.0) * distance**2 * tint).astype(np.float32),
+    )
+    return Lighting((low,), ambient * tint, ambient * rng.uniform(0.1, 0.4) * tint, float(rng.uniform(-0.9, 0.6)))

@@ -25,7 +25,7 @@ from robin_sim.model import Parcel
 from robin_sim.open_pile import OpenPile
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.scenario import ScenarioConfig, cameras_at
-from robin_sim.sensor import SensorModelConfig, dirt_on
+from robin_sim.sensor import dirt_on
 
 MOST_EMPTY_PILES = 20
 
@@ -82,7 +82,6 @@ class LiveCell:
             self._open = OpenPile(
                 self._config,
                 self._cell,
-                SensorModelConfig(),
                 self._seed,
                 self._next_index,
                 self._mount,

@@ -13,12 +13,10 @@ from robin_grasp.plan import Grasp
 from robin_grasp.tool import CellConfig, MotionConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
-from robin_sim.backgrounds import draw_background
 from robin_sim.cameras import CameraView
 from robin_sim.faults import CameraShift
 from robin_sim.goods import draw_goods
 from robin_sim.in_hand import let_go, set_down
-from robin_sim.lighting import draw_lighting
 from robin_sim.load_camera import LoadCameraConfig, look_at_load
 from robin_sim.model import Parcel, RenderedView
 from robin_sim.oracle import dominant_parcel, oracle_scene
@@ -27,8 +25,10 @@ from robin_sim.piles import make_pile, settle_pile
 from robin_sim.reasons import failure_reason
 from robin_sim.render import render
 from robin_sim.scenario import ScenarioConfig, draw_pile_start
-from robin_sim.sensor import SensorModelConfig, dirt_on, spoil
+from robin_sim.sensor import dirt_on, spoil
+from robin_sim.surroundings import draw_surroundings
 
+_CELL_STREAM = 1
 MEANT_SHARE = 0.3  # of a mask, that a parcel fills which it shows as one with another
 
 
@@ -52,7 +52,8 @@ class Held:
 class OpenPile:
     """One pile under the tool and the camera: what a cell can do with it, one step at a time. Not thread-safe.
 
-    The same (seed, pile_index) gives the same pile, light and camera, whatever is picked. cell: the geometry with
+    The same (seed, pile_index) gives the same pile, light and camera, whatever is picked; where the scenario says
+    ``one_cell``, light, camera and all around the pile follow from the seed alone. cell: the geometry with
     this pile's workspace. planner_rng: for planners that explore. mount: (believed, true) camera; None draws one as the
     scenario says. load_camera: None for a cell without one. dirt: what lies on the glass (``sensor.smears``), where
     it stays; None draws it for this pile. frame: the latest image, None before the first ``look``.
@@ -62,7 +63,6 @@ class OpenPile:
         self,
         config: ScenarioConfig,
         cell: CellConfig,
-        sensor: SensorModelConfig,
         seed: int,
         pile_index: int,
         mount: tuple[CameraView, CameraView] | None = None,
@@ -75,17 +75,18 @@ class OpenPile:
         self.index = pile_index
         self.stamp_s = 0.0
         self._config = config
-        self._sensor = sensor
         self._load_camera = load_camera
         self._held: Held | None = None
-        self._start = draw_pile_start(config, cell, pile_rng)
+        cell_rng = np.random.default_rng([seed, 0, _CELL_STREAM]) if config.one_cell else pile_rng
+        self._start = draw_pile_start(config, cell, pile_rng, cell_rng)
         self._camera, self._true_camera = mount or (self._start.camera, self._start.true_camera)
+        dirt_rng = cell_rng.spawn(1)[0] if config.one_cell else dirt_rng
         self._dirt = dirt_on(self._camera, config.faults, dirt_rng) if dirt is None else dirt
         workspace = self._start.workspace
         goods = draw_goods(pile_rng, self._start.parcel_count, config.parcel_mix, workspace, self._start.fill_l)
         self.pile = make_pile(pile_rng, goods, workspace, self._start.arrangement)
-        self._lighting = draw_lighting(pile_rng)
-        self._background = draw_background(pile_rng, workspace)
+        self._around = draw_surroundings(cell_rng, config, workspace)
+        self._sensor = config.camera.draw_sensor(cell_rng)
         self.cell = cell.model_copy(update={"workspace": workspace})
         self._truth: RenderedView | None = None
         self.frame: Frame | None = None
@@ -96,7 +97,7 @@ class OpenPile:
 
     def look(self) -> Frame:
         """An image of the pile as it lies: light and background stay over the picks, the sensor's noise does not."""
-        self._truth = render(self.pile, self._true_camera, self._lighting, self._background)
+        self._truth = render(self.pile, self._true_camera, self._around.lighting, self._around.background)
         if self._config.faults.frozen and self.frame is not None:
             self.frame = replace(self.frame, stamp_s=self.stamp_s)
             return self.frame
@@ -109,6 +110,12 @@ class OpenPile:
         """The latest image as a perfect segmenter would report it."""
         assert self._truth is not None and self.frame is not None, "look first"
         return oracle_scene(self.pile, self._truth, self.frame.stamp_s)
+
+    @property
+    def truth(self) -> tuple[RenderedView, CameraView]:
+        """The latest image without noise, and the camera that it truly comes from."""
+        assert self._truth is not None, "look first"
+        return self._truth, self._true_camera
 
     def parcel_image(self) -> NDArray[np.uint16]:
         """What the latest image truly shows: 1 + index of the parcel in ``pile.parcels``, 0 for none; uint16 [H, W]."""

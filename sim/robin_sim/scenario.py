@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from robin_perception.core.ids import plain_id
 from robin_sim.cameras import CameraView, hfov_of_aspect, intrinsics, look_at, misplaced, true_camera
 from robin_sim.faults import Faults
 from robin_sim.parcels import BASE_TRAINING_MIX, ParcelMix
+from robin_sim.sensor import SensorModelConfig, StereoConfig
 
 SCENARIO_FOLDER = Path(__file__).parent / "scenarios"
 ARRANGEMENTS = ("tumbled", "flush", "stacked", "single_layer")
@@ -42,27 +44,67 @@ class CountRange(StrictConfig):
         return int(np.clip(round(drawn), self.least, self.most))
 
 
+class StereoRange(StrictConfig):
+    """The depth camera's faults, each drawn between two values; see ``StereoConfig``."""
+
+    disparity_noise_px: tuple[float, float] = (0.08, 0.08)
+    dropout: tuple[float, float] = (1.0, 1.0)
+    speckle: tuple[float, float] = (0.004, 0.004)
+
+    @model_validator(mode="after")
+    def _of_a_camera(self) -> StereoRange:
+        for at in (0, 1):
+            self._at([pair[at] for pair in self._pairs])
+        return self
+
+    @property
+    def _pairs(self) -> tuple[tuple[float, float], ...]:
+        return self.disparity_noise_px, self.dropout, self.speckle
+
+    @staticmethod
+    def _at(values: list[float]) -> StereoConfig:
+        noise, dropout, speckle = values
+        return StereoConfig(disparity_noise_px=noise, dropout=dropout, speckle=speckle)
+
+    def draw(self, rng: np.random.Generator) -> StereoConfig:
+        return self._at([float(rng.uniform(*pair)) for pair in self._pairs])
+
+
 class CameraConfig(StrictConfig):
     """The cell's camera. Each pile has its own mounting, near the nominal one, looking down from 1.2 to 1.4 m.
 
-    calibration_error_m, calibration_error_rad: how far the true pose is off the calibrated one, in a random direction.
+    height_m: distance from the middle of the belt. calibration_error_m, calibration_error_rad: how far the true pose is
+    off the calibrated one, in a random direction.
     """
 
     width: int = Field(640, ge=160, le=4096)
     height: int = Field(480, ge=120, le=4096)
     height_m: tuple[float, float] = (1.20, 1.40)
-    max_tilt_rad: float = Field(0.14, ge=0.0, le=0.7)
+    least_tilt_rad: float = Field(0.0, ge=0.0, le=1.05)
+    max_tilt_rad: float = Field(0.14, ge=0.0, le=1.05)
     max_roll_rad: float = Field(0.09, ge=0.0, le=3.15)
     calibration_error_m: float = Field(0.001, ge=0.0, le=0.05)
     calibration_error_rad: float = Field(0.001, ge=0.0, le=0.1)
+    stereo: StereoRange = StereoRange()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CameraConfig:
+        if self.least_tilt_rad > self.max_tilt_rad:
+            raise ValueError(f"least_tilt_rad {self.least_tilt_rad} is above max_tilt_rad {self.max_tilt_rad}")
+        return self
+
+    def draw_sensor(self, rng: np.random.Generator) -> SensorModelConfig:
+        return SensorModelConfig(stereo=self.stereo.draw(rng))
 
 
 class ScenarioConfig(StrictConfig):
     """What a pile is made of and how the cell looks at it.
 
     containers, arrangements: weights by name, need not sum to 1. mix: the parcels; by default what base training may
-    know. picks_per_pile: after so many attempts the pile is replaced. faults: what is broken from the first pick on;
-    its unseen_packaging raises the mix's unseen_fraction.
+    know. surroundings: belt, hall and light of the kinds that base training draws, or of others. one_cell: container,
+    camera, light and surroundings are drawn once for all piles of a seed. picks_per_pile: after so many attempts the
+    pile is replaced. faults: what is broken from the first pick on; its unseen_packaging raises the mix's
+    unseen_fraction.
     """
 
     description: str
@@ -74,6 +116,8 @@ class ScenarioConfig(StrictConfig):
     tote_fill_l: float = Field(53.0, gt=1, le=300, description="goods of a full tote: half of an 80 x 60 x 22 cm one")
     mix: ParcelMix = BASE_TRAINING_MIX
     camera: CameraConfig = CameraConfig()
+    surroundings: Literal["known", "new"] = "known"
+    one_cell: bool = False
     faults: Faults = Faults()
     picks_per_pile: int = Field(80, ge=1, le=200)
 
@@ -136,14 +180,18 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     return Scenario(str(name_or_path), load_config(ScenarioConfig, SCENARIO_FOLDER / f"{name_or_path}.yaml"))
 
 
-def draw_pile_start(config: ScenarioConfig, cell: CellConfig, rng: np.random.Generator) -> PileDraw:
-    """Container, arrangement, number of parcels and camera of one pile. A belt is the cell's own workspace."""
-    container = _weighted(config.containers, rng)
+def draw_pile_start(
+    config: ScenarioConfig, cell: CellConfig, rng: np.random.Generator, cell_rng: np.random.Generator | None = None
+) -> PileDraw:
+    """Container, arrangement, number of parcels and camera of one pile. A belt is the cell's own workspace. cell_rng:
+    of what the cell is rather than the pile, container and camera; by default ``rng``."""
+    cell_rng = cell_rng or rng
+    container = _weighted(config.containers, cell_rng)
     arrangement = _weighted(config.arrangements, rng)
     workspace = cell.workspace if container == cell.workspace.container else _workspace(container)
     counts = config.tote_parcels if container == "tote" else config.belt_parcels
     count = counts.draw(rng)
-    camera, true_camera = draw_cameras(config, workspace, rng)
+    camera, true_camera = draw_cameras(config, workspace, cell_rng)
     fill_l = config.tote_fill_l if container == "tote" else config.belt_fill_l
     return PileDraw(workspace, arrangement, count, camera, true_camera, fill_l)
 
@@ -168,7 +216,7 @@ def draw_cameras(
     pose = look_at(
         target,
         rng.uniform(*settings.height_m),
-        rng.uniform(0.0, settings.max_tilt_rad),
+        rng.uniform(settings.least_tilt_rad, settings.max_tilt_rad),
         rng.uniform(-math.pi, math.pi),
         rng.uniform(-1.0, 1.0) * settings.max_roll_rad,
     )

@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from robin_grasp.tool import CellConfig, WorkspaceConfig
-from robin_sim.backgrounds import draw_background
 from robin_sim.cameras import CameraView, true_camera
 from robin_sim.faults import NO_FAULTS, Faults
 from robin_sim.goods import draw_goods
-from robin_sim.lighting import draw_lighting
 from robin_sim.model import Pile, RenderedView
 from robin_sim.piles import make_pile
 from robin_sim.render import render
 from robin_sim.scenario import CountRange, ScenarioConfig, draw_pile_start
+from robin_sim.surroundings import draw_surroundings
 
 _TAKEN_PER_LOOK = 2  # parcels, from the top, as picks take them
 
@@ -41,8 +40,8 @@ class SimStation:
         start = draw_pile_start(config.model_copy(update={"faults": NO_FAULTS}), cell, station_rng)
         self._start = start
         self.camera, self._true_camera = start.camera, start.true_camera
-        self._lighting = draw_lighting(station_rng)
-        self._background = draw_background(station_rng, start.workspace)
+        self._around = draw_surroundings(station_rng, config, start.workspace)
+        self.sensor = config.camera.draw_sensor(station_rng)
 
     @property
     def workspace(self) -> WorkspaceConfig:
@@ -61,7 +60,7 @@ class SimStation:
 
     def see(self, pile: Pile, faults: Faults = NO_FAULTS) -> StationView:
         """The pile as it lies, from where the camera truly stands."""
-        view = render(pile, true_camera(self._true_camera, faults), self._lighting, self._background)
+        view = render(pile, true_camera(self._true_camera, faults), self._around.lighting, self._around.background)
         return StationView(view, self.camera)
 
 

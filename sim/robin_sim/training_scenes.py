@@ -19,6 +19,7 @@ from robin_sim.parcels import BASE_TRAINING_MIX, ParcelMix, draw_parcels
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.piles import make_pile
 from robin_sim.render import draw_background, draw_lighting, render
+from robin_sim.scenario import ScenarioConfig
 from robin_sim.sensor import draw_sensor, spoil
 
 _PILE_STREAM, _SCENE_STREAM = 0, 1
@@ -51,6 +52,9 @@ class DatasetConfig(StrictConfig):
     pose_error_m: float = Field(0.0015, ge=0, le=0.05, description="sigma of the reported camera position")
     pose_error_rad: float = Field(0.002, ge=0, le=0.1, description="sigma of the reported camera direction")
     ignore_below_fraction: float = Field(0.10, ge=0, le=1)
+    scenario: ScenarioConfig | None = Field(
+        None, description="scenes are of this one's cell; then only ignore_below_* count of the rest"
+    )
     ignore_below_px: float = Field(80.0, ge=0, description="visible pixels of a picture 512 columns wide")
 
     @field_validator("image_sizes")

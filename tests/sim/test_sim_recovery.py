@@ -31,7 +31,6 @@ from robin_sim.runs.request import RunRequest
 from robin_sim.runs.results import summarize
 from robin_sim.runs.run import run_scenario
 from robin_sim.scenario import CameraConfig, CountRange, Scenario, ScenarioConfig
-from robin_sim.sensor import SensorModelConfig
 
 CELL = CellConfig()
 SIZE = (0.20, 0.16, 0.08)
@@ -67,7 +66,7 @@ def run(
     conditions: Callable[[], tuple[Condition, ...]] = tuple,
 ) -> tuple[list[PickEvent], OpenPile]:
     """Turns of a pile: the k-th grasp opens ``cups[k]`` over the middle, then the planner finds nothing more."""
-    opened = OpenPile(SCENARIO, CELL, SensorModelConfig(), 0, 0, load_camera=LoadCameraConfig())
+    opened = OpenPile(SCENARIO, CELL, 0, 0, load_camera=LoadCameraConfig())
     opened.pile = pile
     opened.look()
     left = list(cups)
@@ -102,7 +101,7 @@ def actions(event: PickEvent) -> list[Action]:
 
 
 def test_a_mask_of_two_means_either_of_them() -> None:
-    opened = OpenPile(SCENARIO, CELL, SensorModelConfig(), 0, 0, load_camera=LoadCameraConfig())
+    opened = OpenPile(SCENARIO, CELL, 0, 0, load_camera=LoadCameraConfig())
     opened.pile = TWO
     opened.look()
     scene = opened.oracle_scene()
@@ -118,7 +117,7 @@ def test_a_mask_of_two_means_either_of_them() -> None:
 
 
 def test_one_that_was_not_meant_is_wrong() -> None:
-    opened = OpenPile(SCENARIO, CELL, SensorModelConfig(), 0, 0, load_camera=LoadCameraConfig())
+    opened = OpenPile(SCENARIO, CELL, 0, 0, load_camera=LoadCameraConfig())
     opened.pile = TWO
     opened.look()
     outcome = opened.begin_pick(Grasp(tool_down(0.1005, 0, SIZE[2]), 255, 1, 0.9), (0,))

@@ -25,6 +25,10 @@ def make(
             "--config", metavar="FILE", help="YAML: image sizes (px), parcels, arrangements. Default: built in."
         ),
     ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option("--scenario", metavar="S", help="Scenes of this scenario's cell, by name or as a YAML file."),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Render labelled scenes. Scene k depends on the seed and k only; finished scenes are kept."""
@@ -33,9 +37,12 @@ def make(
 
     from robin_perception.core.config import load_config
     from robin_sim.dataset import make_dataset
+    from robin_sim.scenario import load_scenario
     from robin_sim.training_scenes import DatasetConfig
 
     settings = load_config(DatasetConfig, config)
+    if scenario is not None:
+        settings = settings.model_copy(update={"scenario": load_scenario(scenario).config})
     started = time.perf_counter()
     with progress_bar("rendering", "scenes") as advance:
         summary = make_dataset(

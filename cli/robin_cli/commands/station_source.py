@@ -73,6 +73,6 @@ def simulated(scenario: str, seed: int, count: int, model: Path, engine: str) ->
             seen = station.see(pile)
             for _ in range(min(3, count - made)):
                 made += 1
-                frame = spoil(seen.view, seen.camera, rng, stamp_s=float(made))
+                frame = spoil(seen.view, seen.camera, rng, station.sensor, stamp_s=float(made))
                 yield frame, segmenter.segment(frame)
     segmenter.close()

@@ -21,7 +21,6 @@ from robin_sim.open_pile import OpenPile
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.pick import press_cups
 from robin_sim.scenario import load_scenario
-from robin_sim.sensor import SensorModelConfig
 
 GOODS = ("mixed", "bags", "black_bags", "clear_bags", "new_print", "mixed", "belt", "tote")
 """Scenarios whose piles take turns: half of them show porous, crinkled or unseen goods."""
@@ -57,7 +56,7 @@ def press_pile(scenario: str, seed: int, pile: int, torn: bool = False) -> Itera
     """Presses of the ranked grasps of a fresh pile, oracle masks, the same for the same (seed, pile). torn: one of the
     open cups of each press is torn. Presses whose physics diverges are left out."""
     cell, rng = CellConfig(), np.random.default_rng([seed, pile, 1])
-    opened = OpenPile(load_scenario(scenario).config, cell, SensorModelConfig(), seed, pile)
+    opened = OpenPile(load_scenario(scenario).config, cell, seed, pile)
     if opened.empty:
         return
     frame = opened.look()

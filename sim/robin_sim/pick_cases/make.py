@@ -23,7 +23,6 @@ from robin_sim.physics import UnstableSimulationError
 from robin_sim.pick_cases.careless import CarelessConfig, CarelessEyes, CarelessPlanner
 from robin_sim.pick_cases.store import PickCase, save_cases
 from robin_sim.scenario import load_scenario
-from robin_sim.sensor import SensorModelConfig
 
 TURNS = 9  # states of one pile that are picked from
 TRIES = 3  # picks of each
@@ -97,7 +96,7 @@ class CaseMaker:
             self._see = load_segmenter(self.model, self.engine, engine_config=threads).segment
         rng = np.random.default_rng([self.seed, pile, 1])
         config, camera = load_scenario(kind.scenario).config, LoadCameraConfig()
-        opened = OpenPile(config, CellConfig(), SensorModelConfig(), self.seed, pile, load_camera=camera)
+        opened = OpenPile(config, CellConfig(), self.seed, pile, load_camera=camera)
         see: SeeFrame = self._see
         planner: Planner = make_planner("geometric", opened.cell)
         if kind.planner in _CARELESS:
