@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from robin_sim.surfaces import Texture, noise
 
 PX_PER_M = 768 / 1.25
+_CARTON = np.array((182, 140, 96), dtype=np.float64)
 
 
 def tiles(rng: np.random.Generator, height: int, width: int) -> Texture:
@@ -47,14 +48,21 @@ def terrazzo(rng: np.random.Generator, height: int, width: int) -> Texture:
 
 
 def printed_mat(rng: np.random.Generator, height: int, width: int) -> Texture:
-    """Framed fields of the size of parcels, in rows as on a marked table or a play mat."""
+    """Framed fields of the size of parcels, half of them in a carton's colour with a white label: a picture of goods,
+    flat on the support."""
     ground, frame = _pair(rng)
     texture = np.full((height, width, 3), ground, dtype=np.uint8)
     for _ in range(int(rng.integers(25, 45))):
         centre, size = rng.uniform(0, (width, height)), rng.uniform(0.06, 0.24, 2) * PX_PER_M
-        box = cv2.boxPoints((centre.tolist(), size.tolist(), float(rng.choice((0, 0, 90, rng.uniform(0, 90))))))
-        cv2.fillConvexPoly(texture, box.astype(np.int32), _strong(rng).tolist(), cv2.LINE_AA)
-        cv2.polylines(texture, [box.astype(np.int32)], True, frame.tolist(), int(rng.integers(1, 5)), cv2.LINE_AA)
+        turn, carton = float(rng.choice((0, 0, 90, rng.uniform(0, 90)))), rng.random() < 0.5
+        colour = (rng.uniform(0.7, 1.1) * _CARTON).clip(0, 255) if carton else _strong(rng)
+        field = _field(centre, size, turn)
+        cv2.fillConvexPoly(texture, field, colour.tolist(), cv2.LINE_AA)
+        if carton:
+            cv2.fillConvexPoly(
+                texture, _field(centre, size * rng.uniform(0.2, 0.5), turn), (235, 235, 230), cv2.LINE_AA
+            )
+        cv2.polylines(texture, [field], True, frame.tolist(), int(rng.integers(1, 5)), cv2.LINE_AA)
     return _worn(rng, texture)
 
 
@@ -64,6 +72,11 @@ NEW_SURFACES: dict[str, Callable[[np.random.Generator, int, int], Texture]] = {
     "terrazzo": terrazzo,
     "printed_mat": printed_mat,
 }
+
+
+def _field(centre: NDArray[np.float64], size: NDArray[np.float64], turn_deg: float) -> NDArray[np.int32]:
+    """Corners of a rectangle, pixels, int32 [4, 2]."""
+    return np.asarray(cv2.boxPoints((centre.tolist(), size.tolist(), turn_deg)), dtype=np.int32)
 
 
 def _strong(rng: np.random.Generator) -> NDArray[np.uint8]:

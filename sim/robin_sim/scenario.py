@@ -55,6 +55,8 @@ class StereoRange(StrictConfig):
     def _of_a_camera(self) -> StereoRange:
         for at in (0, 1):
             self._at([pair[at] for pair in self._pairs])
+        if any(low > high for low, high in self._pairs):
+            raise ValueError("the first value of each range is the lower one")
         return self
 
     @property

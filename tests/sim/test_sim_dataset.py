@@ -16,6 +16,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import IGNORE_LABEL, load_frame, load_labels, scene_folders
 from robin_sim import scene_files
 from robin_sim.dataset import load_dataset_config, make_dataset
+from robin_sim.scenario import CountRange, load_scenario
 from robin_sim.training_scenes import DatasetConfig, draw_pile, neighbours, pile_rng, thinned
 
 TINY = DatasetConfig(
@@ -45,6 +46,22 @@ def test_scenes_are_whole_consistent_and_read_back(tmp_path: Path) -> None:
         assert ids == {instance["id"] for instance in info["instances"]}
         assert all(instance["visible_fraction"] >= 0.1 for instance in info["instances"])
         assert {"seed", "arrangement", "strata", "container", "background", "index"} <= info.keys()
+
+
+def test_scenes_of_a_scenarios_cell_are_seen_by_its_camera(tmp_path: Path) -> None:
+    few = load_scenario("new_cell").config.model_copy(
+        update={"belt_parcels": CountRange(least=3, most=4), "arrangements": {"single_layer": 1.0}}
+    )
+    config = DatasetConfig(scenario=few)
+    make_dataset(tmp_path, 2, 7, 1, config)
+    assert load_dataset_config(tmp_path) == (7, config)
+    first, second = (load_frame(folder) for folder in scene_folders(tmp_path))
+    assert np.array_equal(first.T_base_camera, second.T_base_camera) and first.rgb.shape == (480, 640, 3)
+    assert all(load_labels(folder).any() for folder in scene_folders(tmp_path))
+    before = contents(tmp_path / "000001")
+    shutil.rmtree(tmp_path / "000001")
+    assert make_dataset(tmp_path, 2, 7, 1, config).made == 1
+    assert contents(tmp_path / "000001") == before, "a scene follows from seed and number alone"
 
 
 @pytest.mark.slow

@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robin_grasp.tool import CellConfig, ToolConfig
+from robin_grasp.tool import CellConfig, ToolConfig, WorkspaceConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_sim.faults import Faults
+from robin_sim.new_surfaces import NEW_SURFACES
+from robin_sim.open_pile import OpenPile
 from robin_sim.runs.request import RunRequest
-from robin_sim.scenario import CountRange, ScenarioConfig, draw_pile_start, load_scenario, scenario_names
+from robin_sim.scenario import CameraConfig, CountRange, ScenarioConfig, draw_pile_start, load_scenario, scenario_names
+from robin_sim.sensor import SensorModelConfig
+from robin_sim.surroundings import draw_surroundings
 
 EXPECTED = {
     "mixed", "belt", "tote", "flush", "stacked", "bags", "black_bags", "clear_bags", "new_print", "dark", "blur",
-    "dirty_lens", "moved_camera", "depth_holes", "blocked_cup", "torn_cup",
+    "dirty_lens", "moved_camera", "depth_holes", "blocked_cup", "torn_cup", "new_cell",
 }  # fmt: skip
 
 
@@ -43,6 +47,10 @@ def test_unknown_scenario_names_the_known() -> None:
         ("description: a\ncontainers: {bin: 1}\n", Code.CONFIG_OUT_OF_RANGE, "bin"),
         ("description: a\narrangements: {tumbled: 0}\n", Code.CONFIG_OUT_OF_RANGE, "arrangements"),
         ("description: a\nbelt_parcels: {least: 9, most: 3}\n", Code.CONFIG_OUT_OF_RANGE, "belt_parcels"),
+        ("description: a\ncamera: {least_tilt_rad: 0.5}\n", Code.CONFIG_OUT_OF_RANGE, "least_tilt_rad 0.5 is above"),
+        ("description: a\ncamera: {stereo: {dropout: [1, 9]}}\n", Code.CONFIG_OUT_OF_RANGE, "dropout"),
+        ("description: a\ncamera: {stereo: {speckle: [0.1, 0]}}\n", Code.CONFIG_OUT_OF_RANGE, "camera.stereo"),
+        ("description: a\nsurroundings: old\n", Code.CONFIG_OUT_OF_RANGE, "surroundings"),
         ("description: a\ncamera: {width: .nan}\n", Code.CONFIG_OUT_OF_RANGE, "camera.width"),
         ("description: a\nmix: {excluded_variants: [poly_bag/pink]}\n", Code.CONFIG_OUT_OF_RANGE, "poly_bag/pink"),
         ("- 1\n", Code.CONFIG_UNREADABLE, "mapping"),
@@ -87,6 +95,45 @@ def test_pile_start_follows_the_seed_and_the_fault() -> None:
     moved = load_scenario("moved_camera").config
     start = draw_pile_start(moved, cell, np.random.default_rng(0))
     assert np.linalg.norm(start.true_camera.position_m - start.camera.position_m) > 0.02
+
+
+def test_a_new_cell_is_one_cell_for_all_piles_of_a_seed_and_another_for_the_next() -> None:
+    scenario = load_scenario("new_cell").config
+    few = scenario.model_copy(
+        update={"belt_parcels": CountRange(least=1, most=2), "arrangements": {"single_layer": 1.0}}
+    )
+    opened = {(seed, pile): OpenPile(few, CellConfig(), seed, pile) for seed in (1, 2) for pile in (0, 1)}
+    for pile in opened.values():
+        pile.remove(pile.pile.parcels)
+    looks = {key: pile.look() for key, pile in opened.items()}
+    poses = {key: frame.T_base_camera for key, frame in looks.items()}
+    assert np.array_equal(poses[1, 0], poses[1, 1]) and not np.array_equal(poses[1, 0], poses[2, 0])
+    truth = {key: pile.truth[0] for key, pile in opened.items()}
+    assert np.array_equal(truth[1, 0].rgb, truth[1, 1].rgb), "belt, hall and light"
+    assert not np.array_equal(truth[1, 0].rgb, truth[2, 0].rgb)
+    assert not np.array_equal(looks[1, 0].depth, looks[1, 1].depth), "the camera's noise is another one"
+    for frame in looks.values():
+        tilt = np.arccos(-frame.T_base_camera[2, 2])
+        assert scenario.camera.least_tilt_rad - 0.01 <= tilt <= scenario.camera.max_tilt_rad + 0.01
+
+
+def test_the_support_of_a_new_cell_is_none_that_training_draws() -> None:
+    for seed in range(8):
+        around = draw_surroundings(np.random.default_rng(seed), load_scenario("new_cell").config, WorkspaceConfig())
+        assert around.background.kind in NEW_SURFACES
+        (lamp,) = around.lighting.lights
+        rise = lamp.position_m[2] / np.linalg.norm(lamp.position_m - (0.75, 0.0, 0.0))
+        assert 0.2 < rise < np.sin(np.radians(22)), "lower than those of training"
+
+
+def test_a_camera_is_as_poor_as_the_scenario_says() -> None:
+    camera = load_scenario("new_cell").config.camera
+    drawn = [camera.draw_sensor(np.random.default_rng(seed)).stereo for seed in range(20)]
+    for key in ("disparity_noise_px", "dropout", "speckle"):
+        low, high = getattr(camera.stereo, key)
+        values = [getattr(stereo, key) for stereo in drawn]
+        assert low <= min(values) < max(values) <= high
+    assert CameraConfig().draw_sensor(np.random.default_rng(0)) == SensorModelConfig(), "usual cells have the usual one"
 
 
 def test_active_faults_are_named() -> None:
