@@ -20,6 +20,7 @@ from edge_adapt.record_build import (
     ranked_record,
     rejected_record,
     vector,
+    versions_record,
 )
 from edge_adapt.record_parts import (
     CandidateRecord,
@@ -34,6 +35,7 @@ from edge_adapt.record_parts import (
     OutcomeRecord,
     RecoveryStepRecord,
     ToolRecord,
+    VersionsRecord,
 )
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.plan import FailedPick, Grasp, Plan, Rejected
@@ -44,7 +46,7 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.ids import PlainId
 from robin_perception.core.scene import Scene
 
-RECORD_VERSION = 3
+RECORD_VERSION = 4
 MAX_REJECTED = 32  # keeps a record of a 60-parcel pile below 50 kB; the counts are of all that were ruled out
 MAX_RANKED = 12
 BEFORE_A_PICK = "look"
@@ -106,6 +108,7 @@ class Decision(StrictConfig):
     frame: FrameRecord
     model_id: str
     planner: str
+    versions: VersionsRecord = Field(VersionsRecord(), description="of what is learned")
     scene_flags: tuple[str, ...]
     conditions: tuple[ConditionRecord, ...] = Field((), description="of station and goods, as they stood")
     class_names: tuple[str, ...] = Field((), description="what the model tells apart; empty in records of version 1")
@@ -183,6 +186,7 @@ def build_decision(
             frame=frame_record(frame),
             model_id=scene.model_id,
             planner=plan.planner,
+            versions=versions_record(scene, plan),
             scene_flags=scene.flags,
             conditions=tuple(condition_record(condition) for condition in scene.conditions),
             class_names=scene.class_names,

@@ -19,19 +19,22 @@ from edge_adapt.record_parts import (
     HelpRecord,
     InstanceRecord,
     JudgementRecord,
+    LearnedRecord,
     LoadRecord,
     OutcomeRecord,
     Quaternion,
     RecoveryStepRecord,
     TracesRecord,
     Vector3,
+    VersionsRecord,
 )
 from robin_grasp.cup_health import CupReport, CupState
+from robin_grasp.learned import NOT_LEARNED, LearnedState
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.pick_check import PickJudgement
 from robin_grasp.picks.traces import LoadView, PickTraces
-from robin_grasp.plan import Grasp, Rejected
+from robin_grasp.plan import Grasp, Plan, Rejected
 from robin_grasp.recovery.action import Action
 from robin_grasp.recovery.help_request import HelpRequest
 from robin_grasp.recovery.machine import Step
@@ -92,6 +95,15 @@ def frame_record(frame: Frame) -> FrameRecord:
         camera_quaternion_xyzw=quaternion(frame.T_base_camera[:3, :3]),
         valid_depth_share=round(float((frame.depth > 0).mean()), 4),
     )
+
+
+def versions_record(scene: Scene, plan: Plan) -> VersionsRecord:
+    hold = NOT_LEARNED if plan.holding is None else plan.holding.state
+    return VersionsRecord(see=scene.model_version, hold=_learned(hold), tool=_learned(plan.basis.tool))
+
+
+def _learned(state: LearnedState) -> LearnedRecord | None:
+    return LearnedRecord(picks=state.picks, digest=state.digest) if state.digest else None
 
 
 def instance_record(instance: Instance, scene: Scene) -> InstanceRecord:

@@ -216,6 +216,23 @@ class CupRecord(StrictConfig):
     text: str = ""
 
 
+class LearnedRecord(StrictConfig):
+    """State of what is learned from picks. picks: that it had been learned from. digest: sha256 of what its file
+    holds."""
+
+    picks: Count
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class VersionsRecord(StrictConfig):
+    """Versions of what is learned that scene and plan were made with. see: the model's number in the registry, 0 the
+    factory's, None where it is of none. hold: of holding goods; tool: of the cups; None where nobody learns."""
+
+    see: Count | None = None
+    hold: LearnedRecord | None = None
+    tool: LearnedRecord | None = None
+
+
 class FailedPickRecord(StrictConfig):
     """A failure in this pile that the planner was told of."""
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edge_adapt.record_parts import ConditionRecord, CupRecord, HelpRecord, JudgementRecord, RecoveryStepRecord
+from edge_adapt.record_parts import (
+    ConditionRecord,
+    CupRecord,
+    HelpRecord,
+    JudgementRecord,
+    RecoveryStepRecord,
+    VersionsRecord,
+)
 from robin_perception.core.errors import Code
 
 NOVELTY_LIMIT = 1.0
@@ -83,6 +90,15 @@ def step_text(step: RecoveryStepRecord) -> str:
     code = f" {code_text(step.code)}" if step.code else ""
     action = f"{step.action.replace('_', ' ')}{cups}{code}{reason}"
     return f"{STATE_TEXT.get(step.state, step.state)}: {judged}{action}{came}{took}"
+
+
+def versions_text(versions: VersionsRecord) -> str:
+    """Versions of what is learned, in words; empty where there are none."""
+    told = [] if versions.see is None else [f"version {versions.see} of the model"]
+    for what, learned in (("holding", versions.hold), ("cups", versions.tool)):
+        if learned is not None:
+            told.append(f"{what} learned from {learned.picks} picks ({learned.digest[:12]})")
+    return ", ".join(told)
 
 
 def cup_text(cup: CupRecord) -> str:

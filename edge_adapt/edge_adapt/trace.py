@@ -16,6 +16,7 @@ from edge_adapt.told import (
     help_text,
     odds_text,
     step_text,
+    versions_text,
 )
 from robin_perception.core.errors import printable
 
@@ -70,7 +71,7 @@ def cups_text(cups: Iterable[int], tool: ToolRecord) -> str:
 def why_chosen(decision: Decision) -> tuple[str, ...]:
     """Short sentences that a person reads first. They state what the record holds, nothing is inferred."""
     if decision.chosen is None:
-        return (decision.message or RESULT_TEXT["infeasible"], *_ruled_out(decision))
+        return (decision.message or RESULT_TEXT["infeasible"], *_ruled_out(decision), *_made_with(decision))
     chosen = decision.chosen
     seen = next((i for i in decision.instances if i.id == chosen.instance), None)
     lines = []
@@ -87,7 +88,7 @@ def why_chosen(decision: Decision) -> tuple[str, ...]:
         lines.append(f"Next best parcel: {second.instance} with score {second.score:.4g}.")
     cups = ", ".join(str(c) for c in chosen.cups)
     lines.append(f"{len(chosen.cups)} of {len(decision.context.tool.cup_centres_m)} cups: {cups}.")
-    return (*lines, *_ruled_out(decision))
+    return (*lines, *_ruled_out(decision), *_made_with(decision))
 
 
 def _ruled_out(decision: Decision) -> tuple[str, ...]:
@@ -95,6 +96,11 @@ def _ruled_out(decision: Decision) -> tuple[str, ...]:
         return ()
     counts = sorted(decision.rejected_counts.items(), key=lambda item: -item[1])
     return ("Ruled out: " + "; ".join(f"{n} × {REASON_TEXT.get(name, name.lower())}" for name, n in counts) + ".",)
+
+
+def _made_with(decision: Decision) -> tuple[str, ...]:
+    versions = versions_text(decision.versions)
+    return (f"Made with {versions}.",) if versions else ()
 
 
 def outcome_text(decision: Decision) -> str:

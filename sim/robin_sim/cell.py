@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge_adapt.learn.hold_file import HoldKeeper
 from robin_grasp.cup_health import CupHealth
+from robin_grasp.hold_learning import HoldLearning
 from robin_grasp.picks.outcome import PickOutcome
-from robin_grasp.picks.plan_server import without_instances
-from robin_grasp.plan import ALL_SOUND, Grasp, Plan, Planner
+from robin_grasp.picks.plan_server import left_for_last, without_instances
+from robin_grasp.plan import ALL_SOUND, Grasp, Planner
 from robin_grasp.recovery.failure_memory import FailureMemory
 from robin_grasp.recovery.machine import PickTarget
 from robin_grasp.tool import CellConfig
@@ -56,7 +56,7 @@ class SimCell:
         recovery: RecoveryKit | None = None,
         cups: CupHealth | None = None,
         monitors: MonitorsConfig | None = None,
-        holding: HoldKeeper | None = None,
+        holding: HoldLearning | None = None,
     ) -> None:
         config.faults.require_cups(cell.tool)
         self.config = config
@@ -129,14 +129,6 @@ class SimCell:
                 self._holding.note(pick, outcome, result, event.plan.basis.cups)
             yield event
 
-    def _never_held(self, frame: Frame, scene: Scene, plan: Plan) -> tuple[int, ...]:
-        """Ids of goods that were never held, where the plan has nothing else."""
-        if self._holding is None or plan.best is None:
-            return ()
-        last = self._holding.expected(frame, scene).last
-        ids = tuple(one.id for one, late in zip(scene.instances, last, strict=True) if late)
-        return ids if all(grasp.instance_id in ids for grasp in plan.grasps) else ()
-
     def _plan(
         self, opened: OpenPile, memory: FailureMemory, planner: Planner, monitor: StationMonitor, pick_index: int
     ) -> PickEvent:
@@ -150,8 +142,8 @@ class SimCell:
         trust = ALL_SOUND if self.cups is None else self.cups.trust
         excluded = memory.given_up(frame, scene)
         plan = without_instances(planner.plan(frame, scene, memory.failed, trust), excluded)
-        left_for_last = self._never_held(frame, scene, plan)
-        plan = without_instances(plan, left_for_last)
+        last = left_for_last(plan, scene)
+        plan = without_instances(plan, last)
         planned = time.perf_counter()
         meant = () if plan.best is None else opened.meant_by(scene, plan.best)
         return PickEvent(
@@ -170,7 +162,7 @@ class SimCell:
             target_kind=opened.kind_of(meant),
             planner_flags=tuple(getattr(planner, "flags", ())),
             timings_ms={"segment": 1e3 * (segmented - started), "plan": 1e3 * (planned - segmented)},
-            excluded=tuple(sorted({*excluded, *left_for_last})),
-            left_for_last=left_for_last,
+            excluded=tuple(sorted({*excluded, *last})),
+            left_for_last=last,
             cups=() if self.cups is None else self.cups.cups,
         )

@@ -33,7 +33,7 @@ STORED = Path(__file__).parents[1] / "data/records"
 
 def test_a_told_record_survives_json() -> None:
     decision = told_decision()
-    assert decision.version == RECORD_VERSION == 3
+    assert decision.version == RECORD_VERSION == 4
     assert Decision.model_validate_json(decision.model_dump_json()) == decision
 
 

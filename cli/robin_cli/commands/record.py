@@ -41,6 +41,9 @@ def record(
         bool,
         typer.Option("--recovery/--no-recovery", help="Watch the station, judge each load, put right what is wrong."),
     ] = True,
+    learn_hold: Annotated[
+        Path | None, typer.Option("--learn-hold", metavar="FILE", help="Learn from pick to pick to hold, in this file.")
+    ] = None,
     picks_per_pile: Annotated[
         int | None, typer.Option("--picks-per-pile", metavar="N", min=1, max=200, help="Default: the scenario's.")
     ] = None,
@@ -102,6 +105,7 @@ def record(
         cell=load_config(CellConfig, cell),
         recovery=RecoveryConfig() if recovery else None,
         monitors=MonitorsConfig() if recovery else None,
+        learn_hold=learn_hold,
         picks_per_pile=picks_per_pile,
         image_size=image_size,
         images=ImageCoding(jpeg_quality=jpeg),

@@ -25,6 +25,7 @@ IGNORED_FIELDS = frozenset(
         "plan.timings",
         "scene.header",
         "scene.model_id",
+        "scene.model_version",
         "scene.label_image.header",
         "scene.boundary",
         "scene.timings",

@@ -12,6 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from edge_adapt.bag.rosbag2 import Qos
 from edge_adapt.decision import Decision
+from edge_adapt.record_parts import LearnedRecord
+from robin_grasp.holding import HOLD_FIELDS, HoldTerms
+from robin_grasp.learned import NOT_LEARNED, LearnedState
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import FailedPick, Grasp, Rejected
 from robin_grasp.planner.term_table import TermTable, named_terms
@@ -31,7 +34,7 @@ from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.pose import pose_matrix
-from robin_perception.core.scene import Instance, Scene
+from robin_perception.core.scene import Instance, Scene, version_text
 
 SCENE_TYPE = "robin_msgs/msg/SegmentedScene"
 PLAN_TYPE = "robin_msgs/msg/GraspPlan"
@@ -92,6 +95,7 @@ def scene_message(scene: Scene, ns: int) -> Message:
     return {
         "header": head,
         "model_id": scene.model_id,
+        "model_version": version_text(scene.model_version),
         "engine": scene.engine,
         "class_names": list(scene.class_names),
         "instances": [_instance(instance, scene) for instance in scene.instances],
@@ -131,6 +135,9 @@ def plan_message(issued: IssuedPlan, cell: CellConfig) -> Message:
         "rejected_counts": np.array([count for _, count in counts], dtype=np.uint32),
         "failed": [_failed(failed) for failed in issued.failed],
         "excluded_instances": np.array(issued.excluded, dtype=np.uint16),
+        "holding": _learned(NOT_LEARNED if plan.holding is None else plan.holding.state),
+        "hold_terms": [] if plan.holding is None else _hold_terms(plan.holding, issued.scene),
+        "tool": _learned(plan.basis.tool),
         "timings": _timings(plan.timings_ms),
     }
 
@@ -180,6 +187,9 @@ def decision_message(decision: Decision, plan_id: str, ns: int) -> Message:
         "decision_id": decision.decision_id,
         "plan_id": plan_id,
         "model_id": decision.model_id,
+        "model_version": version_text(decision.versions.see),
+        "holding": _learned_record(decision.versions.hold),
+        "tool": _learned_record(decision.versions.tool),
         "planner": decision.planner,
         "code": decision.code,
         "text": decision.message,
@@ -265,6 +275,21 @@ def _rejected(rejected: Rejected, table: TermTable) -> Message:
         "name": rejected.reason.name,
         **_terms(rejected.terms, table),
     }
+
+
+def _learned(state: LearnedState) -> Message:
+    return {"picks": state.picks, "digest": state.digest}
+
+
+def _learned_record(learned: LearnedRecord | None) -> Message:
+    return _learned(NOT_LEARNED) if learned is None else learned.model_dump()
+
+
+def _hold_terms(holding: HoldTerms, scene: Scene) -> list[Message]:
+    return [
+        {"instance_id": one.id, **{name: getattr(holding, name)[row] for name in HOLD_FIELDS}}
+        for row, one in enumerate(scene.instances)
+    ]
 
 
 def _failed(failed: FailedPick) -> Message:

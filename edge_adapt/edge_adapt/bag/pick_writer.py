@@ -16,12 +16,17 @@ from edge_adapt.bag.outcome_messages import help_message, outcome_message
 from edge_adapt.bag.pipeline import PipelineRecord
 from edge_adapt.bag.writer import BagWriter
 from edge_adapt.decision import Decision
+from robin_grasp.hold_learning import HoldLearning
+from robin_grasp.holding import HoldTerms
+from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.plan_server import IssuedPlan
 from robin_grasp.plan import ALL_SOUND, CupTrust, FailedPick, Plan, Planner
 from robin_grasp.recovery.help_request import HelpRequest
+from robin_grasp.recovery.machine import PickTarget
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import EncodedFrame, FrameTopics, ImageCoding, encode_frame, stamp_ns
+from robin_perception.core.errors import RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
@@ -87,6 +92,25 @@ class RecordedInputPlanner:
 
     def plan(self, frame: Frame, scene: Scene, failed: tuple[FailedPick, ...] = (), cups: CupTrust = ALL_SOUND) -> Plan:
         return self._planner.plan(self._frames.of(frame), scene, failed, cups)
+
+
+class RecordedInputHolding:
+    """What learns to hold, shown recorded frames."""
+
+    def __init__(self, holding: HoldLearning, frames: FrameInput) -> None:
+        self._holding, self._frames = holding, frames
+
+    @property
+    def problem(self) -> RobinError | None:
+        return self._holding.problem
+
+    def expected(self, frame: Frame, scene: Scene) -> HoldTerms | None:
+        return self._holding.expected(self._frames.of(frame), scene)
+
+    def note(
+        self, pick: PickTarget, outcome: PickOutcome, result: PickResult | None, trust: CupTrust = ALL_SOUND
+    ) -> None:
+        self._holding.note(replace(pick, frame=self._frames.of(pick.frame)), outcome, result, trust)
 
 
 class PickWriter:

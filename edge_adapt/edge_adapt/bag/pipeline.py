@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError, field_validator
 import robin_grasp
 import robin_perception
 from robin_grasp.boosted_trees import MOST_BYTES
+from robin_grasp.holding import Holding
 from robin_grasp.picks.pick_check import PickCheckConfig
 from robin_grasp.picks.pick_judge import load_judge, shipped_judge
 from robin_grasp.plan import Planner
@@ -172,9 +173,15 @@ def start_segmenter(record: PipelineRecord, model: Path, helper: HelperThread | 
     return load_segmenter(model, record.engine, record.segmenter, record.engine_config, helper=helper)
 
 
-def start_planner(record: PipelineRecord, ranker: Path | None = None, helper: HelperThread | None = None) -> Planner:
-    """helper: the segmenter's. Raises RobinError OPTION_INVALID."""
-    return make_planner(record.planner, record.cell, ranker, record.planner_config, np.random.default_rng(0), helper)
+def start_planner(
+    record: PipelineRecord,
+    ranker: Path | None = None,
+    helper: HelperThread | None = None,
+    holding: Holding | None = None,
+) -> Planner:
+    """helper: the segmenter's. holding: what the plans were told. Raises RobinError OPTION_INVALID."""
+    rng = np.random.default_rng(0)
+    return make_planner(record.planner, record.cell, ranker, record.planner_config, rng, helper, holding)
 
 
 def changes_from(recorded: PipelineRecord, used: PipelineRecord) -> list[str]:

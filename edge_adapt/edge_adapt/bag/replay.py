@@ -35,6 +35,7 @@ from edge_adapt.bag.pipeline import (
     start_segmenter,
     this_machine,
 )
+from edge_adapt.bag.recorded_holding import RecordedHolding, recorded_state
 from edge_adapt.bag.replay_conditions import ConditionReplay
 from edge_adapt.bag.replay_loads import LoadReplay, load_differences
 from edge_adapt.bag.replay_report import ReplayReport
@@ -104,6 +105,7 @@ class Replay:
         self._first_pose: cdr.Message | None = None
         self._scan(bag)
         self._helper = HelperThread()
+        self._holding = RecordedHolding()
         self._segmenter = start_segmenter(self._pipeline(self._recorded), model, self._helper)
         self._scenes: OrderedDict[int, Scene] = OrderedDict()
         self._conditions = ConditionReplay(self._recorded or PipelineRecord())
@@ -193,7 +195,7 @@ class Replay:
                 made_by = self._pipeline(parse_pipeline(values["data"], self.report.bag))
                 if made_by.complete:
                     loads, self._conditions = LoadReplay(made_by, self._segmenter.segment), ConditionReplay(made_by)
-                planner = start_planner(made_by, self.options.choices.ranker, self._helper)
+                planner = self._planner(made_by)
             elif message.topic == topics.scene:
                 self._held[SCENE_TYPE] = message.definitions
                 _keep(scenes, header_ns(values), values)
@@ -202,7 +204,7 @@ class Replay:
             elif message.topic == topics.plan:
                 self._held[PLAN_TYPE] = message.definitions
                 done += 1
-                planner = planner or start_planner(self.report.used, self.options.choices.ranker, self._helper)
+                planner = planner or self._planner(self.report.used)
                 found = _near(frames, header_ns(values))
                 if found is None or not found.pose_known:
                     self.report.without_frame += 1
@@ -229,6 +231,9 @@ class Replay:
             self._judge_again(loads, waiting, latest, False)
         self._judge_again(loads, waiting, latest, True)
 
+    def _planner(self, made_by: PipelineRecord) -> Planner:
+        return start_planner(made_by, self.options.choices.ranker, self._helper, self._holding)
+
     def _again(
         self,
         index: int,
@@ -241,6 +246,7 @@ class Replay:
         seen: Scene | None = None
         try:
             seen = self._segment(found)
+            self._holding.plan = plan
             issued = _issue(planner, found.frame, seen, plan)
         except RobinError as exc:
             seen = None
@@ -322,9 +328,8 @@ class Replay:
 def _issue(planner: Planner, frame: Frame, scene: Scene, recorded: Mapping[str, Any]) -> IssuedPlan:
     """What a planning node answers to the same request."""
     failed, excluded = failed_picks(recorded), _excluded(recorded)
-    basis = PlanBasis(
-        thresholds=dict(zip(recorded.get("threshold_names", ()), recorded.get("thresholds", ()), strict=False))
-    )
+    thresholds = dict(zip(recorded.get("threshold_names", ()), recorded.get("thresholds", ()), strict=False))
+    basis = PlanBasis(thresholds=thresholds, tool=recorded_state(recorded, "tool"))
     plan = without_instances(planner.plan(frame, scene, failed, basis.cups), excluded)
     flags = tuple(getattr(planner, "flags", ()))
     return IssuedPlan("", True, plan, frame, scene, failed, excluded, flags)

@@ -7,6 +7,9 @@ of, so goods or a fault that are gone are forgotten. Goods that were never held 
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +17,17 @@ from pydantic import Field
 from scipy.special import expit, logit
 
 from edge_adapt.learn.evidence import Evidence, log_bound, rate_logit, rate_mean, seen_log, seen_rate
-from edge_adapt.learn.looks import Looks, novelty_names
+from edge_adapt.learn.looks import GoodsLook, Looks, novelty_names
 from robin_grasp.cup_health import pressed_vacuum
 from robin_grasp.cup_health_fit import shipped_cup_fit
 from robin_grasp.holding import PLACES, HoldTerms, place_of
+from robin_grasp.learned import LearnedState
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import ALL_SOUND, CupTrust, Grasp
 from robin_grasp.planner.wrench import GRAVITY_MPS2
 from robin_grasp.recovery.machine import PickTarget
 from robin_grasp.tool import CellConfig, mask_to_cups
-from robin_perception.core.config import StrictConfig
+from robin_perception.core.config import StrictConfig, config_digest
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.novelty.appearance import appearance, skin_maps
@@ -59,11 +63,12 @@ class HoldLearner:
         self.looks = Looks(self.config.same_look, self.config.most_looks)
         self.classes: dict[str, Evidence] = {}
         self.picks = 0
+        self.learned = LearnedState.of(0, self.to_json())
         self._seen: tuple[Frame, Scene, NDArray[np.float32]] | None = None
 
     def expected(self, frame: Frame, scene: Scene) -> HoldTerms:
         """As ``Holding``: the same answer for a frame until the next pick is noted."""
-        terms = HoldTerms.factory(len(scene.instances))
+        terms = replace(HoldTerms.factory(len(scene.instances)), state=self.learned)
         if not self.classes:
             return terms
         explores = np.random.default_rng([self.config.seed, self.picks]).random() < self.config.explore_rate
@@ -97,6 +102,22 @@ class HoldLearner:
         self.classes.setdefault(scene.class_name(scene.instances[rows[0]]), Evidence()).add(found)
         if seen.any():
             self.looks.learn(seen, novelty_names(scene).get(grasp.instance_id, "")).evidence.add(found)
+        self.learned = LearnedState.of(self.picks, self.to_json())
+
+    def restore(self, picks: int, classes: dict[str, Evidence], looks: list[GoodsLook]) -> None:
+        """What an earlier learner knew."""
+        self.picks, self.classes = picks, classes
+        self.looks.all = looks[: self.config.most_looks]
+        self.learned = LearnedState.of(picks, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """All that was learned, as the file holds it."""
+        return {
+            "tool": config_digest(self.cell.tool),
+            "picks": self.picks,
+            "classes": {name: evidence.to_json() for name, evidence in self.classes.items()},
+            "looks": [look.to_json() for look in self.looks.all],
+        }
 
     def never_held(self, evidence: Evidence) -> bool:
         """Whether goods of that evidence are left for last. Half a try may have faded."""

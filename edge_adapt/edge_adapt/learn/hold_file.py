@@ -3,7 +3,6 @@ pick: with a file that cannot be used, the factory's expectation holds."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from edge_adapt.learn.evidence import Evidence
 from edge_adapt.learn.hold import HoldConfig, HoldLearner
 from edge_adapt.learn.looks import GoodsLook
 from robin_grasp.holding import HoldTerms
+from robin_grasp.learned import json_digest
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import ALL_SOUND, CupTrust
 from robin_grasp.recovery.machine import PickTarget
@@ -69,17 +69,8 @@ class HoldKeeper:
 
 def hold_bytes(learner: HoldLearner) -> bytes:
     """The file's content."""
-    state = {
-        "tool": config_digest(learner.cell.tool),
-        "picks": learner.picks,
-        "classes": {name: evidence.to_json() for name, evidence in learner.classes.items()},
-        "looks": [look.to_json() for look in learner.looks.all],
-    }
-    return (json.dumps({"format": FORMAT, "sha256": _digest(state), "state": state}) + "\n").encode()
-
-
-def _digest(state: Any) -> str:
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    state = learner.to_json()
+    return (json.dumps({"format": FORMAT, "sha256": learner.learned.digest, "state": state}) + "\n").encode()
 
 
 def _restore(learner: HoldLearner, data: bytes, path: Path) -> None:
@@ -88,7 +79,7 @@ def _restore(learner: HoldLearner, data: bytes, path: Path) -> None:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RobinError(Code.HOLDING_DAMAGED, f"{path}: not '{FORMAT}'")
     state: Any = content.get("state")
-    if content.get("sha256") != _digest(state):
+    if content.get("sha256") != json_digest(state):
         raise RobinError(Code.HOLDING_DAMAGED, f"{path}: does not match its sha256")
     try:
         if state["tool"] != config_digest(learner.cell.tool):
@@ -98,5 +89,4 @@ def _restore(learner: HoldLearner, data: bytes, path: Path) -> None:
         picks = int(state["picks"])
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise RobinError(Code.HOLDING_DAMAGED, f"{path}: {exc}") from None
-    learner.classes, learner.picks = classes, picks
-    learner.looks.all = looks[: learner.config.most_looks]
+    learner.restore(picks, classes, looks)

@@ -90,7 +90,7 @@ class ModelRegistry:
                     raise
                 problem = problem or RobinError(Code.VERSION_DAMAGED, f"{exc.text}; another one runs in its place")
             else:
-                return Loaded(number, bundle, problem)
+                return Loaded(number, replace(bundle, version=number), problem)
         raise AssertionError("the factory's is the last")
 
     def load_version(self, number: int, state: RegistryState | None = None) -> Bundle:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import ValidationError
-from robin_msgs.msg import CupHealth, HelpRequest
+from robin_msgs.msg import CupHealth, HelpRequest, LearnedState
 from robin_msgs.msg import Decision as DecisionMsg
 
 from edge_adapt.decision import Decision
-from edge_adapt.record_parts import CupRecord, HelpRecord
+from edge_adapt.record_parts import CupRecord, HelpRecord, LearnedRecord
 from robin_grasp.nodes.convert import base_header
 from robin_grasp.tool import cups_to_mask
 from robin_perception.core.config import first_fault
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.scene import version_text
 
 
 def decision_to_msg(decision: Decision, plan_id: str = "", record_path: Path | None = None) -> DecisionMsg:
@@ -25,6 +26,9 @@ def decision_to_msg(decision: Decision, plan_id: str = "", record_path: Path | N
         plan_id=plan_id,
         record_path="" if record_path is None else str(record_path),
         model_id=decision.model_id,
+        model_version=version_text(decision.versions.see),
+        holding=_learned_to_msg(decision.versions.hold),
+        tool=_learned_to_msg(decision.versions.tool),
         planner=decision.planner,
         code=decision.code,
         text=decision.message,
@@ -39,6 +43,10 @@ def decision_to_msg(decision: Decision, plan_id: str = "", record_path: Path | N
 def decision_from_msg(message: DecisionMsg) -> Decision:
     """The whole record. Raises pydantic.ValidationError for one of another version."""
     return Decision.model_validate_json(message.record_json)
+
+
+def _learned_to_msg(learned: LearnedRecord | None) -> LearnedState:
+    return LearnedState() if learned is None else LearnedState(**learned.model_dump())
 
 
 def cup_from_msg(message: CupHealth) -> CupRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class CellRunner:
 def build_cell(request: RunRequest, see: SeeFrame | None = None) -> SimCell:
     """The cell of one process: model and planner are loaded here, once. see: in place of the request's model."""
     config, helper = request.loaded.config, HelperThread()
-    holding = _holding(request)
+    holding = open_holding(request.cell or CellConfig(), request.learn_hold, request.seed)
     if see is None and request.masks != "oracle":
         see = run_segmenter(request, helper).segment
     return SimCell(
@@ -98,10 +99,11 @@ def recovery_kit(request: RunRequest, see_load: SeeFrame | None = None) -> Recov
     return RecoveryKit(judge, config, request.person or PersonConfig())
 
 
-def _holding(request: RunRequest) -> HoldKeeper | None:
-    if request.learn_hold is None:
+def open_holding(cell: CellConfig, path: Path | None, seed: int) -> HoldKeeper | None:
+    """What learns to hold, in that file; None without one. Raises RobinError HOLDING_DAMAGED."""
+    if path is None:
         return None
-    keeper = HoldKeeper(request.cell or CellConfig(), request.learn_hold, HoldConfig(seed=request.seed))
+    keeper = HoldKeeper(cell, path, HoldConfig(seed=seed))
     if keeper.problem is not None:
         raise keeper.problem
     return keeper

@@ -11,7 +11,13 @@ import numpy as np
 
 from edge_adapt.bag.mcap_file import StorageConfig
 from edge_adapt.bag.messages import BagTopics
-from edge_adapt.bag.pick_writer import FrameInput, PickWriter, RecordedInputPlanner, RecordedPick
+from edge_adapt.bag.pick_writer import (
+    FrameInput,
+    PickWriter,
+    RecordedInputHolding,
+    RecordedInputPlanner,
+    RecordedPick,
+)
 from edge_adapt.bag.pipeline import (
     PipelineRecord,
     bundle_calibration,
@@ -44,7 +50,7 @@ from robin_perception.monitors.station import StationMonitor
 from robin_sim.cell import SimCell
 from robin_sim.load_camera import LoadCameraConfig
 from robin_sim.pick_event import PickEvent
-from robin_sim.runs.cell_runner import recovery_kit
+from robin_sim.runs.cell_runner import open_holding, recovery_kit
 from robin_sim.runs.loop import closed_loop
 from robin_sim.runs.recorded_loads import RecordedLoads, helps_before
 from robin_sim.runs.request import RunRequest
@@ -59,8 +65,9 @@ BETWEEN_PILES_S = 2.0
 @dataclass(frozen=True)
 class CellRecording:
     """What to record. recovery: loads are judged and put right by a policy of these settings; None: whatever is lifted
-    is delivered. monitors: of the station, which is another one with every pile; None: nobody watches. image_size:
-    width, height in pixels; None takes the scenario's."""
+    is delivered. monitors: of the station, which is another one with every pile; None: nobody watches. learn_hold:
+    file of what is learned of holding, from pick to pick; None: nothing is. image_size: width, height in pixels; None
+    takes the scenario's."""
 
     scenario: Scenario
     picks: int
@@ -73,6 +80,7 @@ class CellRecording:
     cell: CellConfig = field(default_factory=CellConfig)
     recovery: RecoveryConfig | None = None
     monitors: MonitorsConfig | None = None
+    learn_hold: Path | None = None
     picks_per_pile: int | None = None
     image_size: tuple[int, int] | None = None
     images: ImageCoding = field(default_factory=ImageCoding)
@@ -125,6 +133,7 @@ class _Recording:
             complete=True,
         )
         self._helper = HelperThread()
+        self._holding = open_holding(spec.cell, spec.learn_hold, spec.seed)
         self._segmenter = start_segmenter(record, spec.model, self._helper)
         self._record = record.model_copy(
             update={
@@ -170,8 +179,9 @@ class _Recording:
 
     def _cell(self) -> SimCell:
         spec = self._spec
+        holding = None if self._holding is None else RecordedInputHolding(self._holding, self._frames)
         if spec.recovery is None:
-            return SimCell(self._scenario.config, spec.cell, self._start_pile, self._see)
+            return SimCell(self._scenario.config, spec.cell, self._start_pile, self._see, holding=holding)
         request = RunRequest(
             self._scenario, spec.picks, spec.seed, cell=spec.cell, recovery=True, recovery_config=spec.recovery
         )
@@ -184,6 +194,7 @@ class _Recording:
             load_camera=LoadCameraConfig(),
             recovery=replace(kit, judge=self._loads.judging(kit.judge)),
             cups=CupHealth(spec.cell.tool),
+            holding=holding,
         )
 
     def _frames_of(self, frame: Frame) -> EncodedFrame:
@@ -207,7 +218,7 @@ class _Recording:
             self._monitor = start_monitor(self._record.model_copy(update={"cell": cell}))
         self._pile_cell = cell
         planner = make_planner(
-            self._spec.planner, cell, self._spec.ranker, self._spec.planner_config, rng, self._helper
+            self._spec.planner, cell, self._spec.ranker, self._spec.planner_config, rng, self._helper, self._holding
         )
         return RecordedInputPlanner(planner, self._frames)
 

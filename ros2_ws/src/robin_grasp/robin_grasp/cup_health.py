@@ -18,14 +18,16 @@ Reference: latent class analysis (Lazarsfeld and Henry 1968); the beliefs stay i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_grasp.cup_health_fit import CupHealthFit, shipped_cup_fit
+from robin_grasp.learned import LearnedState
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.traces import PickTraces
 from robin_grasp.plan import CupTrust, Grasp
@@ -142,8 +144,30 @@ class CupHealth:
         return self._judge(now_s)
 
     @property
+    def state_of_learning(self) -> LearnedState:
+        """picks: of the cup that was used most since it was last reset."""
+        return LearnedState.of(int(self.picks.max()), self.to_json())
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """All that is believed, cup by cup, as the file holds it."""
+        return [
+            {
+                **dict(zip(("good", "weak", "blocked"), report.probabilities, strict=True)),
+                "state": report.state.name.lower(),
+                "picks": report.picks,
+                "held": report.held,
+                "unused": int(self.unused[report.cup]),
+                "changed_s": report.changed_s,
+            }
+            for report in self.cups
+        ]
+
+    @property
     def trust(self) -> CupTrust:
-        """What the planner may expect; ALL_SOUND as long as no cup is in doubt."""
+        """What the planner may expect; equal to ALL_SOUND as long as no cup is in doubt."""
+        return replace(self._trust(), state=self.state_of_learning)
+
+    def _trust(self) -> CupTrust:
         bad, found = self._bad, np.array([state is not CupState.GOOD for state in self.state])
         doubted = ~found & (bad >= self.config.doubted_at)
         again = found & ((self.unused >= self.config.retry_picks) | (bad < self.config.found_at))
@@ -220,7 +244,7 @@ class CupHealth:
 
     def _report(self, cup: int) -> CupReport:
         good, weak, blocked = (float(p) for p in self.belief[cup])
-        shares = self.trust.shares
+        shares = self._trust().shares
         share = shares[cup] if shares else 1.0
         picks, held = int(self.picks[cup]), int(self.held[cup])
         return CupReport(cup, self.state[cup], (good, weak, blocked), share, picks, held, float(self.changed_s[cup]))

@@ -5,15 +5,14 @@ One JSON file, replaced as a whole after each pick: ``format``, ``sha256`` of wh
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import Field, ValidationError
 
 from robin_grasp.cup_health import CupHealth, CupHealthConfig, CupReport, CupState
+from robin_grasp.learned import json_digest
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import MAX_CUPS, ToolConfig
@@ -122,22 +121,8 @@ def _signature(path: Path) -> tuple[int, ...]:
 
 def health_bytes(health: CupHealth) -> bytes:
     """The file's content."""
-    cups = [
-        {
-            **dict(zip(("good", "weak", "blocked"), report.probabilities, strict=True)),
-            "state": report.state.name.lower(),
-            "picks": report.picks,
-            "held": report.held,
-            "unused": int(health.unused[report.cup]),
-            "changed_s": report.changed_s,
-        }
-        for report in health.cups
-    ]
-    return (json.dumps({"format": FORMAT, "sha256": _digest(cups), "cups": cups}, indent=1) + "\n").encode()
-
-
-def _digest(cups: Any) -> str:
-    return hashlib.sha256(json.dumps(cups, sort_keys=True).encode()).hexdigest()
+    cups = health.to_json()
+    return (json.dumps({"format": FORMAT, "sha256": json_digest(cups), "cups": cups}, indent=1) + "\n").encode()
 
 
 def _restore(health: CupHealth, data: bytes, path: Path) -> None:
@@ -145,7 +130,7 @@ def _restore(health: CupHealth, data: bytes, path: Path) -> None:
     content = parse_json(data, str(path), Code.CUPS_STATE_DAMAGED)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RobinError(Code.CUPS_STATE_DAMAGED, f"{path}: not '{FORMAT}'")
-    if content.get("sha256") != _digest(content.get("cups")):
+    if content.get("sha256") != json_digest(content.get("cups")):
         raise RobinError(Code.CUPS_STATE_DAMAGED, f"{path}: does not match its sha256")
     try:
         cups = _Cups.model_validate({"cups": content["cups"]}).cups

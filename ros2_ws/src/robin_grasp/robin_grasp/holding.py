@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from robin_grasp.planner.rows import Rows
+from robin_grasp.learned import NOT_LEARNED, LearnedState
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
@@ -27,12 +27,13 @@ def place_of(edge_m: Floats, cup_radius_m: float) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class HoldTerms(Rows):
+class HoldTerms:
     """Of the I instances of a scene, in their order. All zero: as the factory expects.
 
     seal_logit [I, places]: added to the logit of P(seal) of a cup there. vacuum_log [I], mass_log [I]: natural log of
     the factor on the expected vacuum and mass. clean_logit [I]: added to the logit of P(clean). tries [I]: picks that
     this rests on, fading. last [I]: bool, such goods were never held: they are picked after all others.
+    state: of what was learned, for the record.
     """
 
     seal_logit: Floats
@@ -41,6 +42,7 @@ class HoldTerms(Rows):
     clean_logit: Floats
     tries: Floats
     last: NDArray[np.bool_]
+    state: LearnedState = NOT_LEARNED
 
     @classmethod
     def factory(cls, count: int) -> HoldTerms:
@@ -50,7 +52,12 @@ class HoldTerms(Rows):
         return cls(seal, vacuum, mass, clean, tries, np.zeros(count, dtype=bool))
 
 
-class Holding(Protocol):
-    """What was learned. The answer for a frame stays the same until something more is learned."""
+HOLD_FIELDS = ("seal_logit", "vacuum_log", "mass_log", "clean_logit", "tries", "last")
+"""Of ``HoldTerms``, those with a row of each instance."""
 
-    def expected(self, frame: Frame, scene: Scene) -> HoldTerms: ...
+
+class Holding(Protocol):
+    """What was learned. The answer for a frame stays the same until something more is learned; None: nothing is known
+    to have been learned, and the plan is as the fit has it."""
+
+    def expected(self, frame: Frame, scene: Scene) -> HoldTerms | None: ...

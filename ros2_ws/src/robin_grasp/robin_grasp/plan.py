@@ -6,13 +6,15 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robin_grasp.holding import HoldTerms
+from robin_grasp.learned import NOT_LEARNED, LearnedState
 from robin_perception.core.errors import Code
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
@@ -76,10 +78,12 @@ class CupTrust:
 
     shares: of the vacuum that each cup reaches, 1 sound, 0 not relied on; empty: all sound. probe: 8-bit mask of cups
     in doubt, which are opened beside the chosen ones where that costs nothing: the pick then shows what they are worth.
+    state: of what was learned of them, for the record.
     """
 
     shares: tuple[float, ...] = ()
     probe: int = 0
+    state: LearnedState = field(default=NOT_LEARNED, compare=False)
 
 
 ALL_SOUND = CupTrust()
@@ -91,24 +95,25 @@ _PROBED = "cups_probed"
 class PlanBasis:
     """What a plan was made with, for its record. digest: sha256 of the settings of cell and planner, empty where nobody
     knows them. thresholds: figures that rule candidates out, by name, SI units in the names; what was expected of the
-    cups is among them, unless all were sound."""
+    cups is among them, unless all were sound. tool: which state of what was learned of the cups that was."""
 
     digest: str = ""
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    tool: LearnedState = NOT_LEARNED
 
     def with_cups(self, cups: CupTrust) -> PlanBasis:
         """That basis, and what was expected of the cups."""
         if cups == ALL_SOUND:
-            return self
+            return replace(self, tool=cups.state)
         told = {_SHARE_OF_CUP.format(cup): share for cup, share in enumerate(cups.shares)}
-        return PlanBasis(self.digest, {**self.thresholds, **told, _PROBED: float(cups.probe)})
+        return PlanBasis(self.digest, {**self.thresholds, **told, _PROBED: float(cups.probe)}, cups.state)
 
     @property
     def cups(self) -> CupTrust:
         """What was expected of the cups: with it and the same input the plan can be made again."""
         names = itertools.takewhile(self.thresholds.__contains__, map(_SHARE_OF_CUP.format, itertools.count()))
         shares = tuple(self.thresholds[name] for name in names)
-        return CupTrust(shares, int(self.thresholds.get(_PROBED, 0.0)))
+        return CupTrust(shares, int(self.thresholds.get(_PROBED, 0.0)), self.tool)
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ class Plan:
 
     rejected: a few examples per parcel. rejected_counts: every candidate that was ruled out, once, by its reason; a
     parcel ruled out before poses were sampled is one. Where a planner gives none, its examples are all there were.
+    holding: what was learned of holding the scene's instances, as the plan used it; None: nobody learns.
     """
 
     code: Code
@@ -128,6 +134,7 @@ class Plan:
     timings_ms: dict[str, float] = field(default_factory=dict)
     rejected_counts: Mapping[Reject, int] = field(default_factory=dict)
     basis: PlanBasis = PlanBasis()
+    holding: HoldTerms | None = None
 
     def __post_init__(self) -> None:
         if not self.rejected_counts:

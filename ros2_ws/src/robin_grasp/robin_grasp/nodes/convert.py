@@ -19,6 +19,8 @@ from robin_msgs.msg import PickOutcome as PickOutcomeMsg
 from robin_msgs.msg import PickTraces as PickTracesMsg
 from std_msgs.msg import Header
 
+from robin_grasp.learned import NOT_LEARNED
+from robin_grasp.nodes.convert_learned import hold_from_msg, hold_to_msgs, learned_from_msg, learned_to_msg
 from robin_grasp.picks.open_picks import PlanNotice
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport, Stage
@@ -84,6 +86,9 @@ def plan_to_msg(issued: IssuedPlan, cell: CellConfig) -> GraspPlan:
         rejected_counts=[int(count) for _, count in counts],
         failed=[_failed_to_msg(failed) for failed in issued.failed],
         excluded_instances=[int(i) for i in issued.excluded],
+        holding=learned_to_msg(NOT_LEARNED if plan.holding is None else plan.holding.state),
+        hold_terms=[] if plan.holding is None else hold_to_msgs(plan.holding, issued.scene),
+        tool=learned_to_msg(plan.basis.tool),
         timings=timings_to_msg(plan.timings_ms),
     )
 
@@ -106,7 +111,12 @@ def plan_from_msg(message: GraspPlan) -> PlanNotice:
         rejected_counts=_counts_from_msg(message),
         planner=message.planner,
         timings_ms=timings_from_msg(message.timings),
-        basis=PlanBasis(message.basis_digest, dict(zip(message.threshold_names, message.thresholds, strict=False))),
+        basis=PlanBasis(
+            message.basis_digest,
+            dict(zip(message.threshold_names, message.thresholds, strict=False)),
+            learned_from_msg(message.tool),
+        ),
+        holding=hold_from_msg(message),
     )
     return PlanNotice(
         plan_id=message.plan_id,

@@ -230,6 +230,14 @@ class PlanServer:
         return self._last
 
 
+def left_for_last(plan: Plan, scene: Scene) -> tuple[int, ...]:
+    """Ids of goods that were never held, where the plan has nothing else."""
+    if plan.holding is None or plan.best is None:
+        return ()
+    ids = tuple(one.id for one, late in zip(scene.instances, plan.holding.last, strict=True) if late)
+    return ids if all(grasp.instance_id in ids for grasp in plan.grasps) else ()
+
+
 def without_instances(plan: Plan, excluded: tuple[int, ...]) -> Plan:
     """The plan without grasps on those instances; they become rejected candidates."""
     banned = [grasp for grasp in plan.grasps if grasp.instance_id in excluded]

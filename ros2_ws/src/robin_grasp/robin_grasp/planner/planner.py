@@ -94,7 +94,7 @@ class SuctionPlanner:
         clock.lap("plan_subsets")
         grasps = rank(situation, reachable, chosen, self._geometric, self._ranker, rejects)
         clock.lap("plan_rank")
-        return self._answer(grasps, rejects, clock)
+        return replace(self._answer(grasps, rejects, clock), holding=learned)
 
     def _rule_out(self, view: View, scene: Scene, order: Order) -> dict[int, Rejected]:
         """By id: parcels whose detection or place in the pile allows no pick. In a deep pile that is half of them, and

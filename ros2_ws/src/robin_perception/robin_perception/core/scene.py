@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_perception.core.condition import Condition
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.support_check import SupportSeen
 
 CLASSES = ("carton", "flat_mailer", "padded_mailer", "poly_bag", "tube")
@@ -41,6 +42,18 @@ class Instance:
     novelty: float = float("nan")
 
 
+def version_text(version: int | None) -> str:
+    """A model's number in its registry as messages tell it; empty for None."""
+    return "" if version is None else str(version)
+
+
+def parsed_version(text: str) -> int | None:
+    """What ``version_text`` wrote. Raises RobinError INPUT_UNREADABLE."""
+    if text and not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise RobinError(Code.INPUT_UNREADABLE, f"model version '{text[:20]}' is no number of a registry")
+    return int(text) if text else None
+
+
 @dataclass(frozen=True)
 class Scene:
     """Segmented frame. labels: uint16 [H, W] at frame size, 0 = no parcel, else Instance.id (non-overlapping).
@@ -49,7 +62,8 @@ class Scene:
     frame. flags: short lower-case words, e.g. "instances_truncated".
     timings_ms: stage -> milliseconds. class_names: of the bundle that made it, the order of class probabilities.
     engine: the one that answered, "fallback:NAME" where it stood in for another; empty where none was asked.
-    conditions: of station and goods, as they stand with this frame.
+    conditions: of station and goods, as they stand with this frame. model_version: of the model in the registry that it
+    is from; None: it is from none.
     support: the surface under the parcels as the frame shows it; None where it was not seen or not measured.
     """
 
@@ -64,6 +78,7 @@ class Scene:
     engine: str = ""
     support: SupportSeen | None = None
     conditions: tuple[Condition, ...] = ()
+    model_version: int | None = None
 
     def class_name(self, instance: Instance) -> str:
         """The most probable of ``class_names``."""

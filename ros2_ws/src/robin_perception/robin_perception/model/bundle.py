@@ -151,11 +151,13 @@ class Manifest(StrictConfig):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. head: float32 weights by graph input name."""
+    """A verified bundle. head: float32 weights by graph input name. version: its number in a registry of models; None:
+    it is from none."""
 
     directory: Path
     manifest: Manifest
     head: dict[str, NDArray[np.float32]]
+    version: int | None = None
 
     @property
     def network_path(self) -> Path:

@@ -25,7 +25,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, RawDepth, depth_units
 from robin_perception.core.gate import CameraModel, GateConfig, make_frame
 from robin_perception.core.pose import pose_matrix
-from robin_perception.core.scene import CLASSES, Instance, Scene
+from robin_perception.core.scene import CLASSES, Instance, Scene, parsed_version, version_text
 from robin_perception.nodes.pairing import COLOR_ENCODINGS, DEPTH_ENCODINGS
 
 # encoding -> (type of a channel, channels)
@@ -271,6 +271,7 @@ def scene_to_msg(scene: Scene, header: Header, with_boundary: bool = True) -> Se
     message = SegmentedScene(
         header=header,
         model_id=scene.model_id,
+        model_version=version_text(scene.model_version),
         engine=scene.engine,
         class_names=list(scene.class_names),
         instances=[_instance_to_msg(instance, scene) for instance in scene.instances],
@@ -315,6 +316,7 @@ def scene_from_msg(message: SegmentedScene) -> Scene:
         class_names=class_names or CLASSES,
         engine=message.engine,
         conditions=tuple(condition_from_msg(condition) for condition in message.conditions),
+        model_version=parsed_version(message.model_version),
     )
 
 

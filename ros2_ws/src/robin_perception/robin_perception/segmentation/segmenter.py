@@ -64,7 +64,7 @@ class SegmenterConfig(StrictConfig):
 class Look:
     """One view's way through the network. tensors: the raw outputs, whose rows are named by ``decoded.candidates``;
     guide: what masks were refined with; skin: ``skin_maps``, where they were asked for; timings_ms: prepare, network,
-    decode."""
+    decode. version: of the bundle."""
 
     view: View
     tensors: Tensors
@@ -73,6 +73,7 @@ class Look:
     decoded: Decoded
     model_id: str
     engine: str
+    version: int | None
     timings_ms: dict[str, float]
 
 
@@ -141,12 +142,19 @@ class Segmenter:
             raise RobinError(Code.MODEL_TENSOR_MISSING, text)
         return self._swap(bundle.head, check, bundle)
 
+    def call_version(self, version: int | None) -> None:
+        """The bundle that runs has that number in a registry, for the scenes that follow."""
+        with self._lock:
+            self.bundle = replace(self.bundle, version=version)
+
     def _swap(self, weights: Mapping[str, NDArray[np.float32]], check: HeadCheck, bundle: Bundle) -> HeadSwap:
         fresh_id = model_id(bundle.manifest, weights)
+        scorer = _scorer(bundle, self.config.novelty)
 
         def use(staged: HeadSet) -> None:
             self.engine.use_head(staged)
             self.bundle, self._model_id = bundle, fresh_id
+            self.novelty, self.novelty_off = scorer
 
         return checked_swap(self.engine, weights, check, use, self._lock)
 
@@ -185,6 +193,7 @@ class Segmenter:
             self.bundle.manifest.classes,
             looks[-1].engine,
             support,
+            model_version=looks[-1].version,
         )
         if novelty is not None and look.skin is not None:
             begin = time.perf_counter()
@@ -232,7 +241,7 @@ class Segmenter:
             if tensors is None:
                 run = self.engine.run if view.whole else self.engine.run_part
                 tensors = run(inputs or view.inputs, outputs)
-            made_by, bundle = (self._model_id, self.engine.answered_by), self.bundle
+            made_by, bundle = (self._model_id, self.engine.answered_by, self.bundle.version), self.bundle
         inferred = time.perf_counter()
         found_by = guide.result()
         manifest = bundle.manifest
