@@ -18,7 +18,7 @@ from edge_adapt.decision import RECORD_VERSION, Decision, DecisionContext, build
 from edge_adapt.decision_store import read_decisions
 from edge_adapt.pick_recorder import PickRecorder
 from edge_adapt.record_build import frame_digest
-from edge_adapt.record_parts import CupRecord, HelpRecord, RecoveryStepRecord
+from edge_adapt.record_parts import CupRecord, HelpRecord, RecoveryStepRecord, VersionsRecord
 from edge_adapt.report import render_report
 from edge_adapt.trace import trace_text
 from edge_adapt.traces_file import read_traces, traces_bytes
@@ -104,6 +104,15 @@ def test_traces_of_another_tool_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RobinError) as error:
         read_traces(path, 8)
     assert error.value.code == Code.TRACES_INVALID
+
+
+def test_a_stored_record_of_version_3_is_read_and_told(tmp_path: Path) -> None:
+    (tmp_path / "decisions.jsonl").write_text((STORED / "version_3.jsonl").read_text())
+    log = read_decisions(tmp_path)
+    (decision,) = log.decisions
+    assert decision.version == 3 and decision.steps and decision.conditions and decision.cup_health
+    assert decision.versions == VersionsRecord()
+    assert decision.decision_id in trace_text(decision) and decision.decision_id in render_report(log)
 
 
 @pytest.mark.parametrize("version", [1, 2])

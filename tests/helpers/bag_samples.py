@@ -95,5 +95,8 @@ def grasp_plan(rng: np.random.Generator) -> dict[str, Any]:
         "rejected_counts": np.array([3, 70_000], dtype=np.uint32),
         "failed": [{"position": {"x": 0.1, "y": 0.2, "z": 0.3}, "cups": 255, "times": 2}],
         "excluded_instances": np.array([4, 9, 300], dtype=np.uint16),
+        "holding": {"picks": 7, "digest": "ab"},
+        "hold_terms": [],
+        "tool": {"picks": 0, "digest": ""},
         "timings": [{"stage": "plan", "ms": 1.5}],
     }

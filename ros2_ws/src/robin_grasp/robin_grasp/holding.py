@@ -5,7 +5,7 @@ Whoever learns it implements ``Holding``; without one the planner knows no more 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,10 @@ Floats = NDArray[np.float64]
 PLACES = ("rim", "middle", "inner")
 PLACE_EDGES = (1.3, 2.2)
 """Places of a cup on a parcel by the distance of its centre from the mask's edge, in lip radii."""
+
+
+HOLD_FIELDS = ("seal_logit", "vacuum_log", "mass_log", "clean_logit", "tries", "last")
+"""Of ``HoldTerms``, those with a row of each instance."""
 
 
 def place_of(edge_m: Floats, cup_radius_m: float) -> NDArray[np.int64]:
@@ -51,9 +55,9 @@ class HoldTerms:
         vacuum, mass, clean, tries = np.zeros((4, count))
         return cls(seal, vacuum, mass, clean, tries, np.zeros(count, dtype=bool))
 
-
-HOLD_FIELDS = ("seal_logit", "vacuum_log", "mass_log", "clean_logit", "tries", "last")
-"""Of ``HoldTerms``, those with a row of each instance."""
+    def take(self, rows: NDArray[np.int64]) -> HoldTerms:
+        """Of some of the instances, by row."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in HOLD_FIELDS})
 
 
 class Holding(Protocol):
