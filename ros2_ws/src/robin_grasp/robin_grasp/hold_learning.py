@@ -12,10 +12,11 @@ from robin_perception.core.errors import RobinError
 
 
 class HoldLearning(Holding, Protocol):
-    """A ``Holding`` that learns from picks, one call at a time. problem: what is wrong with its file; None while it is
-    well."""
+    """A ``Holding`` that learns from picks, one call at a time."""
 
-    problem: RobinError | None
+    @property
+    def problem(self) -> RobinError | None:
+        """What is wrong with its file now; None while it is well."""
 
     def note(
         self, pick: PickTarget, outcome: PickOutcome, result: PickResult | None, trust: CupTrust = ALL_SOUND

@@ -151,8 +151,7 @@ class Manifest(StrictConfig):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. head: float32 weights by graph input name. version: its number in a registry of models; None:
-    it is from none."""
+    """A verified bundle. head: float32 weights by graph input name. version: in a registry of models; None: in none."""
 
     directory: Path
     manifest: Manifest
