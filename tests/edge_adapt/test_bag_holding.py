@@ -55,8 +55,9 @@ class Knows:
         if number == 2:
             return None
         rng = np.random.default_rng(3)
-        seal, (vacuum, mass, clean) = -rng.random((count, len(PLACES))), rng.random((3, count)) / 3
-        return HoldTerms(seal, -vacuum, mass, -clean, np.arange(count, dtype=float), np.arange(count) == 0, STATES[1])
+        seal, (vacuum, mass, clean, steep) = -rng.random((count, len(PLACES))), rng.random((4, count)) / 3
+        tries, last = np.arange(count, dtype=float), np.arange(count) == 0
+        return HoldTerms(seal, -vacuum, mass, -clean, -steep, tries, last, STATES[1])
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pytest
 from helpers.hold_picks import CARTON, CARTON_ID, CELL, SACK, SACK_ID, expected, goods, grasp_on, pick, plan_with
 
 from edge_adapt.learn.evidence import Evidence, log_bound, rate_logit, seen_log, seen_rate
-from edge_adapt.learn.hold import HoldConfig, HoldLearner
+from edge_adapt.learn.hold import HoldConfig, HoldLearner, tool_tilt
 from edge_adapt.learn.hold_file import hold_bytes
 from edge_adapt.learn.looks import Looks
-from robin_grasp.holding import PLACES
+from robin_grasp.holding import PLACES, STEEP_RAD
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.plan import CupTrust
 from robin_grasp.recovery.action import Action
@@ -104,6 +104,19 @@ def test_cups_near_the_edge_that_peel_off_are_trusted_less_than_inner_ones() -> 
     assert offsets[MIDDLE] < -1 and offsets[INNER] == 0
     sure, doubtful = (grasp_on(1, plan_with(learner, *goods(box))) for box in (CARTON, narrow))
     assert np.nanmin(sure.cup_seal) > np.nanmax(doubtful.cup_seal)
+
+
+def test_a_steep_tool_that_fails_says_nothing_of_a_level_one() -> None:
+    sloped, learner = replace(CARTON, slope_x=0.55), learner_of()
+    for _ in range(6):
+        assert tool_tilt(pick(learner, 1, 0.0, boxes=(sloped,))) > STEEP_RAD
+        assert tool_tilt(pick(learner, 1, GOOD, boxes=(CARTON,))) < STEEP_RAD
+    terms = expected(learner, CARTON)
+    assert terms.steep_logit[0] < -1 and terms.clean_logit[0] == 0 and not terms.seal_logit.any()
+    assert terms.tries[0] > 5
+    steep, level = (grasp_on(1, plan_with(learner, *goods(box))).terms for box in (sloped, CARTON))
+    assert steep["p_clean"] < steep["p_clean_before_learned"] - 0.1
+    assert level["p_clean"] == level["p_clean_before_learned"]
 
 
 def test_heavy_and_leaking_goods_are_expected_to_be_so() -> None:

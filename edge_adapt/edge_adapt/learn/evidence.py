@@ -25,17 +25,19 @@ _GAMMA_SHAPE = 2.0
 
 @dataclass
 class Evidence:
-    """Sums over picks. seal [places, 3], clean [3]: picks, expected by the factory, good. vacuum [3], mass [3]: picks,
-    sum and sum of squares of ln(measured / expected)."""
+    """Sums over picks. seal [places, 3], clean [3], steep [3]: picks, expected by the factory, good. clean is of those
+    with a level tool, steep of the others. vacuum [3], mass [3]: picks, sum and sum of squares of ln(measured /
+    expected)."""
 
     seal: Floats = field(default_factory=lambda: np.zeros((len(PLACES), 3)))
     clean: Floats = field(default_factory=lambda: np.zeros(3))
+    steep: Floats = field(default_factory=lambda: np.zeros(3))
     vacuum: Floats = field(default_factory=lambda: np.zeros(3))
     mass: Floats = field(default_factory=lambda: np.zeros(3))
 
     @property
     def tries(self) -> float:
-        return float(self.clean[0])
+        return float(self.clean[0] + self.steep[0])
 
     def fade(self, share: float) -> None:
         """Keep that share of what is known."""

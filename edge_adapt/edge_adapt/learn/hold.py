@@ -20,7 +20,7 @@ from edge_adapt.learn.evidence import Evidence, log_bound, rate_logit, rate_mean
 from edge_adapt.learn.looks import GoodsLook, Looks, novelty_names
 from robin_grasp.cup_health import pressed_vacuum
 from robin_grasp.cup_health_fit import shipped_cup_fit
-from robin_grasp.holding import PLACES, HoldTerms, place_of
+from robin_grasp.holding import PLACES, STEEP_RAD, HoldTerms, place_of
 from robin_grasp.learned import LearnedState
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import ALL_SOUND, CupTrust, Grasp
@@ -123,7 +123,7 @@ class HoldLearner:
         """Whether goods of that evidence are left for last. Half a try may have faded."""
         config = self.config
         enough = evidence.tries >= config.never_held_tries - 0.5
-        return enough and rate_mean(evidence.clean, 1.0) < config.never_held_below
+        return enough and rate_mean(evidence.clean + evidence.steep, 1.0) < config.never_held_below
 
     def _fill(self, terms: HoldTerms, row: int, look: Evidence, of_class: Evidence) -> None:
         config, sds = self.config, self.config.caution_sds
@@ -138,6 +138,7 @@ class HoldLearner:
 
         terms.seal_logit[row] = [rate(look.seal[k], of_class.seal[k]) for k in range(len(PLACES))]
         terms.clean_logit[row] = rate(look.clean, of_class.clean)
+        terms.steep_logit[row] = rate(look.steep, of_class.steep)
         terms.vacuum_log[row] = log(look.vacuum, of_class.vacuum, -1)
         terms.mass_log[row] = log(look.mass, of_class.mass, 1)
         terms.tries[row] = look.tries
@@ -150,9 +151,11 @@ class HoldLearner:
         independent: those of one place count as one."""
         terms, tool, found = pick.grasp.terms, self.cell.tool, Evidence()
         clean = result is PickResult.CLEAN
-        found.clean += seen_rate(terms.get("p_clean_before_learned", terms["p_clean"]), float(clean))
+        steep = tool_tilt(pick.grasp) >= STEEP_RAD
+        rate = found.steep if steep else found.clean
+        rate += seen_rate(terms.get("p_clean_before_learned", terms["p_clean"]), float(clean))
         cups = self._sound_cups(pick.grasp, outcome, trust)
-        if len(cups):
+        if len(cups) and not steep:
             places = place_of(edge_distances(pick.frame, pick.scene, pick.grasp, self.cell)[cups], tool.cup_radius_m)
             sealed = np.clip(np.array(pick.grasp.cup_seal)[cups], _LEAST_SHARE, _MOST_SHARE)
             factory = expit(logit(sealed) - offsets[places])
@@ -188,6 +191,11 @@ class HoldLearner:
             view = View.of(frame, NETWORK_SIZE, self.cell.workspace.belt_z_m)
             self._seen = frame, scene, appearance(skin_maps(view), view, scene)
         return self._seen[2]
+
+
+def tool_tilt(grasp: Grasp) -> float:
+    """How far the tool leans from straight down, radians."""
+    return float(np.arccos(np.clip(-grasp.T_base_tool[2, 2], -1.0, 1.0)))
 
 
 def edge_distances(frame: Frame, scene: Scene, grasp: Grasp, cell: CellConfig) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
-FORMAT = "robin-holding-1"
+FORMAT = "robin-holding-2"
 FILE_BYTES = 10_000_000
 
 

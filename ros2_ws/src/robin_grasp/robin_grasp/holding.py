@@ -19,9 +19,10 @@ Floats = NDArray[np.float64]
 PLACES = ("rim", "middle", "inner")
 PLACE_EDGES = (1.3, 2.2)
 """Places of a cup on a parcel by the distance of its centre from the mask's edge, in lip radii."""
-
-
-HOLD_FIELDS = ("seal_logit", "vacuum_log", "mass_log", "clean_logit", "tries", "last")
+STEEP_RAD = 0.3
+"""A tool that leans farther from straight down is steep. Where depth is wrong, as through clear film, the slope is
+nearly always wrong too, while a level tool still meets the goods."""
+HOLD_FIELDS = ("seal_logit", "vacuum_log", "mass_log", "clean_logit", "steep_logit", "tries", "last")
 """Of ``HoldTerms``, those with a row of each instance."""
 
 
@@ -35,15 +36,16 @@ class HoldTerms:
     """Of the I instances of a scene, in their order. All zero: as the factory expects.
 
     seal_logit [I, places]: added to the logit of P(seal) of a cup there. vacuum_log [I], mass_log [I]: natural log of
-    the factor on the expected vacuum and mass. clean_logit [I]: added to the logit of P(clean). tries [I]: picks that
-    this rests on, fading. last [I]: bool, such goods were never held: they are picked after all others.
-    state: of what was learned, for the record.
+    the factor on the expected vacuum and mass. clean_logit [I], steep_logit [I]: added to the logit of P(clean), of
+    grasps with a level tool and with a steep one. tries [I]: picks that this rests on, fading. last [I]: bool, such
+    goods were never held: they are picked after all others. state: of what was learned, for the record.
     """
 
     seal_logit: Floats
     vacuum_log: Floats
     mass_log: Floats
     clean_logit: Floats
+    steep_logit: Floats
     tries: Floats
     last: NDArray[np.bool_]
     state: LearnedState = NOT_LEARNED
@@ -52,8 +54,8 @@ class HoldTerms:
     def factory(cls, count: int) -> HoldTerms:
         """Nothing was learned of any of ``count`` instances."""
         seal = np.zeros((count, len(PLACES)))
-        vacuum, mass, clean, tries = np.zeros((4, count))
-        return cls(seal, vacuum, mass, clean, tries, np.zeros(count, dtype=bool))
+        vacuum, mass, clean, steep, tries = np.zeros((5, count))
+        return cls(seal, vacuum, mass, clean, steep, tries, np.zeros(count, dtype=bool))
 
     def take(self, rows: NDArray[np.int64]) -> HoldTerms:
         """Of some of the instances, by row."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import expit, logit
 
-from robin_grasp.holding import place_of
+from robin_grasp.holding import STEEP_RAD, HoldTerms, place_of
 from robin_grasp.planner.candidates import Footprints, Poses
 from robin_grasp.planner.ranker import Odds
 from robin_grasp.planner.seal import Seals
@@ -57,8 +57,12 @@ def learned_odds(situation: Situation, poses: Poses, odds: Odds) -> Odds:
     """Odds of such goods; what P(clean) loses is lost to nothing delivered."""
     if situation.learned is None:
         return odds
-    clean = _shifted(odds.clean, situation.learned.clean_logit[situation.parcels.index[poses.parcel]])
-    return Odds(clean, odds.multi)
+    return Odds(_shifted(odds.clean, _clean_offset(situation, situation.learned, poses)), odds.multi)
+
+
+def _clean_offset(situation: Situation, learned: HoldTerms, poses: Poses) -> Floats:
+    row, steep = situation.parcels.index[poses.parcel], -poses.rotation[:, 2, 2] <= np.cos(STEEP_RAD)
+    return np.asarray(np.where(steep, learned.steep_logit[row], learned.clean_logit[row]))
 
 
 def last_cost(situation: Situation, poses: Poses) -> Floats | float:
@@ -85,7 +89,7 @@ def learned_terms(
         "learned_seal_logit": seal.sum(axis=1) / np.maximum(opened.sum(axis=1), 1),
         "learned_vacuum_log": learned.vacuum_log[row],
         "learned_mass_log": learned.mass_log[row],
-        "learned_clean_logit": learned.clean_logit[row],
+        "learned_clean_logit": _clean_offset(situation, learned, poses),
         "left_for_last": learned.last[row].astype(np.float64),
         "vacuum_share": vacuum_shares(situation, poses.parcel),
         "p_clean_before_learned": odds.clean,
