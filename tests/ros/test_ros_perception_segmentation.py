@@ -326,11 +326,11 @@ def test_a_model_is_exchanged_between_two_frames_or_not_at_all(
     reply = client.call(LoadModel, "/load_model", LoadModel.Request(path=str(damaged)))
     assert reply.code == Code.MODEL_HASH_MISMATCH
     assert see(client, driver, scenes).model_id == first
-    other = tmp_path / "other"
-    colour_bundle(other, count=21)
+    other = colour_bundle(tmp_path / "other", count=21).directory
     reply = client.call(LoadModel, "/load_model", LoadModel.Request(path=str(other)))
-    assert (reply.code, reply.text) == (0, "") and reply.model_id != first
-    assert see(client, driver, scenes).model_id == reply.model_id
+    assert (reply.code, reply.text, reply.how) == (0, "", "engine") and reply.model_id != first
+    seen = see(client, driver, scenes)
+    assert (seen.model_id, seen.model_version) == (reply.model_id, "")
 
 
 def test_a_picture_of_another_camera_is_segmented_between_two_frames(

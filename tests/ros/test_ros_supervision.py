@@ -166,5 +166,6 @@ def test_a_model_is_exchanged_when_its_engine_is_ready(
     other = colour_bundle(tmp_path / "other", count=21)
     reply = client.call(LoadModel, "/load_model", LoadModel.Request(path=str(other.directory)))
     assert (reply.code, reply.text) == (0, "") and reply.model_id != first
+    assert reply.how == "engine"
     scene = see(lambda scene: scene.model_id == reply.model_id, "scene of the new model")
     assert by_child(scene)

@@ -79,7 +79,7 @@ class AdaptationNode(RobinNode[AdaptationNodeConfig]):
             registry.fall_back(loaded, self.get_name())
         self._asking = loaded.version
         path = str(registry.path(loaded.version).absolute())
-        future = self._loader.call_async(LoadModel.Request(path=path))
+        future = self._loader.call_async(LoadModel.Request(path=path, version=str(loaded.version)))
         future.add_done_callback(lambda done: self._loaded(registry, loaded.version, done.result()))
 
     def _loaded(self, registry: ModelRegistry, version: int, reply: Any) -> None:
@@ -89,7 +89,8 @@ class AdaptationNode(RobinNode[AdaptationNodeConfig]):
             self._watch.changed(version)
             told = status(registry)
             self._shown = {key: str(told[key]) for key in ("version", "model_id", "pinned", "since", "why")}
-            self.get_logger().info(f"version {version} runs: {reply.model_id}")
+            self._shown["how"] = reply.how
+            self.get_logger().info(f"version {version} runs: {reply.model_id} ({reply.how}, {reply.took_s:.1f} s)")
             return
         text = f"version {version}: load_model answers E{reply.code}: {reply.text}"
         self.report(Code.VERSION_DAMAGED, text)

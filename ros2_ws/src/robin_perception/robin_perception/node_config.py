@@ -196,7 +196,8 @@ class SegmentationNodeConfig(NodeConfig, FrameInputConfig):
 
     model: Path = Field(Path("models/base"), description="Folder of the model bundle.")
     models_folder: Path | None = Field(
-        None, description="`load_model` takes bundles below this folder only; empty = the folder that holds `model`."
+        None,
+        description="`load_model` takes bundles below this folder and `model` only; empty = the folder that holds `model`.",
     )
     engine: str = Field("auto", min_length=1, description="Inference engine; auto = the best one this machine has.")
     engine_options: EngineConfig = EngineConfig()

@@ -44,6 +44,11 @@ class EngineWatch:
         engine = segmenter.engine
         return engine.status().values() if isinstance(engine, SupervisedEngine) else {}
 
+    def answers(self, segmenter: Segmenter) -> bool:
+        """Whether it is its own engine that answers now, no fallback."""
+        engine = segmenter.engine
+        return not isinstance(engine, SupervisedEngine) or engine.standing_fault() is None
+
     def wait(self, segmenter: Segmenter, seconds: float) -> None:
         """Until an engine that is to take another's place can do so: its fallback need not, while that one works."""
         if isinstance(segmenter.engine, SupervisedEngine):

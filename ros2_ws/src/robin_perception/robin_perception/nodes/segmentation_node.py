@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.ids import path_below
 from robin_perception.core.pace import FramePace
-from robin_perception.core.scene import Scene
+from robin_perception.core.scene import Scene, parsed_version
 from robin_perception.core.support_check import SupportSeen
+from robin_perception.model.bundle import Bundle, load_bundle
 from robin_perception.node_config import SegmentationNodeConfig
 from robin_perception.nodes.base import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, RobinNode
 from robin_perception.nodes.convert import frame_from_msgs, frame_header, pose_from_msg, scene_to_msg
@@ -37,7 +39,9 @@ from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
 from robin_perception.nodes.station_watch import StationWatch
 from robin_perception.nodes.worker import LatestWorker
-from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
+from robin_perception.segmentation.exchange import ENGINE, Exchange, exchange
+from robin_perception.segmentation.segmenter import Segmenter
+from robin_perception.supervision import start_engine
 from robin_perception.topics import OVERLAY, SCENE
 
 _WARM_UP_SIZE = (480, 640)
@@ -77,7 +81,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
 
     def setup(self) -> None:
         config = self.config
-        self._segmenter = self._loaded(config.model)
+        self._segmenter = self._started(load_bundle(config.model))
         self._station = StationWatch(self, config.monitors, config.gate.frozen_after, config.segmenter.belt_z_m)
         self._goods = GoodsWatch(self, config.goods_watch, self._segmenter)
         self._scenes = self.add_publisher(SegmentedScene, SCENE, RESULT)
@@ -169,10 +173,11 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
             return self.bus is not None and self.bus.frames.has_source
         return self.config.input == "process"
 
-    def _loaded(self, model: Path) -> Segmenter:
-        """A verified model whose engine has answered once: the first frame must not find out, nor wait for it."""
+    def _started(self, bundle: Bundle) -> Segmenter:
+        """A segmenter whose engine has answered once: the first frame must not find out, nor wait for it."""
         config = self.config
-        segmenter = load_segmenter(model, config.engine, config.segmenter, config.engine_options, config.supervision)
+        engine = start_engine(config.engine, bundle, config.engine_options, config.supervision)
+        segmenter = Segmenter(bundle, engine, config.segmenter)
         try:
             segmenter.segment(_warm_up_frame())
         except Exception:
@@ -262,14 +267,38 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
 
     def _load_model(self, request: Any, response: Any) -> Any:
         """The frames go on with the old model until the new one is ready; one that is damaged changes nothing."""
-        config = self.config
-        path = path_below(config.models_folder or config.model.parent, request.path)
-        response.model_id = self._exchange_model(path)
-        self.get_logger().info(f"model is now {response.model_id}")
+        begin = time.perf_counter()
+        bundle = replace(load_bundle(self._model_path(request.path)), version=parsed_version(request.version))
+        done = self._swapped(bundle) or self._exchanged(bundle)
+        response.model_id, response.how, response.swap_ms = bundle.model_id, done.how, done.swap_ms
+        response.took_s = time.perf_counter() - begin
+        self.get_logger().info(f"model is now {response.model_id} ({done.how}, {response.took_s:.1f} s)")
         return response
 
-    def _exchange_model(self, path: Path) -> str:
-        fresh = self._loaded(path)
+    def _model_path(self, path: str) -> Path:
+        """Of a bundle below the folder of models, or the configured one. Raises RobinError PATH_REFUSED."""
+        config = self.config
+        if path == str(config.model.absolute()):
+            return config.model
+        return path_below(config.models_folder or config.model.parent, path)
+
+    def _swapped(self, bundle: Bundle) -> Exchange | None:
+        """In the engine that runs; None where it cannot, or has no process to prove it in just now."""
+        segmenter = self._segmenter
+        if segmenter is None:
+            raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} has no model")
+        if not self._engine_watch.answers(segmenter):
+            return None
+        try:
+            return exchange(segmenter, bundle)
+        except RobinError:
+            if self._engine_watch.answers(segmenter):
+                raise
+            return None  # its process ended meanwhile, which is no fault of the bundle
+
+    def _exchanged(self, bundle: Bundle) -> Exchange:
+        """With an engine of its own."""
+        fresh = self._started(bundle)
         self._engine_watch.wait(fresh, self.config.supervision.start_timeout_s)
         with self._model_lock:
             old, self._segmenter = self._segmenter, fresh if self._segmenter is not None else None
@@ -277,7 +306,7 @@ class SegmentationNode(RobinNode[SegmentationNodeConfig]):
             fresh.close()
             raise RobinError(Code.NODE_NOT_ACTIVE, f"{self.get_name()} was cleaned up while the model was loaded")
         old.close()
-        return fresh.model_id
+        return Exchange(ENGINE)
 
 
 def _list_codes(request: Any, response: Any) -> Any:
