@@ -197,7 +197,7 @@ class SegmentationNodeConfig(NodeConfig, FrameInputConfig):
     model: Path = Field(Path("models/base"), description="Folder of the model bundle.")
     models_folder: Path | None = Field(
         None,
-        description="`load_model` takes bundles below this folder and `model` only; empty = the folder that holds `model`.",
+        description="`load_model` takes `model` and bundles below this folder; empty = the folder that holds `model`.",
     )
     engine: str = Field("auto", min_length=1, description="Inference engine; auto = the best one this machine has.")
     engine_options: EngineConfig = EngineConfig()
