@@ -7,10 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from edge_adapt.learn.hold import HoldConfig
 from edge_adapt.models.watch import WatchConfig
 from edge_adapt.picture_keeper import PictureRules
 from edge_adapt.store.config import StoreConfig
-from robin_grasp.node_config import CELL_FILE
+from robin_grasp.node_config import CELL_FILE, PlanningNodeConfig
 from robin_perception.core.ids import ID_PATTERN
 from robin_perception.node_config import FrameInputConfig, NodeConfig, register_node
 from robin_perception.node_parameters import DYNAMIC
@@ -77,6 +78,16 @@ class BagRecorderNodeConfig(NodeConfig):
         256, ge=16, le=16_384, description="Memory for messages that wait to be written, 1e6 bytes; more is dropped."
     )
     zstd_level: int = Field(1, ge=1, le=19, description="Compression: 1 fast, 19 small.")
+
+
+@register_node("planning")
+class LearningPlanningNodeConfig(PlanningNodeConfig):
+    """Ranked grasps for the newest segmented frame; learns from its picks how goods are held."""
+
+    hold_file: Path | None = Field(
+        None, description="File of what is learned of holding, from pick to pick; empty: nothing is learned."
+    )
+    hold: HoldConfig = HoldConfig()
 
 
 @register_node("adaptation")

@@ -36,7 +36,7 @@ NODES = {
         NodeSpec("camera", "robin_perception", "camera_node", "CameraNode"),
         NodeSpec("sim_cell", "robin_sim", "sim_cell_node", "SimCellNode"),
         NodeSpec("segmentation", "robin_perception", "segmentation_node", "SegmentationNode"),
-        NodeSpec("planning", "robin_grasp", "planning_node", "PlanningNode"),
+        NodeSpec("planning", "edge_adapt", "learning_planning_node", "LearningPlanningNode"),
         NodeSpec("pick_check", "robin_grasp", "pick_check_node", "PickCheckNode"),
         NodeSpec("recorder", "edge_adapt", "recorder_node", "RecorderNode"),
         NodeSpec(MANAGER, "robin_bringup", "lifecycle_manager"),

@@ -18,6 +18,7 @@ from edge_adapt.bag.writer import BagWriter
 from edge_adapt.decision import Decision
 from robin_grasp.hold_learning import HoldLearning
 from robin_grasp.holding import HoldTerms
+from robin_grasp.learned import LearnedState
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport
 from robin_grasp.picks.plan_server import IssuedPlan
@@ -99,6 +100,10 @@ class RecordedInputHolding:
 
     def __init__(self, holding: HoldLearning, frames: FrameInput) -> None:
         self._holding, self._frames = holding, frames
+
+    @property
+    def learned(self) -> LearnedState:
+        return self._holding.learned
 
     @property
     def problem(self) -> RobinError | None:

@@ -11,7 +11,7 @@ from edge_adapt.learn.evidence import Evidence
 from edge_adapt.learn.hold import HoldConfig, HoldLearner
 from edge_adapt.learn.looks import GoodsLook
 from robin_grasp.holding import HoldTerms
-from robin_grasp.learned import json_digest
+from robin_grasp.learned import LearnedState, json_digest
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import ALL_SOUND, CupTrust
 from robin_grasp.recovery.machine import PickTarget
@@ -37,6 +37,11 @@ class HoldKeeper:
         self.problem: RobinError | None = None
         if path is not None:
             self._read(path)
+
+    @property
+    def learned(self) -> LearnedState:
+        """``HoldLearner.learned``."""
+        return self.learner.learned
 
     def expected(self, frame: Frame, scene: Scene) -> HoldTerms:
         """``HoldLearner.expected``."""

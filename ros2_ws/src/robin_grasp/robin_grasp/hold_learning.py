@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from robin_grasp.holding import Holding
+from robin_grasp.learned import LearnedState
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import ALL_SOUND, CupTrust
 from robin_grasp.recovery.machine import PickTarget
@@ -13,6 +14,10 @@ from robin_perception.core.errors import RobinError
 
 class HoldLearning(Holding, Protocol):
     """A ``Holding`` that learns from picks, one call at a time."""
+
+    @property
+    def learned(self) -> LearnedState:
+        """What it knows by now."""
 
     @property
     def problem(self) -> RobinError | None:

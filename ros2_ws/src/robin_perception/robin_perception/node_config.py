@@ -69,10 +69,11 @@ _CONFIGS: dict[str, type[NodeConfig]] = {}
 
 
 def register_node(name: str) -> Callable[[_ConfigClass], _ConfigClass]:
-    """Class decorator: the parameter set of the node called ``name``. A second one of that name raises ValueError."""
+    """Class decorator: the parameter set of the node called ``name``. A second one of that name takes its place where
+    it extends the first, as a node of a later room does; else ValueError."""
 
     def register(cls: _ConfigClass) -> _ConfigClass:
-        if name in _CONFIGS:
+        if not issubclass(cls, _CONFIGS.get(name, NodeConfig)):
             raise ValueError(f"node {name!r} is already registered")
         _CONFIGS[name] = cls
         return cls

@@ -16,9 +16,11 @@ from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from robin_grasp.cup_health_file import CupHealthKeeper
+from robin_grasp.hold_learning import HoldLearning
 from robin_grasp.node_config import PlanningNodeConfig
 from robin_grasp.nodes.convert import outcome_from_msg, plan_to_msg
 from robin_grasp.nodes.cup_watch import CupWatch
+from robin_grasp.nodes.hold_watch import HoldWatch
 from robin_grasp.nodes.markers import plan_markers
 from robin_grasp.nodes.scene_input import SceneInput
 from robin_grasp.picks.outcome_report import Stage
@@ -47,8 +49,10 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
     Plans are made in a thread of their own. Every plan is published; those that a pick may follow say so.
     """
 
-    def __init__(self, bus: FrameBus | None = None, **ros: Any) -> None:
-        super().__init__("planning", PlanningNodeConfig, bus=bus, **ros)
+    def __init__(
+        self, bus: FrameBus | None = None, config_type: type[PlanningNodeConfig] = PlanningNodeConfig, **ros: Any
+    ) -> None:
+        super().__init__("planning", config_type, bus=bus, **ros)
         self._requests = ThreadPoolExecutor(1, "plan_pick")
         self._priority = PriorityWork() if bus is None else bus.planning
         self._server: PlanServer | None = None
@@ -56,17 +60,24 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         self._input: SceneInput | None = None
         self._every_scene: LatestWorker[tuple[Frame, Scene]] | None = None
         self._cups: CupWatch | None = None
+        self._hold: HoldWatch | None = None
         self._markers_lock = threading.Lock()
         self._markers_due_s = 0.0
         self.add_service(PlanPick, "plan_pick", self._plan_pick, pool=self._requests)
         self.add_service(ResetCups, "reset_cups", self._reset_cups, (INACTIVE, ACTIVE))
         self.create_service(Trigger, "forget_failures", self._forget_failures)
 
+    def make_holding(self, cell: CellConfig) -> HoldLearning | None:
+        """What learns to hold; nobody here. For the node of a room that knows how."""
+        return None
+
     def setup(self) -> None:
         config = self.config
         self._cell = load_config(CellConfig, config.cell_file)
         planner_config = load_config(PlannerConfig, config.planner_file)
-        planner = make_planner(config.planner, self._cell, config.ranker_file, planner_config)
+        learning = self.make_holding(self._cell)
+        self._hold = None if learning is None else HoldWatch(self, learning, self._requests)
+        planner = make_planner(config.planner, self._cell, config.ranker_file, planner_config, holding=self._hold)
         keeper = CupHealthKeeper(self._cell.tool, config.cups_file, config.cups, self.now_s())
         self._server = PlanServer(planner, clock=self.now_s, cups=keeper)
         self._cups = CupWatch(self, self._server)
@@ -79,8 +90,9 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         assert self._input is not None and self._server is not None
         self._input.reset()
         self._server.forget_frame()
-        if self._cups is not None:
-            self._cups.tell()
+        for watch in (self._cups, self._hold):
+            if watch is not None:
+                watch.tell()
         self._every_scene = LatestWorker("plan_every_scene", self._plan_scene, self._dropped, self.report_exception)
 
     def stop(self) -> None:
@@ -92,7 +104,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
     def teardown(self) -> None:
         if self._input is not None:
             self._input.close()
-        self._input = self._server = self._cups = None
+        self._input = self._server = self._cups = self._hold = None
 
     def time_jumped(self) -> None:
         if self._input is not None and self._server is not None:
@@ -110,6 +122,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
             "failed_picks_remembered": str(len(server.failed)),
             "stuck": str(server.stuck).lower(),
             "cups": "" if self._cups is None else self._cups.line(),
+            "holding": "nobody learns" if self._hold is None else self._hold.line(),
         }
 
     def _segmented(self, frame: Frame, scene: Scene) -> None:
@@ -160,6 +173,8 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         message = plan_to_msg(issued, self._cell_for(issued.scene))
         self._plans.publish(message)
         self._show(issued, message.header)
+        if self._hold is not None and issued.requested:
+            self._hold.planned(issued)
         self.counters.count("requested_plans" if issued.requested else "plans")
         if issued.plan.code != Code.OK:
             self.counters.count(issued.plan.code.name.lower())
@@ -191,6 +206,8 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         outcome = outcome_from_msg(message)
         if self._cups is not None:
             self._cups.learn(outcome)
+        if self._hold is not None:
+            self._hold.note(server.issued(outcome.plan_id), outcome)
         if outcome.stage is Stage.HELD:
             server.note_held(outcome.ended_s)
             return

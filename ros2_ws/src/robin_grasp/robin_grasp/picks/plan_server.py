@@ -132,6 +132,11 @@ class PlanServer:
         with self._planning:
             return self._plan(frame, scene, (), requested=False)
 
+    def issued(self, plan_id: str) -> IssuedPlan | None:
+        """A plan that was handed out, and whose pick has not ended."""
+        with self._lock:
+            return self._issued.get(plan_id)
+
     def note_held(self, ended_s: float) -> None:
         """The tool has left the pile at ``ended_s``, with a load that is not judged yet: earlier frames are stale."""
         with self._lock:
@@ -225,17 +230,23 @@ class PlanServer:
             plan = last.plan  # planned for display already: the same input gives the same plan
         else:
             plan = without_instances(self._planner.plan(frame, scene, failed, cups), excluded)
+        if last_ones := left_for_last(plan, scene):
+            plan, excluded = without_instances(plan, last_ones), tuple(sorted({*excluded, *last_ones}))
         plan_id = f"{self._session}-{next(self._numbers):06d}"
         self._last = IssuedPlan(plan_id, requested, plan, frame, scene, failed, excluded, self.planner_flags)
         return self._last
 
 
+def never_held(plan: Plan, scene: Scene) -> tuple[int, ...]:
+    """Ids of goods that were never held, as the plan was told."""
+    last = () if plan.holding is None else plan.holding.last
+    return tuple(one.id for one, late in zip(scene.instances, last, strict=False) if late)
+
+
 def left_for_last(plan: Plan, scene: Scene) -> tuple[int, ...]:
     """Ids of goods that were never held, where the plan has nothing else."""
-    if plan.holding is None or plan.best is None:
-        return ()
-    ids = tuple(one.id for one, late in zip(scene.instances, plan.holding.last, strict=True) if late)
-    return ids if all(grasp.instance_id in ids for grasp in plan.grasps) else ()
+    ids = never_held(plan, scene)
+    return ids if plan.grasps and all(grasp.instance_id in ids for grasp in plan.grasps) else ()
 
 
 def without_instances(plan: Plan, excluded: tuple[int, ...]) -> Plan:

@@ -31,7 +31,7 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
 KEPT_PICKS = 4
-_ABOUT_PICKS = frozenset({Code.PARCEL_NOT_HELD, Code.LOAD_DOUBTFUL, Code.PICKS_FAILING})
+_ABOUT_PICKS = frozenset({Code.PARCEL_NOT_HELD, Code.GOODS_NEVER_HELD, Code.LOAD_DOUBTFUL, Code.PICKS_FAILING})
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,27 @@ class StationRecovery:
             if step.action is Action.ASK_HELP:
                 self._ask(station_cause(found, self._config.help), _Asked(step), help_picture(frame))
 
-    def planned(self, plan_id: str, frame: Frame, scene: Scene, excluded: tuple[int, ...], grasps: bool) -> str:
-        """A plan was handed out. excluded: what it left out. Returns the id of the request for help where only parcels
-        that were given up are left."""
+    def planned(
+        self,
+        plan_id: str,
+        frame: Frame,
+        scene: Scene,
+        excluded: tuple[int, ...],
+        grasps: bool,
+        never_held: tuple[int, ...] = (),
+    ) -> str:
+        """A plan was handed out. excluded: what it left out. never_held: goods that no try ever held. Returns the id of
+        the request for help where only such goods and parcels that were given up are left."""
         with self._lock:
-            given_up = tuple(sorted(set(excluded) & set(self._recovery.memory.given_up(frame, scene))))
+            late = set(excluded) & set(never_held)
+            left = tuple(sorted(late | (set(excluded) & set(self._recovery.memory.given_up(frame, scene)))))
             if self.stopped:
                 return ""
-            step = self._recovery.look(scene.conditions, not grasps and bool(given_up))
-            if step.seen is not Seen.LEFT_OVER or step.action is not Action.ASK_HELP:
+            step = self._recovery.look(scene.conditions, not grasps and bool(left), bool(late))
+            if step.seen not in (Seen.LEFT_OVER, Seen.NEVER_HELD) or step.action is not Action.ASK_HELP:
                 return ""
-            asked = _Asked(step, plan_id, (frame, scene, given_up))
-            return self._ask(parcel_cause(step.reason, self._config.help), asked, help_picture(frame)).help_id
+            cause = parcel_cause(step.reason, self._config.help, step.code)
+            return self._ask(cause, _Asked(step, plan_id, (frame, scene, left)), help_picture(frame)).help_id
 
     def held(self, plan_id: str, target: PickTarget, judgement: PickJudgement | None, apart: int = 0) -> Told:
         """A load hangs on the tool. judgement: None where nobody could judge it; apart: as of ``Recovery.held``."""
