@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 MANAGER = "lifecycle_manager"
 ACCEPTANCE = "acceptance"
+ADAPTATION = "adaptation"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ NODES = {
         NodeSpec("planning", "edge_adapt", "learning_planning_node", "LearningPlanningNode"),
         NodeSpec("pick_check", "robin_grasp", "pick_check_node", "PickCheckNode"),
         NodeSpec("recorder", "edge_adapt", "recorder_node", "RecorderNode"),
+        NodeSpec(ADAPTATION, "edge_adapt", "adaptation_node", "AdaptationNode"),
         NodeSpec(MANAGER, "robin_bringup", "lifecycle_manager"),
         NodeSpec(ACCEPTANCE, "robin_bringup", "acceptance"),
     )

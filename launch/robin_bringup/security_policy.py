@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from robin_bringup.node_table import ACCEPTANCE, MANAGER, WORKCELL
+from robin_bringup.node_table import ACCEPTANCE, ADAPTATION, MANAGER, WORKCELL
 from robin_bringup.stations import SIMULATED, TOPICS, Station, StationOptions, camera_of, enclave_of, managed_nodes
 from robin_perception.topics import CUP_HEALTH, DECISION, GRASPS, HELP, OUTCOME, OVERLAY, PLAN, SCENE, camera_topics
 
@@ -57,6 +57,11 @@ _NODES = {
         (OUTCOME, HELP), (SCENE, PLAN), ("report_outcome", "list_help", "answer_help"), ("segment_frame",)
     ),
     "recorder": Rights((DECISION,), (SCENE, PLAN, OUTCOME, HELP, CUP_HEALTH)),
+    ADAPTATION: Rights(
+        subscribe=(OUTCOME, "segmentation/transition_event"),
+        reply=("~/rollback", "~/pin", "~/unpin"),
+        request=("load_model",),
+    ),
 }
 _ROBOT = Rights(
     subscribe=(SCENE, PLAN, OUTCOME, DECISION, HELP, CUP_HEALTH, "/diagnostics"),
@@ -75,6 +80,8 @@ def rights_of(node: str, station: Station, options: StationOptions) -> Rights:
         return _EVERY_NODE + _manager(nodes)
     if node in (ACCEPTANCE, ROBOT):
         return _EVERY_NODE + (_ACCEPTANCE if node == ACCEPTANCE else _ROBOT)
+    if node == ADAPTATION:
+        return _EVERY_NODE + _LIFECYCLE + _NODES[node]
     driver = options.driver if camera_of(station, options) == TOPICS and options.driver else "robin"
     topics = camera_topics("", driver)
     images = (topics.color, topics.depth, topics.info)

@@ -7,16 +7,16 @@ here, so a station is the same one with and without the ``launch`` package.
 from __future__ import annotations
 
 import math
-import os
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import Field, field_validator
 
-from robin_bringup.node_table import ACCEPTANCE, MANAGER, NODES, WORKCELL, NodeSpec
+from robin_bringup.node_table import ACCEPTANCE, ADAPTATION, MANAGER, NODES, WORKCELL, NodeSpec
 from robin_bringup.parameter_files import (
     check_parameter_file,
     check_parameter_names,
@@ -24,6 +24,7 @@ from robin_bringup.parameter_files import (
     parameters_of,
 )
 from robin_bringup.ros_arguments import RosArguments, parse_ros_arguments
+from robin_bringup.station_models import learned_overrides, model_override
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 
@@ -52,7 +53,7 @@ class Station:
     description: str
     cameras: tuple[str, ...]
     parameters: str
-    pipeline: tuple[str, ...] = ("segmentation", "planning", "pick_check", "recorder")
+    pipeline: tuple[str, ...] = ("segmentation", "planning", "pick_check", "recorder", ADAPTATION)
     acceptance: bool = False
     respawn: Respawn = Respawn()
 
@@ -81,6 +82,7 @@ STATIONS = {
             "acceptance: N picks judged against thresholds, a candidate model beside the current one",
             ("realsense", TOPICS, "folder", "bag", "realsense_bag", SIMULATED),
             "test_station.yaml",
+            ("segmentation", "planning", "pick_check", "recorder"),  # what is judged stays the same meanwhile
             acceptance=True,
         ),
         Station(
@@ -296,38 +298,32 @@ def station_processes(
     return tuple(found)
 
 
-def shipped_model() -> Path | None:
-    """The bundle of this installation: ``ROBIN_MODEL``, else ``models/base`` of the checkout or the current folder."""
-    if os.environ.get("ROBIN_MODEL"):
-        return Path(os.environ["ROBIN_MODEL"]).absolute()
-    for folder in (*Path(__file__).resolve().parents, Path.cwd()):
-        if (folder / "models" / "base" / "manifest.json").is_file():
-            return folder / "models" / "base"
-    return None
-
-
 def _overrides(
     station: Station, options: StationOptions, nodes: tuple[str, ...], status_file: Path | None
 ) -> dict[str, dict[str, Any]]:
     """Node -> parameter -> value: what the options say, over every parameter file."""
-    camera = camera_of(station, options)
+    camera, setting = camera_of(station, options), partial(_setting, station, options)
     values: dict[str, dict[str, Any]] = {node: {} for node in ("segmentation", *nodes)}
+    looking = [node for node in nodes if node != ADAPTATION]
     if options.camera_pose:
         numbers = [float(number) for number in options.camera_pose.split(",")]
-        for node in nodes:
+        for node in looking:
             values[node] |= {"camera_pose_xyz_m": numbers[:3], "camera_pose_xyzw": numbers[3:]}
     if options.driver:
-        for node in nodes:
+        for node in looking:
             values[node]["camera_driver"] = options.driver
     if options.engine:
         values["segmentation"]["engine"] = options.engine
     if options.supervision:
         values["segmentation"]["supervision.mode"] = options.supervision
-    model = _model(station, options)
+    model = model_override(options.model, setting)
     if model:
         values["segmentation"]["model"] = model
+    if ADAPTATION in nodes:
+        for node, learned in learned_overrides(model, setting).items():
+            values[node] |= learned
     if camera == "folder":  # a few pictures, over and over
-        for node in station.pipeline:
+        for node in set(looking) & set(station.pipeline):
             values[node]["gate.frozen_after"] = 0
     if "camera" in nodes:
         values["camera"]["source"] = camera
@@ -341,6 +337,14 @@ def _overrides(
     return values
 
 
+def _setting(station: Station, options: StationOptions, node: str, name: str) -> Any:
+    """What parameter files and ``-p`` say; None where none does."""
+    given, found = given_ros_arguments(options), None
+    for file in (*parameter_files(station, options), *given.files):
+        found = parameters_of(file, node, options.namespace).get(name, found)
+    return next((value for to, of, value in reversed(given.parameters) if of == name and to in ("", node)), found)
+
+
 def _acceptance(options: StationOptions, model: str) -> dict[str, Any]:
     values: dict[str, Any] = {"model": model} if model else {}
     if options.engine:
@@ -350,15 +354,3 @@ def _acceptance(options: StationOptions, model: str) -> dict[str, Any]:
     paths = {"thresholds_file": options.thresholds, "candidate": options.candidate, "report_folder": options.report}
     values.update({key: str(Path(path).absolute()) for key, path in paths.items() if path})
     return values
-
-
-def _model(station: Station, options: StationOptions) -> str:
-    """An option wins over the parameter files; the shipped bundle only stands in where neither names one."""
-    if options.model:
-        return str(Path(options.model).absolute())
-    if any(
-        "model" in parameters_of(file, "segmentation", options.namespace) for file in parameter_files(station, options)
-    ):
-        return ""
-    shipped = shipped_model()
-    return "" if shipped is None else str(shipped)

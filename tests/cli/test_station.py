@@ -9,6 +9,7 @@ import pytest
 from helpers.cli_helpers import Robin, colours
 from helpers.station_frames import HEALTHY, Spoilt, station_frame
 
+from edge_adapt.models.registry import ModelRegistry
 from robin_perception.core.image_folder import save_frame
 
 
@@ -54,7 +55,21 @@ def test_a_baseline_is_taken_and_shown(robin: Robin, baseline: Path, tmp_path: P
 def test_the_doctor_finds_a_station_as_it_was(robin: Robin, baseline: Path, model: Path, tmp_path: Path) -> None:
     frames = _folders(tmp_path / "frames", 5, HEALTHY)
     done = robin("doctor", "--station", frames, "--baseline", baseline, "--model", model)
-    assert done.status == 0 and "ALARM" not in done.out
+    assert done.status == 0 and "ALARM" not in done.out and "adaptation: the factory's model (" in done.out
+
+
+def test_the_doctor_tells_which_version_runs(
+    robin: Robin, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROBIN_MODELS", str(tmp_path / "learned"))
+    registry = ModelRegistry(tmp_path / "learned", model)
+    registry.activate(registry.add(model, "a test", ""), "a test", "sees clear bags")
+    done = robin(
+        "doctor", "--station", _folders(tmp_path / "frames", 5, HEALTHY), "--model", model, "--json", tmp_path / "f"
+    )
+    assert "adaptation: version 1 (" in done.out and "sees clear bags" in done.out
+    told = json.loads((tmp_path / "f").read_text())["adaptation"]
+    assert (told["version"], told["why"], told["problem"]) == (1, "sees clear bags", None)
 
 
 def test_the_doctor_tells_a_moved_camera(robin: Robin, baseline: Path, model: Path, tmp_path: Path) -> None:

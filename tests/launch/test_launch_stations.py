@@ -139,8 +139,9 @@ def test_shipped_thresholds_are_valid_and_judge() -> None:
 def test_order_of_bring_up() -> None:
     workcell, simulated = STATIONS["workcell"], STATIONS["sim_station"]
     assert managed_nodes(workcell, StationOptions()) == (
-        "camera", "segmentation", "planning", "pick_check", "recorder",
+        "camera", "segmentation", "planning", "pick_check", "recorder", "adaptation",
     )  # fmt: skip
+    assert "adaptation" not in managed_nodes(STATIONS["test_station"], options_for("sim")), "it judges one model"
     assert managed_nodes(workcell, options_for("topics"))[0] == "segmentation"
     assert managed_nodes(simulated, StationOptions())[-1] == "sim_cell", "it begins to pick when it is active"
 
@@ -172,6 +173,29 @@ def test_a_model_in_a_parameter_file_stands_unless_an_option_names_another(tmp_p
     assert "model" not in overrides(params_file=str(file))
     assert overrides(params_file=str(file), model="/other")["model"] == "/other"
     assert overrides()["model"] == str(ROOT / "models" / "base")
+
+
+def learned_places(station: str = "workcell", **options: Any) -> tuple[str, str, str | None]:
+    """models and factory of adaptation, models_folder of segmentation."""
+    found = station_processes(STATIONS[station], StationOptions(**options))[0].overrides
+    return (
+        *(found["adaptation"][key] for key in ("models", "factory")),
+        found.get("segmentation", {}).get("models_folder"),
+    )
+
+
+def test_versions_lie_where_segmentation_may_load_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROBIN_MODELS", raising=False)
+    base = ROOT / "models" / "base"
+    assert learned_places() == (str(base.parent / "learned"), str(base), None)
+    assert learned_places(model="/some/where/bundle") == ("/some/where/learned", "/some/where/bundle", None)
+    assert learned_places(ros_args="-p segmentation:model:=/a/b")[:2] == ("/a/learned", "/a/b")
+    monkeypatch.setenv("ROBIN_MODELS", str(tmp_path))
+    assert learned_places() == (str(tmp_path), str(base), str(tmp_path))
+    file = tmp_path / "mine.yaml"
+    file.write_text("adaptation: {ros__parameters: {models: /mine}}\n")
+    found = station_processes(STATIONS["workcell"], StationOptions(params_file=str(file)))[0].overrides
+    assert "models" not in found["adaptation"] and found["segmentation"]["models_folder"] == "/mine"
 
 
 @pytest.mark.parametrize(
@@ -336,9 +360,8 @@ def test_a_driver_is_taken_by_every_node_that_looks_at_frames(driver: str) -> No
     station = STATIONS["workcell"]
     assert managed_nodes(station, options) == station.pipeline, "no camera node of ours"
     overrides = station_processes(station, options)[0].overrides
-    assert {node: values.get("camera_driver") for node, values in overrides.items()} == dict.fromkeys(
-        station.pipeline, driver
-    )
+    taken = {node: values.get("camera_driver") for node, values in overrides.items() if node != "adaptation"}
+    assert taken == dict.fromkeys([node for node in station.pipeline if node != "adaptation"], driver)
 
 
 def test_every_camera_and_composition_gives_a_station() -> None:

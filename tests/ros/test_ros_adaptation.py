@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from helpers.model_samples import WHO, registry_of
 from helpers.ros_client import NodeProcess, RosClient
+from lifecycle_msgs.msg import Transition, TransitionEvent
 from robin_msgs.msg import PickOutcome
 from robin_msgs.srv import LoadModel
 from std_srvs.srv import Trigger
 
 from edge_adapt.models.registry import ModelRegistry
+from robin_bringup.security_policy import rights_of
+from robin_bringup.stations import STATIONS, StationOptions
 from robin_perception.core.errors import Code
 from robin_perception.nodes.qos import RESULT
 from robin_perception.topics import OUTCOME
@@ -28,11 +31,13 @@ class Segmentation:
 
     def __init__(self, client: RosClient) -> None:
         self.paths: list[str] = []
+        self.versions: list[str] = []
         self.refused: dict[str, int] = {}
         client.node.create_service(LoadModel, "load_model", self._load)
 
     def _load(self, request: Any, response: Any) -> Any:
         self.paths.append(Path(request.path).name)
+        self.versions.append(request.version)
         response.code = self.refused.get(self.paths[-1], 0)
         response.model_id = self.paths[-1]
         return response
@@ -54,15 +59,18 @@ def registry(tmp_path: Path) -> ModelRegistry:
 
 @pytest.fixture
 def node(registry: ModelRegistry, tmp_path: Path) -> Iterator[NodeProcess]:
-    values = {"autostart": True, "diagnostics_rate_hz": 5.0, "models": str(registry.folder)}
-    values |= {"factory": str(registry.factory), "watch.least_before": 5}
-    process = NodeProcess("edge_adapt.nodes.adaptation_node", tmp_path / "adaptation.log", values)
+    process = NodeProcess("edge_adapt.nodes.adaptation_node", tmp_path / "adaptation.log", parameters(registry))
     yield process
     assert process.stop() == 0, process.log
 
 
 def told(client: RosClient, segmentation: Segmentation, name: str) -> None:
     client.wait(lambda: segmentation.paths[-1:] == [name], f"load_model of {name}")
+
+
+def parameters(registry: ModelRegistry) -> dict[str, object]:
+    values = {"autostart": True, "diagnostics_rate_hz": 5.0, "models": str(registry.folder)}
+    return {**values, "factory": str(registry.factory), "watch.least_before": 5}
 
 
 def asked(client: RosClient, name: str) -> Any:
@@ -116,3 +124,38 @@ def test_a_version_with_bad_picks_is_taken_back(client: RosClient, registry: Mod
     entry = registry.story().entries[-1]
     assert (entry.by, entry.data["code"]) == ("watch", int(Code.MODEL_PICKS_WORSE))
     told(client, segmentation, "factory")
+
+
+def test_without_versions_nothing_is_told_until_the_first(client: RosClient, tmp_path: Path) -> None:
+    registry, paths = registry_of(tmp_path, 1)
+    process = NodeProcess("edge_adapt.nodes.adaptation_node", tmp_path / "log", parameters(registry))
+    segmentation = Segmentation(client)
+    client.wait(lambda: client.values(NODE).get("why", "").startswith("no version"), "diagnostics")
+    client.spin(1.0)
+    assert segmentation.paths == [] and not registry.folder.exists()
+    registry.activate(registry.add(paths[1], WHO, ""), WHO, "")
+    told(client, segmentation, "000001")
+    assert segmentation.versions == ["1"]
+    events = client.node.create_publisher(TransitionEvent, "segmentation/transition_event", 10)
+    client.wait(events.get_subscription_count, "subscription")
+    client.wait(lambda: client.values(NODE).get("version") == "1", "diagnostics")
+    events.publish(TransitionEvent(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+    client.wait(lambda: segmentation.versions == ["1", "1"], "the same once more, for a node that began anew")
+    assert process.stop() == 0, process.log
+
+
+def test_the_policy_names_all_that_it_uses(client: RosClient, node: NodeProcess) -> None:
+    rights = rights_of("adaptation", STATIONS["workcell"], StationOptions())
+    graph = client.node
+    ask = {
+        "publish": graph.get_publisher_names_and_types_by_node,
+        "subscribe": graph.get_subscriber_names_and_types_by_node,
+        "reply": graph.get_service_names_and_types_by_node,
+        "request": graph.get_client_names_and_types_by_node,
+    }
+    client.wait(lambda: client.status(NODE), "the node")
+    client.wait(lambda: ask["request"]("adaptation", "/"), "its clients")
+    client.spin(1.0)  # discovery has no last message
+    for verb, names in ask.items():
+        allowed = {f"/{name.replace('~', 'adaptation').lstrip('/')}" for name in getattr(rights, verb)}
+        assert {name for name, _ in names("adaptation", "/")} <= allowed, verb

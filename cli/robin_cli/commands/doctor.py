@@ -57,9 +57,9 @@ def doctor(
 def _station(
     frames: Path, baseline: Path | None, camera_id: str, model: Path, engine: str, json_file: Path | None
 ) -> None:
-    from robin_cli.doctor.station import examine, show
+    from robin_cli.doctor.station import examine, show, versions
 
-    found = examine(frames, baseline, camera_id, model, engine)
+    found = {**examine(frames, baseline, camera_id, model, engine), "adaptation": versions(model)}
     write_json(json_file, found)
     show(found)
     if found["alarms"]:

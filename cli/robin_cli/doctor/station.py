@@ -9,6 +9,8 @@ from robin_cli.commands.station_source import seen_in
 from robin_cli.terminal import print_table
 from robin_perception.core.errors import Code, RobinError
 
+_NONE = {"version": None, "why": "no version yet"}
+
 
 def examine(frames: Path, baseline: Path | None, camera_id: str, model: Path, engine: str) -> dict[str, Any]:
     """All frames in order: every cause as it stands at the end, and each alarm of any frame. Raises RobinError for a
@@ -43,6 +45,18 @@ def examine(frames: Path, baseline: Path | None, camera_id: str, model: Path, en
     return {"frames": count, "baseline": kind, "causes": causes, "alarms": alarms, "standing": standing}
 
 
+def versions(model: Path) -> dict[str, Any]:
+    """Which version of the model the station's registry names; ``version`` is None where it has none yet. Raises
+    RobinError MODEL_*."""
+    from edge_adapt.models.registry import ModelRegistry, default_folder
+    from edge_adapt.models.told import status
+
+    registry = ModelRegistry(default_folder(model), model)
+    told = status(registry)
+    names = ("version", "model_id", "pinned", "since", "why", "problem")
+    return {"models": str(registry.folder), **{name: told[name] for name in names}, **({} if registry.used else _NONE)}
+
+
 def show(found: dict[str, Any]) -> None:
     """The table, then a line per alarm."""
     rows = []
@@ -51,5 +65,8 @@ def show(found: dict[str, Any]) -> None:
         rows.append((name, state, *(f"{cause[key]:.3g}" for key in ("value", "usual", "limit")), cause["unit"]))
     title = f"{found['frames']} frames, against {found['baseline']}"
     print_table(title, ("cause", "", "value", "usual", "limit", "unit"), rows, text_columns=2)
+    runs = found["adaptation"]
+    what = f"version {runs['version']}" if runs["version"] else "the factory's model"
+    print(f"adaptation: {what} ({runs['model_id']}) of {runs['models']}: {runs['problem'] or runs['why']}")
     for name, alarm in found["alarms"].items():
         print(f"E{alarm['code']} {name}, from frame {alarm['frame']} on: {alarm['text']} ({alarm['effect']})")

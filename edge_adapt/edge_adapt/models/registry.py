@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,11 @@ _GOING = ".going"
 _WAIT_S = 10.0  # for another process that changes something
 
 
+def default_folder(factory: Path) -> Path:
+    """Where versions lie that nobody names a folder for: ``ROBIN_MODELS``, else beside the factory's bundle."""
+    return Path(os.environ.get("ROBIN_MODELS") or factory.parent / "learned")
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A verified model. problem: why it is not the one that should run, None where it is."""
@@ -66,6 +72,12 @@ class ModelRegistry:
     def state(self) -> RegistryState:
         """As it is on the disk; where that is damaged, as the journal tells it. Raises nothing."""
         return self._known_state()[0]
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was ever changed; until then it is as if there were none."""
+        state = self.state()
+        return state.sequence > 0 or bool(state.versions)
 
     def story(self) -> Story:
         """All entries of the journal."""

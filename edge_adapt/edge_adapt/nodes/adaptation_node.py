@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lifecycle_msgs.msg import Transition, TransitionEvent
 from robin_msgs.msg import PickOutcome
 from robin_msgs.srv import LoadModel
 from std_srvs.srv import Trigger
 
 from edge_adapt.models.registry import ModelRegistry
+from edge_adapt.models.state import FACTORY
 from edge_adapt.models.told import status
 from edge_adapt.models.watch import VersionWatch
 from edge_adapt.node_config import AdaptationNodeConfig
@@ -47,10 +49,13 @@ class AdaptationNode(RobinNode[AdaptationNodeConfig]):
 
     def setup(self) -> None:
         registry = ModelRegistry(self.config.models, self.config.factory)
-        registry.load()
+        if registry.used:
+            registry.load()
         self._watch = VersionWatch(self.config.watch)
-        self._registry, self._told = registry, None
+        self._registry = registry
+        self._nothing_told(registry)
         self.add_subscription(PickOutcome, OUTCOME, self._outcome, RESULT)
+        self.add_subscription(TransitionEvent, "segmentation/transition_event", self._began_anew, 10)
 
     def teardown(self) -> None:
         self._registry = None
@@ -67,8 +72,11 @@ class AdaptationNode(RobinNode[AdaptationNodeConfig]):
 
     def _look(self, registry: ModelRegistry) -> None:
         """Tell the segmentation node what should run, where that has changed or the node was started anew."""
+        if not registry.used:
+            self._shown = {"version": "", "why": f"no version in {registry.folder} yet"}
+            return
         if not self._loader.service_is_ready():
-            self._told = self._asking = None
+            self._nothing_told(registry)
             self.report(Code.SERVICE_UNAVAILABLE, "nobody offers load_model; is segmentation running?", warning=True)
             return
         if self._asking is not None or registry.state().active == self._told:
@@ -82,6 +90,18 @@ class AdaptationNode(RobinNode[AdaptationNodeConfig]):
         future = self._loader.call_async(LoadModel.Request(path=path, version=str(loaded.version)))
         future.add_done_callback(lambda done: self._loaded(registry, loaded.version, done.result()))
 
+    def _began_anew(self, message: Any) -> None:
+        """A segmentation node that was configured again runs the bundle of its parameters."""
+        if message.transition.id == Transition.TRANSITION_CONFIGURE and self._registry is not None:
+            self._nothing_told(self._registry)
+
+    def _nothing_told(self, registry: ModelRegistry) -> None:
+        """Segmentation runs what its parameters name. Where there are no versions yet, that is the factory's."""
+        self._told = self._asking = None
+        if not registry.used:
+            self._told = FACTORY
+            self._watch.changed(FACTORY)
+
     def _loaded(self, registry: ModelRegistry, version: int, reply: Any) -> None:
         self._asking = None
         if not reply.code:
@@ -93,8 +113,10 @@ class AdaptationNode(RobinNode[AdaptationNodeConfig]):
             self.get_logger().info(f"version {version} runs: {reply.model_id} ({reply.how}, {reply.took_s:.1f} s)")
             return
         text = f"version {version}: load_model answers E{reply.code}: {reply.text}"
-        self.report(Code.VERSION_DAMAGED, text)
-        if reply.code // 100 == 2:  # the model's or its engine's fault, not one of paths or states
+        if reply.code // 100 != 2:  # of paths or states: it is asked again
+            self.report(Code(reply.code), text, warning=True)
+        else:  # the model's or its engine's fault
+            self.report(Code.VERSION_DAMAGED, text)
             self._guarded(lambda: registry.give_up(version, self.get_name(), text))
 
     def _outcome(self, message: Any) -> None:
