@@ -65,9 +65,14 @@ class ProgressLines:
         self._title, self._unit, self._clock = title, unit, clock
         self._started = clock()
         self._next = LEAST_PAUSE_S
+        self._done, self._total = 0, 0
 
     def advance(self, done: int, total: int, latest: str = "") -> None:
-        """As the bar's: ``done`` of ``total``."""
+        """As the bar's: ``done`` of ``total``. Less that is done, or another total, is the next part of the work: its
+        time counts anew."""
+        if done < self._done or total != self._total:
+            self._started, self._next = self._clock(), LEAST_PAUSE_S
+        self._done, self._total = done, total
         elapsed = self._clock() - self._started
         if elapsed < self._next:
             return

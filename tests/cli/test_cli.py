@@ -190,6 +190,18 @@ def test_a_log_gets_a_line_of_progress_now_and_then(capsys: pytest.CaptureFixtur
     assert 40 < len(printed) < 120
 
 
+def test_the_next_part_of_the_work_is_timed_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    lines = terminal.ProgressLines("teaching", "steps", lambda: now)
+    lines.advance(0, 200)
+    now = 1000.0
+    lines.advance(200, 200)
+    lines.advance(0, 60)
+    now = 1020.0
+    lines.advance(30, 60)
+    assert capsys.readouterr().err.splitlines()[-1] == "teaching: 30 of 60 steps in 20 s, about 20 s left"
+
+
 def test_output_that_is_no_terminal_is_told_of_progress(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
