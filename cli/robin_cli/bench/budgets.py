@@ -47,6 +47,7 @@ class Budgets(StrictConfig):
     supervision: dict[str, Budget]
     ros: dict[str, Budget]
     store: dict[str, Budget]
+    learning: dict[str, Budget]
 
 
 @cache

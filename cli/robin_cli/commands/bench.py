@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ from robin_cli.options import (
     worker_count,
 )
 from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
+from robin_perception.core.errors import Code, RobinError
 
 if TYPE_CHECKING:
     from robin_cli.bench.figures import Figure
@@ -217,6 +219,53 @@ def store(
     if result["cuts_skipped"]:
         note(f"no power cuts here: {result['cuts_skipped']}")
     _tell(f"store, {width}x{height}", result, store_figures(result), json_file)
+
+
+@app.command("learning")
+def learning(
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="S", min=1, help="Of picking, half of it beside a lesson.")
+    ] = 240.0,
+    turns: Annotated[int, typer.Option("--turns", metavar="N", min=2, help="Turns beside the lesson.")] = 12,
+    period_s: Annotated[
+        float, typer.Option("--period-s", metavar="S", min=0.0, help="From one frame to the next; 0: at once.")
+    ] = 0.25,
+    swaps: Annotated[int, typer.Option("--swaps", metavar="N", min=1, help="Heads swapped while frames go on.")] = 20,
+    rollbacks: Annotated[int, typer.Option("--rollbacks", metavar="N", min=1, help="While frames go on.")] = 10,
+    deep: Annotated[bool, typer.Option("--deep", help="The lesson is one of the whole network.")] = False,
+    frames: FramesOption = 4,
+    width: WidthOption = 1280,
+    height: HeightOption = 720,
+    threads: ThreadsOption = 0,
+    seed: SeedOption = 7,
+    model: ModelOption = None,
+    engine: EngineOption = "auto",
+    json_file: JsonOption = None,
+) -> None:
+    """Time picks beside the process that teaches and without it, in turns; swap and roll back while frames go on."""
+    require_writable(json_file)
+    if find_spec("torch") is None:
+        raise RobinError(Code.DEPENDENCY_MISSING, "torch is not installed; teaching needs it: make setup-dev")
+    from robin_cli.bench.learning import LearningBench, learning_figures, measure_learning
+
+    bench = LearningBench(
+        model_path(model),
+        engine,
+        threads,
+        frames,
+        seconds,
+        turns,
+        period_s,
+        swaps,
+        rollbacks,
+        width,
+        height,
+        deep,
+        seed,
+    )
+    with progress_bar("learning", "") as advance:
+        result = measure_learning(bench, advance)
+    _tell(f"learning beside picks, {width}x{height}", result, learning_figures(result), json_file)
 
 
 @app.command("dataset")
