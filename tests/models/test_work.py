@@ -28,6 +28,7 @@ from robin_perception.model.bundle import (
     update_manifest,
     write_bundle,
 )
+from robin_perception.segmentation import exchange
 from robin_perception.segmentation.segmenter import Segmenter
 
 FRAME = colour_frame(blocks(48, 64, 2, 2, 4))
@@ -88,6 +89,26 @@ def test_a_head_is_swapped_and_brought_back(stage: Stage) -> None:
     assert stage.work().how == "same"
     stage.registry.rollback(WHO, "")
     assert (stage.work().how, stage.segmenter.model_id) == ("head", load_bundle(stage.paths[0]).model_id)
+
+
+def test_a_head_that_served_comes_back_without_a_new_proof(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in stage.paths[1:]:
+        stage.use(path)
+        stage.work()
+    monkeypatch.setattr(exchange, "golden_frames", lambda *_: pytest.fail("proven again"))
+    for number in (1, 0):
+        stage.registry.rollback(WHO, "")
+        assert (stage.work().how, stage.segmenter.model_id) == ("head", load_bundle(stage.paths[number]).model_id)
+
+
+def test_a_head_that_was_set_without_a_proof_is_proven_yet(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = load_bundle(stage.paths[1])
+    stage.segmenter.set_head(learned.head)
+    stage.segmenter.set_head(load_bundle(stage.paths[0]).head)
+    monkeypatch.setattr(exchange, "golden_frames", lambda *_: pytest.fail("proven, as it should be"))
+    stage.use(stage.paths[1])
+    with pytest.raises(pytest.fail.Exception):
+        stage.work()
 
 
 def test_its_calibration_comes_with_the_head(stage: Stage) -> None:

@@ -201,7 +201,7 @@ def measure_swaps(engine: Engine, inputs: Sequence[Tensors], swaps: int, progres
         "staged_ms": spread([swap.staged_ms for swap in made], 3),
         "checked_ms": spread([swap.checked_ms for swap in made]),
         "frame_ms": spread(frame_ms),
-        "parity": made[-1].parity.to_json(),
+        "parity": made[-1].to_json()["parity"],
     }
 
 

@@ -106,13 +106,15 @@ def learning_figures(result: dict[str, Any]) -> list[Figure]:
     times, p50, p99 = result["frame_to_plan_ms"], result["p50_ratio"], result["p99_ratio"]
     swap, rollback, frames = result["swap_ms"], result["rollback_s"], result["frames"]
     note = f"{swap['n']} swaps among {frames['ran']} frames"
+    taught = result["teaching"]
+    steps = f"{taught['steps']} steps at niceness {taught['niceness']}, {taught['threads']} threads"
     back = f"p50 {rollback['p50']:.2f}, n {rollback['n']}; to the first frame by the old model"
     return [
         Figure("beside", "frame to plan alone, p50", times["alone"]["p50"], "ms", None, of_spread(times["alone"])),
         Figure("beside", "frame to plan, p50", times["beside"]["p50"], "ms", None, of_spread(times["beside"])),
         Figure("beside", "ratio of p50", p50["value"], "", None, _interval(p50)),
         Figure("beside", "ratio of p99", p99["value"], "", budget("learning.frame_to_plan_p99_ratio"), _interval(p99)),
-        Figure("beside", "steps of teaching meanwhile", result["teaching"]["steps"], "", None),
+        Figure("beside", "cores that teaching had", taught["cpu_s"] / taught["wall_s"], "", None, steps),
         Figure("change", "swap, worst", swap["max"], "ms", budget("learning.swap_worst_ms"), note),
         Figure("change", "frames lost", frames["lost"], "", budget("learning.frames_lost")),
         Figure("change", "rollback, worst", rollback["max"], "s", budget("learning.rollback_worst_s"), back),

@@ -28,7 +28,8 @@ def exchange(segmenter: Segmenter, bundle: Bundle) -> Exchange | None:
     """Have ``segmenter`` run ``bundle`` from the next frame on; None for another network, which needs an engine of its
     own. Frames go on meanwhile with the one before.
 
-    The head is proven on golden frames on the engine that will run it. Raises RobinError HEAD_REJECTED,
+    The head is proven on golden frames on the engine that will run it, once: one that has served before comes back at
+    once. Raises RobinError HEAD_REJECTED,
     MODEL_TENSOR_MISSING, ENGINE_*; what ran goes on then.
     """
     if _runs(segmenter, bundle):
@@ -36,6 +37,8 @@ def exchange(segmenter: Segmenter, bundle: Bundle) -> Exchange | None:
         return Exchange(SAME)
     if not same_network(bundle, segmenter.bundle):
         return None
+    if segmenter.has_served(bundle):
+        return Exchange(HEAD, segmenter.swap_bundle(bundle, None).swapped_ms)
     reference = OnnxRuntimeReference(bundle, segmenter.engine.config)
     try:
         precision = segmenter.engine.describe().get("precision", "float32")

@@ -99,6 +99,7 @@ class Segmenter:
         self._helper = helper or HelperThread()
         self._lock = threading.Lock()
         self._model_id = model_id(bundle.manifest, engine.head)
+        self._served = {self._model_id}
         self._stride = bundle.manifest.input_height // engine.outputs["mask_logits"].shape[1]
         self._by_bytes = True  # as long as an engine that takes a camera's bytes can build what it needs for them
 
@@ -133,9 +134,14 @@ class Segmenter:
 
         return self._swap(weights, check, self.bundle)
 
-    def swap_bundle(self, bundle: Bundle, check: HeadCheck) -> HeadSwap:
+    def has_served(self, bundle: Bundle) -> bool:
+        """The engine began with this bundle's head, or proved it since."""
+        return bundle.model_id in self._served
+
+    def swap_bundle(self, bundle: Bundle, check: HeadCheck | None) -> HeadSwap:
         """As ``swap_head``, with head, calibration and thresholds of a bundle with the same network and classes: a
-        frame is computed and decoded by one bundle, never by parts of two. Raises RobinError MODEL_TENSOR_MISSING for
+        frame is computed and decoded by one bundle, never by parts of two. check: None for one that ``has_served``,
+        which is proven already and comes back at once. Raises RobinError MODEL_TENSOR_MISSING for
         another network, which needs an engine of its own."""
         if not same_network(bundle, self.bundle):
             text = f"{bundle.directory}: its network is not the running one; it needs an engine of its own"
@@ -147,7 +153,7 @@ class Segmenter:
         with self._lock:
             self.bundle = replace(self.bundle, version=version)
 
-    def _swap(self, weights: Mapping[str, NDArray[np.float32]], check: HeadCheck, bundle: Bundle) -> HeadSwap:
+    def _swap(self, weights: Mapping[str, NDArray[np.float32]], check: HeadCheck | None, bundle: Bundle) -> HeadSwap:
         fresh_id = model_id(bundle.manifest, weights)
         scorer = _scorer(bundle, self.config.novelty)
 
@@ -156,7 +162,9 @@ class Segmenter:
             self.bundle, self._model_id = bundle, fresh_id
             self.novelty, self.novelty_off = scorer
 
-        return checked_swap(self.engine, weights, check, use, self._lock)
+        swap = checked_swap(self.engine, weights, check, use, self._lock)
+        self._served.add(fresh_id)
+        return swap
 
     def segment(self, frame: Frame) -> Scene:
         """One frame to a Scene."""

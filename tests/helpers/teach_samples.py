@@ -1,0 +1,32 @@
+"""Lessons with a small number of steps on toy scenes, and an untrained network to teach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_adapt.learn.see_job import DeepConfig, QuickConfig, TeachJob
+from robin_perception.model.bundle import Bundle
+
+QUICK = QuickConfig(steps=3, batch=2, variants=2)
+DEEP = DeepConfig(steps=2, batch=2, checkpoint_steps=1)
+
+
+def toy_job(bundle: Bundle, core: Path, taught: Path, work: Path, **changes: object) -> TeachJob:
+    """Two taught scenes, two of the core set."""
+    values = {
+        "bundle": bundle.directory,
+        "taught": taught,
+        "content": "toy",
+        "rows": (0, 1),
+        "core": core,
+        "core_scenes": 2,
+        "core_features": work / "core",
+        "work": work,
+        "out": work / "bundle",
+        "notes": "a test",
+        "threads": 1,
+        "niceness": 0,
+        "quick_config": QUICK,
+        "deep_config": DEEP,
+    }
+    return TeachJob(**(values | changes))
