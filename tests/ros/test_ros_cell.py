@@ -14,15 +14,18 @@ from typing import Any
 
 import pytest
 from helpers.ros_client import NodeProcess, RosClient
-from helpers.ros_environment import LONG_S, SIMULATED_NODES, cell_parameters
+from helpers.ros_environment import LONG_S, ROOT, SIMULATED_NODES, cell_parameters
 from robin_msgs.msg import Decision, GraspPlan, PickOutcome
 
 from edge_adapt.decision_store import read_decisions
+from edge_adapt.models.registry import ModelRegistry
 from edge_adapt.pick_recorder import OPEN_FILE
 from robin_bringup.node_table import NODES, WORKCELL
 from robin_grasp.nodes.convert import outcome_from_msg
 from robin_perception.core.errors import Code
 from robin_perception.nodes.convert import stamp_to_s
+
+MODEL = ROOT / "models" / "base"
 
 
 @pytest.fixture
@@ -108,10 +111,16 @@ def open_pick(tmp_path: Path) -> str:
 @pytest.mark.slow
 def test_one_process_picks_and_records(client: RosClient, tmp_path: Path) -> None:
     loop = Loop(client)
-    chosen = ("--nodes", ",".join(SIMULATED_NODES))
-    process = NodeProcess(WORKCELL.module, tmp_path / "log", parameters(tmp_path), arguments=chosen)
+    chosen = ("--nodes", ",".join((*SIMULATED_NODES, "adaptation")))
+    registry = ModelRegistry(tmp_path / "learned", MODEL)
+    registry.activate(registry.add(MODEL, "a test", ""), "a test", "")
+    learns = {"planning:hold_file": str(tmp_path / "hold.json"), "segmentation:models_folder": str(registry.folder)}
+    learns |= {"adaptation:models": str(registry.folder), "adaptation:factory": str(MODEL)}
+    values = {**parameters(tmp_path), **learns}
+    process = NodeProcess(WORKCELL.module, tmp_path / "log", values, arguments=chosen)
     try:
         loop.wait_finished(3)
+        client.wait(lambda: loop.finished()[-1].model_version == "1", "record of version 1", LONG_S)
     finally:
         status = process.stop()
     assert status == 0, process.log
@@ -123,6 +132,12 @@ def test_one_process_picks_and_records(client: RosClient, tmp_path: Path) -> Non
         assert record.outcome.truth["result"] in ("clean", "miss", "drop", "multi", "wrong")
         assert record.frame.width == 320 and record.timings_ms["frame_to_plan"] > 0
         assert (log.folder / record.images["color"]).is_file() and (log.folder / record.images["after"]).is_file()
+        told = record.versions
+        assert told.hold is not None and told.tool is not None
+        assert (message.holding.digest, message.tool.digest) == (told.hold.digest, told.tool.digest)
+    picks = [record.versions.hold.picks for record in log.decisions if record.versions.hold is not None]
+    assert picks == sorted(picks) and picks[-1] > 0, "each knows what the picks before it taught"
+    assert log.decisions[-1].versions.see == 1
     loop.check_no_grasp_on_an_old_frame()
 
 

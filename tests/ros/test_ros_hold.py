@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.cup_picks import pressed
-from helpers.hold_picks import CELL, SACK, goods
+from helpers.hold_picks import CELL, SACK, goods, outcome_of, plan_with
 from helpers.ros_cell_by_hand import SLOW_S, Cell
 from helpers.ros_client import NodeProcess, RosClient
 from robin_msgs.msg import GraspPlan, PickOutcome
@@ -17,8 +18,11 @@ from std_srvs.srv import Trigger
 
 from edge_adapt.learn.hold_file import HoldKeeper
 from robin_grasp.nodes.convert import outcome_to_msg
+from robin_grasp.nodes.hold_watch import HoldWatch
 from robin_grasp.picks.outcome import PickResult
-from robin_grasp.picks.outcome_report import OutcomeReport
+from robin_grasp.picks.outcome_report import OutcomeReport, Stage
+from robin_grasp.picks.plan_server import IssuedPlan
+from robin_grasp.plan import Grasp
 from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.errors import Code
 from robin_perception.nodes.qos import RESULT
@@ -54,6 +58,49 @@ def process(cell: Cell, tmp_path: Path) -> Iterator[NodeProcess]:
     found = NodeProcess(script, tmp_path / "log", values, arguments=("--nodes", "planning"))
     yield found
     found.stop()
+
+
+class ToldNode:
+    """What the watch says to its node."""
+
+    def __init__(self) -> None:
+        self.standing: set[Code] = set()
+
+    def report(self, code: Code, text: str, warning: bool = False, lasting: bool = False) -> None:
+        self.standing.add(code)
+
+    def recovered(self, what: str, *codes: Code) -> None:
+        self.standing -= set(codes)
+
+
+def report_of(grasp: Grasp, stage: Stage, share: float = 0.55) -> OutcomeReport:
+    measured = outcome_of(grasp, share) if stage is Stage.HELD else outcome_of(grasp, 0.0)
+    return replace(OutcomeReport.of("p-1", 1.0, measured), stage=stage, result=PickResult.CLEAN)
+
+
+def test_what_was_measured_of_a_load_is_what_teaches_and_one_put_back_teaches_nothing(tmp_path: Path) -> None:
+    node, keeper = ToldNode(), HoldKeeper(CELL, tmp_path / "hold.json")
+    frame, scene = goods(SACK)
+    issued = IssuedPlan("p-1", True, plan_with(keeper, frame, scene), frame, scene)
+    (grasp, *_) = issued.plan.grasps
+
+    def picked(*stages: Stage, plan: IssuedPlan | None = issued) -> int:
+        with ThreadPoolExecutor(1) as pool:
+            watch = HoldWatch(node, keeper, pool)  # type: ignore[arg-type]
+            for stage in stages:
+                watch.note(plan, report_of(grasp, stage))
+        return keeper.learner.picks
+
+    assert picked(Stage.HELD, Stage.HELD, Stage.ENDED) == 0
+    assert picked(Stage.HELD, Stage.ENDED, plan=None) == 0
+    assert picked(Stage.HELD, Stage.ENDED) == 1
+    (look,) = keeper.learner.looks.all
+    assert look.evidence.vacuum[0] == 1, "the end alone told of no vacuum"
+    (tmp_path / "hold.json").unlink()
+    (tmp_path / "hold.json").mkdir()
+    assert picked(Stage.ENDED) == 2 and node.standing == {Code.HOLDING_NOT_SAVED}
+    (tmp_path / "hold.json").rmdir()
+    assert picked(Stage.ENDED) == 3 and node.standing == set()
 
 
 def picks(client: RosClient) -> str:
