@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from edge_adapt.learn.see_job import DeepConfig, QuickConfig, TeachJob
+from edge_adapt.training.data import PackedDataset
+from edge_adapt.training.features import FeatureCache
+from edge_adapt.training.teach_head import Lesson, without_pictures
+from robin_perception.engines import EngineConfig, make_engine
 from robin_perception.model.bundle import Bundle
 
 QUICK = QuickConfig(steps=3, batch=2, variants=2)
@@ -30,3 +35,14 @@ def toy_job(bundle: Bundle, core: Path, taught: Path, work: Path, **changes: obj
         "deep_config": DEEP,
     }
     return TeachJob(**(values | changes))
+
+
+def lesson_of(folder: Path, bundle: Bundle, cache: Path, scenes: int) -> Lesson:
+    """The first scenes of a data set with their features."""
+    dataset = PackedDataset(folder)
+    list(dataset.pack())
+    dataset.refresh()
+    with closing(make_engine("onnxruntime", bundle, EngineConfig())) as engine:
+        features = FeatureCache(cache, bundle, engine, folder.name)
+        list(features.fill(dataset.scene, scenes))
+    return Lesson([without_pictures(dataset.scene(row)) for row in range(scenes)], features.maps())
