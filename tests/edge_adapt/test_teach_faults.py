@@ -3,14 +3,12 @@ the model that runs stays."""
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers.full_disk import files_up_to
 from helpers.teach_samples import DEEP, QUICK, toy_job
 from helpers.training_scenes import write_toy_dataset
 
@@ -45,17 +43,6 @@ def taught(tmp_path: Path) -> Path:
 
 def nothing(what: str, done: int, total: int) -> None:
     del what, done, total
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """No file of this process and its children grows beyond so many bytes, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def refused(job: TeachJob, code: Code, where: str = "") -> None:
