@@ -21,17 +21,21 @@ from edge_adapt.learn.see_page import write_page
 from edge_adapt.training.data import PackedDataset
 from edge_adapt.training.export import export_bundle, random_bundle
 from edge_adapt.training.features import FeatureCache, Maps
+from edge_adapt.training.losses import Criterion, LossConfig
+from edge_adapt.training.operating_point import peak_scores, rescaled
+from edge_adapt.training.targets import collate
 from edge_adapt.training.teach_deep import network_like
-from edge_adapt.training.teach_head import Lesson, Teacher, teach_head, without_pictures
+from edge_adapt.training.teach_head import Lesson, Teacher, background_loss, set_rate, teach_head, without_pictures
 from edge_adapt.training.warm_start import read_head, start_from_bundle
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.scene import CLASSES
 from robin_perception.engines import EngineConfig, make_engine
 from robin_perception.engines.golden import golden_frames
-from robin_perception.model.bundle import Bundle, load_bundle
+from robin_perception.model.bundle import Bundle, CalibrationTables, IsotonicTable, load_bundle
 from robin_perception.model.derived import derive_bundle
 
-QUICK = QuickConfig(steps=3, batch=2, variants=2)
-DEEP = DeepConfig(steps=2, batch=2, checkpoint_steps=1)
+QUICK = QuickConfig(steps=3, batch=2, replayed=2, variants=2)
+DEEP = DeepConfig(steps=2, batch=1, replayed=1, checkpoint_steps=1)
 CONFIG = TeachConfig(core_scenes=2, judged_scenes=2, niceness=0, quick=QUICK, deep=DEEP)
 PATIENT = pytest.mark.timeout(900)  # each starts processes that load torch
 
@@ -96,7 +100,7 @@ def job_of(bundle: Bundle, core: Path, taught: Path, work: Path, **changes: obje
 
 def test_a_head_learns_what_it_is_taught(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
     losses: list[float] = []
-    config = QUICK.model_copy(update={"steps": 40, "batch": 4, "learning_rate": 0.01, "most_change": 10.0})
+    config = QUICK.model_copy(update={"steps": 40, "learning_rate": 0.01, "most_change": 10.0})
     teach_head(bundle, *lessons, config, 0, lambda done, total, loss: losses.append(loss))
     assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:8])
 
@@ -119,22 +123,92 @@ def test_no_layer_goes_farther_from_the_factory_than_allowed(bundle: Bundle, les
 
 
 def test_the_factory_agrees_with_itself(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
-    """Distillation of an unchanged head is nothing."""
-    from edge_adapt.training.distillation import distillation_terms
-    from edge_adapt.training.teach_head import _draw
-
+    """Replayed scenes cost nothing and pull nowhere as long as the head is the factory's; then they pull it back."""
     head = read_head(bundle)
+    rows = list(range(len(lessons[1].scenes)))
+    batch = collate([lessons[1].scenes[row] for row in rows], 16, np.random.default_rng(0), classes=CLASSES)
+    maps = tuple(
+        torch.from_numpy(level[rows].astype(np.float32)).unflatten(2, grid)
+        for level, grid in ((lessons[1].maps.stride4, (96, 128)), (lessons[1].maps.stride8, (48, 64)))
+    )
     teacher = Teacher(read_head(bundle), QUICK.distillation)
-    maps, batch, replayed = _draw(*lessons, 4, np.random.default_rng(0), bundle)
-    outputs = head(*maps)
-    pair = outputs, teacher.criterion.locate(head, outputs, batch)
-    terms = distillation_terms(QUICK.distillation, teacher.criterion, pair, pair, batch, replayed)
-    assert len(terms) == 8 and all(abs(float(value.detach())) < 1e-5 for value in terms.values())
+
+    def loss() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = head(*maps)
+        return teacher.replayed(head, outputs, maps, batch)
+
+    at_first = loss()
+    at_first.backward()
+    slopes = [float(p.grad.abs().max()) for p in head.parameters() if p.grad is not None]
+    assert abs(float(at_first.detach())) < 1e-4 and max(slopes) < 1e-3
     with torch.no_grad():
         head.layer("heat2").bias.add_(1.0)
-    changed = head(*maps)
-    moved = distillation_terms(QUICK.distillation, teacher.criterion, (changed, pair[1]), pair, batch, replayed)
-    assert float(moved["keep_heat"].detach()) > 0.01
+    moved = loss()
+    moved.backward()
+    assert float(moved.detach()) > 0.01
+    assert float(head.layer("heat2").bias.grad) > 0, "down, to where it was"
+
+
+def test_a_quarter_of_the_cells_says_what_all_of_them_say(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
+    """The four phases see different cells; the mean of their losses is about that of the whole grid."""
+    head = read_head(bundle)
+    batch = collate([lessons[1].scenes[0]], 16, np.random.default_rng(0), classes=CLASSES)
+    grid = torch.arange(96 * 128).view(96, 128)
+    maps = torch.from_numpy(lessons[1].maps.stride4[:1].astype(np.float32)), _stride8(lessons[1])
+
+    def terms(cells: torch.Tensor) -> dict[str, float]:
+        criterion = Criterion(LossConfig(), cells)
+        outputs = head(maps[0][:, :, cells].unsqueeze(-1), maps[1])
+        located = criterion.locate(head, outputs, batch)
+        return {name: float(value.detach()) for name, value in criterion.terms(outputs, located, batch).items()}
+
+    whole = terms(grid.reshape(-1))
+    parts = [terms(grid[y::2, x::2].reshape(-1)) for y in (0, 1) for x in (0, 1)]
+    for name in ("heat", "boundary", "offset", "mask", "dice"):
+        assert np.mean([part[name] for part in parts]) == pytest.approx(whole[name], rel=0.05), name
+    assert len({part["mask"] for part in parts}) == 4
+
+
+def _stride8(lesson: Lesson) -> torch.Tensor:
+    return torch.from_numpy(lesson.maps.stride8[:1].astype(np.float32)).unflatten(2, (48, 64))
+
+
+def test_scores_come_back_to_the_factorys_scale(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
+    """A head whose peaks are all lower finds with its own table what the factory's found with its own."""
+    core = lessons[1].maps
+    low, high = np.quantile(peak_scores(bundle.head, core), (0.2, 0.8)).tolist()
+    table = IsotonicTable(x=(0.0, low, high, 1.0), y=(0.0, 0.2, 0.9, 1.0))
+    tables = CalibrationTables(detection=table)
+    lower = {**bundle.head, "head.heat2.bias": bundle.head["head.heat2.bias"] - 1.0}
+    found = rescaled(tables, bundle.head, lower, core)
+    before, after = (t.detection.apply(peak_scores(head, core)) for t, head in ((tables, bundle.head), (found, lower)))
+    for score in (0.2, 0.4, 0.6, 0.9):
+        assert abs(np.sum(before > score) - np.sum(after > score)) <= 2, score
+    assert np.sum(table.apply(peak_scores(lower, core)) > 0.4) < np.sum(before > 0.4) - 2, "it matters"
+    assert rescaled(tables, bundle.head, bundle.head, core).detection.x == pytest.approx(table.x, abs=0.01)
+
+
+def test_a_false_peak_of_background_costs_until_it_is_low() -> None:
+    target = torch.zeros(1, 48, 64)
+    target[0, 5, 5] = 1.0
+    target[0, 20, 20] = -1.0
+    quiet = torch.full((1, 48, 64), -8.0)
+    loud, elsewhere = quiet.clone(), quiet.clone()
+    loud[0, 30, 30] = -0.5
+    elsewhere[0, 5, 5] = elsewhere[0, 20, 20] = 9.0
+    assert background_loss(loud, target) > 10 * background_loss(quiet, target)
+    assert background_loss(elsewhere, target) == background_loss(quiet, target), "parcels and what is ignored are none"
+
+
+def test_the_rate_rises_before_it_falls() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rates = []
+    for step in range(100):
+        set_rate(optimizer, 0.1, step, 100)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[0] < 0.02 and max(rates) == pytest.approx(0.1, rel=0.05) and rates[-1] < 0.001
+    assert np.argmax(rates) == 9
 
 
 def test_a_loss_that_is_no_number_ends_the_lesson(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
@@ -247,7 +321,7 @@ def test_a_derived_bundle_refuses_a_damaged_head(bundle: Bundle, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("frames", "folds", "judged"), [(2, 2, 2), (3, 3, 3), (7, 4, 7), (8, 1, 2), (9, 1, 3), (40, 1, 10)]
+    ("frames", "folds", "judged"), [(2, 2, 2), (3, 3, 3), (8, 4, 8), (23, 4, 23), (24, 1, 6), (40, 1, 10)]
 )
 def test_frames_are_split_by_order(frames: int, folds: int, judged: int) -> None:
     split = split_by_order(frames)

@@ -36,7 +36,7 @@ class TeachConfig(StrictConfig):
     """Learning to see. Scenes of the core set are replayed, and the ones after them are judged, never learned."""
 
     core_scenes: int = Field(180, ge=2, le=10_000, description="Of the core set, replayed.")
-    judged_scenes: int = Field(60, ge=2, le=10_000, description="Of the core set, to measure what was forgotten.")
+    judged_scenes: int = Field(120, ge=2, le=10_000, description="Of the core set, to measure what was forgotten.")
     memory_bytes: int = Field(2_000_000_000, ge=300_000_000, description="Of the process that teaches.")
     niceness: int = Field(10, ge=0, le=19, description="Of that process: 19 gives way to all others.")
     quick: QuickConfig = QuickConfig()

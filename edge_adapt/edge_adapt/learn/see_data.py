@@ -17,9 +17,8 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import SCENE_FILE, save_frame
 
 LEAST_FRAMES = 2
-LEAST_TO_HOLD_OUT = 8
+LEAST_TO_HOLD_OUT = 24
 _HELD_SHARE = 0.25
-_LEAST_HELD = 2
 _MOST_FOLDS = 4
 _DEPTH_SCALE_M = 0.0001
 _TAUGHT, _JUDGED = "taught", "judged"
@@ -59,13 +58,13 @@ class TaughtSet:
 
 
 def split_by_order(frames: int) -> Split:
-    """Of eight frames or more the last quarter, at least two, is held out; of fewer every one is judged by a model that
-    was taught on others, in blocks of their order. Raises RobinError TAUGHT_TOO_LITTLE."""
+    """Of 24 frames or more the last quarter is held out; of fewer every one is judged by a model that was taught on
+    others, in blocks of their order. Raises RobinError TAUGHT_TOO_LITTLE."""
     if frames < LEAST_FRAMES:
         raise RobinError(Code.TAUGHT_TOO_LITTLE, f"{frames} labelled frame, at least {LEAST_FRAMES} are needed")
     rows = tuple(range(frames))
     if frames >= LEAST_TO_HOLD_OUT:
-        held = max(_LEAST_HELD, math.ceil(frames * _HELD_SHARE))
+        held = math.ceil(frames * _HELD_SHARE)
         how = f"taught on the first {frames - held} frames, judged on the last {held}"
         return Split((Fold(rows[:-held], rows[-held:]),), how)
     count = min(frames, _MOST_FOLDS)

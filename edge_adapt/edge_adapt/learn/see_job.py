@@ -14,33 +14,39 @@ JOB_FILE = "job.json"
 class DistillationConfig(StrictConfig):
     """How much the factory's answers are held, by output; see ``edge_adapt.training.distillation``."""
 
-    heat: float = Field(1.0, ge=0, description="where parcels are")
-    mask: float = Field(3.0, ge=0, description="masks")
-    boundary: float = Field(1.0, ge=0, description="edges between parcels")
-    offset: float = Field(1.0, ge=0, description="votes for a parcel's centre")
-    quality: float = Field(1.0, ge=0, description="mask quality")
-    visible: float = Field(1.0, ge=0, description="visible fraction")
-    classes: float = Field(1.0, ge=0, description="class probabilities")
+    heat: float = Field(60.0, ge=0, description="where parcels are")
+    mask: float = Field(60.0, ge=0, description="masks")
+    boundary: float = Field(10.0, ge=0, description="edges between parcels")
+    offset: float = Field(10.0, ge=0, description="votes for a parcel's centre")
+    quality: float = Field(20.0, ge=0, description="mask quality")
+    visible: float = Field(3.0, ge=0, description="visible fraction")
+    classes: float = Field(3.0, ge=0, description="class probabilities")
     embedding: float = Field(2.0, ge=0, description="embedding, on taught frames too")
 
 
 class QuickConfig(StrictConfig):
     """Teaching the head alone, on features of the trunk that are computed once."""
 
-    steps: int = Field(300, ge=1, le=100_000)
-    batch: int = Field(8, ge=2, le=64, description="frames of a step, half of them replayed")
-    learning_rate: float = Field(1e-3, gt=0, le=0.1, description="at the start; falls as a cosine")
+    steps: int = Field(250, ge=1, le=100_000)
+    batch: int = Field(4, ge=1, le=64, description="taught frames of a step")
+    replayed: int = Field(8, ge=1, le=64, description="known scenes of a step")
+    learning_rate: float = Field(
+        3e-3, gt=0, le=0.1, description="the highest; rises for a tenth of the steps, then falls"
+    )
     variants: int = Field(8, ge=1, le=64, description="of each taught frame: as it is, mirrored, nearer, other light")
-    most_change: float = Field(0.5, gt=0, le=10, description="of a layer's weights, as a share of the factory's norm")
+    most_change: float = Field(1.0, gt=0, le=10, description="of a layer's weights, as a share of the factory's norm")
     distillation: DistillationConfig = DistillationConfig()
 
 
 class DeepConfig(StrictConfig):
     """Teaching the whole network."""
 
-    steps: int = Field(200, ge=1, le=100_000)
-    batch: int = Field(8, ge=2, le=64, description="frames of a step, half of them replayed")
-    learning_rate: float = Field(5e-4, gt=0, le=0.1, description="at the start; falls as a cosine")
+    steps: int = Field(160, ge=1, le=100_000)
+    batch: int = Field(4, ge=1, le=64, description="taught frames of a step")
+    replayed: int = Field(4, ge=1, le=64, description="known scenes of a step")
+    learning_rate: float = Field(
+        1.5e-4, gt=0, le=0.1, description="the highest; rises for a tenth of the steps, then falls"
+    )
     most_change: float = Field(0.5, gt=0, le=10, description="of a layer's weights, as a share of the factory's norm")
     checkpoint_steps: int = Field(25, ge=1, description="what a killed run loses at most")
     distillation: DistillationConfig = DistillationConfig()

@@ -94,8 +94,9 @@ class Layer(nn.Module):
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
 
     def maps(self, x: Tensor) -> Tensor:
-        """Every pixel of [B,in,h,w]. As a matrix product, whose gradient takes half the time of a 1x1 convolution's."""
-        return (self.weight @ x.flatten(2) + self.bias[:, None]).unflatten(2, x.shape[2:])
+        """Every pixel of [B,in,h,w]: rows of one matrix product, many times as fast as a 1x1 convolution with its
+        gradient, the more so in half precision and where the channels lie next to each other in memory."""
+        return self.rows(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:])
 
     def rows(self, x: Tensor) -> Tensor:
         """Rows [P,in]."""

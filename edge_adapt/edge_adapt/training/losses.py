@@ -80,12 +80,13 @@ def boundary_loss(logits: Tensor, edges: Tensor, known: Tensor) -> Tensor:
     return (entropy * weight).sum() / weight.sum().clamp(min=1) + dice
 
 
-def offset_loss(offset: Tensor, batch: Batch, grid: Tensor) -> Tensor:
-    """Smooth L1 between the voted and the true centre on every labelled stride-4 cell, scaled units x 10."""
-    cells = batch.labels[:, 1::2, 1::2].flatten(1).long()
+def offset_loss(offset: Tensor, labels: Tensor, centres: Tensor, grid: Tensor) -> Tensor:
+    """Smooth L1 between the voted and the true centre on every labelled cell, scaled units x 10. offset [B,2,N]; labels
+    [B,N]; centres as in ``Batch``; grid [2,N]."""
+    cells = labels.long()
     inside = ((cells > 0) & (cells != IGNORE)).float()
-    truth = torch.gather(batch.centres, 1, cells.unsqueeze(-1).expand(-1, -1, 2)).transpose(1, 2)
-    difference = F.smooth_l1_loss((offset.flatten(2) + grid) * 10, truth * 10, reduction="none", beta=0.5)
+    truth = torch.gather(centres, 1, cells.unsqueeze(-1).expand(-1, -1, 2)).transpose(1, 2)
+    difference = F.smooth_l1_loss((offset + grid) * 10, truth * 10, reduction="none", beta=0.5)
     return (difference.sum(1) * inside).sum() / inside.sum().clamp(min=1)
 
 
@@ -134,11 +135,13 @@ class Located:
 
 
 class Criterion:
-    """Total loss and its terms for one batch. What labels do not tell (class -1, visible NaN) costs nothing."""
+    """Total loss and its terms for one batch. What labels do not tell (class -1, visible NaN) costs nothing. cells:
+    which stride-4 cells count, indices of the flat grid; the outputs at stride 4 are those of these cells."""
 
-    def __init__(self, config: LossConfig) -> None:
+    def __init__(self, config: LossConfig, cells: Tensor | slice = slice(None)) -> None:
         self.config = config
-        self.grid = grid_coordinates(STRIDE_DETAIL)
+        self.cells = cells
+        self.grid = grid_coordinates(STRIDE_DETAIL)[:, cells]
         self.peak_grid = grid_coordinates(STRIDE_PEAK)
         self.grid_px = self.grid * COORDINATE_UNIT_PX + torch.tensor([[255.5], [191.5]])
 
@@ -162,14 +165,24 @@ class Criterion:
             logits.append(kernels[batch.image == image] @ planes)
         return Located(points, torch.cat(logits)[_back_in_order(batch)])
 
+    def edges(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """``edge_map`` of the cells that count, [B,1,N] each."""
+        edges, known = (values.flatten(2)[..., self.cells] for values in edge_map(labels))
+        return edges, known
+
+    def labels(self, labels: Tensor) -> Tensor:
+        """One label for each cell that counts, [B,N]."""
+        return labels[:, 1::2, 1::2].flatten(1)[:, self.cells]
+
     def terms(self, outputs: HeadOutputs, located: Located | None, batch: Batch) -> dict[str, Tensor]:
         """Weighted terms by name."""
         c = self.config
-        edges, known = edge_map(batch.labels)
+        edges, known = self.edges(batch.labels)
+        offset, labels = outputs.offset.float().flatten(2), self.labels(batch.labels)
         terms = {
             "heat": c.heat * focal_loss(outputs.heat[:, 0].float(), batch.heat),
-            "boundary": c.boundary * boundary_loss(outputs.boundary.float(), edges, known),
-            "offset": c.offset * offset_loss(outputs.offset.float().flatten(2), batch, self.grid),
+            "boundary": c.boundary * boundary_loss(outputs.boundary.float().flatten(2), edges, known),
+            "offset": c.offset * offset_loss(offset, labels, batch.centres, self.grid),
         }
         if located is not None:
             terms |= self._parcel_terms(located, edges.flatten(1), batch)
@@ -199,7 +212,7 @@ class Criterion:
     def mask_targets(self, edges: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Covered share of every cell [P,N] (soft targets keep sub-cell edges), weights [P,N]. edges: [B,N]."""
         c = self.config
-        parts = quarters(batch.labels)
+        parts = quarters(batch.labels)[..., self.cells]
         targets = []
         for image in range(len(parts)):
             identity = batch.identity[batch.image == image].to(torch.uint8).view(-1, 1, 1)

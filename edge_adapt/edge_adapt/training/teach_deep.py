@@ -7,6 +7,7 @@ that is trained is the one that is exported.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import nn
 from edge_adapt.learn.see_job import TeachJob
 from edge_adapt.training.augment import AugmentConfig, augment
 from edge_adapt.training.checkpoint import find_checkpoint, load_checkpoint, read_state, save_checkpoint
-from edge_adapt.training.data import PackedDataset
+from edge_adapt.training.data import PackedDataset, TrainingScene
 from edge_adapt.training.export import export_onnx, head_weights
 from edge_adapt.training.network import SMALL_NETWORK, NetworkConfig, SegmentationNetwork
 from edge_adapt.training.targets import Batch, collate
@@ -26,7 +27,6 @@ from edge_adapt.training.teach_head import (
     TAUGHT_VARIATION,
     Progress,
     Teacher,
-    half_and_half,
     hold_near,
     set_rate,
     stepped,
@@ -53,9 +53,9 @@ def teach_deep(job: TeachJob, factory: Bundle, taught: PackedDataset, core: Pack
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.0)
     folder, digest = job.work / _CHECKPOINT, config_digest(job)
     for step in range(_resumed(folder, digest, network, optimizer), config.steps):
-        set_rate(optimizer, config.learning_rate, step / config.steps)
-        parts = _draw(job, taught, core, step, factory)
-        loss = stepped(optimizer, network, _losses(network, known, teacher, parts))
+        set_rate(optimizer, config.learning_rate, step, config.steps)
+        losses = _losses(network, known, teacher, _draw(job, taught, core, step, factory))
+        loss = stepped(optimizer, network, losses)
         hold_near(network, known, config.most_change)
         if (step + 1) % config.checkpoint_steps == 0:
             save_checkpoint(folder, network, None, optimizer, {"steps": step + 1, "job": digest})
@@ -89,36 +89,39 @@ def _losses(
     network: SegmentationNetwork,
     known: SegmentationNetwork,
     teacher: Teacher,
-    parts: list[tuple[Batch, torch.Tensor]],
+    parts: tuple[list[Batch], list[Batch]],
 ) -> list[Callable[[], torch.Tensor]]:
-    """One loss for each part, to be computed one after the other."""
+    """One loss for each part, taught ones and replayed ones, to be computed one after the other."""
     network.train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
 
-    def loss(batch: Batch, replayed: torch.Tensor) -> torch.Tensor:
+    def loss(of: Callable[..., torch.Tensor], batch: Batch, count: int) -> torch.Tensor:
         pictures = (batch.rgb, batch.depth, batch.intrinsics, batch.belt_plane)
         with torch.autocast("cpu", torch.bfloat16):
             outputs = network(*pictures)
             with torch.no_grad():
-                maps = known.features(*pictures)
-        known_maps = (maps[0].float(), maps[1].float())
-        return teacher.loss(network.head, outputs, known_maps, batch, replayed) / len(parts)
+                known_maps = known.features(*pictures)
+        return of(network.head, outputs, known_maps, batch) / count
 
-    return [lambda part=part: loss(*part) for part in parts]  # type: ignore[misc]
+    sides = zip((teacher.taught, teacher.replayed), parts, strict=True)
+    return [functools.partial(loss, of, batch, len(side)) for of, side in sides for batch in side]
 
 
 def _draw(
     job: TeachJob, taught: PackedDataset, core: PackedDataset, step: int, factory: Bundle
-) -> list[tuple[Batch, torch.Tensor]]:
-    """The step's frames in parts, each half taught and half replayed: a function of seed and step."""
-    rng = np.random.default_rng([job.seed, step])
-    parts = []
-    for _ in range(max(1, job.deep_config.batch // _MICRO)):
-        own, replay = half_and_half(len(job.rows), job.core_scenes, min(_MICRO, job.deep_config.batch), rng)
-        scenes = [augment(taught.scene(job.rows[place]), TAUGHT_VARIATION, rng) for place in own]
-        scenes += [augment(core.scene(row), AugmentConfig(), rng) for row in replay]
-        batch = collate(scenes, MAX_PARCELS, rng, classes=factory.manifest.classes)
-        parts.append((batch, torch.tensor([False] * len(own) + [True] * len(replay))))
-    return parts
+) -> tuple[list[Batch], list[Batch]]:
+    """The step's taught and replayed frames, in parts: a function of seed and step."""
+    rng, config = np.random.default_rng([job.seed, step]), job.deep_config
+
+    def parts(scene: Callable[[int], TrainingScene], count: int, variation: AugmentConfig, size: int) -> list[Batch]:
+        rows = rng.integers(count, size=size).tolist()
+        scenes = [augment(scene(row), variation, rng) for row in rows]
+        return [
+            collate(scenes[i : i + _MICRO], MAX_PARCELS, rng, classes=factory.manifest.classes)
+            for i in range(0, size, _MICRO)
+        ]
+
+    own = parts(lambda place: taught.scene(job.rows[place]), len(job.rows), TAUGHT_VARIATION, config.batch)
+    return own, parts(core.scene, job.core_scenes, AugmentConfig(), config.replayed)

@@ -21,6 +21,7 @@ import torch
 from edge_adapt.learn.see_job import TeachJob
 from edge_adapt.training.data import PackedDataset, TrainingScene
 from edge_adapt.training.features import FeatureCache
+from edge_adapt.training.operating_point import rescaled
 from edge_adapt.training.teach_deep import teach_deep
 from edge_adapt.training.teach_head import Lesson, teach_head, variant, without_pictures
 from robin_perception.core.config import parse_config
@@ -68,7 +69,8 @@ def run(job: TeachJob) -> None:
         replay = _core_lesson(job, bundle, engine, core)
         lesson = _taught_lesson(job, bundle, engine, taught)
     head = teach_head(bundle, lesson, replay, job.quick_config, job.seed, _steps("teaching"))
-    derive_bundle(bundle, job.out, head, notes=job.notes)
+    tables = rescaled(bundle.manifest.calibration, bundle.head, head, replay.maps)
+    derive_bundle(bundle, job.out, head, notes=job.notes, calibration=tables)
 
 
 def _limit_memory(limit: int) -> None:

@@ -13,6 +13,7 @@ from robin_perception.model.bundle import (
     MODEL_BYTES,
     NOVELTY_FILE,
     Bundle,
+    CalibrationTables,
     add_file,
     check_head,
     load_bundle,
@@ -21,11 +22,17 @@ from robin_perception.model.bundle import (
 
 
 def derive_bundle(
-    parent: Bundle, out: Path, head: Mapping[str, NDArray[np.float32]], *, notes: str, network: bytes | None = None
+    parent: Bundle,
+    out: Path,
+    head: Mapping[str, NDArray[np.float32]],
+    *,
+    notes: str,
+    network: bytes | None = None,
+    calibration: CalibrationTables | None = None,
 ) -> Bundle:
-    """Write ``parent`` with another head, and another ``network`` (a serialised graph) where one is given. Scores do
-    not go along, for they were the parent's; nor do the statistics of known goods to another network, on whose masks
-    they were not measured.
+    """Write ``parent`` with another head, and with another ``network`` (a serialised graph) and ``calibration`` where
+    they are given. Scores do not go along, for they were the parent's. Nor do the statistics of known goods to another
+    network, on whose masks they were not measured.
 
     Raises RobinError MODEL_TENSOR_MISSING for a head of another shape or with NaN, and as ``write_bundle``.
     """
@@ -41,7 +48,7 @@ def derive_bundle(
         max_instances=manifest.max_instances,
         classes=manifest.classes,
         parameters=manifest.parameters,
-        calibration=manifest.calibration,
+        calibration=calibration or manifest.calibration,
         thresholds=manifest.thresholds,
         provenance=manifest.provenance.model_copy(update=said),
         card=f"# {manifest.name}\n\n{notes}. Made from `{parent.model_id}`.\n",
