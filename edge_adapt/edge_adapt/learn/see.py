@@ -42,8 +42,8 @@ class TeachConfig(StrictConfig):
     quick: QuickConfig = QuickConfig()
     deep: DeepConfig = DeepConfig()
     gate: GateConfig = Field(
-        GateConfig(site_frames=2, site_parcels=8),
-        description="What the candidate must show. A person's labels are believed from two frames on.",
+        GateConfig(site_frames=4, site_parcels=8),
+        description="What the candidate must show. Fewer than four frames let one in ten that gains nothing pass.",
     )
 
 

@@ -38,8 +38,8 @@ def known_terms(
     weight = 1 + 3 * edges
     boundary = bernoulli_divergence(own.boundary.float().flatten(2), known.boundary.float().flatten(2)) * weight
     on_parcels = (criterion.labels(batch.labels).unsqueeze(1) > 0).float()
-    votes = (10 * side.offset.float().flatten(2) for side in (own, known))
-    offset = F.smooth_l1_loss(*votes, reduction="none", beta=0.5)
+    vote, known_vote = (10 * side.offset.float().flatten(2) for side in (own, known))
+    offset = F.smooth_l1_loss(vote, known_vote, reduction="none", beta=0.5)
     terms = {
         "keep_heat": config.heat * heat.sum() / torch.sigmoid(known.heat.float()).sum().clamp(min=1),
         "keep_boundary": config.boundary * boundary.sum() / weight.sum(),
