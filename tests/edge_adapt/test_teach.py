@@ -19,6 +19,7 @@ from edge_adapt.learn.see_data import split_by_order
 from edge_adapt.learn.see_job import DeepConfig, QuickConfig, TeachJob
 from edge_adapt.learn.see_page import write_page
 from edge_adapt.training.data import PackedDataset
+from edge_adapt.training.distillation import at_peaks
 from edge_adapt.training.export import export_bundle, random_bundle
 from edge_adapt.training.features import FeatureCache, Maps
 from edge_adapt.training.losses import Criterion, LossConfig
@@ -148,6 +149,19 @@ def test_the_factory_agrees_with_itself(bundle: Bundle, lessons: tuple[Lesson, L
     moved.backward()
     assert float(moved.detach()) > 0.01
     assert float(head.layer("heat2").bias.grad) > 0, "down, to where it was"
+
+
+def test_known_scenes_are_held_at_the_likeliest_peaks(lessons: tuple[Lesson, Lesson]) -> None:
+    """Also where no parcel is labelled; of two neighbours the likelier alone."""
+    batch = collate(list(lessons[1].scenes), 16, np.random.default_rng(0), classes=CLASSES)
+    noise = torch.rand(2, 1, 48, 64, generator=torch.Generator().manual_seed(1))
+    heat = noise - 9.0
+    heat[0, 0, 10, 20], heat[0, 0, 10, 21], heat[1, 0, 30, 5] = 3.0, 2.0, -1.0
+    asked = at_peaks(batch, heat)
+    cells = [asked.cell[asked.image == image].tolist() for image in (0, 1)]
+    assert len(cells[0]) == len(cells[1]) > 2
+    assert cells[0][0] == 10 * 64 + 20 and 10 * 64 + 21 not in cells[0]
+    assert cells[1][0] == 30 * 64 + 5
 
 
 def test_a_quarter_of_the_cells_says_what_all_of_them_say(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:

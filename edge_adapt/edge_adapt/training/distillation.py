@@ -6,6 +6,8 @@ Every term is zero where the two agree, and so is its slope: replayed scenes alo
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +16,10 @@ from edge_adapt.learn.see_job import DistillationConfig
 from edge_adapt.training.head import HeadOutputs, PointOutputs
 from edge_adapt.training.losses import Criterion, Located
 from edge_adapt.training.targets import Batch
+
+_PEAKS = 20  # of an image
+_NEAR_LOGIT = -4.0  # cells above it are of the mask or near its edge
+_FAR = 0.05
 
 
 def bernoulli_divergence(logits: Tensor, teacher: Tensor) -> Tensor:
@@ -31,7 +37,8 @@ def known_terms(
     teacher: tuple[HeadOutputs, Located | None],
     batch: Batch,
 ) -> dict[str, Tensor]:
-    """All outputs on replayed scenes: weighted terms by name. The teacher's tensors carry no gradient."""
+    """All outputs on replayed scenes, at the batch's locations (``at_peaks``): weighted terms by name. The teacher's
+    tensors carry no gradient."""
     (own, own_points), (known, known_points) = student, teacher
     heat = bernoulli_divergence(own.heat.float(), known.heat.float())
     edges, _ = criterion.edges(batch.labels)
@@ -46,14 +53,25 @@ def known_terms(
         "keep_offset": config.offset * (offset.sum(1, keepdim=True) * on_parcels).sum() / on_parcels.sum().clamp(min=1),
     }
     if own_points is not None and known_points is not None:
-        _, weight = criterion.mask_targets(edges.flatten(1), batch)
+        near = _FAR + (1 - _FAR) * (known_points.logits > _NEAR_LOGIT).float()
+        weight = near * (1 + 3 * edges[:, 0])[batch.image]
         mask = (bernoulli_divergence(own_points.logits, known_points.logits) * weight).sum(1)
-        terms["keep_mask"] = config.mask * (mask / weight.sum(1).clamp(min=1)).mean()
+        terms["keep_mask"] = config.mask * (mask / weight.sum(1)).mean()
         quality = bernoulli_divergence(own_points.points.quality, known_points.points.quality)
         terms["keep_quality"] = config.quality * quality.mean()
         everywhere = torch.ones(len(batch.cell), dtype=torch.bool)
         terms |= untold_terms(config, own_points.points, known_points.points, everywhere)
     return terms
+
+
+def at_peaks(batch: Batch, heat: Tensor) -> Batch:
+    """The batch with the likeliest peaks of each image as its locations, parcels or not. Those are what a picture is
+    decoded from: a mask that changes at an unlikely one may take another's place. heat: the factory's logits
+    [B,1,h,w]."""
+    peaks = heat.masked_fill(heat < F.max_pool2d(heat, 3, 1, 1), -torch.inf).flatten(1)
+    cell = peaks.topk(_PEAKS, dim=1).indices.flatten()
+    image = torch.arange(len(heat)).repeat_interleave(_PEAKS)
+    return replace(batch, image=image, cell=cell)
 
 
 def untold_terms(

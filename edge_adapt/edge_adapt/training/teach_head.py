@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from edge_adapt.learn.see_job import DistillationConfig, QuickConfig
 from edge_adapt.training.augment import AugmentConfig, augment
 from edge_adapt.training.data import TrainingScene
-from edge_adapt.training.distillation import known_terms, untold_terms
+from edge_adapt.training.distillation import at_peaks, known_terms, untold_terms
 from edge_adapt.training.export import head_weights
 from edge_adapt.training.features import Maps
 from edge_adapt.training.geometry import NETWORK_HEIGHT, NETWORK_WIDTH
 from edge_adapt.training.head import STRIDE_DETAIL, STRIDE_PEAK, Head, HeadOutputs
-from edge_adapt.training.losses import Criterion, Located, LossConfig
+from edge_adapt.training.losses import Criterion, LossConfig
 from edge_adapt.training.targets import Batch, collate
 from edge_adapt.training.warm_start import read_head
 from robin_perception.core.errors import Code, RobinError
@@ -89,20 +89,23 @@ class Teacher:
         located = self.criterion.locate(head, outputs, batch)
         terms = self.criterion.terms(outputs, located, batch)
         terms["background"] = BACKGROUND_LOSS * background_loss(outputs.heat[:, 0].float(), batch.heat)
-        known = self._known(known_maps, batch)[1]
+        known = self.criterion.locate(self.factory, self._known(known_maps), batch)
         if located is not None and known is not None:
             terms |= untold_terms(self.config, located.points, known.points, batch.class_index < 0)
         return _sum(terms)
 
     def replayed(self, head: Head, outputs: HeadOutputs, known_maps: Features, batch: Batch) -> Tensor:
-        own = outputs, self.criterion.locate(head, outputs, batch)
-        return _sum(known_terms(self.config, self.criterion, own, self._known(known_maps, batch), batch))
+        known = self._known(known_maps)
+        batch = at_peaks(batch, known.heat.float())
+        own_points, known_points = (
+            self.criterion.locate(*side, batch) for side in ((head, outputs), (self.factory, known))
+        )
+        return _sum(known_terms(self.config, self.criterion, (outputs, own_points), (known, known_points), batch))
 
     @torch.no_grad()
-    def _known(self, maps: Features, batch: Batch) -> tuple[HeadOutputs, Located | None]:
+    def _known(self, maps: Features) -> HeadOutputs:
         with torch.autocast("cpu", torch.bfloat16):
-            known = self.factory(*maps)
-        return known, self.criterion.locate(self.factory, known, batch)
+            return self.factory(*maps)
 
 
 def _sum(terms: dict[str, Tensor]) -> Tensor:
