@@ -17,6 +17,7 @@ from pydantic import Field
 from scipy.special import expit, logit
 
 from edge_adapt.learn.evidence import Evidence, log_bound, rate_logit, rate_mean, seen_log, seen_rate
+from edge_adapt.learn.hold_field import MOST_PICKS, FieldPick, HoldField
 from edge_adapt.learn.looks import GoodsLook, Looks, novelty_names
 from robin_grasp.cup_health import pressed_vacuum
 from robin_grasp.cup_health_fit import shipped_cup_fit
@@ -37,6 +38,7 @@ from robin_perception.segmentation.view import View
 NETWORK_SIZE = (512, 384)  # that looks are measured at
 _TEACH = (PickResult.CLEAN, PickResult.MISS, PickResult.DROP)
 _LEAST_SHARE, _MOST_SHARE = 0.02, 0.98
+_USUAL_CLEAN = 0.95  # P(clean) that shifts of a share are told at
 
 
 class HoldConfig(StrictConfig):
@@ -50,6 +52,9 @@ class HoldConfig(StrictConfig):
     caution_sds: float = Field(1.0, ge=0, le=5, description="standard deviations in the factory's favour")
     never_held_tries: float = Field(4.0, ge=1, le=100, description="tries of such goods before they are left for last")
     never_held_below: float = Field(0.2, gt=0, lt=1, description="mean of P(clean) below which they were never held")
+    alike_below: float = Field(
+        0.25, gt=0, lt=1, description="the same, of goods that look like others that were picked"
+    )
     explore_rate: float = Field(0.02, ge=0, le=1, description="share of picks for which nothing is left for last")
     seed: int = Field(0, ge=0, description="of these draws")
 
@@ -62,6 +67,7 @@ class HoldLearner:
         self.config = config or HoldConfig()
         self.looks = Looks(self.config.same_look, self.config.most_looks)
         self.classes: dict[str, Evidence] = {}
+        self.field = HoldField(self.config.half_life_picks)
         self.picks = 0
         self.learned = LearnedState.of(0, self.to_json())
         self._seen: tuple[Frame, Scene, NDArray[np.float32]] | None = None
@@ -77,7 +83,8 @@ class HoldLearner:
             parent = self.classes.get(scene.class_name(one), Evidence())
             look = self.looks.find(seen[row], names.get(one.id, ""))
             self._fill(terms, row, Evidence() if look is None else look.evidence, parent)
-            terms.last[row] &= not explores
+        self._fill_by_likeness(terms, seen)
+        terms.last[:] &= not explores
         return terms
 
     def note(
@@ -102,11 +109,13 @@ class HoldLearner:
         self.classes.setdefault(scene.class_name(scene.instances[rows[0]]), Evidence()).add(found)
         if seen.any():
             self.looks.learn(seen, novelty_names(scene).get(grasp.instance_id, "")).evidence.add(found)
+            self.field.note(seen, _factory_clean(grasp), result is PickResult.CLEAN, self.picks)
         self.learned = LearnedState.of(self.picks, self.to_json())
 
-    def restore(self, picks: int, classes: dict[str, Evidence], looks: list[GoodsLook]) -> None:
+    def restore(self, picks: int, classes: dict[str, Evidence], looks: list[GoodsLook], alike: list[FieldPick]) -> None:
         """What an earlier learner knew."""
         self.picks, self.classes = picks, classes
+        self.field.picks = alike[-MOST_PICKS:]
         self.looks.all = looks[: self.config.most_looks]
         self.learned = LearnedState.of(picks, self.to_json())
 
@@ -117,6 +126,7 @@ class HoldLearner:
             "picks": self.picks,
             "classes": {name: evidence.to_json() for name, evidence in self.classes.items()},
             "looks": [look.to_json() for look in self.looks.all],
+            "alike": [pick.to_json() for pick in self.field.picks],
         }
 
     def never_held(self, evidence: Evidence) -> bool:
@@ -144,6 +154,17 @@ class HoldLearner:
         terms.tries[row] = look.tries
         terms.last[row] = self.never_held(look)
 
+    def _fill_by_likeness(self, terms: HoldTerms, seen: NDArray[np.float32]) -> None:
+        """What picks of goods that look alike say. As elsewhere, nothing is expected to be better than the factory
+        expects, and what is not sure changes nothing."""
+        mean, sd, tries = self.field.change(seen, self.picks)
+        sure = np.where(seen.any(axis=1), np.minimum(mean + self.config.caution_sds * sd, 0.0), 0.0)
+        shift = logit(np.clip(_USUAL_CLEAN + sure, _LEAST_SHARE, _USUAL_CLEAN)) - logit(_USUAL_CLEAN)
+        for rates in (terms.clean_logit, terms.steep_logit):
+            np.minimum(rates, shift, out=rates)
+        known = seen.any(axis=1) & (tries >= self.config.never_held_tries - 0.5)
+        terms.last[:] |= known & (_USUAL_CLEAN + mean < self.config.alike_below)
+
     def _evidence(
         self, pick: PickTarget, outcome: PickOutcome, result: PickResult, trust: CupTrust, offsets: NDArray[np.float64]
     ) -> Evidence:
@@ -153,7 +174,7 @@ class HoldLearner:
         clean = result is PickResult.CLEAN
         steep = tool_tilt(pick.grasp) >= STEEP_RAD
         rate = found.steep if steep else found.clean
-        rate += seen_rate(terms.get("p_clean_before_learned", terms["p_clean"]), float(clean))
+        rate += seen_rate(_factory_clean(pick.grasp), float(clean))
         cups = self._sound_cups(pick.grasp, outcome, trust)
         if len(cups) and not steep:
             places = place_of(edge_distances(pick.frame, pick.scene, pick.grasp, self.cell)[cups], tool.cup_radius_m)
@@ -191,6 +212,10 @@ class HoldLearner:
             view = View.of(frame, NETWORK_SIZE, self.cell.workspace.belt_z_m)
             self._seen = frame, scene, appearance(skin_maps(view), view, scene)
         return self._seen[2]
+
+
+def _factory_clean(grasp: Grasp) -> float:
+    return grasp.terms.get("p_clean_before_learned", grasp.terms["p_clean"])
 
 
 def tool_tilt(grasp: Grasp) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 from edge_adapt.learn.evidence import Evidence
 from edge_adapt.learn.hold import HoldConfig, HoldLearner
+from edge_adapt.learn.hold_field import FieldPick
 from edge_adapt.learn.looks import GoodsLook
 from robin_grasp.holding import HoldTerms
 from robin_grasp.learned import LearnedState, json_digest
@@ -91,7 +92,8 @@ def _restore(learner: HoldLearner, data: bytes, path: Path) -> None:
             raise RobinError(Code.HOLDING_DAMAGED, f"{path}: was learned with another tool")
         classes = {str(name): Evidence.from_json(values) for name, values in state["classes"].items()}
         looks = [GoodsLook.from_json(values) for values in state["looks"]]
+        alike = [FieldPick.from_json(values) for values in state["alike"]]
         picks = int(state["picks"])
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise RobinError(Code.HOLDING_DAMAGED, f"{path}: {exc}") from None
-    learner.restore(picks, classes, looks)
+    learner.restore(picks, classes, looks, alike)
