@@ -36,7 +36,7 @@ def test_who_knows_nothing_changes_nothing() -> None:
 def test_a_new_look_that_is_like_others_that_failed_is_expected_to_fail() -> None:
     field = taught(*((look(0, seed), False) for seed in range(5)), *((look(1, seed), True) for seed in range(5)))
     mean, sd, tries = change(field, look(0, 99))
-    assert mean < -0.7 and sd < 0.2 and tries > 4
+    assert mean < -0.7 and sd < 0.3 and tries > 4
     assert abs(change(field, look(1, 99))[0]) < 0.1
     far = change(field, look(5))
     assert abs(far[0]) < 0.05 and far[1] > 0.45 and far[2] < 0.5
