@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.teach_samples import DEEP, QUICK, lesson_of, toy_job
 from helpers.training_scenes import write_toy_dataset
 
 from edge_adapt.learn import see, see_child
 from edge_adapt.learn.see import TeachConfig, TeachRequest, teach
 from edge_adapt.learn.see_child import run_job
 from edge_adapt.learn.see_data import split_by_order
-from edge_adapt.learn.see_job import DeepConfig, QuickConfig, TeachJob
+from edge_adapt.learn.see_job import TeachJob
 from edge_adapt.learn.see_page import write_page
-from edge_adapt.training.data import PackedDataset
 from edge_adapt.training.distillation import at_peaks
 from edge_adapt.training.export import export_bundle, random_bundle
-from edge_adapt.training.features import FeatureCache, Maps
+from edge_adapt.training.features import Maps
 from edge_adapt.training.losses import Criterion, LossConfig
 from edge_adapt.training.operating_point import peak_scores, rescaled
 from edge_adapt.training.targets import collate
 from edge_adapt.training.teach_deep import network_like
-from edge_adapt.training.teach_head import Lesson, Teacher, background_loss, set_rate, teach_head, without_pictures
+from edge_adapt.training.teach_head import Lesson, Teacher, background_loss, set_rate, teach_head
 from edge_adapt.training.warm_start import read_head, start_from_bundle
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.scene import CLASSES
@@ -35,8 +35,6 @@ from robin_perception.engines.golden import golden_frames
 from robin_perception.model.bundle import Bundle, CalibrationTables, IsotonicTable, load_bundle
 from robin_perception.model.derived import derive_bundle
 
-QUICK = QuickConfig(steps=3, batch=2, replayed=2, variants=2)
-DEEP = DeepConfig(steps=2, batch=1, replayed=1, checkpoint_steps=1)
 CONFIG = TeachConfig(core_scenes=2, judged_scenes=2, niceness=0, quick=QUICK, deep=DEEP)
 PATIENT = pytest.mark.timeout(900)  # each starts processes that load torch
 
@@ -56,17 +54,6 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_toy_dataset(tmp_path_factory.mktemp("taught") / "taught", 3, seed=2, boxes=3)
 
 
-def lesson_of(folder: Path, bundle: Bundle, cache: Path, scenes: int) -> Lesson:
-    dataset = PackedDataset(folder)
-    list(dataset.pack())
-    dataset.refresh()
-    engine = make_engine("onnxruntime", bundle, EngineConfig())
-    features = FeatureCache(cache, bundle, engine, folder.name)
-    list(features.fill(dataset.scene, scenes))
-    engine.close()
-    return Lesson([without_pictures(dataset.scene(row)) for row in range(scenes)], features.maps())
-
-
 @pytest.fixture(scope="module")
 def lessons(
     bundle: Bundle, core: Path, taught: Path, tmp_path_factory: pytest.TempPathFactory
@@ -77,26 +64,6 @@ def lessons(
 
 def nothing(done: int, total: int, loss: float) -> None:
     pass
-
-
-def job_of(bundle: Bundle, core: Path, taught: Path, work: Path, **changes: object) -> TeachJob:
-    values = {
-        "bundle": bundle.directory,
-        "taught": taught,
-        "content": "toy",
-        "rows": (0, 1),
-        "core": core,
-        "core_scenes": 2,
-        "core_features": work / "core",
-        "work": work,
-        "out": work / "bundle",
-        "notes": "a test",
-        "threads": 1,
-        "niceness": 0,
-        "quick_config": QUICK,
-        "deep_config": DEEP,
-    }
-    return TeachJob(**(values | changes))
 
 
 def test_a_head_learns_what_it_is_taught(bundle: Bundle, lessons: tuple[Lesson, Lesson]) -> None:
@@ -282,7 +249,7 @@ def test_the_process_writes_a_whole_bundle(
     bundle: Bundle, core: Path, taught: Path, tmp_path: Path, deep: bool
 ) -> None:
     told: list[str] = []
-    made = run_job(job_of(bundle, core, taught, tmp_path, deep=deep), lambda what, done, total: told.append(what))
+    made = run_job(toy_job(bundle, core, taught, tmp_path, deep=deep), lambda what, done, total: told.append(what))
     assert made.manifest.provenance.parent == bundle.model_id and made.model_id != bundle.model_id
     assert (made.manifest.files["network.onnx"] != bundle.manifest.files["network.onnx"]) is deep
     assert told.count("teaching") == (DEEP if deep else QUICK).steps
@@ -302,7 +269,7 @@ def test_a_process_that_is_killed_leaves_nothing_half(
         return started[-1]
 
     monkeypatch.setattr(see_child.subprocess, "Popen", kept)
-    job = job_of(bundle, core, taught, tmp_path, deep=True, deep_config=DEEP.model_copy(update={"steps": 4}))
+    job = toy_job(bundle, core, taught, tmp_path, deep=True, deep_config=DEEP.model_copy(update={"steps": 4}))
 
     def kill(what: str, done: int, total: int) -> None:
         if done == 2:
@@ -318,7 +285,7 @@ def test_a_process_that_is_killed_leaves_nothing_half(
 
 @PATIENT
 def test_what_fails_in_the_process_is_told_by_code(bundle: Bundle, core: Path, taught: Path, tmp_path: Path) -> None:
-    job = job_of(bundle, core, taught, tmp_path, quick_config=QUICK.model_copy(update={"learning_rate": 0.1}))
+    job = toy_job(bundle, core, taught, tmp_path, quick_config=QUICK.model_copy(update={"learning_rate": 0.1}))
     (tmp_path / "core").mkdir()
     (tmp_path / "core" / "features.json").write_text("{}\n")
     with pytest.raises(RobinError) as caught:

@@ -12,8 +12,8 @@ from edge_adapt.training.teach_head import Lesson, without_pictures
 from robin_perception.engines import EngineConfig, make_engine
 from robin_perception.model.bundle import Bundle
 
-QUICK = QuickConfig(steps=3, batch=2, variants=2)
-DEEP = DeepConfig(steps=2, batch=2, checkpoint_steps=1)
+QUICK = QuickConfig(steps=3, batch=2, replayed=2, variants=2)
+DEEP = DeepConfig(steps=2, batch=1, replayed=1, checkpoint_steps=1)
 
 
 def toy_job(bundle: Bundle, core: Path, taught: Path, work: Path, **changes: object) -> TeachJob:
