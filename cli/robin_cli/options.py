@@ -80,6 +80,19 @@ ScenarioOption = Annotated[
     str, typer.Option("--scenario", metavar="S", help="Scenario by name (robin sim list) or file.")
 ]
 PicksOption = Annotated[int, typer.Option("--picks", metavar="N", min=1, help="Pick attempts.")]
+CoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--core",
+        metavar="DIR",
+        help="Data set of known scenes that must not be forgotten. Default: one that is rendered at the first "
+        "start, in the user's cache folder.",
+    ),
+]
+RoundsConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="YAML: when a lesson is due, and what it is made of."),
+]
 RecordedPicksOption = Annotated[int, typer.Option("--picks", metavar="N", min=1, max=100_000, help="Pick attempts.")]
 MasksOption = Annotated[str, typer.Option("--masks", metavar="KIND", help="predicted or oracle.")]
 LimitOption = Annotated[

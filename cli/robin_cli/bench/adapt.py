@@ -10,10 +10,12 @@ import typer
 
 from robin_cli.commands.adapt_teach import rendered_core
 from robin_cli.options import (
+    CoreOption,
     EngineByNameOption,
     JsonOption,
     ModelOption,
     PicksOption,
+    RoundsConfigOption,
     ScenarioOption,
     SeedOption,
     model_path,
@@ -28,14 +30,8 @@ def adapt(
     seed: SeedOption = 1,
     engine: EngineByNameOption = "onnxruntime",
     model: ModelOption = None,
-    core: Annotated[
-        Path | None,
-        typer.Option("--core", metavar="DIR", help="Data set of known scenes. Default: rendered at the first start."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="YAML: when a lesson is due, and what it is made of."),
-    ] = None,
+    core: CoreOption = None,
+    config: RoundsConfigOption = None,
     work: Annotated[
         Path,
         typer.Option("--work", metavar="DIR", help="What the cell learns stands there, and the run without learning."),

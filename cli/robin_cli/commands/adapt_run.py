@@ -12,9 +12,11 @@ import typer
 from robin_cli.commands.adapt_teach import rendered_core
 from robin_cli.options import (
     CellOption,
+    CoreOption,
     EngineByNameOption,
     JsonOption,
     ModelOption,
+    RoundsConfigOption,
     SeedOption,
     WorkersOption,
     model_path,
@@ -50,14 +52,8 @@ def run(
     ] = 60.0,
     cell: CellOption = None,
     model: ModelOption = None,
-    core: Annotated[
-        Path | None,
-        typer.Option("--core", metavar="DIR", help="Data set of known scenes. Default: rendered at the first start."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="YAML: when a lesson is due, and what it is made of."),
-    ] = None,
+    core: CoreOption = None,
+    config: RoundsConfigOption = None,
     seed: SeedOption = 0,
     engine: EngineByNameOption = "onnxruntime",
     workers: WorkersOption = 0,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robin_cli.options import (
+    CoreOption,
     EngineByNameOption,
     JsonOption,
     ModelOption,
@@ -53,15 +54,7 @@ def teach(
         bool, typer.Option("--deep", help="Teach the whole network, not its head alone: a quarter of an hour.")
     ] = False,
     model: ModelOption = None,
-    core: Annotated[
-        Path | None,
-        typer.Option(
-            "--core",
-            metavar="DIR",
-            help="Data set of known scenes that must not be forgotten. Default: one that is rendered at the first "
-            "start, in the user's cache folder.",
-        ),
-    ] = None,
+    core: CoreOption = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="YAML: steps, rates, ... Default: built in.")
     ] = None,
