@@ -18,6 +18,7 @@ from edge_adapt.learn.see import TeachConfig, TeachRequest, teach
 from edge_adapt.learn.see_child import run_job
 from edge_adapt.learn.see_data import split_by_order
 from edge_adapt.learn.see_job import TeachJob
+from edge_adapt.learn.see_judge import judge, with_packaging
 from edge_adapt.learn.see_page import write_page
 from edge_adapt.training.distillation import at_peaks
 from edge_adapt.training.export import export_bundle, random_bundle
@@ -344,3 +345,13 @@ def test_teach_judges_before_and_after(
     assert ("judged on 3 others" in result["how"]) is judge
     assert lesson.rows == (0, 1, 2), "all are taught where none is held out"
     assert load_bundle(tmp_path / "lesson" / "bundle").model_id == lesson.candidate.model_id
+
+
+def test_each_packaging_is_judged_alone() -> None:
+    told = {"instances": [{"id": 1, "kind": "carton", "variant": "plain", "strata": ["flush"]}, {"id": 2}]}
+    assert [one["strata"] for one in with_packaging(told)["instances"]] == [["carton", "carton/plain"], []]
+
+
+def test_lessons_are_judged_by_packaging(bundle: Bundle, core: Path) -> None:
+    judged = judge(bundle.directory, "onnxruntime", [core / "000000"], lambda: None)
+    assert set().union(*judged.as_they_are[0].tags) >= {"carton", "carton/a"}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def judge(bundle: Path, engine: str, folders: Sequence[Path], progress: Callable
 def _judged(segmenter: Segmenter, folders: Sequence[Path], progress: Callable[[], None]) -> Judged:
     predict, judged = segmenter_predictor(segmenter), Judged()
     for folder in folders:
-        frame, truth, info = load_frame(folder), load_labels(folder), load_scene_info(folder)
+        frame, truth, info = load_frame(folder), load_labels(folder), with_packaging(load_scene_info(folder))
         seen = predict(frame)
         judged.as_they_are.append(compare(seen, truth, info))
         judged.with_depth.append(compare(_counted(seen, frame), truth, info))
@@ -59,19 +60,31 @@ def _judged(segmenter: Segmenter, folders: Sequence[Path], progress: Callable[[]
     return judged
 
 
+def with_packaging(info: dict[str, Any]) -> dict[str, Any]:
+    """scene.json with kind and variant of each parcel in place of its strata: the gate judges each of them alone."""
+    instances = []
+    for instance in info.get("instances", ()):
+        kind, variant = instance.get("kind"), instance.get("variant")
+        names = [str(kind)] if kind else []
+        names += [f"{kind}/{variant}"] if kind and variant else []
+        instances.append({**instance, "strata": names})
+    return {**info, "instances": instances}
+
+
 def _counted(seen: Prediction, frame: Frame) -> Prediction:
     return Prediction(with_depth_only(seen.operating, frame.depth), with_depth_only(seen.candidates, frame.depth))
 
 
 def network_times(running: Bundle, candidate: Bundle, engine: str, runs: int) -> Times:
-    """Milliseconds of both networks on one golden frame, in turns. Raises RobinError ENGINE_*."""
+    """Milliseconds of both networks on one golden frame, in turns, each first equally often. Raises
+    RobinError ENGINE_*."""
     engines = [make_engine(engine, bundle, EngineConfig()) for bundle in (running, candidate)]
     frame, times = golden_frames(running, 1)[0], np.zeros((2, runs + 1))
     try:
         for turn in range(runs + 1):
-            for side, each in enumerate(engines):
+            for side in (0, 1) if turn % 2 else (1, 0):
                 start = time.perf_counter()
-                each.run(frame)
+                engines[side].run(frame)
                 times[side, turn] = (time.perf_counter() - start) * 1e3
     finally:
         for each in engines:
