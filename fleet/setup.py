@@ -7,7 +7,7 @@ NAME = "robin_fleet"
 setup(
     name=NAME,
     version="0.1.0",
-    description="The aggregator: samples of many cells, what is new to them, training decks, releases and their roll-out.",
+    description="The aggregator: samples of many cells, novelties, training decks, releases and their roll-out.",
     license="Apache-2.0",
     maintainer="The Robin Edge authors",
     maintainer_email="robin-edge@users.noreply.github.com",

@@ -29,10 +29,13 @@ _BAD_INPUT = frozenset({Code.MODEL_MISSING, Code.MODEL_HASH_MISMATCH, Code.MODEL
     Code.ANNOTATION_INVALID,
     Code.TAUGHT_TOO_LITTLE,
     Code.VERSION_UNKNOWN,
+    Code.FLEET_MISSING,
 }
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ETXTBSY})
 _UNREADABLE = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENXIO})
-_ROOMS = frozenset({"robin_perception", "robin_grasp", "edge_adapt", "robin_fleet", "robin_sim", "robin_cli", "robin_bringup"})
+_ROOMS = frozenset(
+    {"robin_perception", "robin_grasp", "edge_adapt", "robin_fleet", "robin_sim", "robin_cli", "robin_bringup"}
+)
 
 
 def exit_status(code: Code) -> int:

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from robin_cli import fleet
 from robin_cli.commands import (
     adapt,
     bench,
@@ -100,6 +101,7 @@ app.add_typer(ros.app, name="ros")
 app.add_typer(station.app, name="station")
 app.add_typer(store.app, name="store")
 app.add_typer(adapt.app, name="adapt")
+app.add_typer(fleet.app, name="fleet")
 app.command("doctor")(doctor.doctor)
 
 

@@ -1,1 +1,1 @@
-"""The aggregator of a fleet of cells: what comes in, what is new to them, training decks, releases and their roll-out."""
+"""The aggregator of a fleet: what comes in, what is new to it, training decks, releases and their roll-out."""

@@ -61,7 +61,7 @@ class Files:
 
 
 class BlobFolder:
-    """``blobs/ab/cd/abcd….png`` below a store's folder. One writer; any number of readers."""
+    """``blobs/ab/cd/abcd….png`` below a store's folder. One writer in a process; any number of readers."""
 
     def __init__(self, folder: Path, files: Files | None = None) -> None:
         self.folder = folder / BLOB_FOLDER
@@ -84,7 +84,7 @@ class BlobFolder:
     def write(self, blobs: Mapping[str, bytes]) -> None:
         """All of them are on the disk, under their names, when this returns: two rounds of syncs, however many.
         Raises RobinError DISK_FULL, OPTION_INVALID."""
-        aside = {self._aside / name: self.path(name) for name in blobs}
+        aside = {self._aside / f"{name}.{os.getpid()}": self.path(name) for name in blobs}
         try:
             for path, data in zip(aside, blobs.values(), strict=True):
                 self._files.write(path, data)

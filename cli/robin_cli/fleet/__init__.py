@@ -1,0 +1,11 @@
+"""``robin fleet``: the aggregator of many cells. Each module adds its commands to ``app``."""
+
+from __future__ import annotations
+
+import typer
+
+from robin_cli.fleet import samples, status
+
+app = typer.Typer(help="The aggregator of a fleet: what robots sent, and what is made of it.", no_args_is_help=True)
+for module in (status, samples):
+    module.add_to(app)

@@ -1,0 +1,75 @@
+"""The folder of an aggregator: its settings, and where its ledger and objects are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+from pydantic import Field
+
+from robin_fleet.ledger.core import Ledger, open_ledger
+from robin_fleet.objects import open_objects
+from robin_fleet.objects.interface import Objects
+from robin_perception.core.config import StrictConfig, load_config
+from robin_perception.core.disk import make_folder, write_atomic
+from robin_perception.core.errors import Code, RobinError
+
+CONFIG_FILE = "fleet.yaml"
+LEDGER_FILE = "ledger.sqlite"
+OBJECT_FOLDER = "objects"
+
+
+class FleetConfig(StrictConfig):
+    """Settings of an aggregator, in ``fleet.yaml``."""
+
+    ledger: str = Field("", description="sqlite:///path or postgresql://user@host/name; empty = a file in the folder.")
+    objects: str = Field("", description="file:///folder or s3://bucket/prefix?endpoint=…; empty = in the folder.")
+    endpoint: str = Field("tcp://*:7410", description="Where robots send to.")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """An open aggregator. folder: of its settings, keys and whatever else it keeps beside ledger and objects."""
+
+    folder: Path
+    config: FleetConfig
+    ledger: Ledger
+    objects: Objects
+
+    def close(self) -> None:
+        self.ledger.close()
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def make_fleet(folder: Path, config: FleetConfig | None = None) -> None:
+    """Write the settings of a new aggregator; one that is there keeps its own where ``config`` is None.
+    Raises RobinError DISK_FULL, OPTION_INVALID."""
+    make_folder(folder)
+    path = folder / CONFIG_FILE
+    if config is not None or not path.exists():
+        values = (config or FleetConfig()).model_dump(exclude_defaults=True)
+        write_atomic(path, yaml.safe_dump(values, sort_keys=False).encode())
+
+
+def open_fleet(folder: Path) -> Fleet:
+    """Raises RobinError FLEET_MISSING, CONFIG_*, and what ``open_ledger`` and ``open_objects`` raise."""
+    if not (folder / CONFIG_FILE).is_file():
+        raise RobinError(Code.FLEET_MISSING, f"{folder}: no {CONFIG_FILE} there; robin fleet up makes one")
+    config = load_config(FleetConfig, folder / CONFIG_FILE)
+    own = folder.absolute()
+    ledger = open_ledger(config.ledger or f"sqlite:///{own / LEDGER_FILE}")
+    try:
+        objects = open_objects(config.objects or (own / OBJECT_FOLDER).as_uri())
+    except BaseException:
+        ledger.close()
+        raise
+    return Fleet(folder, config, ledger, objects)

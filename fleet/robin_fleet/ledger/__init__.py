@@ -1,0 +1,1 @@
+"""What the aggregator knows: robots, samples, events, in SQLite or PostgreSQL."""
