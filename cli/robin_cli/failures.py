@@ -30,6 +30,13 @@ _BAD_INPUT = frozenset({Code.MODEL_MISSING, Code.MODEL_HASH_MISMATCH, Code.MODEL
     Code.TAUGHT_TOO_LITTLE,
     Code.VERSION_UNKNOWN,
     Code.FLEET_MISSING,
+    Code.RELEASE_KEY_INVALID,
+    Code.RELEASE_INVALID,
+    Code.RELEASE_UNKNOWN,
+    Code.RELEASE_ROOT_INVALID,
+    Code.ROLLOUT_UNKNOWN,
+    Code.ROLLOUT_STATE,
+    Code.CORRELATE_UNKNOWN,
 }
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ETXTBSY})
 _UNREADABLE = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENXIO})

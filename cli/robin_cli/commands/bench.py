@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robin_cli.bench.adapt import adapt as bench_adapt
+from robin_cli.bench.rollout import rollout as bench_rollout
 from robin_cli.bench.ros import command as bench_ros
 from robin_cli.options import (
     EngineOption,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure latency and throughput on this machine.", no_args_is_help=True)
 app.command("ros")(bench_ros.ros)
 app.command("adapt")(bench_adapt)
+app.command("rollout")(bench_rollout)
 
 SPIN = False  # as engines have it unless told otherwise
 

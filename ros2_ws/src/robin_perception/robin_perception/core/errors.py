@@ -10,7 +10,7 @@ _LONGEST_TEXT = 1200
 class Code(IntEnum):
     """Numbers a caller can act on. 1xx input, 2xx model and engine, 3xx planning, 4xx configuration, 5xx cell and
     disk, 6xx nodes, 7xx the store of samples,
-    the labels of picks, what is learned from them, and the versions of models."""
+    the labels of picks, what is learned from them, and the versions of models, 8xx the fleet."""
 
     OK = 0
     INPUT_MISSING = 101
@@ -174,6 +174,27 @@ class Code(IntEnum):
     SAMPLE_INCOMPLETE = 833
     COMPUTE_UNREACHABLE = 836
     COMPUTE_TASK_LOST = 837
+    RELEASE_KEY_INVALID = 861
+    RELEASE_INVALID = 862
+    RELEASE_INCOMPATIBLE = 863
+    RELEASE_UNSIGNED = 864
+    RELEASE_UNKNOWN = 865
+    RELEASE_TAMPERED = 866
+    RELEASE_EXPIRED = 867
+    RELEASE_ROLLED_BACK = 868
+    RELEASE_MIXED = 869
+    RELEASE_ENDLESS = 870
+    RELEASE_UNREACHABLE = 871
+    RELEASE_ROOT_INVALID = 872
+    ROLLOUT_UNKNOWN = 873
+    ROLLOUT_STATE = 874
+    ROLLOUT_NO_ROBOTS = 875
+    ROLLOUT_WORSE = 876
+    ROLLOUT_TRIAL = 877
+    ROLLOUT_WENT_BACK = 878
+    METRICS_INVALID = 881
+    CORRELATE_TOO_LITTLE = 882
+    CORRELATE_UNKNOWN = 883
 
 
 def printable(text: str) -> str:

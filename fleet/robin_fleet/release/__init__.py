@@ -1,0 +1,1 @@
+"""Releases: parts of a model as signed files in a TUF repository."""
