@@ -70,7 +70,7 @@ def test_samples_are_found_again(ledger: Ledger) -> None:
         assert samples.find_samples(connection, SampleFilter(robot="r2")) == []
         assert len(samples.find_samples(connection, SampleFilter(), 1)) == 1
         assert samples.files_of(connection, FIRST) == files
-        assert samples.known_blobs(connection, ["p.png", "q.png"]) == {"p.png"}
+        assert samples.known_blobs(connection, ["p.png", "q.png"]) == {"p.png": 3}
         assert samples.blob_counts(connection) == (3, 7)
         lyon, turin = samples.counts_by_station(connection)
         assert (lyon["samples"], lyon["failed"], lyon["novel"]) == (1, 0, 0)
@@ -82,12 +82,14 @@ def test_what_is_booked_twice_is_there_once(ledger: Ledger) -> None:
         with ledger.write() as connection:
             samples.add_blobs(connection, {"p.png": 3, FIRST: 2}, seen_s)
             samples.add_samples(connection, {row(received_s=seen_s): {"color.png": "p.png"}})
-            events.add_refused(connection, "x", "r1", Code.BLOB_REFUSED, f"at {seen_s}", seen_s)
+            told = events.add_refused(connection, "x", "r1", Code.BLOB_REFUSED, f"at {seen_s}", seen_s)
+            assert told == (seen_s == 1.0)
     with ledger.read() as connection:
         assert samples.find_samples(connection, SampleFilter()) == [row(received_s=1.0)]
         assert samples.blob_counts(connection) == (2, 5)
         assert events.refused_by_code(connection) == {832: 1}
-        assert events.find_refused(connection, "x", "r1") == events.Refused("x", "r1", 832, "at 1.0", 1.0)
+        assert events.find_refused(connection, ["x", "y"], "r1") == {"x": events.Refused("x", "r1", 832, "at 1.0", 1.0)}
+        assert events.find_refused(connection, ["x"], "r2") == {}
 
 
 def test_a_block_that_raises_leaves_nothing(ledger: Ledger) -> None:

@@ -31,11 +31,19 @@ def encode_labels(labels: NDArray[np.uint16]) -> dict[int, str]:
 
 def decode_labels(height: int, width: int, masks: Mapping[int, str]) -> NDArray[np.uint16]:
     """uint16 [H, W]. Raises RobinError RECORD_INVALID for counts that are none of such a picture."""
+    from robin_perception.core.bounded_arrays import MOST_PIXELS
+
+    if height < 1 or width < 1 or height * width > MOST_PIXELS:
+        raise RobinError(Code.RECORD_INVALID, f"masks of {width}x{height} pixels, {MOST_PIXELS:,} in all are allowed")
     flat = np.zeros(height * width, dtype=np.uint16)
+    painted = 0
     for label, text in masks.items():
         edges = np.cumsum(_counts(text, label))
         if not len(edges) or edges[-1] > flat.size or (np.diff(edges, prepend=0) < 0).any():
             raise RobinError(Code.RECORD_INVALID, f"mask {label}: its runs do not fit {width}x{height} pixels")
+        painted += int(np.diff(edges)[::2].sum())
+        if painted > flat.size:  # no pixel is of two parcels
+            raise RobinError(Code.RECORD_INVALID, f"mask {label}: more pixels than the picture has, with those before")
         for start, end in zip(edges[0::2], edges[1::2], strict=False):
             flat[start:end] = label
     return np.ascontiguousarray(flat.reshape(width, height).T)

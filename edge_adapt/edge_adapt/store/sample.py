@@ -189,7 +189,7 @@ class StoredSample:
 
     def depth_units(self, view: str = BEFORE) -> NDArray[np.uint16]:
         """uint16 [H, W] in steps of the camera's depth_scale, 0 = invalid. Raises RobinError."""
-        return _depth_units(self.file(_depth_name(view)), self.record.decision_id)
+        return parse_depth(self.file(_depth_name(view)), self.record.decision_id)
 
     def frame(self, view: str = BEFORE) -> Frame:
         """The frame before the pick, or the one AFTER it. Raises RobinError."""
@@ -199,14 +199,18 @@ class StoredSample:
         from robin_perception.core.image_folder import CameraFile
 
         camera = parse_config(CameraFile, self.record.camera, f"{self.record.decision_id}: camera")
-        decision = self.record.decision
+        try:
+            stamp_s = float(self.record.decision["stamp_s"])
+            camera_id = str(self.record.decision["frame"]["camera_id"])
+        except (KeyError, TypeError, ValueError, OverflowError) as exc:
+            raise RobinError(Code.RECORD_INVALID, f"{self.record.decision_id}: no stamp or camera: {exc}") from None
         return make_frame(
             self.colour(view),
             RawDepth(self.depth_units(view), camera.depth_scale),
             camera.model(),
             None if camera.T_base_camera is None else np.array(camera.T_base_camera),
-            stamp_s=float(decision["stamp_s"]),
-            camera_id=str(decision["frame"]["camera_id"]),
+            stamp_s=stamp_s,
+            camera_id=camera_id,
         )
 
     def labels(self) -> NDArray[np.uint16]:
@@ -261,7 +265,9 @@ def _depth_bytes(frame: Frame, scale_m: float) -> bytes:
     return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(stream.getvalue())
 
 
-def _depth_units(data: bytes, source: str) -> NDArray[np.uint16]:
+def parse_depth(data: bytes, source: str) -> NDArray[np.uint16]:
+    """A depth file, uint16 [H, W] in steps of the camera's depth_scale. Raises RobinError INPUT_TOO_LARGE where it
+    claims more than such a file may have, INPUT_UNREADABLE, RECORD_INVALID."""
     import zstandard
 
     from robin_perception.core.bounded_arrays import parse_npy

@@ -1,8 +1,9 @@
-"""What happened that was unusual, and what was refused: both are only ever added to."""
+"""What happened that was unusual, and what is in quarantine. Events are only ever added."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -67,16 +68,28 @@ def latest_events(connection: sa.Connection, limit: int, kind: str | None = None
     return [Event(row.at_s, row.kind, row.robot, row.text, json.loads(row.data)) for row in rows]
 
 
-def add_refused(connection: sa.Connection, blob: str, robot: str, code: Code, reason: str, at_s: float) -> None:
-    """Once for each blob of each robot."""
+def add_refused(connection: sa.Connection, blob: str, robot: str, code: Code, reason: str, at_s: float) -> bool:
+    """One row for each blob of each robot, with the time of the first and the latest code and reason. False where that
+    code stands there already."""
+    known = find_refused(connection, [blob], robot).get(blob)
+    if known is not None and known.code == code:
+        return False
     row = {"blob": blob, "robot": robot, "code": int(code), "reason": reason, "at_s": at_s}
     insert_new(connection, QUARANTINE, [row])
+    own = sa.and_(QUARANTINE.c.blob == blob, QUARANTINE.c.robot == robot)
+    connection.execute(sa.update(QUARANTINE).where(own).values(code=int(code), reason=reason))
+    return True
 
 
-def find_refused(connection: sa.Connection, blob: str, robot: str) -> Refused | None:
-    chosen = sa.select(QUARANTINE).where(QUARANTINE.c.blob == blob, QUARANTINE.c.robot == robot)
-    row = connection.execute(chosen).first()
-    return None if row is None else Refused(*row[1:])
+def remove_refused(connection: sa.Connection, blobs: Iterable[str]) -> None:
+    """They came whole after all, from whichever robot."""
+    connection.execute(sa.delete(QUARANTINE).where(QUARANTINE.c.blob.in_(list(blobs))))
+
+
+def find_refused(connection: sa.Connection, blobs: Iterable[str], robot: str) -> dict[str, Refused]:
+    """Blob -> why it does not count."""
+    chosen = sa.select(QUARANTINE).where(QUARANTINE.c.blob.in_(list(blobs)), QUARANTINE.c.robot == robot)
+    return {row.blob: Refused(*row[1:]) for row in connection.execute(chosen)}
 
 
 def refused_by_code(connection: sa.Connection) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -85,8 +86,13 @@ def mark_seen(connection: sa.Connection, robot: str, now_s: float) -> None:
 
 
 def find_robot(connection: sa.Connection, robot: str) -> Robot | None:
-    row = connection.execute(sa.select(ROBOTS).where(ROBOTS.c.robot == robot)).first()
-    return None if row is None else Robot(*row)
+    return find_robots(connection, [robot]).get(robot)
+
+
+def find_robots(connection: sa.Connection, robots: Iterable[str]) -> dict[str, Robot]:
+    """By name."""
+    rows = connection.execute(sa.select(ROBOTS).where(ROBOTS.c.robot.in_(list(robots))))
+    return {row.robot: Robot(*row) for row in rows}
 
 
 def robot_of_key(connection: sa.Connection, public_key: str) -> Robot | None:

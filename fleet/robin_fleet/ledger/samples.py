@@ -99,10 +99,10 @@ class SampleFilter:
         return sa.and_(sa.true(), *chosen)
 
 
-def known_blobs(connection: sa.Connection, names: Iterable[str]) -> set[str]:
-    """Those of ``names`` that are booked as durable."""
-    chosen = sa.select(BLOBS.c.name).where(BLOBS.c.name.in_(list(names)))
-    return set(connection.execute(chosen).scalars())
+def known_blobs(connection: sa.Connection, names: Iterable[str]) -> dict[str, int]:
+    """Those of ``names`` that are booked as durable, with their bytes."""
+    chosen = sa.select(BLOBS.c.name, BLOBS.c.bytes).where(BLOBS.c.name.in_(list(names)))
+    return {row[0]: row[1] for row in connection.execute(chosen)}
 
 
 def add_blobs(connection: sa.Connection, sizes: Mapping[str, int], now_s: float) -> None:
