@@ -15,6 +15,7 @@ from helpers.store_samples import SMALL, index_of, kept_ids, quick_folder, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_adapt.store.acks import Ack, AckLog, Word
 from edge_adapt.store.config import StoreConfig
 from edge_adapt.store.reservoir import block_after, draw, split
 from edge_adapt.store.runs import decode_labels, encode_labels
@@ -198,14 +199,15 @@ def test_what_goes_before_it_was_uploaded_is_counted(folder: Path) -> None:
         assert store.mark_stored(stored) == 2
         assert [p.seq for p in store.pending()] == [3, 4]
         assert store.index.pending_counts() == {"failure": 2}
+        assert store.unchecked(now[0] + 3599) == []
+        assert [p.seq for p in store.unchecked(now[0] + 3600)] == [1, 2]
+        assert [p.seq for p in store.unchecked(now[0] - 1)] == [1, 2], "the clock was set back"
+    checked = pending[0].blobs[-1][0]
+    AckLog(folder).add([Ack(Word.CHECKED, checked)])
     within = config.model_copy(update={"budget_mb": 0.0005})
-    now[0] += 1800
     with SampleStore(folder, within, clock=lambda: now[0]) as store:
-        gone = [store.evict_step(), store.evict_step()]
-        now[0] += 7200  # the grace is over
-        gone += [store.evict_step(), store.evict_step()]
-        lost = sum(seq is not None for seq in gone[:2]) + sum(seq in (3, 4) for seq in gone[2:])
-        assert sum(row.lost for row in store.strata()) == lost < 4
+        gone = [store.evict_step() for _ in range(4)]
+        assert sum(row.lost for row in store.strata()) == sum(seq in (2, 3, 4) for seq in gone) < 4
 
 
 def test_novelties_are_offered_first_and_records_last(folder: Path) -> None:

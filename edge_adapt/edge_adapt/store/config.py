@@ -27,7 +27,10 @@ class StoreConfig(StrictConfig):
     )
     block_h: float = Field(24.0, gt=0, le=8760, description="Length of a time block, h: all blocks weigh the same.")
     grace_h: float = Field(
-        24.0, ge=0, le=8760, description="A sample counts as uploaded so long after the fleet has it, h."
+        24.0,
+        ge=0,
+        le=8760,
+        description="So long after the fleet has a sample it is asked again, h; until then it is not safe.",
     )
     station: str = Field("", max_length=128, description="Name of the station in each sample.")
 

@@ -19,9 +19,15 @@ from edge_adapt.store.reservoir import Stratum
 from robin_perception.core.errors import Code, RobinError
 
 INDEX_FILE = "index.sqlite"
-VERSION = 1
+VERSION = 2
+_WITHOUT_CHECKS = 1  # the version before: it had no second look of the uplink at what the fleet has
 LEAST_SQLITE = (3, 51, 3)
 _WAIT_MS = 5000  # for a reader that holds the database
+_ADD_CHECKS = """
+ALTER TABLE samples ADD COLUMN checked_s REAL;
+CREATE INDEX samples_unchecked ON samples (stored_s) WHERE stored_s IS NOT NULL AND checked_s IS NULL;
+PRAGMA user_version = 2;
+"""
 _SCHEMA = """
 CREATE TABLE state (
   id INTEGER PRIMARY KEY CHECK (id = 1), seed INTEGER NOT NULL, offered INTEGER NOT NULL DEFAULT 0,
@@ -35,10 +41,12 @@ CREATE INDEX strata_fullest ON strata (share, kept DESC, block, id) WHERE kept >
 CREATE INDEX strata_bytes ON strata (share, bytes) WHERE kept > 0;
 CREATE TABLE samples (
   seq INTEGER PRIMARY KEY, stratum INTEGER NOT NULL, figure REAL NOT NULL, decision TEXT NOT NULL,
-  record INTEGER NOT NULL, bytes INTEGER NOT NULL, at_s REAL NOT NULL, priority INTEGER NOT NULL, stored_s REAL);
+  record INTEGER NOT NULL, bytes INTEGER NOT NULL, at_s REAL NOT NULL, priority INTEGER NOT NULL, stored_s REAL,
+  checked_s REAL);
 CREATE INDEX samples_worst ON samples (stratum, figure);
 CREATE INDEX samples_decision ON samples (decision);
 CREATE INDEX samples_pending ON samples (priority, seq) WHERE stored_s IS NULL;
+CREATE INDEX samples_unchecked ON samples (stored_s) WHERE stored_s IS NOT NULL AND checked_s IS NULL;
 CREATE TABLE blobs (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL, stored_s REAL);
 CREATE TABLE uses (seq INTEGER NOT NULL, blob INTEGER NOT NULL, PRIMARY KEY (seq, blob)) WITHOUT ROWID;
 CREATE INDEX uses_blob ON uses (blob);
@@ -59,7 +67,7 @@ class State:
 
 
 class StratumRow(NamedTuple):
-    """threshold: figures below it are kept. lost: removed before they were uploaded."""
+    """threshold: figures below it are kept. lost: removed before the fleet was known to have them."""
 
     id: int
     share: str
@@ -138,7 +146,12 @@ class Index:
             self.db.execute("PRAGMA journal_mode = wal; PRAGMA synchronous = full; PRAGMA temp_store = memory")
         version = self.db.execute("PRAGMA user_version").get
         self.is_new = not (version or self.db.execute("SELECT COUNT(*) FROM sqlite_schema").get)
-        if version != VERSION and not self.is_new:
+        if version == _WITHOUT_CHECKS and write:
+            with self.db:
+                self.db.execute(_ADD_CHECKS)
+            version = VERSION
+        self.has_checks = version != _WITHOUT_CHECKS
+        if version not in (VERSION, _WITHOUT_CHECKS) and not self.is_new:
             text = f"{self.path}: an index of version {version}, this release has {VERSION}"
             raise RobinError(Code.STORE_VERSION, f"{text}; robin store verify --repair makes it anew from the blobs")
 
@@ -217,16 +230,6 @@ class Index:
     def leaving(self) -> list[str]:
         return [name for (name,) in self.db.execute("SELECT name FROM leaving")]
 
-    def pending(self, limit: int) -> list[tuple[int, str, str, int]]:
-        """(seq, share, blob, bytes) of blobs that the fleet does not have, a sample's record last."""
-        query = (
-            "SELECT s.seq, t.share, b.name, b.bytes FROM "
-            "(SELECT * FROM samples WHERE stored_s IS NULL ORDER BY priority, seq LIMIT ?) s "
-            "JOIN strata t ON t.id = s.stratum JOIN uses u ON u.seq = s.seq JOIN blobs b ON b.id = u.blob "
-            "WHERE b.stored_s IS NULL ORDER BY s.priority, s.seq, b.id = s.record, b.id"
-        )
-        return list(self.db.execute(query, (limit,)))
-
     def pending_counts(self) -> dict[str, int]:
         """Share -> samples that the fleet does not have."""
         rows = self.db.execute("SELECT priority, COUNT(*) FROM samples WHERE stored_s IS NULL GROUP BY priority")
@@ -264,20 +267,19 @@ class Index:
             stratum = self._offered(key, state)
             self._lower(stratum, figure)
 
-    def remove(self, seq: int, *, lower: bool, safe_before_s: float) -> list[str]:
+    def remove(self, seq: int, *, lower: bool) -> list[str]:
         """Take a sample out. lower: for want of room, so that nothing larger comes in. Returns the blobs that nobody
-        uses any more; they stand in ``leaving`` until they are told to be gone. safe_before_s: what was uploaded by
-        then is not lost."""
+        uses any more; they stand in ``leaving`` until they are told to be gone. What the fleet was not found to have
+        when it was asked again is lost."""
         with self.db:
             found = self.db.execute(
-                "SELECT stratum, figure, bytes, stored_s FROM samples WHERE seq = ?", (seq,)
+                "SELECT stratum, figure, bytes, checked_s IS NULL FROM samples WHERE seq = ?", (seq,)
             ).fetchone()
             if found is None:  # it is out already
                 return []
-            stratum, figure, own, stored_s = found
+            stratum, figure, own, lost = found
             if lower:
                 self._lower(stratum, figure)
-            lost = stored_s is None or stored_s > safe_before_s
             self.db.execute(
                 "UPDATE strata SET kept = kept - 1, bytes = bytes - ?, lost = lost + ? WHERE id = ?",
                 (own, lost, stratum),
@@ -299,22 +301,6 @@ class Index:
     def forget(self, gone: Iterable[str]) -> None:
         with self.db:
             self._forget(gone)
-
-    def mark_stored(self, names: Iterable[str], now_s: float) -> int:
-        """The fleet has these blobs. Returns how many samples it has whole since."""
-        whole = 0
-        with self.db:
-            for name in names:
-                self.db.execute("UPDATE blobs SET stored_s = ? WHERE name = ? AND stored_s IS NULL", (now_s, name))
-                self.db.execute(
-                    "UPDATE samples SET stored_s = ? WHERE stored_s IS NULL "
-                    "AND seq IN (SELECT seq FROM uses WHERE blob = (SELECT id FROM blobs WHERE name = ?)) "
-                    "AND NOT EXISTS (SELECT 1 FROM uses JOIN blobs b ON b.id = blob "
-                    "WHERE uses.seq = samples.seq AND b.stored_s IS NULL)",
-                    (now_s, name),
-                )
-                whole += self.db.changes()
-        return whole
 
     def set_config(self, config: str) -> None:
         with self.db:

@@ -15,6 +15,8 @@ from typing import BinaryIO, TypeVar
 import apsw
 from pydantic import ValidationError
 
+from edge_adapt.store import uploads
+from edge_adapt.store.acks import AckReader
 from edge_adapt.store.blobs import BLOB_FOLDER, BlobFolder, Files, blob_name
 from edge_adapt.store.config import BALANCED, CORE, FAILURE, NOVELTY, StoreConfig
 from edge_adapt.store.index import INDEX_FILE, Index, NewSample, SampleRow, State, StratumRow, guarded
@@ -43,7 +45,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class PendingSample:
-    """A sample that the fleet does not have whole. blobs: (name, bytes) of those it lacks, the record last."""
+    """A sample for the fleet. blobs: (name, bytes) of those it lacks, or is asked for; the record last."""
 
     seq: int
     share: str
@@ -86,14 +88,18 @@ class StoreReader:
         data = self.blobs.read(row.record)
         return StoredSample(SampleRecord.parse(data, str(self.blobs.path(row.record))), self.blobs.read)
 
-    def pending(self, limit: int = 64) -> list[PendingSample]:
-        """What the fleet does not have: novelties first, then failures, the core, the rest; the oldest first."""
-        found: dict[int, PendingSample] = {}
+    def pending(self, limit: int = 64, share: str | None = None, after: int = 0) -> list[PendingSample]:
+        """What the fleet does not have: novelties first, then failures, the core, the rest; the oldest first. share:
+        of this one alone, those behind sequence number ``after``."""
         with guarded(self.index.path):
-            for seq, share, name, size in self.index.pending(limit):
-                known = found.get(seq, PendingSample(seq, share, ()))
-                found[seq] = replace(known, blobs=(*known.blobs, (name, size)))
-        return list(found.values())
+            return _by_sample(uploads.pending(self.index.db, limit, share, after))
+
+    def unchecked(self, now_s: float, limit: int = 64) -> list[PendingSample]:
+        """What the fleet has had for ``grace_h`` and was not asked for again; with all blobs."""
+        if not self.index.has_checks:  # until a writer has opened it
+            return []
+        with guarded(self.index.path):
+            return _by_sample(uploads.unchecked(self.index.db, now_s - self.config.grace_h * _HOUR_S, now_s, limit))
 
     def close(self) -> None:
         self.index.close()
@@ -127,6 +133,7 @@ class SampleStore(StoreReader):
         self.folder = folder
         self._clock = clock
         self._free_bytes = free_bytes or (lambda: shutil.disk_usage(folder).free)
+        self._acks = AckReader(folder)
         self._gone: list[str] = []  # have left the disk, and still stand in the index's list of those that leave
         _require_own(folder)
         make_folder(folder)
@@ -149,6 +156,7 @@ class SampleStore(StoreReader):
         if config is not None:
             self.index.set_config(config.model_dump_json())
         self._load_state()
+        self._fold()
         self._unlink(self.index.leaving())
         self.index.forget(self._gone)
         self._gone.clear()
@@ -160,6 +168,7 @@ class SampleStore(StoreReader):
         then, and the next sample may be tried.
         """
         with guarded(self.index.path):
+            self._fold()
             return self._add(sample)
 
     def _add(self, sample: Sample) -> Receipt:
@@ -214,6 +223,7 @@ class SampleStore(StoreReader):
         Raises RobinError DISK_FULL.
         """
         with guarded(self.index.path):
+            self._fold()
             if not self._over(0):
                 return None
             victim = self._victim(None, 0.0, 0)
@@ -222,9 +232,15 @@ class SampleStore(StoreReader):
             return victim
 
     def mark_stored(self, blobs: Iterable[str]) -> int:
-        """The fleet has these blobs, durably. Returns how many samples it has whole since."""
+        """The fleet has these blobs, durably. Returns how many samples it has whole since. The uplink, which is another
+        process, says it in the file of ``acks``."""
         with guarded(self.index.path):
-            return self.index.mark_stored(blobs, self._clock())
+            return uploads.mark_stored(self.index.db, blobs, self._clock())
+
+    def _fold(self) -> None:
+        """Take over what the uplink has heard since."""
+        while acks := self._acks.new():
+            uploads.fold(self.index.db, acks, self._clock())
 
     def discard(self, seq: int) -> None:
         """Take out a sample that is damaged."""
@@ -235,6 +251,7 @@ class SampleStore(StoreReader):
         """What is written is on the disk already; close the files."""
         if hasattr(self, "index"):
             self.index.close()
+        self._acks.close()
         self._lock.close()
 
     def _stratum(self, sample: Sample, for_core: bool, block: int, size: int) -> Stratum:
@@ -288,8 +305,7 @@ class SampleStore(StoreReader):
         return None if worst is None else worst[0]
 
     def _remove(self, seq: int, *, lower: bool) -> None:
-        safe_s = self._clock() - self.config.grace_h * _HOUR_S
-        self._unlink(self.index.remove(seq, lower=lower, safe_before_s=safe_s))
+        self._unlink(self.index.remove(seq, lower=lower))
         self.state = self.index.state()
 
     def _unlink(self, names: Iterable[str]) -> None:
@@ -302,6 +318,14 @@ class SampleStore(StoreReader):
             f"{self.folder}: no room for {size / 1e6:.2f} MB: {self.state.bytes / 1e6:.1f} of {config.budget_mb:g} MB "
             f"used, {free_mb:.0f} MB free on the disk of at least {config.least_free_mb:g}, nothing that may be removed"
         )
+
+
+def _by_sample(rows: Iterable[tuple[int, str, str, int]]) -> list[PendingSample]:
+    found: dict[int, PendingSample] = {}
+    for seq, share, name, size in rows:
+        known = found.get(seq, PendingSample(seq, share, ()))
+        found[seq] = replace(known, blobs=(*known.blobs, (name, size)))
+    return list(found.values())
 
 
 def stored_config(state: State, path: Path) -> StoreConfig:
