@@ -38,6 +38,7 @@ from robin_cli.commands import (
     store,
     trace,
     train,
+    uplink,
 )
 from robin_cli.failures import (
     EXIT_FAILURE,
@@ -100,6 +101,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(ros.app, name="ros")
 app.add_typer(station.app, name="station")
 app.add_typer(store.app, name="store")
+app.add_typer(uplink.app, name="uplink")
 app.add_typer(adapt.app, name="adapt")
 app.add_typer(fleet.app, name="fleet")
 app.command("doctor")(doctor.doctor)

@@ -14,6 +14,7 @@ from typing import BinaryIO, overload
 from pydantic import ValidationError
 
 from edge_adapt.decision import Decision
+from edge_adapt.record_file import LONGEST_RECORD, RECORD_FILE
 from robin_perception.core.bounded import parse_json, require_plain_file
 from robin_perception.core.config import first_fault
 from robin_perception.core.disk import make_folder, sync_folder, write_atomic, write_error
@@ -21,10 +22,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.ids import plain_id
 from robin_perception.core.output import lock_stream
 
-RECORD_FILE = "decisions.jsonl"
 IMAGE_FOLDER = "images"
-LONGEST_RECORD = 4_000_000
-"""Bytes; a pile of sixty parcels takes fifty thousand."""
 _RECORD_START = b'{"version":'  # the model's first field comes first in its JSON
 
 

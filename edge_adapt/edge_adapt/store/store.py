@@ -16,7 +16,7 @@ import apsw
 from pydantic import ValidationError
 
 from edge_adapt.store import uploads
-from edge_adapt.store.acks import AckReader
+from edge_adapt.store.acks import Ack, AckReader
 from edge_adapt.store.blobs import BLOB_FOLDER, BlobFolder, Files, blob_name
 from edge_adapt.store.config import BALANCED, CORE, FAILURE, NOVELTY, StoreConfig
 from edge_adapt.store.index import INDEX_FILE, Index, NewSample, SampleRow, State, StratumRow, guarded
@@ -45,10 +45,12 @@ class Receipt:
 
 @dataclass(frozen=True)
 class PendingSample:
-    """A sample for the fleet. blobs: (name, bytes) of those it lacks, or is asked for; the record last."""
+    """A sample for the fleet. blobs: (name, bytes) of those it lacks, or is asked for; the record last.
+    record: the record's blob."""
 
     seq: int
     share: str
+    record: str
     blobs: tuple[tuple[str, int], ...]
 
 
@@ -100,6 +102,11 @@ class StoreReader:
             return []
         with guarded(self.index.path):
             return _by_sample(uploads.unchecked(self.index.db, now_s - self.config.grace_h * _HOUR_S, now_s, limit))
+
+    def unfolded(self, acks: Iterable[Ack]) -> list[Ack]:
+        """What the uplink has heard, and the writer has not taken over yet."""
+        with guarded(self.index.path):
+            return uploads.unfolded(self.index.db, acks)
 
     def close(self) -> None:
         self.index.close()
@@ -320,10 +327,10 @@ class SampleStore(StoreReader):
         )
 
 
-def _by_sample(rows: Iterable[tuple[int, str, str, int]]) -> list[PendingSample]:
+def _by_sample(rows: Iterable[uploads.Row]) -> list[PendingSample]:
     found: dict[int, PendingSample] = {}
-    for seq, share, name, size in rows:
-        known = found.get(seq, PendingSample(seq, share, ()))
+    for seq, share, record, name, size in rows:
+        known = found.get(seq, PendingSample(seq, share, record, ()))
         found[seq] = replace(known, blobs=(*known.blobs, (name, size)))
     return list(found.values())
 

@@ -12,18 +12,22 @@ import apsw
 from edge_adapt.store.acks import Ack, Word
 from edge_adapt.store.config import SHARES
 
-Row = tuple[int, str, str, int]
-"""(seq, share, blob, bytes); a sample's rows stand together, its record last."""
+Row = tuple[int, str, str, str, int]
+"""(seq, share, the record's blob, blob, bytes); a sample's rows stand together, the record's last."""
+_JOINS = (
+    "JOIN strata t ON t.id = s.stratum JOIN blobs r ON r.id = s.record "
+    "JOIN uses u ON u.seq = s.seq JOIN blobs b ON b.id = u.blob"
+)
 
 
 def pending(db: apsw.Connection, limit: int, share: str | None = None, after: int = 0) -> list[Row]:
-    """(seq, share, blob, bytes) of blobs that the fleet does not have, a sample's record last. share: of this one
+    """Blobs that the fleet does not have. share: of this one
     alone, those behind sequence number ``after``."""
     which = "" if share is None else "AND priority = ? AND seq > ?"
     query = (
-        "SELECT s.seq, t.share, b.name, b.bytes FROM "
+        "SELECT s.seq, t.share, r.name, b.name, b.bytes FROM "
         f"(SELECT * FROM samples WHERE stored_s IS NULL {which} ORDER BY priority, seq LIMIT ?) s "
-        "JOIN strata t ON t.id = s.stratum JOIN uses u ON u.seq = s.seq JOIN blobs b ON b.id = u.blob "
+        f"{_JOINS} "
         "WHERE b.stored_s IS NULL ORDER BY s.priority, s.seq, b.id = s.record, b.id"
     )
     given = () if share is None else (SHARES.index(share), after)
@@ -34,10 +38,10 @@ def unchecked(db: apsw.Connection, before_s: float, now_s: float, limit: int) ->
     """As ``pending``, of samples that the fleet has had since ``before_s`` and was not asked for again. A time of
     storing that is still to come is that of a clock that was set back: it counts as long ago."""
     query = (
-        "SELECT s.seq, t.share, b.name, b.bytes FROM "
+        "SELECT s.seq, t.share, r.name, b.name, b.bytes FROM "
         "(SELECT * FROM samples WHERE stored_s IS NOT NULL AND checked_s IS NULL "
         "AND (stored_s <= ? OR stored_s > ?) ORDER BY stored_s LIMIT ?) s "
-        "JOIN strata t ON t.id = s.stratum JOIN uses u ON u.seq = s.seq JOIN blobs b ON b.id = u.blob "
+        f"{_JOINS} "
         "ORDER BY s.seq, b.id = s.record, b.id"
     )
     return list(db.execute(query, (before_s, now_s, limit)))
@@ -57,7 +61,8 @@ def unfolded(db: apsw.Connection, acks: Iterable[Ack]) -> list[Ack]:
 def mark_stored(db: apsw.Connection, names: Iterable[str], now_s: float) -> int:
     """The fleet has these blobs. Returns how many samples it has whole since."""
     with db:
-        return sum(_mark_stored(db, name, now_s) for name in names)
+        whole = sum(_mark_stored(db, name, now_s) for name in names)
+    return whole
 
 
 def fold(db: apsw.Connection, acks: Iterable[Ack], now_s: float) -> None:
