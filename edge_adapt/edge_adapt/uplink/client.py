@@ -121,6 +121,8 @@ class UplinkClient:
         self._take_done()
         try:
             self._samples.flush()
+            if self._tail is not None:
+                self._tail.note()
         except RobinError as exc:  # the fleet is asked again the next time
             self._trouble = exc
         if self._link is not None:

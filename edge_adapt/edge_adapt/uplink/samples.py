@@ -25,6 +25,7 @@ from robin_perception.core.errors import RobinError
 
 WEIGHTS = {NOVELTY: 8, FAILURE: 4, CORE: 2, BALANCED: 1}
 _PAGE = 64
+_LOOKS = 3
 _COMPACT_AT = 20_000  # lines of the file of acks
 
 
@@ -96,7 +97,8 @@ class SampleQueue:
     def is_idle(self) -> bool:
         """Nothing is under way or put off, and nothing was found at the last look."""
         looked = all(share in self._due_s and not self._pages[share] for share in SHARES)
-        put_off = any(due_s > self._clock() for due_s in self._later.values())
+        passed_s = self._clock() - _LOOKS * self._config.poll_s  # it would have been found again, were it still there
+        put_off = any(due_s > passed_s for due_s in self._later.values())
         return looked and not (self._open or self._ready or self._checks or put_off)
 
     def done(self, done: Done) -> None:

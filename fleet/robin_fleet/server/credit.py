@@ -14,11 +14,12 @@ _FOR_REPORTS = 8  # a part in so many is kept for reports
 
 
 class Credit(Generic[OwnerT]):
-    """serve: called with an owner whose turn it is and what is free for it; returns what it took, 0 where it no longer
-    wants any."""
+    """least: nobody is served with less. serve: called with an owner whose turn it is and what is free for it; returns
+    what it took of that, 0 where it no longer wants any."""
 
-    def __init__(self, total: int, serve: Callable[[OwnerT, int], int]) -> None:
+    def __init__(self, total: int, least: int, serve: Callable[[OwnerT, int], int]) -> None:
         self.total = self.free = total
+        self._least = least
         self._serve = serve
         self._waiting: list[tuple[int, int, OwnerT]] = []
         self._numbers = itertools.count()
@@ -37,7 +38,7 @@ class Credit(Generic[OwnerT]):
         while self._waiting:
             rank, _, owner = self._waiting[0]
             free = self.free if rank < 0 else self.free - self.total // _FOR_REPORTS
-            if free <= 0:
+            if free < self._least:
                 return
             heapq.heappop(self._waiting)
             self.free -= self._serve(owner, free)

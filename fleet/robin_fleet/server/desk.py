@@ -128,7 +128,7 @@ class Desk:
         self._peers: dict[bytes, _Peer] = {}
         self._robots: dict[str, _Robot] = {}
         self._paths: dict[Path, _Upload] = {}
-        self._credit: Credit[_Upload] = Credit(int(config.credit_mb * 1e6), self._serve)
+        self._credit: Credit[_Upload] = Credit(int(config.credit_mb * 1e6), CHUNK_BYTES, self._serve)
         self.counts: Counter[str] = Counter()
 
     def receive(self, peer: bytes, robot: str, frames: Frames) -> None:
@@ -280,7 +280,7 @@ class Desk:
         upload.waits = False
         fair = self._credit.total // max(1, len(self._paths))
         window = max(CHUNK_BYTES, min(int(self._config.window_kb * 1e3), fair))
-        amount = min(upload.offer.size - upload.until, window)
+        amount = min(upload.offer.size - upload.until, window, free)
         upload.until += amount
         upload.held += amount
         upload.seen_s = self._clock()

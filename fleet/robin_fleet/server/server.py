@@ -70,7 +70,7 @@ class Server:
         self._door = Door(self._context, self._ring)
         try:
             self._front = self._socket(listen, keys, ROBOTS, CHUNK_BYTES, _PEER_QUEUE)
-            self._enrolment = self._socket(enrolment, keys, ENROLMENT, HEADER_BYTES, 1)
+            self._enrolment = self._socket(enrolment, keys, ENROLMENT, HEADER_BYTES, 4)
         except BaseException:
             self._context.destroy(0)
             self._ring.close()
