@@ -11,8 +11,6 @@ class Code(IntEnum):
     """Numbers a caller can act on. 1xx input, 2xx model and engine, 3xx planning, 4xx configuration, 5xx cell and
     disk, 6xx nodes, 7xx the store of samples,
     the labels of picks, what is learned from them, and the versions of models, 8xx the fleet."""
-    disk, 6xx nodes, 7xx the store of samples, the labels of picks, what is learned from them, and the versions of
-    models, 8xx the fleet."""
 
     OK = 0
     INPUT_MISSING = 101
