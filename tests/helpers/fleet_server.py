@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from edge_adapt.store.blobs import blob_name
 from edge_adapt.uplink.config import UplinkConfig
 from edge_adapt.uplink.identity import IDENTITY_FILE, Identity, KeyPair, new_key_pair, write_private
+from robin_fleet.ingest.ingest import Answer, Incoming, Outcome
 from robin_fleet.ledger import robots
 from robin_fleet.ledger.core import Ledger, open_ledger
 from robin_fleet.server.config import ServerConfig
@@ -21,35 +23,38 @@ from robin_fleet.server.server import Server
 from robin_perception.core.errors import Code, RobinError
 
 
-@dataclass(frozen=True)
-class Booked:
-    error: RobinError | None = None
-
-
 @dataclass
 class MemoryIngest:
-    """blobs: name -> content. calls: how often each came. failing: raised in place of booking."""
+    """blobs_kept: name -> content. calls: how often each came. failing: raised in place of booking."""
 
-    blobs: dict[str, bytes] = field(default_factory=dict)
+    blobs_kept: dict[str, bytes] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     order: list[str] = field(default_factory=list)
     quarantine: dict[str, bytes] = field(default_factory=dict)
     failing: RobinError | None = None
 
-    def blob(self, robot: str, name: str, kind: str, data: bytes) -> Booked:
+    def blobs(self, incoming: Sequence[Incoming]) -> list[Outcome]:
         if self.failing is not None:
             raise self.failing
+        return [self._blob(*one) for one in incoming]
+
+    def _blob(self, robot: str, name: str, kind: str, data: bytes) -> Outcome:
         self.calls[name] += 1
         if blob_name(data) != name[:64]:
             self.quarantine[name] = data
-            return Booked(RobinError(Code.STORE_BLOB_DAMAGED, f"{name}: is not what its name says"))
-        self.blobs[name], self.kinds[name] = data, kind
+            return Outcome(Answer.QUARANTINED, Code.BLOB_REFUSED, f"{name}: is not what its name says")
+        if kind == "record":
+            files = json.loads(data).get("files", {}).values()
+            missing = tuple(blob for blob, _ in files if blob not in self.blobs_kept)
+            if missing:
+                return Outcome(Answer.WAITING, Code.SAMPLE_WAITING, f"{name}: files are missing", missing)
+        self.blobs_kept[name], self.kinds[name] = data, kind
         self.order.append(name)
-        return Booked()
+        return Outcome(Answer.STORED)
 
     def has(self, names: Iterable[str]) -> set[str]:
-        return set(names) & set(self.blobs)
+        return set(names) & set(self.blobs_kept)
 
 
 def free_port() -> int:

@@ -81,7 +81,7 @@ class Bench:
         while self.work:
             work = self.work.popleft()
             if work.store:
-                self.desk.done(worker._stored(work))
+                self.desk.done(worker._stored([work])[0])
             elif self.ingest.has([work.name]):
                 self.desk.done(Result(work, had=True))
             else:
@@ -141,13 +141,13 @@ def test_a_hostile_channel_loses_nothing_and_stores_nothing_twice(tmp_path: Path
             session.receive(parse(pack(down.popleft())))
         for done in session.take_done():
             if done.outcome in (Outcome.STORED, Outcome.HAVE):
-                assert done.blob.name in bench.ingest.blobs
+                assert done.blob.name in bench.ingest.blobs_kept
                 over.add(done.blob.name)
             else:
                 left.append(done.blob)
     assert over == {blob.name for blob in blobs}
     assert {blob.name: bench.ingest.calls[blob.name] for blob in blobs} == dict.fromkeys(over, 1)
-    assert set(bench.ingest.blobs) == over
+    assert set(bench.ingest.blobs_kept) == over
     assert sum(bench.noticed[what] for what in ("out_of_order", "checksum", "malformed", "unknown_ticket")) > 0
     bench.now_s += 100
     bench.desk.tick()
@@ -169,7 +169,7 @@ def test_an_upload_goes_on_where_it_was(tmp_path: Path) -> None:
         answers += bench.say(chunk_of(7, start, data[start : start + CHUNK_BYTES]))
     assert answers == [More(7, len(data))]
     assert bench.say(Commit(7)) == [Stored(7)]
-    assert bench.ingest.blobs == {blob_name(data): data}
+    assert bench.ingest.blobs_kept == {blob_name(data): data}
     assert bench.say(offer._replace(ticket=8)) == [Have(8)]
     assert list((tmp_path / "incoming").glob("*/*")) == [] and bench.partials.bytes == 0
 
@@ -253,10 +253,10 @@ def test_what_ingest_says_reaches_the_robot(tmp_path: Path) -> None:
     bench, good = Bench(tmp_path), b"good"
     wrong = Offer(1, "0" * 64, 4, Kind.FILE, 2)
     answer = bench.say(wrong, chunk_of(1, 0, good), Commit(1))[-1]
-    assert isinstance(answer, Refused) and not answer.again and answer.code == Code.STORE_BLOB_DAMAGED
+    assert isinstance(answer, Refused) and not answer.again and answer.code == Code.BLOB_REFUSED
     bench.ingest.failing = RobinError(Code.DISK_FULL, "no room")
     answer = bench.say(Offer(2, blob_name(good), 4, Kind.FILE, 2), chunk_of(2, 0, good), Commit(2))[-1]
     assert isinstance(answer, Refused) and answer.again and answer.code == Code.DISK_FULL
-    assert bench.ingest.blobs == {}
+    assert bench.ingest.blobs_kept == {}
     answer = bench.say(Offer(3, "a" * 64, 10**9, Kind.FILE, 2))[-1]
     assert isinstance(answer, Refused) and not answer.again and answer.code == Code.UPLOAD_TOO_LARGE

@@ -32,7 +32,7 @@ from edge_adapt.uplink.protocol import (
 )
 from robin_perception.core.errors import Code, RobinError
 
-NAME = "0123456789abcdef" * 4 + ".npy.zst"
+NAME = "0123456789abcdef" * 4 + ".zst"
 MESSAGES: list[Message] = [
     Offer(1, NAME, 12345, Kind.RECORD, 3),
     Have(2),

@@ -117,7 +117,7 @@ def test_peers_without_encryption_get_nowhere(fleet: Running, kind: int) -> None
     assert monitor.poll(10_000)
     event = int.from_bytes(monitor.recv_multipart()[0][:2], "little")
     assert event == zmq.EVENT_DISCONNECTED
-    assert fleet.ingest.blobs == {} and "messages" not in fleet.server.figures()
+    assert fleet.ingest.blobs_kept == {} and "messages" not in fleet.server.figures()
     monitor.close()
     socket.disable_monitor()
     context.destroy(0)
@@ -182,7 +182,7 @@ def test_the_door_for_new_robots_takes_nothing_else(fleet: Running) -> None:
         peer.link.send(pack(message))
     answer = peer.ask(Enrol(5, "A" * 43))
     assert isinstance(answer, Refused) and answer.ticket == 5
-    assert fleet.server.figures()["malformed_enrolments"] == 2 and fleet.ingest.blobs == {}
+    assert fleet.server.figures()["malformed_enrolments"] == 2 and fleet.ingest.blobs_kept == {}
     codes = {peer.ask(Enrol(number, "B" * 43)).code for number in range(40)}  # type: ignore[union-attr]
     assert codes == {Code.TOKEN_INVALID, Code.SERVER_BUSY}, "guessing is slowed down"
     peer.close()
@@ -213,7 +213,7 @@ def test_malformed_messages_are_dropped_and_counted(fleet: Running) -> None:
     answer = other.ask(Offer(1, blob_name(data), 4, Kind.FILE, 2), chunk_of(1, 0, data), Commit(1))
     assert answer == Stored(1), "the others are served"
     other.close()
-    assert set(fleet.ingest.blobs) == {blob_name(data)} and fleet.server.figures()["malformed"] > 100
+    assert set(fleet.ingest.blobs_kept) == {blob_name(data)} and fleet.server.figures()["malformed"] > 100
     assert memory.memory_info().rss - before < 64e6
     held = [path for path in fleet.folder.rglob("*") if path.is_file() and "ledger" not in path.name]
     assert {path.name for path in held} <= {KEY_FILE} | {path.name for path in fleet.folder.glob("incoming/robot/*")}

@@ -116,8 +116,10 @@ def test_reports_go_first_then_what_failed_or_is_unfamiliar(tmp_path: Path) -> N
         sent(config)
         kinds = [fleet.ingest.kinds[name] for name in fleet.ingest.order]
         assert kinds[:2] == ["metrics", "metrics"] and kinds[2:72] == ["decision"] * 70
-        assert {blob_name(line.encode(), ".json") for line in lines} < set(fleet.ingest.blobs)
-        records = [json.loads(fleet.ingest.blobs[n]) for n in fleet.ingest.order if fleet.ingest.kinds[n] == "record"]
+        assert {blob_name(line.encode(), ".json") for line in lines} < set(fleet.ingest.blobs_kept)
+        records = [
+            json.loads(fleet.ingest.blobs_kept[n]) for n in fleet.ingest.order if fleet.ingest.kinds[n] == "record"
+        ]
         shares = [record["share"] for record in records]
         assert shares[:8].count("novelty") + shares[:8].count("failure") == 7, "the rest does not starve"
         with (decisions / "decisions.jsonl").open("a") as stream:
@@ -147,7 +149,7 @@ def test_what_the_fleet_has_lost_is_sent_again_before_it_counts_as_safe(tmp_path
             record = next(iter(lost)).record
         sent(config, wall=lambda: now[0] + 1800)
         assert not any(ack.word is Word.CHECKED for ack in AckLog(store))
-        del fleet.ingest.blobs[record]
+        del fleet.ingest.blobs_kept[record]
         client = sent(config, wall=lambda: now[0] + 3700)
         assert samples_of(fleet.ingest) == names and fleet.ingest.calls[record] == 2
         acks = list(AckLog(store))
@@ -167,7 +169,7 @@ def test_what_is_damaged_is_refused_once_and_told(tmp_path: Path) -> None:
     with running_server(tmp_path) as fleet:
         client = sent(fleet.config(store))
         assert client.status()["code"] == Code.UPLINK_REFUSED and client.status()["refused"] == 1
-        assert len(fleet.ingest.quarantine) == 1 and victim.record not in fleet.ingest.blobs
+        assert len(fleet.ingest.quarantine) == 1 and victim.record not in fleet.ingest.blobs_kept
         path.unlink()
         Path(store / "blobs").chmod(0o755)
     with SampleStore(store) as writer:
@@ -183,7 +185,9 @@ def test_what_had_to_go_is_reported_upward(tmp_path: Path) -> None:
         lost = sum(row.lost for row in writer.strata())
     with running_server(tmp_path) as fleet:
         sent(fleet.config(store))
-        reports = [json.loads(fleet.ingest.blobs[name]) for name, k in fleet.ingest.kinds.items() if k == "metrics"]
+        reports = [
+            json.loads(fleet.ingest.blobs_kept[name]) for name, k in fleet.ingest.kinds.items() if k == "metrics"
+        ]
     assert lost > 0 and reports[0]["values"]["store_lost"] == lost
 
 
@@ -193,7 +197,7 @@ def test_a_fleet_without_room_is_asked_again_later(tmp_path: Path) -> None:
         fleet.ingest.failing = RobinError(Code.DISK_FULL, "no room")
         client = client_of(fleet.config(tmp_path / "store"))
         until(lambda: client.counts["put_off"] > 4, client.step)
-        assert fleet.ingest.blobs == {} and not len(AckLog(tmp_path / "store"))
+        assert fleet.ingest.blobs_kept == {} and not len(AckLog(tmp_path / "store"))
         fleet.ingest.failing = None
         until(lambda: client.is_idle, client.step)
         client.close()
@@ -260,3 +264,23 @@ def test_another_process_sends_from_that_folder(tmp_path: Path) -> None:
     with pytest.raises(RobinError) as refused:
         run(config, lambda: True)
     assert refused.value.code is Code.UPLINK_NOT_ENROLLED
+
+
+def test_files_that_the_fleet_lost_before_their_record_came_are_sent_again(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    names = filled(store, 1)
+    with running_server(tmp_path) as fleet:
+        client = client_of(fleet.config(store))
+        with StoreReader(store) as reader:
+            files = [name for name, _ in reader.pending()[0].blobs[:-1]]
+        AckLog(store).add(Ack(Word.STORED, name) for name in files)
+        client.close()
+        client = client_of(fleet.config(store))
+
+        def step() -> None:
+            client.step()
+            with SampleStore(store) as writer:
+                writer.evict_step()
+
+        until(lambda: samples_of(fleet.ingest) == names, step)
+        client.close()

@@ -30,7 +30,7 @@ TRANSFERS = 64
 """Of one robot at a time."""
 Frames = Sequence[bytes | memoryview]
 
-_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z0-9]{1,16}){0,2}")
+_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z0-9]{1,16})?")
 _ROBOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _HEAD = struct.Struct("!BBI")

@@ -6,6 +6,7 @@ each share that is passed over gains on the others (smooth weighted round robin)
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -16,12 +17,13 @@ from pathlib import Path
 from edge_adapt.store.acks import Ack, AckLog, Word
 from edge_adapt.store.blobs import BlobFolder
 from edge_adapt.store.config import BALANCED, CORE, FAILURE, NOVELTY, SHARES
+from edge_adapt.store.sample import SampleRecord
 from edge_adapt.store.store import PendingSample, StoreReader
 from edge_adapt.uplink.config import UplinkConfig
 from edge_adapt.uplink.protocol import Kind
 from edge_adapt.uplink.reports import FileSource
 from edge_adapt.uplink.session import Blob, Done, Outcome
-from robin_perception.core.errors import RobinError
+from robin_perception.core.errors import Code, RobinError
 
 WEIGHTS = {NOVELTY: 8, FAILURE: 4, CORE: 2, BALANCED: 1}
 _PAGE = 64
@@ -111,6 +113,8 @@ class SampleQueue:
                 one.lost = True
                 self._new_acks.append(Ack(Word.GONE, name))
             one.waiting.discard(name)
+            if done.code == Code.SAMPLE_WAITING:
+                self._distrust(one.sample)
             if not one.waiting:
                 self._go_on(one, name)
         if stored:
@@ -170,6 +174,12 @@ class SampleQueue:
             self.counts["checked"] += 1
         else:
             self.counts["stored"] += 1
+
+    def _distrust(self, sample: PendingSample) -> None:
+        """The fleet lacks files of that record which it had acknowledged: all of them are offered again."""
+        with contextlib.suppress(RobinError):  # it was removed meanwhile
+            record = SampleRecord.parse(self._blobs.read(sample.record), sample.record)
+            self._new_acks.extend(Ack(Word.GONE, name) for name, _ in record.files.values())
 
     def _fly(self, one: _Open, name: str, size: int, kind: Kind) -> None:
         """A blob that two samples share is offered once."""

@@ -5,27 +5,21 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from robin_fleet.ingest.ingest import Answer, Incoming, Outcome
 from robin_fleet.server.desk import Result, Work
 from robin_fleet.server.partials import read_partial, recover
 from robin_perception.core.errors import Code, RobinError
 
-_STORES = 8  # at most, before offers are answered again
-
-
-class Outcome(Protocol):
-    """What became of a blob. error: why it is in quarantine, None where it is stored."""
-
-    @property
-    def error(self) -> RobinError | None: ...
+_STORES, _STORE_BYTES = 32, 16_000_000  # at most in one transaction; offers are answered in between
 
 
 class Ingest(Protocol):
-    """Verifies and books; what it has returned for is durable."""
+    """``robin_fleet.ingest.ingest.Ingest``: verifies and books; what it has returned for is durable."""
 
-    def blob(self, robot: str, name: str, kind: str, data: bytes) -> Outcome: ...
+    def blobs(self, incoming: Sequence[Incoming]) -> list[Outcome]: ...
 
     def has(self, names: Iterable[str]) -> set[str]: ...
 
@@ -62,8 +56,8 @@ class Worker:
                 return
             stores.extend(work for work in asked if work.store)
             self._answer([work for work in asked if not work.store])
-            for _ in range(min(_STORES, len(stores))):
-                self._results.append(self._stored(stores.popleft()))
+            if stores:
+                self._results.extend(self._stored(_batch(stores)))
                 self._done()
 
     def _waiting(self, *, wait: bool) -> list[Work] | None:
@@ -89,13 +83,34 @@ class Worker:
             self._results.extend(Result(work, error=error, again=True) for work in offers)
         self._done()
 
-    def _stored(self, work: Work) -> Result:
+    def _stored(self, batch: list[Work]) -> list[Result]:
         try:
-            data = work.data if work.data is not None else b"".join(read_partial(work.path))
-            outcome = self._ingest.blob(work.robot, work.name, work.kind.name.lower(), data)
-        except Exception as exc:
-            return Result(work, error=_numbered(exc), again=True)
-        return Result(work, error=outcome.error)
+            outcomes = self._ingest.blobs([Incoming(w.robot, w.name, w.kind.name.lower(), _data(w)) for w in batch])
+        except RobinError as exc:
+            return [Result(work, error=exc, again=True) for work in batch]
+        except Exception as exc:  # nobody knows which of them it was
+            if len(batch) > 1:
+                return [result for work in batch for result in self._stored([work])]
+            return [Result(batch[0], error=_numbered(exc), again=True)]
+        return [_told(work, outcome) for work, outcome in zip(batch, outcomes, strict=True)]
+
+
+def _batch(stores: deque[Work]) -> list[Work]:
+    batch, size = [stores.popleft()], 0
+    while stores and len(batch) < _STORES and (size := size + batch[-1].size) < _STORE_BYTES:
+        batch.append(stores.popleft())
+    return batch
+
+
+def _data(work: Work) -> bytes:
+    return work.data if work.data is not None else b"".join(read_partial(work.path))
+
+
+def _told(work: Work, outcome: Outcome) -> Result:
+    if outcome.answer in (Answer.STORED, Answer.HAVE):
+        return Result(work)
+    error = RobinError(outcome.code, outcome.reason)
+    return Result(work, error=error, again=outcome.answer is Answer.WAITING)
 
 
 def _looked(work: Work, had: bool) -> Result:
