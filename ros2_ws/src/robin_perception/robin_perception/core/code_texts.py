@@ -193,7 +193,7 @@ CODE_TEXTS = {
     Code.UPLINK_KEY_REFUSED: "The fleet does not know this robot's key, or has revoked it; enrol again.",
     Code.UPLINK_IDENTITY_INVALID: "The robot's key file is damaged, or others may read it; it is not used.",
     Code.UPLINK_REFUSED: "The fleet does not take a blob; its reason is in the text. The sample stays here.",
-    Code.UPLINK_LOST: "Samples had to go before the fleet had them; give the uplink more bandwidth or the store more disk.",
+    Code.UPLINK_LOST: "Samples had to go before the fleet had them; give the uplink bandwidth or the store disk.",
     Code.UPLINK_ENDED: "The process that sends samples ended; it is started again.",
     Code.UPLINK_FLEET_LOST: "The fleet no longer has what it had acknowledged; it was sent again.",
     Code.UPLINK_BUSY: "Another process sends from this folder; there can be one.",
