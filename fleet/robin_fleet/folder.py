@@ -40,6 +40,7 @@ class Fleet:
 
     def close(self) -> None:
         self.ledger.close()
+        self.objects.close()
 
     def __enter__(self) -> Fleet:
         return self

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -61,13 +62,14 @@ class Files:
 
 
 class BlobFolder:
-    """``blobs/ab/cd/abcd….png`` below a store's folder. One writer in a process; any number of readers."""
+    """``blobs/ab/cd/abcd….png`` below a store's folder. Each writer is used by one thread at a time."""
 
     def __init__(self, folder: Path, files: Files | None = None) -> None:
         self.folder = folder / BLOB_FOLDER
         self._aside = folder / ASIDE_FOLDER
         self._quarantine = folder / QUARANTINE_FOLDER
         self._files = files or Files()
+        self._writer = secrets.token_hex(4)  # other writers of the folder may write the same blob
         self._known: set[Path] = set()  # folders whose names this process has synced
 
     def path(self, name: str) -> Path:
@@ -84,7 +86,7 @@ class BlobFolder:
     def write(self, blobs: Mapping[str, bytes]) -> None:
         """All of them are on the disk, under their names, when this returns: two rounds of syncs, however many.
         Raises RobinError DISK_FULL, OPTION_INVALID."""
-        aside = {self._aside / f"{name}.{os.getpid()}": self.path(name) for name in blobs}
+        aside = {self._aside / f"{name}.{self._writer}": self.path(name) for name in blobs}
         try:
             for path, data in zip(aside, blobs.values(), strict=True):
                 self._files.write(path, data)

@@ -18,4 +18,8 @@ def open_objects(url: str) -> Objects:
         from robin_fleet.objects.own_folder import FolderObjects
 
         return FolderObjects(Path(unquote(parts.path)))
+    if parts.scheme == "s3" and parts.netloc:
+        from robin_fleet.objects.s3 import open_s3
+
+        return open_s3(parts)
     raise RobinError(Code.OPTION_INVALID, f"objects '{url}': file:///folder or s3://bucket/prefix is needed")

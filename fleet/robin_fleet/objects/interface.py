@@ -39,6 +39,9 @@ class Objects(Protocol):
     def remove(self, name: str) -> bool:
         """False where there was none."""
 
+    def close(self) -> None:
+        """It is not used any more."""
+
 
 def is_blob(name: str) -> bool:
     return _BLOB.fullmatch(name) is not None
@@ -56,3 +59,13 @@ def require_content(name: str, data: bytes) -> None:
         raise RobinError(Code.BLOB_REFUSED, f"{name}: {len(data):,} bytes, {OBJECT_BYTES:,} are allowed")
     if is_blob(name) and blob_name(data) != name[:64]:
         raise RobinError(Code.BLOB_REFUSED, f"{name}: its content is not what its name says")
+
+
+def flat_key(name: str) -> str:
+    """``area/rest`` of a key, with one "/": stores that keep folders know no key that begins with another one."""
+    area, _, rest = name.partition("/")
+    return f"{area}/{rest.replace('/', '=')}"
+
+
+def key_of(flat: str) -> str:
+    return flat.replace("=", "/")

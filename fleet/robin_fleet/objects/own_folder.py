@@ -2,7 +2,7 @@
 
 ```
 blobs/ab/cd/…    named by the sha256 of their content
-areas/decks/…    keys; "%" stands for the "/" inside them
+areas/decks/…    keys; "=" stands for the "/" inside them
 incoming/        being written
 lock             held by every process that writes; who has it alone removes what a crash left in incoming/
 ```
@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edge_adapt.store.blobs import ASIDE_FOLDER, BlobFolder, Files
-from robin_fleet.objects.interface import OBJECT_BYTES, is_blob, require_content, require_name
+from robin_fleet.objects.interface import OBJECT_BYTES, flat_key, is_blob, key_of, require_content, require_name
 from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.core.disk import make_folder, write_error
 from robin_perception.core.errors import Code, RobinError
@@ -90,7 +91,7 @@ class FolderObjects:
     def names(self, prefix: str = "") -> Iterator[str]:
         yield from (name for name in self._blobs.names() if name.startswith(prefix))
         for path in (self.folder / AREA_FOLDER).glob("*/*"):
-            name = f"{path.parent.name}/{path.name.replace('%', '/')}"
+            name = key_of(f"{path.parent.name}/{path.name}")
             if name.startswith(prefix):
                 yield name
 
@@ -109,12 +110,11 @@ class FolderObjects:
     def _path(self, name: str) -> Path:
         if is_blob(name):
             return self._blobs.path(name)
-        area, _, rest = name.partition("/")
-        return self.folder / AREA_FOLDER / area / rest.replace("/", "%")
+        return self.folder / AREA_FOLDER / flat_key(name)
 
     def _put_key(self, name: str, data: bytes) -> bool:
         path = self._path(name)
-        aside = self.folder / ASIDE_FOLDER / f"{path.parent.name}%{path.name}.{os.getpid()}"
+        aside = self.folder / ASIDE_FOLDER / f"{path.parent.name}={path.name}.{secrets.token_hex(4)}"
         try:
             self._files.make_folder(path.parent)
             self._files.write(aside, data)
