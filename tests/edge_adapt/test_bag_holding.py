@@ -57,7 +57,8 @@ class Knows:
         rng = np.random.default_rng(3)
         seal, (vacuum, mass, clean, steep) = -rng.random((count, len(PLACES))), rng.random((4, count)) / 3
         tries, last = np.arange(count, dtype=float), np.arange(count) == 0
-        return HoldTerms(seal, -vacuum, mass, -clean, -steep, tries, last, STATES[1])
+        level = np.arange(count) == count - 1
+        return HoldTerms(seal, -vacuum, mass, -clean, -steep, tries, level, last, STATES[1])
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def recorded_holding(plan: Mapping[str, Any], scene: Scene) -> HoldTerms | None:
     found = HoldTerms.factory(len(scene.instances))
     for row, one in enumerate(scene.instances):
         if (terms := told.get(one.id)) is not None:
-            for name in HOLD_FIELDS:
+            for name in terms.keys() & HOLD_FIELDS:
                 getattr(found, name)[row] = terms[name]
     return replace(found, state=state)
 

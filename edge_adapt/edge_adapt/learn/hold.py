@@ -55,6 +55,10 @@ class HoldConfig(StrictConfig):
     alike_below: float = Field(
         0.25, gt=0, lt=1, description="the same, of goods that look like others that were picked"
     )
+    level_below_depth: float = Field(
+        0.93, ge=0, le=1, description="share of valid depth in a mask below which goods may be taken for level faces"
+    )
+    level_better_by: float = Field(0.05, ge=0, le=1, description="by so much more P(clean) than by their depth")
     explore_rate: float = Field(0.02, ge=0, le=1, description="share of picks for which nothing is left for last")
     seed: int = Field(0, ge=0, description="of these draws")
 
@@ -68,6 +72,7 @@ class HoldLearner:
         self.looks = Looks(self.config.same_look, self.config.most_looks)
         self.classes: dict[str, Evidence] = {}
         self.field = HoldField(self.config.half_life_picks)
+        self.level_field = HoldField(self.config.half_life_picks)
         self.picks = 0
         self.learned = LearnedState.of(0, self.to_json())
         self._seen: tuple[Frame, Scene, NDArray[np.float32]] | None = None
@@ -83,7 +88,7 @@ class HoldLearner:
             parent = self.classes.get(scene.class_name(one), Evidence())
             look = self.looks.find(seen[row], names.get(one.id, ""))
             self._fill(terms, row, Evidence() if look is None else look.evidence, parent)
-        self._fill_by_likeness(terms, seen)
+        self._fill_by_likeness(terms, seen, depth_shares(frame, scene))
         terms.last[:] &= not explores
         return terms
 
@@ -99,9 +104,12 @@ class HoldLearner:
         rows = [row for row, one in enumerate(scene.instances) if one.id == grasp.instance_id]
         if result not in _TEACH or held_back(scene) or "p_clean" not in grasp.terms or not rows:
             return
+        by_depth = not grasp.terms.get("level_face")
         told = self.expected(pick.frame, scene)
-        found = self._evidence(pick, outcome, result, trust, told.seal_logit[rows[0]])
         seen = self._appearances(pick.frame, scene)[rows[0]]
+        found = Evidence()
+        if by_depth:
+            found = self._evidence(pick, outcome, result, trust, told.seal_logit[rows[0]])
         self.picks += 1
         share = 0.5 ** (1.0 / self.config.half_life_picks)
         for known in (*self.classes.values(), *(look.evidence for look in self.looks.all)):
@@ -109,13 +117,21 @@ class HoldLearner:
         self.classes.setdefault(scene.class_name(scene.instances[rows[0]]), Evidence()).add(found)
         if seen.any():
             self.looks.learn(seen, novelty_names(scene).get(grasp.instance_id, "")).evidence.add(found)
-            self.field.note(seen, _factory_clean(grasp), result is PickResult.CLEAN, self.picks)
+            field = self.field if by_depth else self.level_field
+            field.note(seen, _factory_clean(grasp), result is PickResult.CLEAN, self.picks)
         self.learned = LearnedState.of(self.picks, self.to_json())
 
-    def restore(self, picks: int, classes: dict[str, Evidence], looks: list[GoodsLook], alike: list[FieldPick]) -> None:
+    def restore(
+        self,
+        picks: int,
+        classes: dict[str, Evidence],
+        looks: list[GoodsLook],
+        alike: list[FieldPick],
+        level: list[FieldPick],
+    ) -> None:
         """What an earlier learner knew."""
         self.picks, self.classes = picks, classes
-        self.field.picks = alike[-MOST_PICKS:]
+        self.field.picks, self.level_field.picks = alike[-MOST_PICKS:], level[-MOST_PICKS:]
         self.looks.all = looks[: self.config.most_looks]
         self.learned = LearnedState.of(picks, self.to_json())
 
@@ -127,6 +143,7 @@ class HoldLearner:
             "classes": {name: evidence.to_json() for name, evidence in self.classes.items()},
             "looks": [look.to_json() for look in self.looks.all],
             "alike": [pick.to_json() for pick in self.field.picks],
+            "level": [pick.to_json() for pick in self.level_field.picks],
         }
 
     def never_held(self, evidence: Evidence) -> bool:
@@ -154,16 +171,31 @@ class HoldLearner:
         terms.tries[row] = look.tries
         terms.last[row] = self.never_held(look)
 
-    def _fill_by_likeness(self, terms: HoldTerms, seen: NDArray[np.float32]) -> None:
-        """What picks of goods that look alike say. As elsewhere, nothing is expected to be better than the factory
-        expects, and what is not sure changes nothing."""
-        mean, sd, tries = self.field.change(seen, self.picks)
+    def _fill_by_likeness(self, terms: HoldTerms, seen: NDArray[np.float32], depth: NDArray[np.float64]) -> None:
+        """What picks of goods that look alike say, by their depth and as level faces. depth [I]: share of each mask
+        where it is valid. Goods that fail by what is seen of their depth are taken for level faces, until these fail
+        as well; what picks said of seals by depth doesn't hold for them."""
+        by_depth, shift, last = self._alike(self.field, seen)
+        as_level, level_shift, level_last = self._alike(self.level_field, seen)
+        better = as_level > by_depth + self.config.level_better_by
+        level = better & (depth < self.config.level_below_depth) & seen.any(axis=1)
+        terms.level_face[:] = level
+        terms.seal_logit[level] = 0.0
+        for rates in (terms.clean_logit, terms.steep_logit):
+            rates[:] = np.where(level, level_shift, np.minimum(rates, shift))
+        terms.last[:] = np.where(level, level_last, terms.last | last)
+
+    def _alike(
+        self, field: HoldField, seen: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Of goods that look so [I]: by how much P(clean) differs from what the factory expects, the same for sure as a
+        shift of its logit, and whether they were never held. As elsewhere, nothing is expected to be better than the
+        factory expects, and what is not sure changes nothing."""
+        mean, sd, tries = field.change(seen, self.picks)
         sure = np.where(seen.any(axis=1), np.minimum(mean + self.config.caution_sds * sd, 0.0), 0.0)
         shift = logit(np.clip(_USUAL_CLEAN + sure, _LEAST_SHARE, _USUAL_CLEAN)) - logit(_USUAL_CLEAN)
-        for rates in (terms.clean_logit, terms.steep_logit):
-            np.minimum(rates, shift, out=rates)
         known = seen.any(axis=1) & (tries >= self.config.never_held_tries - 0.5)
-        terms.last[:] |= known & (_USUAL_CLEAN + mean < self.config.alike_below)
+        return mean, shift, known & (_USUAL_CLEAN + mean < self.config.alike_below)
 
     def _evidence(
         self, pick: PickTarget, outcome: PickOutcome, result: PickResult, trust: CupTrust, offsets: NDArray[np.float64]
@@ -221,6 +253,16 @@ def _factory_clean(grasp: Grasp) -> float:
 def tool_tilt(grasp: Grasp) -> float:
     """How far the tool leans from straight down, radians."""
     return float(np.arccos(np.clip(-grasp.T_base_tool[2, 2], -1.0, 1.0)))
+
+
+def depth_shares(frame: Frame, scene: Scene) -> NDArray[np.float64]:
+    """Of each instance's mask, the share with valid depth [I]."""
+    shares = np.ones(len(scene.instances))
+    for row, one in enumerate(scene.instances):
+        x0, y0, x1, y1 = one.bbox
+        inside = scene.crop(one)
+        shares[row] = np.count_nonzero(frame.depth[y0:y1, x0:x1][inside]) / max(1, np.count_nonzero(inside))
+    return shares
 
 
 def edge_distances(frame: Frame, scene: Scene, grasp: Grasp, cell: CellConfig) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
-FORMAT = "robin-holding-2"
+FORMAT = "robin-holding-3"
 FILE_BYTES = 10_000_000
 
 
@@ -92,8 +92,8 @@ def _restore(learner: HoldLearner, data: bytes, path: Path) -> None:
             raise RobinError(Code.HOLDING_DAMAGED, f"{path}: was learned with another tool")
         classes = {str(name): Evidence.from_json(values) for name, values in state["classes"].items()}
         looks = [GoodsLook.from_json(values) for values in state["looks"]]
-        alike = [FieldPick.from_json(values) for values in state["alike"]]
+        alike, level = ([FieldPick.from_json(values) for values in state[name]] for name in ("alike", "level"))
         picks = int(state["picks"])
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise RobinError(Code.HOLDING_DAMAGED, f"{path}: {exc}") from None
-    learner.restore(picks, classes, looks, alike)
+    learner.restore(picks, classes, looks, alike, level)

@@ -22,7 +22,7 @@ PLACE_EDGES = (1.3, 2.2)
 STEEP_RAD = 0.3
 """A tool that leans farther from straight down is steep. Where depth is wrong, as through clear film, the slope is
 nearly always wrong too, while a level tool still meets the goods."""
-HOLD_FIELDS = ("seal_logit", "vacuum_log", "mass_log", "clean_logit", "steep_logit", "tries", "last")
+HOLD_FIELDS = ("seal_logit", "vacuum_log", "mass_log", "clean_logit", "steep_logit", "tries", "level_face", "last")
 """Of ``HoldTerms``, those with a row of each instance."""
 
 
@@ -37,8 +37,9 @@ class HoldTerms:
 
     seal_logit [I, places]: added to the logit of P(seal) of a cup there. vacuum_log [I], mass_log [I]: natural log of
     the factor on the expected vacuum and mass. clean_logit [I], steep_logit [I]: added to the logit of P(clean), of
-    grasps with a level tool and with a steep one. tries [I]: picks that this rests on, fading. last [I]: bool, such
-    goods were never held: they are picked after all others. state: of what was learned, for the record.
+    grasps with a level tool and with a steep one. tries [I]: picks that this rests on, fading. level_face [I]: bool,
+    depth misleads on such goods, and they are taken for level faces. last [I]: bool, such goods were never held: they
+    are picked after all others. state: of what was learned, for the record.
     """
 
     seal_logit: Floats
@@ -47,6 +48,7 @@ class HoldTerms:
     clean_logit: Floats
     steep_logit: Floats
     tries: Floats
+    level_face: NDArray[np.bool_]
     last: NDArray[np.bool_]
     state: LearnedState = NOT_LEARNED
 
@@ -55,7 +57,8 @@ class HoldTerms:
         """Nothing was learned of any of ``count`` instances."""
         seal = np.zeros((count, len(PLACES)))
         vacuum, mass, clean, steep, tries = np.zeros((5, count))
-        return cls(seal, vacuum, mass, clean, steep, tries, np.zeros(count, dtype=bool))
+        level, last = np.zeros((2, count), dtype=bool)
+        return cls(seal, vacuum, mass, clean, steep, tries, level, last)
 
     def take(self, rows: NDArray[np.int64]) -> HoldTerms:
         """Of some of the instances, by row."""

@@ -90,6 +90,7 @@ def learned_terms(
         "learned_vacuum_log": learned.vacuum_log[row],
         "learned_mass_log": learned.mass_log[row],
         "learned_clean_logit": _clean_offset(situation, learned, poses),
+        "level_face": learned.level_face[row].astype(np.float64),
         "left_for_last": learned.last[row].astype(np.float64),
         "vacuum_share": vacuum_shares(situation, poses.parcel),
         "p_clean_before_learned": odds.clean,

@@ -12,6 +12,7 @@ from robin_grasp.holding import Holding
 from robin_grasp.plan import ALL_SOUND, CupTrust, FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.plan_report import Rejects, no_grasp_text, ruled_out
 from robin_grasp.planner.config import PlannerConfig, plan_basis
+from robin_grasp.planner.level_face import level_faces
 from robin_grasp.planner.mask_evidence import mask_evidence
 from robin_grasp.planner.order import Order, pick_order
 from robin_grasp.planner.ranker import GeometricRanker, Ranker
@@ -72,13 +73,16 @@ class SuctionPlanner:
         clock = _Clock()
         if (refused := refusal(frame, scene, self.cell.workspace.belt_z_m, self.name)) is not None:
             return refused
-        view = make_view(frame, scene, self.config.fit.surface, self._helper)
+        learned = None if self._holding is None else self._holding.expected(frame, scene)
+        level = frame if learned is None else level_faces(frame, scene, learned.level_face)
+        as_seen = view = make_view(frame, scene, self.config.fit.surface, self._helper)
+        if level is not frame:
+            view = make_view(level, scene, self.config.fit.surface, self._helper)
         clock.lap("plan_view")
         order = pick_order(view, scene, self.config)
         early = self._rule_out(view, scene, order)
-        early |= self._without_evidence(frame, view, [i for i in scene.instances if i.id not in early])
+        early |= self._without_evidence(frame, as_seen, [i for i in scene.instances if i.id not in early])
         clock.lap("plan_order")
-        learned = None if self._holding is None else self._holding.expected(frame, scene)
         situation = make_situation(view, scene, order, early, failed, cups, self.cell, self.config, learned)
         kept = self.config.sampling.rejects_per_instance
         rejects = Rejects(situation.scene, situation.parcels, kept, tuple(early.values()))
