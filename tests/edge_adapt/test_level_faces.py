@@ -1,4 +1,4 @@
-"""Goods that are clear film to the depth camera: what it sees under them misleads, and a level face is tried instead."""
+"""Goods that are clear film to the depth camera: what it sees under them misleads, a level face is tried instead."""
 
 from __future__ import annotations
 

@@ -260,8 +260,7 @@ def depth_shares(frame: Frame, scene: Scene) -> NDArray[np.float64]:
     shares = np.ones(len(scene.instances))
     for row, one in enumerate(scene.instances):
         x0, y0, x1, y1 = one.bbox
-        inside = scene.crop(one)
-        shares[row] = np.count_nonzero(frame.depth[y0:y1, x0:x1][inside]) / max(1, np.count_nonzero(inside))
+        shares[row] = float((frame.depth[y0:y1, x0:x1][scene.crop(one)] > 0).mean())
     return shares
 
 

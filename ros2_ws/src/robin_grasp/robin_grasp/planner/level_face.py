@@ -22,7 +22,7 @@ def level_faces(frame: Frame, scene: Scene, level: NDArray[np.bool_]) -> Frame:
     depth, axis, camera_z = frame.depth.copy(), frame.T_base_camera[2, :3], frame.T_base_camera[2, 3]
     for row in np.flatnonzero(level):
         instance = scene.instances[row]
-        x0, y0, x1, y1 = instance.bbox
+        x0, y0 = instance.bbox[:2]
         v, u = np.nonzero(scene.crop(instance))
         v, u = v + y0, u + x0
         # How far a ray to that pixel goes up or down in base_link for each metre of depth.
