@@ -100,7 +100,7 @@ def seen_pick(sample: StoredSample, decision: Decision) -> SeenPick | None:
     )
     before = sample.frame()
     after = sample.frame(AFTER) if sample.has(AFTER) else None
-    return SeenPick(chosen.instance, _scene(sample, decision), before, after, judgement)
+    return SeenPick(chosen.instance, stored_scene(sample, decision), before, after, judgement)
 
 
 def lesson_frames(
@@ -179,8 +179,9 @@ def solid(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(cv2.morphologyEx(whole, cv2.MORPH_OPEN, np.ones((_WIDE_PX, _WIDE_PX), np.uint8)) > 0)
 
 
-def _scene(sample: StoredSample, decision: Decision) -> Scene:
-    """What labels need of it."""
+def stored_scene(sample: StoredSample, decision: Decision) -> Scene:
+    """What labels and looks need of it; embeddings and class probabilities are not kept in records. Raises RobinError
+    STORE_*, RECORD_INVALID."""
     nothing = np.zeros(0, dtype=np.float32)
     instances = tuple(
         Instance(
@@ -193,6 +194,7 @@ def _scene(sample: StoredSample, decision: Decision) -> Scene:
             visible_fraction=row.visible_fraction,
             boundary_uncertainty_px=row.boundary_uncertainty_px,
             embedding=nothing,
+            novelty=float("nan") if row.novelty is None else row.novelty,
         )
         for row in decision.instances
     )
