@@ -37,6 +37,12 @@ _BAD_INPUT = frozenset({Code.MODEL_MISSING, Code.MODEL_HASH_MISMATCH, Code.MODEL
     Code.ROLLOUT_UNKNOWN,
     Code.ROLLOUT_STATE,
     Code.CORRELATE_UNKNOWN,
+    Code.NOVELTY_UNKNOWN,
+    Code.ANNOTATION_FOREIGN,
+    Code.DECK_UNKNOWN,
+    Code.DECK_EMPTY,
+    Code.TRAINING_UNKNOWN,
+    Code.TRAINING_REFUSED,
 }
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ETXTBSY})
 _UNREADABLE = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENXIO})

@@ -41,15 +41,15 @@ def collect_looks(segmenter: Segmenter, work: Path, out: Path, progress: Callabl
 
     known = collect(segmenter, KNOWN, KNOWN_PILES, SEED, work, progress)
     unseen = collect(segmenter, UNFAMILIAR, UNSEEN_PILES, SEED, work, progress)
-    values = {
-        "appearance": np.concatenate([known.appearance, unseen.appearance]).astype(np.float16),
-        "variant": np.concatenate([known.variant, unseen.variant]),
-        "fault": np.concatenate([known.fault, unseen.fault]),
-        "pile": np.concatenate([known.pile, 100_000 + unseen.pile]),
-        "unseen": np.concatenate([np.full(len(known), ""), unseen.unseen]),
-    }
     buffer = BytesIO()
-    np.savez_compressed(buffer, **values)
+    np.savez_compressed(
+        buffer,
+        appearance=np.concatenate([known.appearance, unseen.appearance]).astype(np.float16),
+        variant=np.concatenate([known.variant, unseen.variant]),
+        fault=np.concatenate([known.fault, unseen.fault]),
+        pile=np.concatenate([known.pile, 100_000 + unseen.pile]),
+        unseen=np.concatenate([np.full(len(known), ""), unseen.unseen]),
+    )
     write_atomic(out, buffer.getvalue())
 
 

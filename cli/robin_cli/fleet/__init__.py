@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from robin_cli.fleet import samples, status
+from robin_cli.fleet import novelties, samples, status
 
 app = typer.Typer(help="The aggregator of a fleet: what robots sent, and what is made of it.", no_args_is_help=True)
-for module in (status, samples):
+for module in (status, samples, novelties):
     module.add_to(app)

@@ -20,6 +20,7 @@ StationOption = Annotated[str | None, typer.Option("--station", metavar="S", hel
 SinceOption = Annotated[
     str | None, typer.Option("--since", metavar="T", help="Only from then on: 2026-05-04, 2026-05-04T10:30, 36h, 7d.")
 ]
+PersonOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Who says so.")]
 _UNITS_S = {"h": 3600.0, "d": 86_400.0}
 
 

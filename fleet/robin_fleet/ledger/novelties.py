@@ -60,8 +60,8 @@ FAULTS = sa.Table(
 
 
 class SightingRow(NamedTuple):
-    """An unfamiliar parcel in a sample's scene. level: its novelty, 1 is the station's limit. failed: it was picked, and
-    that failed. kept_out: a fault of the station stood. look: float16 bytes. picture: blob of its crop (JPEG). novelty:
+    """An unfamiliar parcel in a sample's scene. level: its novelty, 1 is the station's limit. failed: it was picked,
+    and that failed. kept_out: a fault of the station stood. look: float16 bytes. picture: blob of its crop (JPEG). novelty:
     what it belongs to, None as long as it belongs to nothing."""
 
     sample: str
@@ -174,7 +174,8 @@ def decide(connection: sa.Connection, novelty: str, by: str, now_s: float, **val
 
 
 def faults_by_station(connection: sa.Connection) -> list[dict[str, Any]]:
-    """site, station, condition, code, samples, first_s, last_s, kept_out: sightings of the station that do not count."""
+    """site, station, condition, code, samples, first_s, last_s; kept_out: sightings of the station that do not
+    count."""
     place = FAULTS.c.site, FAULTS.c.station
     out = (
         sa.select(sa.func.count())

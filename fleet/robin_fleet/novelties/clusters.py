@@ -1,9 +1,9 @@
-"""Sightings of unfamiliar parcels put together by how they look: what is near to a known novelty joins it, HDBSCAN finds
-new ones in what is left over.
+"""Sightings of unfamiliar parcels put together by how they look: what is near to a known novelty joins it, HDBSCAN
+finds new ones in what is left over.
 
-A look is an appearance (``robin_perception.novelty.appearance``), float32 [SIZE], all of one length. Distances are shares
-of that length, as in a station's own watch. Two views of one parcel are .28 apart in the middle, parcels of one packaging
-in other prints .36 and more.
+A look is an appearance (``robin_perception.novelty.appearance``), float32 [SIZE], all of one length. Distances are
+shares of that length, as in a station's own watch. Two views of one parcel are .28 apart in the middle, parcels of one
+packaging in other prints .36 and more.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from pydantic import Field
 
 from robin_perception.core.config import StrictConfig
 
-
 GUARD_S = 60.0
 """Around a sample in which a fault of the station stood, within which its sightings do not count: a fault begins before
 a monitor is sure of it."""

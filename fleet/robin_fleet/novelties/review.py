@@ -44,7 +44,9 @@ def ranked(ledger: Ledger, config: RankingConfig | None = None) -> list[Ranked]:
     for row in rows:
         if row.novelty is not None and known[row.novelty].state in (OPEN, CONFIRMED):
             seen.setdefault(row.novelty, []).append(Seen(row.site, row.station, row.level, row.failed, row.at_s))
-    found = sorted(((key, standing(mine, config)) for key, mine in seen.items()), key=lambda one: (-one[1].score, one[0]))
+    found = sorted(
+        ((key, standing(mine, config)) for key, mine in seen.items()), key=lambda one: (-one[1].score, one[0])
+    )
     return [Ranked(rank, known[key], where) for rank, (key, where) in enumerate(found, 1)]
 
 

@@ -209,6 +209,13 @@ CODE_TEXTS = {
     Code.SERVER_KEYS_INVALID: "The fleet's key file is damaged, or others may read it; it is not used.",
     Code.LISTEN_FAILED: "The fleet cannot listen at that address: it is in use, or not this machine's.",
     Code.HELP_NOT_KEPT: "A request for help could not be written to the disk; it is open, but not after a restart.",
+    Code.NOVELTY_UNKNOWN: "There is no such novelty; `robin fleet novelties list` tells them.",
+    Code.ANNOTATION_FOREIGN: "A file of labels is of pictures that this aggregator did not hand out; nothing is taken.",
+    Code.DECK_UNKNOWN: "There is no such deck; `robin fleet deck show` tells them.",
+    Code.DECK_EMPTY: "No sample is fit for the deck, or nothing is left to judge by; the text says what was left out.",
+    Code.DECK_DAMAGED: "A deck is not what its hash says, or a file of it is gone from the object store.",
+    Code.TRAINING_UNKNOWN: "There is no such training; `robin fleet train status` tells them.",
+    Code.TRAINING_REFUSED: "The gate refused this candidate, or has not judged it; it cannot be accepted.",
 }
 
 
