@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.cli_helpers import Robin
-from helpers.fleet_samples import BLUE, GREEN, RED, book, unfamiliar
+from helpers.unfamiliar_samples import BLUE, GREEN, RED, book, unfamiliar
 
 from robin_fleet.folder import Fleet, make_fleet, open_fleet
 from robin_fleet.ledger import novelties as booked

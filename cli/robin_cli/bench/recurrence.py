@@ -24,7 +24,7 @@ def recurrence(
     model: ModelOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Plant three unfamiliar kinds of goods, one of them rare, in simulated fleets with faults of stations, and rank."""
+    """Plant three unfamiliar kinds of goods, one of them rare, in simulated fleets with faulty stations, and rank."""
     require_writable(json_file)
     import numpy as np
 

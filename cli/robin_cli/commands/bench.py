@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robin_cli.bench.adapt import adapt as bench_adapt
-from robin_cli.bench.rollout import rollout as bench_rollout
 from robin_cli.bench.recurrence import recurrence as bench_recurrence
+from robin_cli.bench.rollout import rollout as bench_rollout
 from robin_cli.bench.ros import command as bench_ros
 from robin_cli.options import (
     EngineOption,

@@ -61,8 +61,8 @@ FAULTS = sa.Table(
 
 class SightingRow(NamedTuple):
     """An unfamiliar parcel in a sample's scene. level: its novelty, 1 is the station's limit. failed: it was picked,
-    and that failed. kept_out: a fault of the station stood. look: float16 bytes. picture: blob of its crop (JPEG). novelty:
-    what it belongs to, None as long as it belongs to nothing."""
+    and that failed. kept_out: a fault of the station stood. look: float16 bytes. picture: blob of its crop (JPEG).
+    novelty: what it belongs to, None as long as it belongs to nothing."""
 
     sample: str
     instance: int

@@ -186,7 +186,13 @@ class Code(IntEnum):
     SAMPLE_WAITING = 834
     COMPUTE_UNREACHABLE = 836
     COMPUTE_TASK_LOST = 837
-<<<<<<< HEAD
+    NOVELTY_UNKNOWN = 841
+    ANNOTATION_FOREIGN = 842
+    DECK_UNKNOWN = 843
+    DECK_EMPTY = 844
+    DECK_DAMAGED = 845
+    TRAINING_UNKNOWN = 846
+    TRAINING_REFUSED = 847
     RELEASE_KEY_INVALID = 861
     RELEASE_INVALID = 862
     RELEASE_INCOMPATIBLE = 863
@@ -217,15 +223,6 @@ class Code(IntEnum):
     UPLOAD_NOT_KEPT = 897
     SERVER_KEYS_INVALID = 898
     LISTEN_FAILED = 899
-=======
-    NOVELTY_UNKNOWN = 841
-    ANNOTATION_FOREIGN = 842
-    DECK_UNKNOWN = 843
-    DECK_EMPTY = 844
-    DECK_DAMAGED = 845
-    TRAINING_UNKNOWN = 846
-    TRAINING_REFUSED = 847
->>>>>>> 4b1917a (Novelties by recurrence over all robots: ledger, review by persons, robin fleet novelties, robin bench recurrence)
 
 
 def printable(text: str) -> str:
