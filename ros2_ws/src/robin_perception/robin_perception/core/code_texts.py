@@ -166,7 +166,7 @@ CODE_TEXTS = {
     Code.SAMPLE_INCOMPLETE: "Files that a sample's record names never came, or were refused; it is no sample.",
     Code.SAMPLE_WAITING: "The record of a sample came before its files; it is taken when they have come.",
     Code.COMPUTE_UNREACHABLE: "The machines for heavy work do not answer.",
-    Code.COMPUTE_TASK_LOST: "A part of heavy work ended its worker each time it was tried.",
+    Code.COMPUTE_FAILED: "A part of heavy work failed, or ended its worker each time it was tried.",
     Code.RELEASE_KEY_INVALID: "A key of releases is missing, unreadable, readable for others, or in the wrong folder.",
     Code.RELEASE_INVALID: "A release is not as one must be; the text names the part or file.",
     Code.RELEASE_INCOMPATIBLE: "A part of the release does not fit what runs here; take the part that it needs first.",
