@@ -12,6 +12,7 @@ from pydantic import Field
 from robin_fleet.ledger.core import Ledger, open_ledger
 from robin_fleet.objects import open_objects
 from robin_fleet.objects.interface import Objects
+from robin_fleet.server.config import ServerConfig
 from robin_perception.core.config import StrictConfig, load_config
 from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.errors import Code, RobinError
@@ -26,7 +27,8 @@ class FleetConfig(StrictConfig):
 
     ledger: str = Field("", description="sqlite:///path or postgresql://user@host/name; empty = a file in the folder.")
     objects: str = Field("", description="file:///folder or s3://bucket/prefix?endpoint=…; empty = in the folder.")
-    endpoint: str = Field("tcp://*:7410", description="Where robots send to.")
+    endpoint: str = Field("tcp://*:7410", description="Where robots send to; enrolment takes the port above.")
+    server: ServerConfig = ServerConfig()
 
 
 @dataclass(frozen=True)

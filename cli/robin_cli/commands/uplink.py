@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robin_cli.options import JsonOption
+from robin_cli.signals import until_stopped
 from robin_cli.terminal import note, print_table, require_writable, write_json
 from robin_perception.core.errors import Code, RobinError
 
@@ -74,7 +75,8 @@ def run(
         done[0] = once and client.is_idle
 
     try:
-        send(config, lambda: done[0], told)
+        with until_stopped() as stopped:
+            send(config, lambda: done[0] or stopped(), told)
     finally:
         write_json(json_file, teller.values)
     if once:

@@ -8,4 +8,8 @@ from robin_cli.fleet import novelties, samples, status
 
 app = typer.Typer(help="The aggregator of a fleet: what robots sent, and what is made of it.", no_args_is_help=True)
 for module in (status, samples, novelties):
+from robin_cli.fleet import keys, samples, status, up
+
+app = typer.Typer(help="The aggregator of a fleet: what robots sent, and what is made of it.", no_args_is_help=True)
+for module in (up, status, samples, keys):
     module.add_to(app)

@@ -1,0 +1,96 @@
+"""``robin fleet up``: the aggregator that robots send to."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robin_cli.fleet.options import FleetOption
+from robin_cli.options import JsonOption
+from robin_cli.signals import until_stopped
+from robin_cli.terminal import note, require_writable, write_json
+
+if TYPE_CHECKING:
+    from robin_fleet.server.server import Server
+
+_TOLD_S = 10.0
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("up")(up)
+
+
+def up(
+    fleet: FleetOption,
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", metavar="tcp://ADDRESS:PORT", help="For robots; enrolment takes the port above."),
+    ] = None,
+    ledger: Annotated[
+        str | None, typer.Option("--ledger", metavar="URL", help="postgresql://... Default: a file in the folder.")
+    ] = None,
+    objects: Annotated[
+        str | None,
+        typer.Option("--objects", metavar="URL", help="s3://bucket/prefix?endpoint=... Default: the folder."),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Take in what robots send, until Ctrl-C; then what is in hand is finished. The options become the folder's own."""
+    require_writable(json_file)
+    from robin_fleet.folder import open_fleet
+    from robin_fleet.ingest.ingest import Ingest
+    from robin_fleet.server.keys import server_keys
+    from robin_fleet.server.server import Server
+
+    given = {"endpoint": listen, "ledger": ledger, "objects": objects}
+    _settle(fleet, {key: value for key, value in given.items() if value is not None})
+    with open_fleet(fleet) as opened, until_stopped() as stopped:
+        keys, teller = server_keys(fleet), _Teller()
+        ingest, config = Ingest(opened.ledger, opened.objects), opened.config
+        server = Server(config.endpoint, keys, opened.ledger, ingest, fleet, config.server)
+        note(f"listening at {config.endpoint}, server key {keys.public}")
+        try:
+            server.run(stopped, teller.tell)
+        finally:
+            server.close()
+            write_json(json_file, teller.values)
+    print(_line(teller.values))
+
+
+def _settle(fleet: Path, given: dict[str, str]) -> None:
+    """Make the folder, or change its settings."""
+    from robin_fleet.folder import CONFIG_FILE, FleetConfig, make_fleet
+    from robin_perception.core.config import load_config
+
+    known = fleet / CONFIG_FILE
+    config = load_config(FleetConfig, known if known.is_file() else None)
+    make_fleet(fleet, config.model_copy(update=given) if given else None)
+
+
+class _Teller:
+    """A line when something has changed, now and then."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self._told, self._due_s = "", 0.0
+
+    def tell(self, server: Server) -> None:
+        self.values = server.figures()
+        now_s = time.monotonic()
+        if now_s >= self._due_s:
+            self._due_s = now_s + _TOLD_S
+            if (line := _line(self.values)) != self._told:
+                self._told = line
+                note(line)
+
+
+def _line(values: dict[str, Any]) -> str:
+    count = {key: values.get(key, 0) for key in ("robots", "peers", "stored", "bytes", "had", "refused", "put_off")}
+    there = f"{count['peers']} of {count['robots']} robots connected"
+    came = f"{count['stored']} blobs, {count['bytes'] / 1e6:.1f} MB stored, {count['had']} were there"
+    line = f"{there}; {came}, {count['refused']} refused, {count['put_off']} put off"
+    dropped = sum(values.get(key, 0) for key in ("malformed", "too_fast", "revoked", "checksum", "out_of_order"))
+    return f"{line}, {dropped} messages dropped" if dropped else line
