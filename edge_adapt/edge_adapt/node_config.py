@@ -11,6 +11,7 @@ from edge_adapt.learn.hold import HoldConfig
 from edge_adapt.models.watch import WatchConfig
 from edge_adapt.picture_keeper import PictureRules
 from edge_adapt.store.config import StoreConfig
+from edge_adapt.uplink.config import UplinkConfig
 from robin_grasp.node_config import CELL_FILE, PlanningNodeConfig
 from robin_perception.core.ids import ID_PATTERN
 from robin_perception.node_config import FrameInputConfig, NodeConfig, register_node
@@ -98,3 +99,12 @@ class AdaptationNodeConfig(NodeConfig):
     models: Path = Field(Path("models/learned"), description="Folder of the versions of the model (robin adapt).")
     factory: Path = Field(Path("models/base"), description="Bundle that everything began with, version 0.")
     watch: WatchConfig = WatchConfig()
+
+
+@register_node("uplink")
+class UplinkNodeConfig(NodeConfig, UplinkConfig):
+    """Has a process of its own send what the store holds to the fleet."""
+
+    def uplink(self) -> UplinkConfig:
+        """What that process is told."""
+        return UplinkConfig(**{name: getattr(self, name) for name in UplinkConfig.model_fields})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 MANAGER = "lifecycle_manager"
 ACCEPTANCE = "acceptance"
 ADAPTATION = "adaptation"
+UPLINK = "uplink"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ NODES = {
         NodeSpec("pick_check", "robin_grasp", "pick_check_node", "PickCheckNode"),
         NodeSpec("recorder", "edge_adapt", "recorder_node", "RecorderNode"),
         NodeSpec(ADAPTATION, "edge_adapt", "adaptation_node", "AdaptationNode"),
+        NodeSpec(UPLINK, "edge_adapt", "uplink_node", "UplinkNode"),
         NodeSpec(MANAGER, "robin_bringup", "lifecycle_manager"),
         NodeSpec(ACCEPTANCE, "robin_bringup", "acceptance"),
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from robin_bringup.node_table import ACCEPTANCE, ADAPTATION, MANAGER, WORKCELL
+from robin_bringup.node_table import ACCEPTANCE, ADAPTATION, MANAGER, UPLINK, WORKCELL
 from robin_bringup.stations import SIMULATED, TOPICS, Station, StationOptions, camera_of, enclave_of, managed_nodes
 from robin_perception.topics import CUP_HEALTH, DECISION, GRASPS, HELP, OUTCOME, OVERLAY, PLAN, SCENE, camera_topics
 
@@ -62,6 +62,7 @@ _NODES = {
         reply=("~/rollback", "~/pin", "~/unpin"),
         request=("load_model",),
     ),
+    UPLINK: Rights(),
 }
 _ROBOT = Rights(
     subscribe=(SCENE, PLAN, OUTCOME, DECISION, HELP, CUP_HEALTH, "/diagnostics"),

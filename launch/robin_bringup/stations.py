@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator
 
-from robin_bringup.node_table import ACCEPTANCE, ADAPTATION, MANAGER, NODES, WORKCELL, NodeSpec
+from robin_bringup.node_table import ACCEPTANCE, ADAPTATION, MANAGER, NODES, UPLINK, WORKCELL, NodeSpec
 from robin_bringup.parameter_files import (
     check_parameter_file,
     check_parameter_names,
@@ -24,7 +24,7 @@ from robin_bringup.parameter_files import (
     parameters_of,
 )
 from robin_bringup.ros_arguments import RosArguments, parse_ros_arguments
-from robin_bringup.station_models import learned_overrides, model_override
+from robin_bringup.station_models import Setting, learned_overrides, model_override
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code, RobinError
 
@@ -110,6 +110,9 @@ class StationOptions(StrictConfig):
     )
     model: str = Field(
         "", description="Folder of the model bundle; empty = as in the parameters file, else the shipped."
+    )
+    uplink: str = Field(
+        "", description="Folder of the robot's key for the fleet (robin uplink enrol); empty = nothing is sent."
     )
     camera_pose: str = Field(
         "",
@@ -222,9 +225,10 @@ def camera_of(station: Station, options: StationOptions) -> str:
 def managed_nodes(station: Station, options: StationOptions) -> tuple[str, ...]:
     """Lifecycle nodes of the station in the order of bring-up."""
     camera = camera_of(station, options)
+    pipeline = (*station.pipeline, *((UPLINK,) if options.uplink else ()))
     eye = {SIMULATED: ("sim_cell",), TOPICS: ()}.get(camera, ("camera",))
     # The simulated cell begins to pick when it is active, so it comes last; a camera comes first.
-    return (*station.pipeline, *eye) if camera == SIMULATED else (*eye, *station.pipeline)
+    return (*pipeline, *eye) if camera == SIMULATED else (*eye, *pipeline)
 
 
 def parameter_files(station: Station, options: StationOptions) -> tuple[Path, ...]:
@@ -298,13 +302,22 @@ def station_processes(
     return tuple(found)
 
 
+def _uplink_overrides(options: StationOptions, setting: Setting) -> dict[str, Any]:
+    """Its folder, and of what nobody set: the recorder's store and records."""
+    values = {"folder": str(Path(options.uplink).absolute())}
+    for own, of_recorder in (("store", "store_folder"), ("decisions", "folder")):
+        if setting(UPLINK, own) is None and (named := setting("recorder", of_recorder)):
+            values[own] = str(Path(named).absolute())
+    return values
+
+
 def _overrides(
     station: Station, options: StationOptions, nodes: tuple[str, ...], status_file: Path | None
 ) -> dict[str, dict[str, Any]]:
     """Node -> parameter -> value: what the options say, over every parameter file."""
     camera, setting = camera_of(station, options), partial(_setting, station, options)
     values: dict[str, dict[str, Any]] = {node: {} for node in ("segmentation", *nodes)}
-    looking = [node for node in nodes if node != ADAPTATION]
+    looking = [node for node in nodes if node not in (ADAPTATION, UPLINK)]
     if options.camera_pose:
         numbers = [float(number) for number in options.camera_pose.split(",")]
         for node in looking:
@@ -319,6 +332,8 @@ def _overrides(
     model = model_override(options.model, setting)
     if model:
         values["segmentation"]["model"] = model
+    if UPLINK in nodes:
+        values[UPLINK] |= _uplink_overrides(options, setting)
     if ADAPTATION in nodes:
         for node, learned in learned_overrides(model, setting).items():
             values[node] |= learned

@@ -198,6 +198,20 @@ def test_versions_lie_where_segmentation_may_load_them(tmp_path: Path, monkeypat
     assert "models" not in found["adaptation"] and found["segmentation"]["models_folder"] == "/mine"
 
 
+def test_a_station_sends_to_the_fleet_where_it_is_told_to(tmp_path: Path) -> None:
+    station = STATIONS["workcell"]
+    assert "uplink" not in managed_nodes(station, StationOptions())
+    file = tmp_path / "mine.yaml"
+    file.write_text("recorder: {ros__parameters: {store_folder: /samples, folder: /records}}\n")
+    options = StationOptions(uplink="/keys", params_file=str(file), camera_pose="0,0,1,0,0,0,1")
+    assert managed_nodes(station, options)[-1] == "uplink"
+    found = station_processes(station, options)[0].overrides["uplink"]
+    assert found == {"folder": "/keys", "store": "/samples", "decisions": "/records"}
+    file.write_text("uplink: {ros__parameters: {store: /own, rate_mbit: 1.0}}\n")
+    found = station_processes(station, options)[0].overrides["uplink"]
+    assert "store" not in found
+
+
 @pytest.mark.parametrize(
     ("values", "code", "text"),
     [

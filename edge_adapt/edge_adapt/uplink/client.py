@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -53,6 +54,7 @@ class UplinkClient:
         rng = rng or np.random.default_rng()
         self._backoff = Backoff(config.backoff_least_s, config.backoff_most_s, rng)
         self._outbox = Outbox(config.folder, int(config.outbox_mb * 1e6))
+        self._store: dict[str, float] = {}
         self._reports: dict[str, str] = {}  # blob under way -> its file in the outbox
         self._tail = None if config.decisions is None else DecisionTail(config.decisions, config.folder)
         self._samples = SampleQueue(config, clock, wall)
@@ -103,6 +105,7 @@ class UplinkClient:
         up = self._link is not None and self._link.is_up
         failure = self.failure or self._trouble or self._samples.failure or self._refusal
         return {
+            "pid": os.getpid(),
             "robot": self._identity.robot,
             "endpoint": self._identity.endpoint,
             "connected": up,
@@ -113,6 +116,7 @@ class UplinkClient:
             "reports_dropped": self._outbox.dropped,
             "sent_mb": round(self._session.sent_bytes / 1e6, 3),
             **{key: self.counts[key] for key in ("connections", "resets", "malformed", "blobs", "had", "put_off")},
+            **{key: int(self._store.get(f"store_{key}", 0)) for key in ("pending", "lost")},
             **{key: self._samples.counts[key] for key in ("stored", "checked", "refused", "fleet_lost")},
         }
 
@@ -222,8 +226,10 @@ class UplinkClient:
     def _report(self) -> None:
         """The robot's counters, as a blob that goes before all others."""
         values = {key: float(value) for key, value in self.status().items() if isinstance(value, (int, float))}
+        values.pop("pid")
         try:
-            values |= store_figures(self._config.store)
+            self._store = store_figures(self._config.store)
+            values |= self._store
         except RobinError as exc:
             values["store_code"] = float(exc.code)
         report = {"format": 1, "source": "uplink", "at_s": self._wall(), "values": values}
