@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from robin_cli.fleet import novelties, samples, status
+from robin_cli.fleet import keys, novelties, samples, status, up
 
 app = typer.Typer(help="The aggregator of a fleet: what robots sent, and what is made of it.", no_args_is_help=True)
-for module in (status, samples, novelties):
-from robin_cli.fleet import keys, samples, status, up
-
-app = typer.Typer(help="The aggregator of a fleet: what robots sent, and what is made of it.", no_args_is_help=True)
-for module in (up, status, samples, keys):
+for module in (up, status, samples, keys, novelties):
     module.add_to(app)
