@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from edge_adapt.annotations.coco_write import CocoWriter
 from edge_adapt.decision import Decision
 from edge_adapt.store.index import SampleRow
 from edge_adapt.store.sample import AFTER, BEFORE, DEPTH_SUFFIX, LOAD, StoredSample
 from edge_adapt.store.store import StoreReader
-from robin_perception.core.disk import make_folder, write_atomic, write_error
+from robin_perception.core.disk import make_folder, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import (
     CAMERA_FILE,
@@ -116,9 +115,7 @@ class _Coco:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
-        self._categories: dict[str, int] = {}
+        self._coco = CocoWriter()
         make_folder(out / "images")
         make_folder(out / "depth")
 
@@ -127,34 +124,19 @@ class _Coco:
         colour, units, record = sample.file(COLOR_FILE), sample.depth_units(), sample.record
         (self._out / picture).write_bytes(colour)
         write_png(self._out / depth, units)
-        height, width = units.shape
+        size = units.shape[1], units.shape[0]
         told = {"decision_id": decision.decision_id, "share": record.share, "result": decision.result}
-        image = {"id": row.seq, "file_name": picture, "depth_file_name": depth, "width": width, "height": height}
-        self._images.append({**image, "depth_scale": record.camera.get("depth_scale"), **told})
+        scale = record.camera.get("depth_scale")
+        self._coco.image(row.seq, picture, size, depth, depth_scale=scale, **told)
         chosen = None if decision.chosen is None else decision.chosen.instance
         for one in decision.instances:
             counts = record.masks["counts"].get(str(one.id))
-            if counts is None:
-                continue
-            x0, y0, x1, y1 = one.bbox
-            self._annotations.append(
-                {
-                    "id": len(self._annotations) + 1,
-                    "image_id": row.seq,
-                    "category_id": self._categories.setdefault(one.class_name, len(self._categories) + 1),
-                    "segmentation": {"size": [height, width], "counts": counts},
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": one.area_px,
-                    "iscrowd": 0,
-                    "score": one.detection,
-                    "chosen": one.id == chosen,
-                }
-            )
+            if counts is not None:
+                more = {"score": one.detection, "chosen": one.id == chosen}
+                self._coco.mask(row.seq, one.class_name, counts, size, one.bbox, one.area_px, **more)
 
     def close(self) -> None:
-        categories = [{"id": number, "name": name} for name, number in self._categories.items()]
-        values = {"images": self._images, "annotations": self._annotations, "categories": categories}
-        write_atomic(self._out / COCO_FILE, json.dumps(values).encode())
+        self._coco.save(self._out / COCO_FILE)
 
 
 class _Bag:

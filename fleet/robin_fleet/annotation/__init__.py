@@ -1,0 +1,1 @@
+"""Labels of samples: filled in from picks and the model's proposals, corrected by persons, with tools of their own."""
