@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from robin_cli.fleet import annotate, keys, novelties, samples, status, up
+from robin_cli.fleet import annotate, deck, keys, novelties, samples, status, up
 
 app = typer.Typer(help="The aggregator of a fleet: what robots sent, and what is made of it.", no_args_is_help=True)
-for module in (up, status, samples, keys, novelties, annotate):
+for module in (up, status, samples, keys, novelties, annotate, deck):
     module.add_to(app)

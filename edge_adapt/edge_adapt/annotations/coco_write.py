@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class CocoWriter:
         area: int,
         *,
         crowd: bool = False,
-        **told: Any,
+        told: Mapping[str, Any] | None = None,
     ) -> None:
         """counts: run lengths of the picture of ``size`` (width, height). bbox: x0, y0, x1, y1. crowd: its pixels are
         ignored. told: more keys of the annotation."""
@@ -49,7 +50,7 @@ class CocoWriter:
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "area": area,
                 "iscrowd": int(crowd),
-                **told,
+                **(told or {}),
             }
         )
 

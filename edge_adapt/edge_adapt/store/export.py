@@ -125,15 +125,15 @@ class _Coco:
         (self._out / picture).write_bytes(colour)
         write_png(self._out / depth, units)
         size = units.shape[1], units.shape[0]
-        told = {"decision_id": decision.decision_id, "share": record.share, "result": decision.result}
+        facts = {"decision_id": decision.decision_id, "share": record.share, "result": decision.result}
         scale = record.camera.get("depth_scale")
-        self._coco.image(row.seq, picture, size, depth, depth_scale=scale, **told)
+        self._coco.image(row.seq, picture, size, depth, depth_scale=scale, **facts)
         chosen = None if decision.chosen is None else decision.chosen.instance
         for one in decision.instances:
             counts = record.masks["counts"].get(str(one.id))
             if counts is not None:
-                more = {"score": one.detection, "chosen": one.id == chosen}
-                self._coco.mask(row.seq, one.class_name, counts, size, one.bbox, one.area_px, **more)
+                told = {"score": one.detection, "chosen": one.id == chosen}
+                self._coco.mask(row.seq, one.class_name, counts, size, one.bbox, one.area_px, told=told)
 
     def close(self) -> None:
         self._coco.save(self._out / COCO_FILE)

@@ -160,7 +160,7 @@ def _add_coco(coco: CocoWriter, number: int, name: str, row: SampleRow, labels: 
         x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
         box, area = (x, y, x + width, y + height), int(mask.sum())
         meta = {"origin": one.origin, "confidence": round(one.confidence, 4), "number": one.number}
-        coco.mask(number, _shown(one), one.counts, size, box, area, crowd=one.class_name == IGNORED, **meta)
+        coco.mask(number, _shown(one), one.counts, size, box, area, crowd=one.class_name == IGNORED, told=meta)
 
 
 def _studio_task(name: str, row: SampleRow, labels: Sequence[Label]) -> dict[str, Any]:

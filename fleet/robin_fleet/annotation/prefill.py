@@ -58,7 +58,8 @@ def _of_pile(
     wanted: set[str],
     config: LabelConfig | None,
 ) -> dict[str, list[Label]]:
-    labels, numbers, last = PileLabels(config), {}, None
+    labels, last = PileLabels(config), None
+    numbers: dict[str, int] = {}
     whole: dict[str, tuple[StoredSample, Decision]] = {}
     for row in rows:
         try:
