@@ -48,6 +48,7 @@ class Budgets(StrictConfig):
     ros: dict[str, Budget]
     store: dict[str, Budget]
     learning: dict[str, Budget]
+    fleet: dict[str, Budget]
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robin_cli.bench.adapt import adapt as bench_adapt
+from robin_cli.bench.ledger import ledger as bench_ledger
 from robin_cli.bench.recurrence import recurrence as bench_recurrence
 from robin_cli.bench.rollout import rollout as bench_rollout
 from robin_cli.bench.ros import command as bench_ros
@@ -40,6 +41,7 @@ app = typer.Typer(help="Measure latency and throughput on this machine.", no_arg
 app.command("ros")(bench_ros.ros)
 app.command("adapt")(bench_adapt)
 app.command("rollout")(bench_rollout)
+app.command("ledger")(bench_ledger)
 app.command("recurrence")(bench_recurrence)
 
 SPIN = False  # as engines have it unless told otherwise

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from robin_perception.core.bounded import read_plain_bytes
@@ -48,6 +48,11 @@ class Files:
         finally:
             os.close(descriptor)
 
+    def sync_all(self, paths: Iterable[Path]) -> None:
+        """Files of one file system."""
+        for path in paths:
+            self.sync(path)
+
     def rename(self, path: Path, target: Path) -> None:
         os.replace(path, target)
 
@@ -56,6 +61,11 @@ class Files:
 
     def sync_folder(self, path: Path) -> None:
         sync_folder(path)
+
+    def sync_folders(self, paths: Iterable[Path]) -> None:
+        """Of one file system."""
+        for path in paths:
+            self.sync_folder(path)
 
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -90,14 +100,12 @@ class BlobFolder:
         try:
             for path, data in zip(aside, blobs.values(), strict=True):
                 self._files.write(path, data)
-            for path in aside:
-                self._files.sync(path)
+            self._files.sync_all(aside)
             changed: dict[Path, None] = {}
             for path, target in aside.items():
                 changed.update(dict.fromkeys(self._make(target.parent)))
                 self._files.rename(path, target)
-            for folder in changed:
-                self._files.sync_folder(folder)
+            self._files.sync_folders(changed)
             self._known.update(changed)
         except OSError as exc:
             for path in aside:

@@ -77,6 +77,7 @@ def sample_of(
     """Encode one pick. pictures: others that belong to it, file name -> bytes."""
     from edge_adapt.recording import DEPTH_SCALE_M, png_bytes
     from edge_adapt.traces_file import TRACES_FILE, traces_bytes
+    from robin_perception.core.frame import depth_units
     from robin_perception.core.image_folder import CameraFile
 
     files = dict(pictures or {})
@@ -84,7 +85,7 @@ def sample_of(
     for view, seen in views.items():
         if seen is not None:
             files[f"{view}.png"] = png_bytes(seen.rgb)
-            files[_depth_name(view)] = _depth_bytes(seen, DEPTH_SCALE_M)
+            files[_depth_name(view)] = depth_bytes(depth_units(seen.depth, DEPTH_SCALE_M))
     if outcome is not None and outcome.traces is not None:
         files[TRACES_FILE] = traces_bytes(outcome.traces)
     if features is not None:
@@ -255,13 +256,12 @@ def _depth_name(view: str) -> str:
     return f"depth{DEPTH_SUFFIX}" if view == BEFORE else f"{view}_depth{DEPTH_SUFFIX}"
 
 
-def _depth_bytes(frame: Frame, scale_m: float) -> bytes:
+def depth_bytes(units: NDArray[np.uint16]) -> bytes:
+    """A depth file of uint16 [H, W], in steps of the camera's depth_scale."""
     import zstandard
 
-    from robin_perception.core.frame import depth_units
-
     stream = io.BytesIO()
-    np.save(stream, depth_units(frame.depth, scale_m).astype("<u2"))
+    np.save(stream, units.astype("<u2"))
     return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(stream.getvalue())
 
 
