@@ -216,6 +216,16 @@ def test_a_file_that_does_not_verify(ingest: Ingest, ledger: Ledger, objects: Fo
         assert events.refused_by_code(connection) == {int(code): 1}
 
 
+def test_a_robot_cannot_fill_the_disk_with_rubbish(
+    ingest: Ingest, objects: FolderObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robin_fleet.ingest.ingest.MOST_REFUSED", 3)
+    for number in range(6):
+        data = b"rubbish %d" % number
+        assert ingest.blob("r1", blob_name(data, ".png"), "file", data).answer is Answer.QUARANTINED
+    assert len(list(objects.names("quarantine/"))) == 3
+
+
 BAD_NAMES = ("../../etc/passwd", "a" * 63, "A" * 64, "b" * 64 + ".png/../x", "", "c" * 64 + ".x\0y", "d" * 5000)
 
 

@@ -209,7 +209,7 @@ def test_an_endpoint_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch)
         open_objects(url)
 
 
-@pytest.mark.parametrize("url", ["", "http://x", "file://host/x", "s3:///x", "s3://fleet?endpint=x", "/var/x"])
+@pytest.mark.parametrize("url", ["", "http://x", "file://host/x", "s3:///x", "s3://fleet?end=x", "/var/x"])
 def test_other_stores_are_refused(url: str) -> None:
     with refused(Code.OPTION_INVALID):
         open_objects(url)

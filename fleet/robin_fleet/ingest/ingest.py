@@ -15,7 +15,7 @@ from edge_adapt.store.sample import SampleRecord, StoredSample
 from robin_fleet.ingest.checks import RECORD, Booked, check_content, check_name, parse_record
 from robin_fleet.ingest.looks import NEAR_AMONG, NEAR_WITHIN_S, look_of, nearest
 from robin_fleet.ledger.core import Ledger
-from robin_fleet.ledger.events import Refused, add_event, add_refused, find_refused, remove_refused
+from robin_fleet.ledger.events import Refused, add_event, add_refused, count_refused, find_refused, remove_refused
 from robin_fleet.ledger.robots import Robot, find_robots
 from robin_fleet.ledger.samples import SampleRow, add_blobs, add_samples, embeddings_near, known_blobs
 from robin_fleet.objects.interface import Objects, is_blob
@@ -25,6 +25,8 @@ WAIT_S = 86_400.0
 """A record whose files do not come is refused so long after it came first, s."""
 AREA = "quarantine"
 """Area of the object store for what does not verify, for a person to look at."""
+MOST_REFUSED = 1000
+"""Blobs in quarantine from which on the reason alone is kept, not the bytes."""
 _MOST_KEPT = 4_000_000  # bytes of such a blob
 _NAME_SHOWN = 120
 _MOST_TOLD = 8
@@ -197,6 +199,9 @@ class Ingest:
             for item in batch.items
             if item.hashed and _is_refused(item) and len(item.incoming.data) <= _MOST_KEPT
         }
+        if kept:
+            with self._ledger.read() as connection:
+                kept = {} if count_refused(connection) >= MOST_REFUSED else kept
         if batch.data or kept:
             self._objects.put_all({**batch.data, **kept})
 

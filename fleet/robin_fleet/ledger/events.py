@@ -92,6 +92,10 @@ def find_refused(connection: sa.Connection, blobs: Iterable[str], robot: str) ->
     return {row.blob: Refused(*row[1:]) for row in connection.execute(chosen)}
 
 
+def count_refused(connection: sa.Connection) -> int:
+    return connection.execute(sa.select(sa.func.count()).select_from(QUARANTINE)).scalar_one()
+
+
 def refused_by_code(connection: sa.Connection) -> dict[int, int]:
     """Code -> blobs in quarantine."""
     code = QUARANTINE.c.code
