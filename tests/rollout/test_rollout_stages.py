@@ -56,7 +56,7 @@ def window(with_release: int = 1000, lost: int = 10, without: int = 4000, lost_w
 
 
 def begun(plan: RolloutPlan = QUICK) -> RolloutState:
-    return started("r1", "new", "old", plan, fleet(), 0.0)[0]
+    return started("r1", "new", "m@2", "old", plan, fleet(), 0.0)[0]
 
 
 def stepped(state: RolloutState, picks: dict[str, Picks]) -> RolloutState:

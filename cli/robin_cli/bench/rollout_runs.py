@@ -105,7 +105,7 @@ def simulate(bench: RolloutBench, loss: float, plan: RolloutPlan, rng: np.random
     fleet = SimulatedFleet(bench, loss, rng)
     robots = fleet.facts()
     index = {r.robot: n for n, r in enumerate(robots)}
-    state, _ = started("bench", "new", "old", plan, robots, 0.0)
+    state, _ = started("bench", "new", "m@2", "old", plan, robots, 0.0)
     extra, reached = 0.0, len(state.robots)
     while state.open and state.seen_s < _LONGEST_H * 3600:
         mask = np.zeros(len(robots), bool)

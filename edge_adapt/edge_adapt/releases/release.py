@@ -81,11 +81,13 @@ class Part(StrictConfig):
 
 
 class Release(StrictConfig):
-    """``release.json``. parts: of different kinds."""
+    """``release.json``. parts: of different kinds. model: id that scenes and picks with it name; empty where it brings
+    no model of its own."""
 
     format: Literal["robin-release-1"] = "robin-release-1"
     name: PlainId
     parts: tuple[Part, ...] = Field(min_length=1, max_length=len(PartKind))
+    model: str = Field("", max_length=200)
     notes: str = Field("", max_length=2000)
 
     @model_validator(mode="after")

@@ -84,7 +84,10 @@ def gather(name: str, given: Given) -> tuple[Release, dict[str, bytes]]:
     check_fits(parts, trunk)
     if not gathered.parts:
         raise RobinError(Code.RELEASE_INVALID, f"release {name}: no part is given")
-    return Release(name=name, parts=parts, notes=given.notes), gathered.files
+    source = given.head or given.bundle
+    known = given.base.model if given.base is not None else ""
+    model = load_bundle(source).model_id if source is not None else known
+    return Release(name=name, parts=parts, model=model, notes=given.notes), gathered.files
 
 
 def _of_bundle(gathered: _Gathered, kind: PartKind, source: Path) -> None:

@@ -30,7 +30,14 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from edge_adapt.releases.release import Assignments, Release, assignments_path, parse_release, release_path
+from edge_adapt.releases.release import (
+    Assignments,
+    Release,
+    assignments_path,
+    parse_assignments,
+    parse_release,
+    release_path,
+)
 from robin_fleet.release.keys import new_key, read_key, read_keys, require_apart
 from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.core.disk import make_folder, write_atomic
@@ -145,8 +152,7 @@ class ReleaseRepository:
     def assign(self, site: str, assignments: Assignments) -> None:
         """Publish what a site's robots are to run. Raises RobinError RELEASE_UNKNOWN for a site without delegation."""
         with self._changing():
-            targets = self._current("targets", Targets).signed
-            if targets.delegations is None or _role(site) not in (targets.delegations.roles or {}):
+            if site not in self.sites():
                 raise RobinError(Code.RELEASE_UNKNOWN, f"site {site}: unknown here; robin fleet release site {site}")
             self._publish_site(site, assignments)
             self._refresh()
@@ -156,6 +162,18 @@ class ReleaseRepository:
         targets = self._current("targets", Targets).signed.targets
         paths = sorted(path for path in targets if path.startswith("releases/"))
         return [parse_release(self._target_bytes(targets[path]), path) for path in paths]
+
+    def sites(self) -> list[str]:
+        """Those whose robots can be assigned to."""
+        delegations = self._current("targets", Targets).signed.delegations
+        roles = (delegations.roles if delegations is not None else None) or {}
+        return sorted(role.removeprefix("site-") for role in roles)
+
+    def assignments(self, site: str) -> Assignments:
+        """As they are published."""
+        path = assignments_path(site)
+        target = self._current(_role(site), Targets).signed.targets[path]
+        return parse_assignments(self._target_bytes(target), path)
 
     def waiting(self) -> list[Staged]:
         """What waits for signatures."""
@@ -246,12 +264,11 @@ class ReleaseRepository:
 
     def _refresh(self) -> None:
         """Site roles that are about to expire, snapshot, timestamp; the last one makes all of it visible."""
-        targets = self._current("targets", Targets).signed
-        roles = list(targets.delegations.roles or {}) if targets.delegations is not None else []
-        meta = {"targets.json": MetaFile(targets.version)}
-        for role in roles:
+        meta = {"targets.json": MetaFile(self._newest("targets"))}
+        for name in self.sites():
+            role = _role(name)
             if not self._newest(role):  # its delegation has just been signed
-                self._publish_site(role.removeprefix("site-"), Assignments())
+                self._publish_site(name, Assignments())
             site = self._current(role, Targets).signed
             if site.expires.timestamp() - self._clock() < DAYS["site"] * 43_200:
                 site.version, site.expires = site.version + 1, self._expiry("site")

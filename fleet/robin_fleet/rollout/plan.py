@@ -27,6 +27,8 @@ class Stage(str, Enum):
 
 
 STAGES = tuple(Stage)
+COUNTED_S = 600
+"""Picks are counted by stretches of so many seconds."""
 TRIALS = (Stage.REPLAY, Stage.SHADOW, Stage.ACCEPTANCE)
 
 
@@ -63,7 +65,9 @@ class RolloutPlan(StrictConfig):
     false_backs: float = Field(0.01, gt=0, lt=0.5, description="Robots that go back by themselves for no reason.")
     tenth_share: float = Field(0.1, gt=0, le=1, description="Robots that the stage `tenth` reaches.")
     held_back: float = Field(0.2, ge=0, lt=1, description="Robots of the line that stay without it until `tenth`.")
-    window_s: float = Field(600, ge=60, le=7200, description="Picks of so long are counted together, seconds.")
+    window_s: int = Field(
+        COUNTED_S, ge=COUNTED_S, le=7200, multiple_of=COUNTED_S, description="Picks of so long are one block, seconds."
+    )
 
     def trial(self, stage: Stage) -> TrialRule:
         rule = getattr(self, stage.value)
@@ -92,7 +96,7 @@ class RolloutPlan(StrictConfig):
 
 @dataclass(frozen=True)
 class RobotFacts:
-    """Of one robot. line: robots of one line handle the same goods, and are compared with each other. free: neither
+    """Of one robot. line: "site/station"; its robots handle the same goods, and are compared with each other. free: neither
     pinned nor held. rate: of its clean picks before the roll-out; None: not known."""
 
     robot: str

@@ -43,12 +43,14 @@ class Trial(StrictConfig):
 
 
 class RolloutState(StrictConfig):
-    """began_s, seen_s: seconds UTC; picks before ``seen_s`` are counted. stage_picks, stage_hours: with the release by
+    """model: id that picks with the release name; empty where it brings no model of its own. baseline: release that ran
+    before, empty for none. began_s, seen_s: seconds UTC; picks before ``seen_s`` are counted. stage_picks, stage_hours: with the release by
     the robots of this stage, and of the windows that it lasted. robots: run the release; back: went back themselves.
     code, reason: of a roll-out that was stopped or aborted."""
 
     rollout: str
     release: str
+    model: str = ""
     baseline: str = ""
     plan: RolloutPlan = RolloutPlan()
     phase: Phase = Phase.RUNNING
@@ -86,6 +88,7 @@ Change = tuple[RolloutState, Event]
 def started(
     rollout: str,
     release: str,
+    model: str,
     baseline: str,
     plan: RolloutPlan,
     robots: Sequence[RobotFacts],
@@ -97,6 +100,7 @@ def started(
     state = RolloutState(
         rollout=rollout,
         release=release,
+        model=model,
         baseline=baseline,
         plan=plan,
         stage=plan.first,
