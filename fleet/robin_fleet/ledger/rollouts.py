@@ -117,11 +117,27 @@ def events_of(connection: sa.Connection, rollout: str, kinds: Sequence[str] = ()
     return [Told(row.at_s, row.kind, row.text, json.loads(row.data)) for row in rows]
 
 
+def merge_days(connection: sa.Connection, before_s: float) -> None:
+    """Stretches that began before then become one a day, so that sums stay what they are."""
+    day, begin = 86_400, PICK_COUNTS.c.begin_s
+    old = sa.and_(begin < before_s // day * day, begin % day != 0)
+    key = ((begin - begin % day).label("begin_s"), PICK_COUNTS.c.robot, PICK_COUNTS.c.model)
+    sums = (sa.func.sum(PICK_COUNTS.c.picks), sa.func.sum(PICK_COUNTS.c.clean))
+    rows = connection.execute(sa.select(*key, *sums).where(old).group_by(*key)).all()
+    for begin_s, robot, model, picks, clean in rows:
+        _count(connection, {"begin_s": begin_s, "robot": robot, "model": model}, int(picks), int(clean))
+    connection.execute(sa.delete(PICK_COUNTS).where(old))
+
+
 def count_pick(connection: sa.Connection, robot: str, model: str, at_s: float, clean: bool) -> None:
     """One more pick. Each is to be counted once: with the blob that tells of it, in one transaction."""
-    key = {"begin_s": int(at_s // COUNTED_S * COUNTED_S), "robot": robot, "model": model}
+    begin_s = int(at_s // COUNTED_S * COUNTED_S)
+    _count(connection, {"begin_s": begin_s, "robot": robot, "model": model}, 1, int(clean))
+
+
+def _count(connection: sa.Connection, key: dict[str, Any], picks: int, clean: int) -> None:
     insert_new(connection, PICK_COUNTS, [{**key, "picks": 0, "clean": 0}])
-    more = {"picks": PICK_COUNTS.c.picks + 1, "clean": PICK_COUNTS.c.clean + int(clean)}
+    more = {"picks": PICK_COUNTS.c.picks + picks, "clean": PICK_COUNTS.c.clean + clean}
     own = [PICK_COUNTS.c[name] == value for name, value in key.items()]
     connection.execute(sa.update(PICK_COUNTS).where(*own).values(more))
 

@@ -1,0 +1,1 @@
+"""Counters of robots over time, alerts, and what goes with slow or failed picks."""
