@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from robin_cli.fleet import annotate, deck, keys, novelties, samples, status, up
+from robin_cli.fleet import (
+    annotate,
+    correlate,
+    deck,
+    keys,
+    metrics,
+    novelties,
+    release,
+    rollout,
+    samples,
+    status,
+    up,
+)
 
+MODULES = (up, status, samples, keys, novelties, annotate, deck, release, rollout, metrics, correlate)
 app = typer.Typer(help="The aggregator of a fleet: what robots sent, and what is made of it.", no_args_is_help=True)
-for module in (up, status, samples, keys, novelties, annotate, deck):
+for module in MODULES:
     module.add_to(app)

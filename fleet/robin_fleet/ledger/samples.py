@@ -43,6 +43,7 @@ SAMPLES = sa.Table(
     sa.Index("samples_robot", "robot", "seq"),
     sa.Index("samples_station", "site", "station", "at_s"),
     sa.Index("samples_received", "received_s"),
+    sa.Index("samples_decision", "decision_id"),
 )
 SAMPLE_FILES = sa.Table(
     "sample_files",

@@ -42,7 +42,7 @@ FLEET = {
 _COUNTERS = frozenset({"robin_fleet_picks", "robin_fleet_picks_failed", "robin_fleet_rollout_picks_lost"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a registry holds it by what it is
 class FleetCollector(Collector):
     """Reads the ledger each time it is asked. repository: None where the fleet has no releases."""
 

@@ -20,6 +20,7 @@ from robin_perception.core.bounded import parse_json
 from robin_perception.core.config import StrictConfig, first_fault
 from robin_perception.core.errors import Code, RobinError
 
+OWN = "fleet"
 MOST_VALUES = 300
 """Of one report."""
 TRIED = ("clean", "miss", "drop", "multi", "wrong")
@@ -46,7 +47,7 @@ class Report(StrictConfig):
     """Figures of one part of a robot. source: "uplink", "store" ...; values: by name; at_s: by the robot's clock."""
 
     format: int = Field(1, ge=1, le=1)
-    source: str = Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")
+    source: str = Field(pattern=r"^[a-z][a-z0-9]{0,30}$")
     at_s: float
     values: dict[str, float] = Field(max_length=MOST_VALUES)
 
@@ -69,6 +70,8 @@ def parse_report(data: bytes, source: str) -> Report:
         report = Report.model_validate(parse_json(data, source, Code.METRICS_INVALID))
     except ValidationError as exc:
         raise RobinError(Code.METRICS_INVALID, f"{source}: {first_fault(exc)}") from None
+    if report.source == OWN:
+        raise RobinError(Code.METRICS_INVALID, f"{source}: figures of the source '{OWN}' are the aggregator's own")
     for name in report.values:
         if _NAME.fullmatch(name) is None:
             raise RobinError(Code.METRICS_INVALID, f"{source}: '{name[:80]}' is no name of a figure")

@@ -96,8 +96,8 @@ class RolloutPlan(StrictConfig):
 
 @dataclass(frozen=True)
 class RobotFacts:
-    """Of one robot. line: "site/station"; its robots handle the same goods, and are compared with each other. free: neither
-    pinned nor held. rate: of its clean picks before the roll-out; None: not known."""
+    """Of one robot. line: "site/station"; its robots handle the same goods, and are compared with each other. free: it
+    is not held. rate: of its clean picks before the roll-out; None: not known."""
 
     robot: str
     line: str
@@ -108,7 +108,7 @@ class RobotFacts:
 def pilot(robots: Sequence[RobotFacts]) -> str:
     """The robot to begin with: one whose rate is nearest to that of its line, on a line with others to compare with.
 
-    Raises RobinError ROLLOUT_NO_ROBOTS where every robot is alone, pinned or held.
+    Raises RobinError ROLLOUT_NO_ROBOTS where every robot is alone or held.
     """
     best: list[tuple[int, float, str]] = []
     for line, members in _lines(robots).items():
@@ -124,13 +124,13 @@ def pilot(robots: Sequence[RobotFacts]) -> str:
 
 
 def chosen(stage: Stage, robots: Sequence[RobotFacts], first: str, plan: RolloutPlan) -> tuple[str, ...]:
-    """Robots that run the release in ``stage``, those of the stage before among them. Pinned and held ones never do.
+    """Robots that run the release in ``stage``, those of the stage before among them. Held ones never do.
 
     first: the pilot. Raises RobinError ROLLOUT_NO_ROBOTS where it is not among the robots or not free.
     """
     own = next((r for r in robots if r.robot == first and r.free), None)
     if own is None:
-        raise RobinError(Code.ROLLOUT_NO_ROBOTS, f"robot {first}: is not enrolled, or is pinned or held")
+        raise RobinError(Code.ROLLOUT_NO_ROBOTS, f"robot {first}: is not enrolled, or is held")
     if stage in TRIALS:
         return ()
     if stage is Stage.ROBOT:

@@ -60,7 +60,8 @@ class RolloutRunner:
         return state
 
     def step(self) -> list[tuple[str, Event]]:
-        """All that is due now; (roll-out, event) of each thing that happened but counting. Safe to repeat at any time."""
+        """All that is due now; (roll-out, event) of each thing that happened but counting. Safe to repeat at any
+        time."""
         now_s, happened = self._clock(), []
         with self._ledger.read() as connection:
             waiting = [one.rollout for one in book.all_rollouts(connection) if one.open]
@@ -88,8 +89,7 @@ class RolloutRunner:
         return state
 
     def publish(self) -> None:
-        """Sites whose assignments are not what the ledger says get new ones. A site without a delegation of its own gets
-        none."""
+        """Sites whose assignments are not what the ledger says get new ones. One without a delegation gets none."""
         with self._ledger.read() as connection:
             states = book.all_rollouts(connection)
             robots = [one for one in all_robots(connection) if one.state == ENROLLED]
@@ -126,8 +126,8 @@ class RolloutRunner:
 
 
 def assigned(states: Sequence[RolloutState], robots: Sequence[str], free: set[str]) -> Assignments:
-    """What these robots are to run. states: all roll-outs, oldest first. free: robots that are neither pinned nor
-    held; others stay with what they run."""
+    """What these robots are to run. states: all roll-outs, oldest first. free: robots that are not held;
+    others stay with what they run."""
     told: dict[str, Assignment] = {}
     for state in states:
         named = set(state.robots)
@@ -143,8 +143,8 @@ def assigned(states: Sequence[RolloutState], robots: Sequence[str], free: set[st
 def by_line(
     counts: Sequence[PickCount], lines: Mapping[str, str], with_release: set[str], model: str
 ) -> dict[str, Picks]:
-    """Picks by line. A robot that has the release counts with the release's model alone; others count whatever they run.
-    lines: of each robot. model: of the release, empty where picks do not tell it."""
+    """Picks by line. A robot that has the release counts with the release's model alone; others with whatever they
+    run. lines: of each robot. model: of the release, empty where picks do not tell it."""
     found: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for one in counts:
         if one.robot not in lines:

@@ -44,9 +44,9 @@ class Trial(StrictConfig):
 
 class RolloutState(StrictConfig):
     """model: id that picks with the release name; empty where it brings no model of its own. baseline: release that ran
-    before, empty for none. began_s, seen_s: seconds UTC; picks before ``seen_s`` are counted. stage_picks, stage_hours: with the release by
-    the robots of this stage, and of the windows that it lasted. robots: run the release; back: went back themselves.
-    code, reason: of a roll-out that was stopped or aborted."""
+    before, empty for none. began_s, seen_s: seconds UTC; picks before ``seen_s`` are counted. stage_picks, stage_hours:
+    with the release by the robots of this stage, and of the windows that it lasted. robots: run the release; back: went
+    back themselves. code, reason: of a roll-out that was stopped or aborted."""
 
     rollout: str
     release: str

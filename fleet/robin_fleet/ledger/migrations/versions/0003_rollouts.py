@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 _NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
@@ -62,3 +62,4 @@ def upgrade() -> None:
         sa.Column("facts", sa.Text, nullable=False),
     )
     op.create_index("pick_facts_at", "pick_facts", ["at_s"])
+    op.create_index("samples_decision", "samples", ["decision_id"])
