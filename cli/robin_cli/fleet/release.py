@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 KeysOption = Annotated[
     Path, typer.Option("--keys", metavar="DIR", help="Keys of root and targets; outside the fleet's folder.")
 ]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the release, or the site.", show_default=False)]
 
 release = typer.Typer(help="Signed releases, which robots fetch and verify.", no_args_is_help=True)
 
@@ -35,20 +35,24 @@ def init(
     site: Annotated[list[str] | None, typer.Option("--site", metavar="S", help="A site; may be given again.")] = None,
     root_keys: Annotated[int, typer.Option("--root-keys", metavar="N", min=1, max=20, help="Keys of root.")] = 3,
     threshold: Annotated[int, typer.Option("--threshold", metavar="N", min=1, help="That must sign root.")] = 2,
+    json_file: JsonOption = None,
 ) -> None:
     """Make the repository, its keys, and the root that robots are to trust."""
+    require_writable(json_file)
     root = _repository(fleet).init(keys, tuple(site or ()), root_keys, threshold)
     path = fleet / "releases" / "metadata" / "1.root.json"
+    write_json(json_file, {"root": path, "keys": keys, "sites": site or []})
     print(f"trusted root, for `robin adapt fetch --root`: {path} ({len(root):,} bytes)")
     note(f"keys: {keys}; give each to another person, and keep none of them on this machine")
 
 
 @release.command()
-def site(name: NameArgument, fleet: FleetOption) -> None:
+def site(name: NameArgument, fleet: FleetOption, json_file: JsonOption = None) -> None:
     """Stage a new site; its robots can be given releases once that is signed."""
+    require_writable(json_file)
     repository = _repository(fleet)
     repository.add_site(name)
-    _tell_waiting(repository)
+    _tell_waiting(repository, json_file)
 
 
 @release.command()
@@ -89,13 +93,18 @@ def add(
 
 
 @release.command()
-def renew(role: Annotated[str, typer.Argument(metavar="root|targets", show_default=False)], fleet: FleetOption) -> None:
+def renew(
+    role: Annotated[str, typer.Argument(metavar="root|targets", help="What is to be signed anew.", show_default=False)],
+    fleet: FleetOption,
+    json_file: JsonOption = None,
+) -> None:
     """Stage root or targets with a later expiry."""
+    require_writable(json_file)
     if role not in ("root", "targets"):
         raise RobinError(Code.OPTION_INVALID, f"'{role}': root or targets is needed")
     repository = _repository(fleet)
     repository.renew(role)
-    _tell_waiting(repository)
+    _tell_waiting(repository, json_file)
 
 
 @release.command()
@@ -129,10 +138,12 @@ def list_releases(fleet: FleetOption, json_file: JsonOption = None) -> None:
 
 
 @release.command()
-def refresh(fleet: FleetOption) -> None:
+def refresh(fleet: FleetOption, json_file: JsonOption = None) -> None:
     """Sign snapshot and timestamp anew: once a day at least, or robots take it for frozen."""
+    require_writable(json_file)
     repository = _repository(fleet)
     repository.refresh()
+    write_json(json_file, {"expires_s": repository.expiries()})
     print(f"fresh until {shown_time(repository.expiries()['timestamp'])}")
 
 
@@ -163,7 +174,9 @@ def _repository(fleet: Path) -> ReleaseRepository:
     return ReleaseRepository(fleet)
 
 
-def _tell_waiting(repository: ReleaseRepository) -> None:
-    for one in repository.waiting():
+def _tell_waiting(repository: ReleaseRepository, json_file: Path | None = None) -> None:
+    waiting = repository.waiting()
+    write_json(json_file, {"waiting": [one.__dict__ for one in waiting]})
+    for one in waiting:
         text = f"{one.signed} of {one.threshold} signatures; robin fleet release sign"
         print(f"{one.role} {one.version} waits: {text}")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from robin_fleet.rollout.state import RolloutState
 
 WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for the record.")]
-RolloutArgument = Annotated[str, typer.Argument(metavar="ROLLOUT", show_default=False)]
-NameArgument = Annotated[str, typer.Argument(metavar="ROBOT|SITE", show_default=False)]
+RolloutArgument = Annotated[str, typer.Argument(metavar="ROLLOUT", help="Its name, as in status.", show_default=False)]
+NameArgument = Annotated[str, typer.Argument(metavar="ROBOT|SITE", help="Its name.", show_default=False)]
 SiteFlag = Annotated[bool, typer.Option("--site", help="The name is that of a site, not of a robot.")]
 _ASKED = "a person asked"
 
@@ -34,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
 
 @rollout.command()
 def start(
-    release: Annotated[str, typer.Argument(metavar="RELEASE", show_default=False)],
+    release: Annotated[str, typer.Argument(metavar="RELEASE", help="One that is published.", show_default=False)],
     fleet: FleetOption,
     pilot: Annotated[
         str | None, typer.Option("--pilot", metavar="ROBOT", help="The first robot. Default: an average one.")
@@ -73,7 +73,7 @@ def step(fleet: FleetOption, json_file: JsonOption = None) -> None:
 @rollout.command()
 def status(
     fleet: FleetOption,
-    name: Annotated[str | None, typer.Argument(metavar="[ROLLOUT]", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[ROLLOUT]", help="Default: all.", show_default=False)] = None,
     json_file: JsonOption = None,
 ) -> None:
     """All roll-outs; of one: what it has shown so far, and what happened."""
@@ -101,7 +101,7 @@ def status(
 @rollout.command()
 def report(
     name: RolloutArgument,
-    stage: Annotated[str, typer.Argument(metavar="replay|shadow|acceptance", show_default=False)],
+    stage: Annotated[str, typer.Argument(metavar="replay|shadow|acceptance", help="The trial.", show_default=False)],
     fleet: FleetOption,
     picks: Annotated[int, typer.Option("--picks", metavar="N", min=0, help="That were compared, or tried.")],
     lost: Annotated[int, typer.Option("--lost", metavar="N", min=0, help="That the release loses.")] = 0,
@@ -143,31 +143,46 @@ def abort(name: RolloutArgument, fleet: FleetOption, why: WhyOption = _ASKED, js
 
 
 @rollout.command()
-def hold(name: NameArgument, fleet: FleetOption, site: SiteFlag = False, why: WhyOption = _ASKED) -> None:
+def hold(
+    name: NameArgument,
+    fleet: FleetOption,
+    site: SiteFlag = False,
+    why: WhyOption = _ASKED,
+    json_file: JsonOption = None,
+) -> None:
     """Have a robot (a pin), or all robots of a site, take no new release."""
+    require_writable(json_file)
     import time
 
     from robin_fleet.ledger import rollouts as book
 
     with _open(fleet) as (opened, runner):
         with opened.ledger.write() as connection:
-            book.hold(connection, book.SITE if site else book.ROBOT, name, why, time.time())
+            book.hold(connection, _kind(site), name, why, time.time())
         runner.publish()
-    print(f"{'site' if site else 'robot'} {name} stays with what it runs")
+    write_json(json_file, {"held": name, "what": _kind(site)})
+    print(f"{_kind(site)} {name} stays with what it runs")
 
 
 @rollout.command()
-def free(name: NameArgument, fleet: FleetOption, site: SiteFlag = False) -> None:
+def free(name: NameArgument, fleet: FleetOption, site: SiteFlag = False, json_file: JsonOption = None) -> None:
     """Let a robot or a site that was held take releases again."""
+    require_writable(json_file)
     from robin_fleet.ledger import rollouts as book
 
     with _open(fleet) as (opened, runner):
         with opened.ledger.write() as connection:
-            known = book.release_hold(connection, book.SITE if site else book.ROBOT, name)
+            known = book.release_hold(connection, _kind(site), name)
         runner.publish()
     if not known:
-        raise RobinError(Code.OPTION_INVALID, f"{'site' if site else 'robot'} {name}: was not held")
-    print(f"{'site' if site else 'robot'} {name} takes releases again")
+        raise RobinError(Code.OPTION_INVALID, f"{_kind(site)} {name}: was not held")
+    write_json(json_file, {"freed": name, "what": _kind(site)})
+    print(f"{_kind(site)} {name} takes releases again")
+
+
+def _kind(site: bool) -> str:
+    """As ``robin_fleet.ledger.rollouts`` has them."""
+    return "site" if site else "robot"
 
 
 @contextlib.contextmanager
