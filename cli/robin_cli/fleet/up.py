@@ -42,6 +42,7 @@ def up(
     require_writable(json_file)
     from robin_fleet.folder import open_fleet
     from robin_fleet.ingest.ingest import Ingest
+    from robin_fleet.metrics.reports import handlers
     from robin_fleet.server.keys import server_keys
     from robin_fleet.server.server import Server
 
@@ -49,7 +50,7 @@ def up(
     _settle(fleet, {key: value for key, value in given.items() if value is not None})
     with open_fleet(fleet) as opened, until_stopped() as stopped:
         keys, teller = server_keys(fleet), _Teller()
-        ingest, config = Ingest(opened.ledger, opened.objects), opened.config
+        ingest, config = Ingest(opened.ledger, opened.objects, handlers()), opened.config
         server = Server(config.endpoint, keys, opened.ledger, ingest, fleet, config.server)
         note(f"listening at {config.endpoint}, server key {keys.public}")
         try:
