@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import obstore
 import pytest
+from helpers import fleet_power
 from helpers.fleet_stores import KEYS, STORES, careless_s3, object_store, with_prefix
 
 from edge_adapt.store.blobs import blob_name
+from robin_cli.bench.store_crash import cuts_unavailable
 from robin_fleet.objects import open_objects
 from robin_fleet.objects.interface import Objects
 from robin_fleet.objects.own_folder import FolderObjects
@@ -238,3 +242,18 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with refused(Code.OBJECTS_UNREACHABLE):
         FolderObjects(tmp_path / "file" / "objects")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["careful", "careless"])
+def test_many_objects_survive_a_power_cut(kind: str) -> None:
+    """Real cuts; without syncs they must show."""
+    if reason := cuts_unavailable():
+        pytest.skip(f"no power can be cut here: {reason}")
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        command = [sys.executable, fleet_power.__file__, folder, "6", kind]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
+    counts = json.loads(done.stdout)
+    assert counts["acknowledged"] > 100
+    assert (counts["missing"] > 0) == (kind == "careless"), counts
