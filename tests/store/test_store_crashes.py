@@ -22,7 +22,8 @@ from edge_adapt.store.config import StoreConfig
 from edge_adapt.store.sample import Sample
 from edge_adapt.store.store import Receipt, SampleStore
 from edge_adapt.store.verify import remove_orphans, verify
-from robin_cli.bench.store_crash import CrashCounts, crash_rounds, cuts_unavailable
+from robin_cli.bench.cut_disk import cuts_unavailable
+from robin_cli.bench.store_crash import CrashCounts, crash_rounds
 
 TIGHT = SMALL.model_copy(update={"budget_mb": 0.012, "core_per_stratum": 1})
 SCRIPT = [small_sample(number, result=("clean", "miss")[number % 3 == 2]) for number in range(7)]

@@ -49,6 +49,7 @@ class Budgets(StrictConfig):
     store: dict[str, Budget]
     learning: dict[str, Budget]
     fleet: dict[str, Budget]
+    uplink: dict[str, Budget]
 
 
 @cache

@@ -19,9 +19,10 @@ from edge_adapt.store.sample import Sample, sample_of
 from edge_adapt.store.store import SampleStore
 from edge_adapt.store.writer import StoreWriter
 from robin_cli.bench.budgets import budget
+from robin_cli.bench.cut_disk import cuts_unavailable
 from robin_cli.bench.figures import Figure, of_spread, spread
 from robin_cli.bench.pipeline import PipelineBench, simulated_frames
-from robin_cli.bench.store_crash import CrashCounts, crash_rounds, cuts_unavailable
+from robin_cli.bench.store_crash import CrashCounts, crash_rounds
 from robin_cli.doctor.machine import machine_facts
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig

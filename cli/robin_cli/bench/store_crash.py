@@ -8,13 +8,10 @@ on a loop device, which is shut down without writing back its journal, unmounted
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import fcntl
 import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -32,12 +29,10 @@ from edge_adapt.store.reservoir import Stratum
 from edge_adapt.store.sample import Sample
 from edge_adapt.store.store import SampleStore
 from edge_adapt.store.verify import remove_orphans, verify
+from robin_cli.bench.cut_disk import CutDisk
 
 CONFIG = StoreConfig(budget_mb=3, least_free_mb=0, core_per_stratum=4)
 READY = b"ready\n"
-_SHUTDOWN, _WITHOUT_JOURNAL = 0x8004587D, 2  # ioctl of ext4 and xfs
-_NEW_NAMESPACE, _PRIVATE = 0x00020000, 0x4000 | 0x40000
-_DISK_BYTES = 96_000_000
 _LONGEST_S = 0.35  # of a writer's life
 _EARLY = 0.2  # share of the rounds that may end it before it has begun
 _FRESH_AFTER = 60  # rounds with one store
@@ -53,16 +48,6 @@ class CrashCounts:
     missing: int = 0
     torn: int = 0
     orphans: int = 0
-
-
-def cuts_unavailable() -> str | None:
-    """Why no power can be cut here."""
-    if os.geteuid() != 0:
-        return "needs root"
-    if not Path("/dev/loop-control").exists():
-        return "there are no loop devices"
-    missing = [name for name in ("mkfs.ext4", "mount", "umount") if shutil.which(name) is None]
-    return f"{missing[0]} is not installed" if missing else None
 
 
 def small_sample(rng: np.random.Generator, number: int, before: bytes) -> Sample:
@@ -200,27 +185,13 @@ def kill_rounds(folder: Path, rounds: int, rng: np.random.Generator, files: File
 
 def cut_rounds(folder: Path, rounds: int, rng: np.random.Generator, files: Files) -> Iterator[CrashCounts]:
     """Power cuts, in a mount namespace of this process."""
-    enter_namespace()
-    disk, mount = folder / "disk", folder / "mount"
-    mount.mkdir()
-
-    def fresh() -> None:
-        with disk.open("wb") as stream:
-            stream.truncate(_DISK_BYTES)
-        _run("mkfs.ext4", "-q", "-F", str(disk))
+    disk = CutDisk(folder)
 
     def live() -> list[bytes]:
-        _run("mount", "-o", "loop", str(disk), str(mount))
-        handle, how = os.open(mount, os.O_RDONLY | os.O_DIRECTORY), struct.pack("I", _WITHOUT_JOURNAL)
-        try:
-            lines = live_and_die(mount / "store", rng, files, lambda: fcntl.ioctl(handle, _SHUTDOWN, how))
-        finally:
-            os.close(handle)
-        _run("umount", str(mount))
-        _run("mount", "-o", "loop", str(disk), str(mount))
-        return lines
+        with disk.until_cut() as cut:
+            return live_and_die(disk.mount / "store", rng, files, cut)
 
-    yield from _rounds(mount / "store", rounds, live, fresh, lambda: _run("umount", str(mount)))
+    yield from _rounds(disk.mount / "store", rounds, live, disk.make_fresh, disk.unmount)
 
 
 def _rounds(
@@ -243,17 +214,6 @@ def _rounds(
         counts.torn += torn
         counts.orphans += orphans
         yield counts
-
-
-def enter_namespace() -> None:
-    """Mounts of this process are its own from now on. Raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_NEW_NAMESPACE) or libc.mount(b"none", b"/", None, _PRIVATE, None):
-        raise OSError(ctypes.get_errno(), "cannot have a mount namespace of its own")
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def crash_rounds(

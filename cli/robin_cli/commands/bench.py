@@ -227,6 +227,29 @@ def store(
     _tell(f"store, {width}x{height}", result, store_figures(result), json_file)
 
 
+@app.command("durability")
+def durability(
+    kills: Annotated[int, typer.Option("--kills", metavar="N", min=0, help="Times that an end is killed.")] = 100,
+    cuts: Annotated[
+        int, typer.Option("--cuts", metavar="N", min=0, help="Power cuts; they need root and a loop device.")
+    ] = 30,
+    seed: SeedOption = 7,
+    place: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Folder to work in. Default: memory.")
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Kill robot and fleet, and cut their power, while samples go up a bad wire; look for what was acknowledged."""
+    require_writable(json_file)
+    from robin_cli.bench.durability import DurabilityBench, durability_figures, measure_durability
+
+    with progress_bar("uplink", "rounds") as advance:
+        result = measure_durability(DurabilityBench(kills, cuts, seed, place), advance)
+    if result["cuts_skipped"]:
+        note(f"no power cuts here: {result['cuts_skipped']}")
+    _tell("uplink, killed and cut off", result, durability_figures(result), json_file)
+
+
 @app.command("learning")
 def learning(
     seconds: Annotated[
