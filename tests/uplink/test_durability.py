@@ -1,4 +1,4 @@
-"""Nothing acknowledged is missing and nothing is stored twice, however either end dies. The benchmark does more of it."""
+"""Nothing acknowledged is missing and nothing is stored twice, however either end dies; the benchmark does more."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class _Run:
     """One world, its processes, and what was acknowledged in it."""
 
     def __init__(self, folder: Path, rng: np.random.Generator, pictures: list[bytes], careless: bool = False) -> None:
-        self.world = parts.World(folder, *_free_ports(), _FAULTS, careless)
+        self.world = parts.World(folder, *free_ports(), _FAULTS, careless)
         self.acknowledged: list[str] = []
         self.resets = 0
         self._rng, self._pictures = rng, pictures
@@ -235,7 +235,7 @@ def _pictures(rng: np.random.Generator) -> list[bytes]:
     return [png_bytes(rng.integers(0, 256, (*shape, 3), dtype=np.uint8)) for shape in shapes]
 
 
-def _free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
     """For the server, which takes the port above as well, and for the wire."""
     while True:
         with contextlib.ExitStack() as held:

@@ -227,6 +227,25 @@ def store(
     _tell(f"store, {width}x{height}", result, store_figures(result), json_file)
 
 
+@app.command("uplink")
+def uplink(
+    mb: Annotated[int, typer.Option("--mb", metavar="MB", min=10, help="What one robot sends.")] = 400,
+    repeats: RepeatsOption = 3,
+    robots: Annotated[int, typer.Option("--robots", metavar="N", min=1, help="That send small samples.")] = 1000,
+    seconds: Annotated[float, typer.Option("--seconds", metavar="S", min=1, help="So long.")] = 60.0,
+    hostile: Annotated[int, typer.Option("--hostile", metavar="N", min=1, help="Malformed messages.")] = 10_000,
+    seed: SeedOption = 7,
+    json_file: JsonOption = None,
+) -> None:
+    """Send a store to a fleet on this machine, beside a raw push; then as many robots, and as a hostile one."""
+    require_writable(json_file)
+    from robin_cli.bench.uplink import UplinkBench, measure_uplink, uplink_figures
+
+    with progress_bar("uplink", "") as advance:
+        result = measure_uplink(UplinkBench(mb, repeats, robots, seconds, hostile, seed), advance)
+    _tell("uplink on loopback", result, uplink_figures(result), json_file)
+
+
 @app.command("durability")
 def durability(
     kills: Annotated[int, typer.Option("--kills", metavar="N", min=0, help="Times that an end is killed.")] = 100,

@@ -27,6 +27,7 @@ from robin_perception.core.errors import Code, RobinError
 
 STATUS_FILE = "status.json"
 _STATUS_S = 2.0
+_FLUSH_S = 0.2  # between two syncs of what was heard; the rest is heard again after a crash
 _STEP_S = 0.5
 _MESSAGES_A_STEP = 256
 
@@ -85,7 +86,8 @@ class UplinkClient:
     def step(self) -> None:
         """One round: wait for something to happen, at most half a second, and do what is to be done."""
         try:
-            self._samples.flush()
+            if self._is_due("flush", _FLUSH_S):
+                self._samples.flush()
             if self._tail is not None and self._is_due("note", _STATUS_S):
                 self._tail.note()
             if self._is_due("report", self._config.report_s):

@@ -13,7 +13,7 @@ from edge_adapt.uplink.protocol import ENVELOPE_BYTES, HEADER_BYTES, Frames
 from robin_perception.core.errors import Code, RobinError
 
 _EVENT = struct.Struct("=HI")  # of libzmq's monitor: number and value
-_QUEUED = 8  # messages of a chunk each, in either direction
+_QUEUED = 32  # messages of a chunk each that may wait to be sent
 _HEARTBEAT_MS, _SILENT_MS, _HANDSHAKE_MS = 2000, 12_000, 10_000
 _ENDS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
 _BAD = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL

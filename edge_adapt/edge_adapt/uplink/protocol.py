@@ -134,7 +134,7 @@ _TYPES: tuple[type[Message], ...] = (Offer, Have, Need, More, Chunk, Commit, Wit
 _NUMBERS = {kind: number for number, kind in enumerate(_TYPES, start=1)}
 
 
-def chunk_of(ticket: int, offset: int, data: bytes) -> Chunk:
+def chunk_of(ticket: int, offset: int, data: bytes | memoryview) -> Chunk:
     return Chunk(ticket, offset, zlib.crc32(data), data)
 
 

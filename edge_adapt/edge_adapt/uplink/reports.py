@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from edge_adapt.record_file import LONGEST_RECORD, RECORD_FILE
 from edge_adapt.store.blobs import blob_name
-from edge_adapt.uplink.protocol import Kind
+from edge_adapt.uplink.protocol import CHUNK_BYTES, Kind
 from edge_adapt.uplink.session import Blob
 from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.core.disk import make_folder, write_atomic
@@ -25,6 +25,7 @@ POSITION_FILE = "decisions.at"
 REPORT_BYTES = 256 * 1024
 REPORT_SUFFIX = ".json"
 _FILE = re.compile(r"[0-9]{20}-[0-9a-f]{64}\.json")
+_BUFFER = bytearray(CHUNK_BYTES)  # one thread sends, and each chunk is copied into its message
 _AHEAD = 32  # decisions that are under way at a time
 
 
@@ -39,15 +40,17 @@ class FileSource:
         except OSError as exc:
             raise RobinError(Code.STORE_BLOB_MISSING, f"{path}: {exc.strerror}") from None
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Raises RobinError STORE_BLOB_DAMAGED for a file that has become shorter, or cannot be read."""
+    def read(self, offset: int, length: int) -> memoryview:
+        """It holds until the next call. Raises RobinError STORE_BLOB_DAMAGED for a file that has become shorter, or
+        cannot be read."""
+        part = memoryview(_BUFFER)[:length]
         try:
-            data = os.pread(self._stream.fileno(), length, self._start + offset)
+            count = os.preadv(self._stream.fileno(), [part], self._start + offset)
         except OSError as exc:
             raise RobinError(Code.STORE_BLOB_DAMAGED, f"{self._path}: {exc.strerror}") from None
-        if len(data) != length:
+        if count != length:
             raise RobinError(Code.STORE_BLOB_DAMAGED, f"{self._path}: shorter than it was")
-        return data
+        return part
 
     def close(self) -> None:
         self._stream.close()

@@ -29,8 +29,8 @@ from robin_perception.core.errors import RobinError
 class Source(Protocol):
     """The bytes of a blob."""
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Raises RobinError where they are gone."""
+    def read(self, offset: int, length: int) -> bytes | memoryview:
+        """They hold until the next call. Raises RobinError where they are gone."""
 
     def close(self) -> None: ...
 

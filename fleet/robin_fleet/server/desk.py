@@ -5,6 +5,7 @@ A message that does not hold to the protocol is dropped and counted; it ends not
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,8 +39,8 @@ from robin_perception.core.errors import Code, RobinError
 
 
 class Work(NamedTuple):
-    """For the ingest thread. data: of a small blob; None: it is in the file at ``path``. store: it is whole; else it
-    is asked whether the fleet has it, and how much of it is in the file."""
+    """For the ingest thread. store: it is whole; else it is asked whether the fleet has it, and how much of it is in
+    the file at ``path``. chunks: what is in memory; None: it is in the file."""
 
     peer: bytes
     ticket: int
@@ -49,7 +50,7 @@ class Work(NamedTuple):
     size: int
     path: Path
     store: bool
-    data: bytes | None = None
+    chunks: tuple[bytes | memoryview, ...] | None = None
 
 
 class Result(NamedTuple):
@@ -87,11 +88,7 @@ class _Upload:
     waits: bool = False
     told: bool = False  # that a chunk did not come as it should
     wanted: bool = False  # it was told from where on
-    data: bytes | None = None
-
-    @property
-    def is_small(self) -> bool:
-        return self.offer.size <= CHUNK_BYTES
+    chunks: list[Chunk] | None = None  # all that has come, where its credit covers all of it; else it is in the file
 
 
 @dataclass
@@ -156,7 +153,7 @@ class Desk:
         elif isinstance(message, Commit):
             self._committed(upload)
         elif isinstance(message, Withdraw):
-            self._end(upload)
+            self._end(upload, is_withdrawn=True)
         else:
             self.counts["malformed"] += 1
         self._credit.run()
@@ -194,6 +191,11 @@ class Desk:
             for upload in list(known.uploads.values()):
                 self._end(upload)
             self._credit.run()
+
+    def close(self) -> None:
+        """What has come of unfinished uploads goes to the disk."""
+        for peer in list(self._peers):
+            self.forget(peer)
 
     def tick(self) -> None:
         """Take back the credit of uploads that are silent."""
@@ -281,6 +283,8 @@ class Desk:
         fair = self._credit.total // max(1, len(self._paths))
         window = max(CHUNK_BYTES, min(int(self._config.window_kb * 1e3), fair))
         amount = min(upload.offer.size - upload.until, window, free)
+        if not upload.wanted and amount == upload.offer.size:
+            upload.chunks = []
         upload.until += amount
         upload.held += amount
         upload.seen_s = self._clock()
@@ -304,8 +308,9 @@ class Desk:
         if fault is not None:
             self.counts[fault] += 1
             self._say_where(upload)
-        elif upload.is_small and not upload.received and end == upload.offer.size:
-            upload.data, upload.received, upload.told = bytes(chunk.data), end, False
+        elif upload.chunks is not None:
+            upload.chunks.append(chunk)
+            upload.received, upload.told = end, False
         else:
             self._keep(upload, chunk, end)
 
@@ -341,22 +346,31 @@ class Desk:
                 self._say_where(upload)
 
     def _hand_over(self, upload: _Upload, *, store: bool) -> None:
-        offer = upload.offer
-        size, data = offer.size, b"" if store and not offer.size else upload.data
-        self._work(
-            Work(upload.peer, offer.ticket, upload.robot, offer.name, offer.kind, size, upload.path, store, data)
-        )
+        offer, chunks = upload.offer, None
+        if store and upload.chunks is not None:
+            chunks = tuple(chunk.data for chunk in upload.chunks)
+        work = (upload.peer, offer.ticket, upload.robot, offer.name, offer.kind, offer.size, upload.path)
+        self._work(Work(*work, store, () if store and not offer.size else chunks))
 
     def _refuse(self, upload: _Upload, error: RobinError, again: bool) -> None:
         self._end(upload, Refused(upload.offer.ticket, int(error.code), again, error.text))
 
-    def _end(self, upload: _Upload, answer: Message | None = None) -> None:
+    def _save(self, upload: _Upload) -> None:
+        """What has come of it goes to the disk, so that the robot can go on from there."""
+        with contextlib.suppress(RobinError):  # then it is sent again
+            for chunk in upload.chunks or ():
+                if not self._partials.append(upload.path, chunk.crc, chunk.data, self._paths):
+                    return
+
+    def _end(self, upload: _Upload, answer: Message | None = None, *, is_withdrawn: bool = False) -> None:
         if upload.state is State.OVER:
             return
         upload.state = State.OVER
         self._robots[upload.robot].uploads -= 1
+        if answer is None and upload.chunks and not is_withdrawn:
+            self._save(upload)
         self._credit.give_back(upload.held)
-        upload.held, upload.data = 0, None
+        upload.held, upload.chunks = 0, None
         if (known := self._peers.get(upload.peer)) is not None:
             known.uploads.pop(upload.offer.ticket, None)
         if self._paths.get(upload.path) is upload:

@@ -130,6 +130,7 @@ class Server:
     def close(self) -> None:
         """What ingest has in hand is finished."""
         self._worker.close()
+        self._desk.close()
         self._ring.close()
         self._context.destroy(0)
         os.close(self._woken)

@@ -103,7 +103,7 @@ def _batch(stores: deque[Work]) -> list[Work]:
 
 
 def _data(work: Work) -> bytes:
-    return work.data if work.data is not None else b"".join(read_partial(work.path))
+    return b"".join(work.chunks if work.chunks is not None else read_partial(work.path))
 
 
 def _told(work: Work, outcome: Outcome) -> Result:
