@@ -200,7 +200,6 @@ CODE_TEXTS = {
     Code.ENROLMENT_REFUSED: "The fleet did not let this robot in: the token is wrong, too old or used.",
     Code.OUTBOX_FULL: "Reports wait for the fleet beyond their limit; the oldest were dropped and counted.",
     Code.MESSAGE_MALFORMED: "A message of the other end does not hold to the protocol; it was dropped and counted.",
-    Code.PEER_TOO_FAST: "A robot sends more messages than it may; the rest was dropped and counted.",
     Code.KEY_REVOKED: "This robot's key was revoked; nothing that it sends is taken.",
     Code.TOKEN_INVALID: "An enrolment token is unknown, too old or used; `robin fleet token` makes another.",
     Code.UPLOAD_TOO_LARGE: "A blob is larger than the fleet takes.",
