@@ -80,8 +80,8 @@ def measure_durability(bench: DurabilityBench, progress: Progress) -> dict[str, 
             progress(counts.rounds, rounds, f"{kind}: {counts.acknowledged} acknowledged, {counts.missing} missing")
     keys = ("acknowledged", "missing", "duplicated", "unexplained", "resets")
     sums = {key: sum(getattr(counts, key) for counts in totals.values()) for key in keys}
-    rounds = {kind: counts.rounds for kind, counts in totals.items()}
-    return {**rounds, **sums, "cuts_skipped": skipped, "seed": bench.seed, "machine": facts}
+    done = {kind: counts.rounds for kind, counts in totals.items()}
+    return {**done, **sums, "cuts_skipped": skipped, "seed": bench.seed, "machine": facts}
 
 
 def durability_figures(result: dict[str, Any]) -> list[Figure]:
@@ -105,6 +105,16 @@ class _Run:
         self._alive: dict[str, tuple[int, int]] = {}
         self._tails: dict[str, bytes] = {}
         self._up = False
+
+    def make(self) -> None:
+        """Keys and ledger, by a child: this process opens no database."""
+        world = self.world
+
+        def work() -> dict[str, int]:
+            world.make()
+            return {}
+
+        _asked(work)
 
     def start(self) -> None:
         """Whoever does not run."""
@@ -177,7 +187,7 @@ def kill_rounds(folder: Path, rounds: int, rng: np.random.Generator) -> Iterator
     for number in range(rounds):
         if run is None:
             run, heard = _Run(folder / f"world-{number}", rng, pictures), 0
-            _asked(lambda run=run: {"made": run.world.make() is None})  # type: ignore[misc]
+            run.make()
         run.start()
         run.live()
         run.kill(str(rng.choice(_VICTIMS, p=_ODDS)))
@@ -208,7 +218,7 @@ def cut_rounds(folder: Path, rounds: int, rng: np.random.Generator, careless: bo
             disk.make_fresh()
             run = _Run(disk.mount / "world", rng, pictures, careless)
             disk.remount()
-            _asked(lambda run=run: {"made": run.world.make() is None})  # type: ignore[misc]
+            run.make()
             os.sync()
             disk.unmount()
         heard, resets = len(run.acknowledged), run.resets
