@@ -14,6 +14,7 @@ from helpers.release_samples import World, world
 
 from edge_adapt.releases.release import Assignment, Assignments
 from edge_adapt.store.blobs import blob_name
+from robin_fleet.housekeeping import Housekeeping
 from robin_fleet.ingest.ingest import Answer, Ingest
 from robin_fleet.ledger import rollouts as book
 from robin_fleet.ledger.core import Ledger, open_ledger
@@ -215,3 +216,26 @@ def test_picks_are_counted_from_decisions_once(fleet: Fleet, tmp_path: Path) -> 
         (found,) = book.counted(connection, 0, 1e12)
     assert (found.robot, found.picks, found.clean) == ("north-1", 3, 2)
     assert json.loads(data)["model_id"] == found.model
+
+
+def test_housekeeping_keeps_signatures_fresh_and_roll_outs_going(fleet: Fleet, tmp_path: Path) -> None:
+    told: list[str] = []
+    keeper = Housekeeping(fleet.world.repository.fleet, fleet.ledger, told.append, fleet.world.clock)
+    begun(fleet)
+    before = fleet.world.repository.expiries()["timestamp"]
+    keeper.step()
+    assert fleet.world.repository.expiries()["timestamp"] == before and told == []
+    for _ in range(3):
+        fleet.pick(0.05, 0.25)
+    fleet.world.clock.now_s += 1.5 * 86_400
+    keeper.step()
+    assert fleet.world.repository.expiries()["timestamp"] > before
+    assert len(told) == 1 and "stopped" in told[0] and "E876" in told[0]
+
+
+def test_housekeeping_ends_with_its_aggregator(fleet: Fleet, tmp_path: Path) -> None:
+    told: list[str] = []
+    keeper = Housekeeping(tmp_path / "none", fleet.ledger, told.append)
+    keeper.start()
+    keeper.close()
+    assert told == []

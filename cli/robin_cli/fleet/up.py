@@ -41,6 +41,7 @@ def up(
     """Take in what robots send, until Ctrl-C; then what is in hand is finished. The options become the folder's own."""
     require_writable(json_file)
     from robin_fleet.folder import open_fleet
+    from robin_fleet.housekeeping import Housekeeping
     from robin_fleet.ingest.ingest import Ingest
     from robin_fleet.metrics.reports import handlers
     from robin_fleet.server.keys import server_keys
@@ -53,9 +54,12 @@ def up(
         ingest, config = Ingest(opened.ledger, opened.objects, handlers()), opened.config
         server = Server(config.endpoint, keys, opened.ledger, ingest, fleet, config.server)
         note(f"listening at {config.endpoint}, server key {keys.public}")
+        housekeeping = Housekeeping(fleet, opened.ledger, note)
+        housekeeping.start()
         try:
             server.run(stopped, teller.tell)
         finally:
+            housekeeping.close()
             server.close()
             write_json(json_file, teller.values)
     print(_line(teller.values))

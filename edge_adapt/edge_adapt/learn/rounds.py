@@ -21,9 +21,10 @@ from edge_adapt.learn.lessons import LessonFrame, StoredPick, lesson_frames, pil
 from edge_adapt.learn.see import Lesson, TeachConfig, TeachRequest, teach
 from edge_adapt.learn.see_child import Progress
 from edge_adapt.learn.see_page import write_page
+from edge_adapt.learn.seen_again import seen_again
 from edge_adapt.models.gate import GateConfig, blocked_split
 from edge_adapt.models.registry import ModelRegistry
-from edge_adapt.models.shadow import Shadow, ShadowConfig
+from edge_adapt.models.shadow import ShadowConfig
 from edge_adapt.store.index import SampleRow
 from edge_adapt.store.store import StoreReader
 from robin_grasp.picks.outcome import PickResult
@@ -32,7 +33,6 @@ from robin_perception.core.config import StrictConfig, first_fault
 from robin_perception.core.disk import make_folder, write_atomic
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.output import locked
-from robin_perception.segmentation.segmenter import Segmenter, load_segmenter
 
 STATE_FILE = "rounds.json"
 PAGE = "lesson.html"
@@ -209,7 +209,7 @@ class SeeRounds:
         rows = list(store.samples(after=state.since, limit=config.frames))
         if len(rows) < config.frames:
             return None
-        shadow = self._looked(store, rows, state.pending)
+        shadow = seen_again(store, rows, self._registry.path(state.pending), self._engine, config)
         error, told = shadow.error(), {"shadow": shadow.to_json()}
         done = state.model_copy(update={"pending": 0, "since": 0})
         if error is None:
@@ -221,16 +221,6 @@ class SeeRounds:
         self._save(done)
         took = time.monotonic() - started
         return RoundStep("shadow", state.done, error is None, state.pending, text, took, shadow.to_json())
-
-    def _looked(self, store: StoreReader, rows: Sequence[SampleRow], version: int) -> Shadow:
-        shadow = Shadow(self.config.shadow)
-        candidate = load_segmenter(self._registry.path(version), self._engine)
-        try:
-            for pick in stored_picks(store, rows):
-                _note(shadow, candidate, pick)
-        finally:
-            candidate.close()
-        return shadow
 
     def _save(self, state: RoundsState) -> None:
         write_atomic(self._work / STATE_FILE, (json.dumps(state.model_dump()) + "\n").encode())
@@ -248,14 +238,3 @@ def split_rows(rows: Sequence[SampleRow]) -> tuple[list[SampleRow], list[SampleR
     if not judge:
         return list(rows[: 3 * len(rows) // 4]), list(rows[3 * len(rows) // 4 :])
     return [rows[k] for k in learn], [rows[k] for k in judge]
-
-
-def _note(shadow: Shadow, candidate: Segmenter, pick: StoredPick) -> None:
-    if shadow.failure is not None:
-        return
-    try:
-        seen = candidate.segment(pick.seen.before)
-    except RobinError as exc:
-        shadow.note(pick.seen.scene, exc)
-        return
-    shadow.note(pick.seen.scene, seen, pick.seen.target if pick.clean else 0)

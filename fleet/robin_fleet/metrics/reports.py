@@ -12,10 +12,13 @@ import sqlalchemy as sa
 from pydantic import Field, ValidationError
 
 from edge_adapt.decision import Decision
+from edge_adapt.releases.trial import SOURCE, STAGES
 from robin_fleet.ingest.checks import DECISION, METRICS
 from robin_fleet.ingest.ingest import Handler, Incoming
 from robin_fleet.ledger.metrics import add_fact, add_values
-from robin_fleet.ledger.rollouts import count_pick
+from robin_fleet.ledger.rollouts import count_pick, find_rollout, put
+from robin_fleet.rollout.plan import Stage
+from robin_fleet.rollout.state import Trial, tried
 from robin_perception.core.bounded import parse_json
 from robin_perception.core.config import StrictConfig, first_fault
 from robin_perception.core.errors import Code, RobinError
@@ -58,8 +61,10 @@ def handlers() -> Mapping[str, Handler]:
 
 
 def book_report(connection: sa.Connection, incoming: Incoming, now_s: float) -> None:
-    """Raises RobinError METRICS_INVALID."""
+    """That of a trial is told to its roll-out, too. Raises RobinError METRICS_INVALID, ROLLOUT_*."""
     report = parse_report(incoming.data, incoming.name)
+    if report.source == SOURCE:
+        _book_trial(connection, incoming.robot, report.values, now_s)
     values = {f"robin_{report.source}_{name}": value for name, value in report.values.items()}
     add_values(connection, incoming.robot, _believed(report.at_s, now_s), values)
 
@@ -117,6 +122,29 @@ def facts_of(decision: Decision, at_s: float) -> dict[str, Any]:
     if "frame_to_plan" in decision.timings_ms:
         facts["latency_ms"] = decision.timings_ms["frame_to_plan"]
     return facts | {f"ms_{name}": value for name, value in decision.timings_ms.items()}
+
+
+class _TrialValues(StrictConfig):
+    """As ``edge_adapt.releases.trial`` reports them. fault: number of a code, 0 for none."""
+
+    rollout: int = Field(ge=1, le=9999)
+    stage: int = Field(ge=0, lt=len(STAGES))
+    picks: int = Field(ge=0)
+    lost: int = Field(ge=0)
+    fault: int = Field(0, ge=0)
+
+
+def _book_trial(connection: sa.Connection, robot: str, values: Mapping[str, float], now_s: float) -> None:
+    """Of the robot that the trial is for, and no other."""
+    try:
+        found = _TrialValues.model_validate(dict(values))
+    except ValidationError as exc:
+        raise RobinError(Code.METRICS_INVALID, f"report of a trial: {first_fault(exc)}") from None
+    state = find_rollout(connection, f"r{found.rollout:04d}")
+    if robot != state.pilot:
+        raise RobinError(Code.METRICS_INVALID, f"report of a trial: of {robot}, it is for {state.pilot}")
+    trial = Trial(picks=found.picks, lost=min(found.lost, found.picks), fault=f"E{found.fault}" if found.fault else "")
+    put(connection, tried(state, Stage(STAGES[found.stage]), trial), now_s)
 
 
 def _recorded_s(decision: Decision) -> float:
