@@ -99,6 +99,24 @@ def test_a_thin_parcel_is_told_by_its_colour() -> None:
     assert found["target_sunk"] < 0.1 and found["target_changed"] > 0.9
 
 
+def test_film_that_is_gone_is_told_by_depth_that_comes_back_and_by_its_colour() -> None:
+    """Through film depth sees what is under it, or nothing: nothing sinks when it is taken away."""
+    bare, _ = scene_of([OTHER])
+    mask = SCENE.labels == 1
+    lost = mask & (np.indices(mask.shape)[1] % 2 == 0)
+    film = replace(
+        BEFORE,
+        rgb=np.where(mask[..., None], np.clip(bare.rgb.astype(int) + 12, 0, 255), BEFORE.rgb).astype(np.uint8),
+        depth=np.where(lost, np.float32(0), np.where(mask, bare.depth, BEFORE.depth)),
+    )
+    gone = pick_evidence(grasp(), SCENE, film, bare, outcome(), CellConfig()).values
+    assert gone["target_sunk"] == 0 and gone["target_changed"] < 0.02 and gone["target_kept"] > 0.98
+    assert gone["target_blind"] == gone["target_regained"] == pytest.approx(0.5, abs=0.02)
+    assert gone["target_colour"] == pytest.approx(12, abs=1)
+    stays = pick_evidence(grasp(), SCENE, film, film, outcome(), CellConfig()).values
+    assert stays["target_blind"] == gone["target_blind"] and stays["target_regained"] == stays["target_colour"] == 0
+
+
 def test_a_look_tells_the_target_alone_from_two() -> None:
     alone = evidence().values
     assert alone["overlap"] > 0.85 and alone["outside_share"] < 0.05 and alone["missing_share"] < 0.02

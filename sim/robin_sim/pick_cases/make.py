@@ -9,11 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_adapt.learn.hold import HoldConfig, depth_shares
+from robin_grasp.holding import HoldTerms
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.plan import Planner
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.recovery.failure_memory import FailureMemory
 from robin_grasp.tool import CellConfig
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 from robin_perception.engines.base import EngineConfig
 from robin_perception.segmentation.segmenter import load_segmenter
 from robin_sim.cell import SeeFrame
@@ -31,8 +35,8 @@ MISSES_KEPT = 0.2
 
 @dataclass(frozen=True)
 class CaseKind:
-    """One of the kinds that piles take turns in: a scenario, and a planner's name, "careless" or "alike", which is
-    careless with two that look like one."""
+    """One of the kinds that piles take turns in: a scenario, and a planner's name, "careless", "alike", which is
+    careless with two that look like one, or "level", which takes goods with holes in their depth for level faces."""
 
     scenario: str
     planner: str
@@ -56,10 +60,20 @@ KINDS = tuple(
         ("flush_small", "careless"),
         ("clear_bags", "geometric"),
         ("flush", "alike"),
+        ("clear_bags", "level"),
         ("flush_small", "alike"),
     )
 )
 _CARELESS = {"careless": CarelessConfig(), "alike": CarelessConfig(merge=0.9, alike=True)}
+
+
+class LevelFaces:
+    """Implements ``robin_grasp.holding.Holding``: goods with holes in their depth are level faces."""
+
+    def expected(self, frame: Frame, scene: Scene) -> HoldTerms:
+        terms = HoldTerms.factory(len(scene.instances))
+        terms.level_face[:] = depth_shares(frame, scene) < HoldConfig().level_below_depth
+        return terms
 
 
 @dataclass
@@ -102,10 +116,13 @@ class CaseMaker:
         if kind.planner in _CARELESS:
             see = eyes = CarelessEyes(self._see, _CARELESS[kind.planner], rng)
             planner = CarelessPlanner(opened.cell, rng, eyes)
+        elif kind.planner == "level":
+            planner = make_planner("geometric", opened.cell, holding=LevelFaces())
         elif kind.planner != "geometric":
             planner = make_planner(kind.planner, opened.cell)
         try:
-            yield from _picks(name, opened, see, planner, 1 if kind.planner == "geometric" else TRIES, rng)
+            careful = kind.planner in ("geometric", "level")
+            yield from _picks(name, opened, see, planner, 1 if careful else TRIES, rng)
         except UnstableSimulationError:
             return
 

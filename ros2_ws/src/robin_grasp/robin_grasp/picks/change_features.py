@@ -28,6 +28,9 @@ CHANGE_FEATURES: dict[str, str] = {
     "target_drop_m": "median fall of the target's mask, m",
     "target_sunk_l": "volume above what is left in the target's mask, litres",
     "sunk_ratio": "ln(volume that is gone from the whole picture / volume expected of the target)",
+    "target_blind": "share of the target's mask that had no depth before, as film has",
+    "target_regained": "share of the target's mask that had no depth before and has it after",
+    "target_colour": "median change of colour in the target's mask, less that outside all masks, of 255",
     "neighbour_sunk": "largest share of another mask that sank",
     "neighbour_changed": "largest share of another mask that sank or shows another colour",
     "neighbours_gone_dm2": "area of other masks that changed as a whole, dm²",
@@ -78,7 +81,8 @@ def change_features(grasp: Grasp, scene: Scene, target: Instance, before: Frame,
     fall = np.where(known, z1 - z0, 0.0)
     sunk, risen = fall > limit, fall < -limit
     red, green, blue = cv2.split(cv2.absdiff(after.rgb, before.rgb))
-    apart = red.astype(np.uint16) + green + blue > 3 * COLOUR_CHANGE
+    colour = red.astype(np.uint16) + green + blue
+    apart = colour > 3 * COLOUR_CHANGE
     changed = sunk | apart
     litres = 1e3 * np.abs(fall) * _pixel_m2(before, np.where(known, z0, 1.0))
     size = int(max(scene.labels.max(), max((i.id for i in scene.instances), default=0))) + 1
@@ -98,7 +102,8 @@ def change_features(grasp: Grasp, scene: Scene, target: Instance, before: Frame,
     others = np.array([i.id for i in scene.instances if i.id != target.id], dtype=np.int64)
     touching = _touching(scene, target, others)
     mine = scene.labels == target.id
-    mine_known = mine & known
+    mine_known, blind = mine & known, mine & (z0 <= 0)
+    ground = colour[scene.labels == 0]
     gone = others[np.nan_to_num(changed_share[others]) > GONE_SHARE]
     net_l = float(sunk_l.sum() - risen_l.sum())
     expected_l = _expected_l(grasp, area_dm2[target.id])
@@ -109,6 +114,9 @@ def change_features(grasp: Grasp, scene: Scene, target: Instance, before: Frame,
         "target_drop_m": float(np.median(fall[mine_known])) if mine_known.any() else NAN,
         "target_sunk_l": float(sunk_l[target.id]),
         "sunk_ratio": math.log(max(net_l, 0.01) / expected_l) if expected_l > 0 else NAN,
+        "target_blind": float(np.count_nonzero(blind) / max(pixels[target.id], 1)),
+        "target_regained": float(np.count_nonzero(blind & (z1 > 0)) / max(pixels[target.id], 1)),
+        "target_colour": _median(colour[mine]) - _median(ground) if len(ground) else NAN,
         "neighbour_sunk": _largest(sunk_share[others]),
         "neighbour_changed": _largest(changed_share[others]),
         "neighbours_gone_dm2": float(area_dm2[gone].sum()),
@@ -144,6 +152,11 @@ def _touching(scene: Scene, target: Instance, others: NDArray[np.int64]) -> NDAr
         grown[:, :-1] |= near[:, 1:]
         near = grown
     return np.intersect1d(np.unique(labels[near]), others).astype(np.int64)
+
+
+def _median(colour: NDArray[np.uint16]) -> float:
+    """Of the mean change of the three channels."""
+    return float(np.median(colour)) / 3.0 if len(colour) else 0.0
 
 
 def _largest(shares: NDArray[np.float64]) -> float:
