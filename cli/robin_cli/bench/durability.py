@@ -43,7 +43,7 @@ _LONGEST_S = 0.5  # of a life between two kills
 _LOOK_EVERY, _FRESH_AFTER = 20, 200  # rounds
 _FRESH_CUTS = 30
 _FAULTS = 0.01
-_EARLY = 0.2  # share of the rounds that may end before the server is up
+_EARLY, _UNHEARD = 0.15, 0.4  # shares of the rounds that may end before the server is up, and has said anything
 _UP_S = 20.0
 Progress = Callable[[int, int, str], None]
 
@@ -127,12 +127,12 @@ class _Run:
                 self._up &= name != "serve"
 
     def live(self) -> None:
-        """For a random while, as a rule once the server is up."""
-        if self._rng.random() >= _EARLY:
-            ending = time.monotonic() + _UP_S
-            while not self._up and time.monotonic() < ending:
-                time.sleep(0.005)
-                self.hear()
+        """For a random while, as a rule from the first word of the fleet on."""
+        heard, odds = len(self.acknowledged), self._rng.random()
+        ending = time.monotonic() + (0.0 if odds < _EARLY else _UP_S)
+        while time.monotonic() < ending and len(self.acknowledged) == heard and not (self._up and odds < _UNHEARD):
+            time.sleep(0.005)
+            self.hear()
         time.sleep(float(self._rng.uniform(0, _LONGEST_S)))
         self.hear()
 
