@@ -72,7 +72,11 @@ def test_torn_lines_are_no_lines(tmp_path: Path) -> None:
         stream.write(b"s ../../etc/passwd\nx y\n\0\0\0\0\ns 0123")
     assert reader.new() == STORED[:2]
     assert list(AckLog(tmp_path)) == STORED[:2]
-    assert (tmp_path / ACK_FILE).read_bytes().count(b"\n") == 2
+    log = AckLog(tmp_path)
+    log.add(STORED[2:3])
+    assert reader.new() == STORED[2:3] and list(AckLog(tmp_path)) == STORED[:3]
+    log.keep(STORED[:1])
+    assert (tmp_path / ACK_FILE).read_bytes().count(b"\n") == 1
     reader.close()
 
 
@@ -82,7 +86,6 @@ def test_a_power_cut_at_every_step_keeps_what_add_returned_for() -> None:
         with quick_folder() as folder:
             folder.mkdir()
             files, told = ForgetfulFiles(Steps(at)), list[Ack]()
-            AckLog(folder).add([])
             with pytest.raises(PowerCut):
                 log = AckLog(folder, files)
                 for ack in STORED * 9:

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from helpers.fleet_server import quick_config, running_server, until
 from helpers.store_samples import small_sample
 
@@ -47,3 +48,14 @@ def test_a_robot_that_is_not_enrolled_is_told_so_and_tried_again(tmp_path: Path)
     until(lambda: child.restarts >= 2, look, 3000)
     child.stop()
     assert faults == {Code.UPLINK_NOT_ENROLLED}
+
+
+def test_what_is_lost_is_told_once_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child, status = UplinkChild(quick_config(tmp_path / "store", tmp_path / "uplink")), {"lost": 3, "fleet_lost": 0}
+    monkeypatch.setattr(child, "status", lambda: status)
+    monkeypatch.setattr(child, "_start", lambda: None)
+    assert child.look() == [], "lost before this start"
+    status |= {"lost": 4}
+    assert [fault.code for fault in child.look()] == [Code.UPLINK_LOST] and child.look() == []
+    status |= {"fleet_lost": 1, "text": "E802 UPLINK_NOT_ENROLLED: no key"}
+    assert {fault.code for fault in child.look()} == {Code.UPLINK_FLEET_LOST, Code.UPLINK_NOT_ENROLLED}

@@ -94,7 +94,7 @@ class _Teller:
 
 def _line(values: dict[str, Any]) -> str:
     count = {key: values.get(key, 0) for key in ("robots", "peers", "stored", "bytes", "had", "refused", "put_off")}
-    there = f"{count['peers']} of {count['robots']} robots connected"
+    there = f"{count['peers']} of {count['robots']} robots sending"
     came = f"{count['stored']} blobs, {count['bytes'] / 1e6:.1f} MB stored, {count['had']} were there"
     line = f"{there}; {came}, {count['refused']} refused, {count['put_off']} put off"
     dropped = sum(values.get(key, 0) for key in ("malformed", "too_fast", "revoked", "checksum", "out_of_order"))

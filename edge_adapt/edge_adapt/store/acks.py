@@ -69,17 +69,17 @@ class AckLog:
     """The uplink's end. Owned by one process, one thread."""
 
     def __init__(self, folder: Path, files: Files | None = None) -> None:
-        """Raises RobinError DISK_FULL, OPTION_INVALID."""
+        """Raises RobinError OPTION_INVALID where what is there cannot be read."""
         self.path = folder / ACK_FILE
         self._files = files or Files()
-        self._torn = False
         self._acks: dict[Ack, None] = {}
         try:
-            data = self.path.read_bytes() if self.path.exists() else b""
+            self._is_new = not self.path.exists()
+            data = b"" if self._is_new else self.path.read_bytes()
         except OSError as exc:
             raise write_error(self.path, exc) from None
         self._take(_parsed(data))
-        self.keep(self._acks)  # nothing torn stays at the end of it
+        self._torn = bool(data) and not data.endswith(b"\n")
 
     def __contains__(self, ack: Ack) -> bool:
         return ack in self._acks
@@ -101,7 +101,9 @@ class AckLog:
             self._files.append(self.path, b"\n" + data if self._torn else data)
             self._torn = True
             self._files.sync(self.path)
-            self._torn = False
+            if self._is_new:
+                self._files.sync_folder(self.path.parent)
+            self._torn = self._is_new = False
         except OSError as exc:
             self._torn = True
             raise write_error(self.path, exc) from None
@@ -109,8 +111,9 @@ class AckLog:
 
     def keep(self, acks: Iterable[Ack]) -> None:
         """Drop all others: the index has them. Raises RobinError DISK_FULL, OPTION_INVALID."""
-        self._acks = dict.fromkeys(acks)
-        write_atomic(self.path, b"".join(f"{ack.word.value} {ack.name}\n".encode() for ack in self._acks))
+        kept = dict.fromkeys(acks)
+        write_atomic(self.path, b"".join(f"{ack.word.value} {ack.name}\n".encode() for ack in kept))
+        self._acks, self._torn, self._is_new = kept, False, False
 
     def _take(self, acks: Iterable[Ack]) -> None:
         """As the index will have them: of STORED and GONE the newer one holds."""

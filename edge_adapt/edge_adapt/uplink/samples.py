@@ -74,7 +74,7 @@ class SampleQueue:
         self._blobs = BlobFolder(config.store)
         self._reader: StoreReader | None = None
         self._acks: AckLog | None = None
-        self._new_acks: list[Ack] = []
+        self._new_acks: dict[Ack, None] = {}
         self._turns = Turns(WEIGHTS)
         self._pages: dict[str, deque[PendingSample]] = {share: deque() for share in SHARES}
         self._cursors = dict.fromkeys(SHARES, 0)
@@ -111,14 +111,14 @@ class SampleQueue:
             one.refused |= done.outcome is Outcome.REFUSED
             if one.check and done.outcome is Outcome.STORED:
                 one.lost = True
-                self._new_acks.append(Ack(Word.GONE, name))
+                self._hear(Ack(Word.GONE, name))
             one.waiting.discard(name)
             if done.code == Code.SAMPLE_WAITING:
                 self._distrust(one.sample)
             if not one.waiting:
                 self._go_on(one, name)
         if stored:
-            self._new_acks.append(Ack(Word.STORED, name))
+            self._hear(Ack(Word.STORED, name))
 
     def flush(self) -> None:
         """Write down what was heard. Raises RobinError DISK_FULL; then it is tried again."""
@@ -170,7 +170,7 @@ class SampleQueue:
         elif one.lost:
             self.counts["fleet_lost"] += 1
         elif one.check:
-            self._new_acks.append(Ack(Word.CHECKED, one.sample.record))
+            self._hear(Ack(Word.CHECKED, one.sample.record))
             self.counts["checked"] += 1
         else:
             self.counts["stored"] += 1
@@ -179,7 +179,8 @@ class SampleQueue:
         """The fleet lacks files of that record which it had acknowledged: all of them are offered again."""
         with contextlib.suppress(RobinError):  # it was removed meanwhile
             record = SampleRecord.parse(self._blobs.read(sample.record), sample.record)
-            self._new_acks.extend(Ack(Word.GONE, name) for name, _ in record.files.values())
+            for name, _ in record.files.values():
+                self._hear(Ack(Word.GONE, name))
 
     def _fly(self, one: _Open, name: str, size: int, kind: Kind) -> None:
         """A blob that two samples share is offered once."""
@@ -233,6 +234,10 @@ class SampleQueue:
         self._later.pop(sample.seq, None)
         return sample.seq not in self._open
 
+    def _hear(self, ack: Ack) -> None:
+        self._new_acks.pop(ack, None)  # the newest comes last
+        self._new_acks[ack] = None
+
     def _heard(self, word: Word, name: str) -> bool:
         ack = Ack(word, name)
         return ack in self._new_acks or (self._acks is not None and ack in self._acks)
@@ -256,8 +261,10 @@ class SampleQueue:
         return self._reader
 
     def _compact(self) -> None:
+        """Drop what the index has. On a full disk the file stays as it is."""
         assert self._acks is not None and self._reader is not None
-        self._acks.keep(self._reader.unfolded(self._acks))
+        with contextlib.suppress(RobinError):
+            self._acks.keep(self._reader.unfolded(self._acks))
 
     def _fail(self, exc: RobinError) -> None:
         self.failure = exc

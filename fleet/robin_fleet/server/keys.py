@@ -18,6 +18,7 @@ from robin_perception.core.errors import Code, RobinError
 
 KEY_FILE = "server_key.json"
 _TOKEN_BYTES = 32
+_SEEN_S = 30.0  # the ledger is told so often who has sent something
 
 
 def server_keys(folder: Path) -> KeyPair:
@@ -84,6 +85,7 @@ class KeyRing:
         self._ledger, self._period_s, self._done = ledger, period_s, done
         self._robots: dict[str, str] = {}
         self._seen: set[str] = set()
+        self._seen_due_s = time.monotonic()
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         self.failure: RobinError | None = None
@@ -99,7 +101,7 @@ class KeyRing:
         return len(self._robots)
 
     def saw(self, robot: str) -> None:
-        """It has sent something; the ledger is told with the next look."""
+        """It has sent something; the ledger is told soon."""
         self._seen.add(robot)
 
     def ask(self, request: Request) -> None:
@@ -133,18 +135,27 @@ class KeyRing:
             return Reply(request, enrol_robot(self._ledger, request.token, request.key))
         except RobinError as exc:
             return Reply(request, error=exc)
+        except Exception as exc:
+            return Reply(request, error=RobinError(Code.INTERNAL_ERROR, f"{type(exc).__name__}: {exc}"))
 
     def _look(self) -> None:
         try:
             self._read()
-            seen, self._seen = self._seen, set()
-            if seen:
-                with self._ledger.write() as connection:
-                    for robot in seen:
-                        robots.mark_seen(connection, robot, time.time())
+            if time.monotonic() >= self._seen_due_s:
+                self._seen_due_s = time.monotonic() + _SEEN_S
+                self._note_seen()
             self.failure = None
         except RobinError as exc:
             self.failure = exc
+        except Exception as exc:  # whatever a driver thinks of: who is revoked must be seen all the same
+            self.failure = RobinError(Code.INTERNAL_ERROR, f"{type(exc).__name__}: {exc}")
+
+    def _note_seen(self) -> None:
+        seen, self._seen = self._seen, set()
+        if seen:
+            with self._ledger.write() as connection:
+                for robot in list(seen):  # one that speaks just now may still come into it
+                    robots.mark_seen(connection, robot, time.time())
 
     def _read(self) -> None:
         with self._ledger.read() as connection:
