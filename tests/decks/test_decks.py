@@ -212,4 +212,8 @@ def test_commands(fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[st
     done = robin("fleet", "deck", "export", "told", *common, "--out", tmp_path / "o", "--format", "webdataset")
     assert done.status == 0 and "held out" in done.out
     assert robin("fleet", "deck", "show", "nobody", *common).status == 2
+    assert robin("fleet", "deck", "show", "told", *common, "--picture", tmp_path / "none.jpg").status == 2
+    made(fleet)
+    assert robin("fleet", "deck", "show", "first", *common, "--picture", tmp_path / "laid.jpg").status == 0
+    assert cv2.imread(str(tmp_path / "laid.jpg")).shape[1] == 3 * 420
     assert robin("fleet", "deck", "make", "Bad Name", *common, "--by", "Ana").status == 2

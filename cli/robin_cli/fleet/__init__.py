@@ -15,10 +15,11 @@ from robin_cli.fleet import (
     rollout,
     samples,
     status,
+    train,
     up,
 )
 
-MODULES = (up, status, samples, keys, novelties, annotate, deck, release, rollout, metrics, correlate)
+MODULES = (up, status, samples, keys, novelties, annotate, deck, train, release, rollout, metrics, correlate)
 app = typer.Typer(help="The aggregator of a fleet: what robots sent, and what is made of it.", no_args_is_help=True)
 for module in MODULES:
     module.add_to(app)

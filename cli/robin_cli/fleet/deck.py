@@ -84,11 +84,15 @@ def make(
 def show(
     fleet: FleetOption,
     deck: Annotated[str | None, typer.Argument(metavar="DECK", help="NAME or NAME:VERSION. Default: all.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE", help="Write pictures with parcels laid in, as one JPEG.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """What a deck holds: strata with their shares, what is held out, origin and licence."""
     require_writable(json_file)
     from robin_fleet.decks.make import find_deck, read_deck
+    from robin_fleet.decks.sheet import juxtaposition_sheet
     from robin_fleet.folder import open_fleet
     from robin_fleet.ledger.decks import decks
 
@@ -96,6 +100,8 @@ def show(
         if deck is not None:
             row = find_deck(opened.ledger, deck)
             manifest = read_deck(opened.objects, row)
+            if picture is not None:
+                _write_picture(picture, juxtaposition_sheet(opened.objects, manifest))
             write_json(json_file, _values(row, manifest))
             _tell(row, manifest)
             return
@@ -152,6 +158,15 @@ def export(
         counts = export_deck(opened.objects, manifest, out, kind, lambda done, total: advance(done, total, ""))
     write_json(json_file, {"out": out, "format": kind, **counts})
     print(f"{out}: {counts['train']} scenes to teach, {counts['held']} held out")
+
+
+def _write_picture(path: Path, sheet: Any) -> None:
+    import cv2
+
+    from robin_perception.core.disk import write_atomic
+
+    require_writable(path, begins=(b"\xff\xd8",))
+    write_atomic(path, cv2.imencode(".jpg", sheet[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
 
 
 def _values(row: DeckRow, deck: Manifest) -> dict[str, Any]:

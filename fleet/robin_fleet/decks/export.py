@@ -89,7 +89,7 @@ def scenes(objects: Objects, deck: Manifest) -> Iterator[tuple[str, Scene]]:
     for member in deck.members:
         one, known = labelled(objects, deck, member)
         yield member.part, _scene(one, {number: _told(label) for number, label in known.items()}, member)
-    yield from ((TRAIN, scene) for scene in _juxtaposed(objects, deck))
+    yield from ((TRAIN, scene) for scene in juxtaposed_scenes(objects, deck))
 
 
 def labelled(objects: Objects, deck: Manifest, member: Member) -> tuple[Labelled, dict[int, Label]]:
@@ -108,7 +108,7 @@ def labelled(objects: Objects, deck: Manifest, member: Member) -> tuple[Labelled
     return Labelled(frame, image), known
 
 
-def _juxtaposed(objects: Objects, deck: Manifest) -> Iterator[Scene]:
+def juxtaposed_scenes(objects: Objects, deck: Manifest) -> Iterator[Scene]:
     """Parcels of whole sight that a pick or a person vouches for, laid into pictures of other piles."""
     config, train = deck.config.juxtapose, deck.part(TRAIN)
     rng = np.random.default_rng([config.seed, deck.version])
