@@ -70,11 +70,12 @@ class LookPool:
         known = self._rows["unseen"] == ""
         self._known = {fault: self._pooled(fault, known & (self._rows["fault"] == fault)) for fault in ("", *FAULTS)}
 
-    def known(self, fault: str = "") -> tuple[Looks, float]:
-        """Look and novelty of a known parcel that seems unfamiliar, in good light or in a fault of the station."""
-        looks, novelty = self._known[fault]
+    def known(self, fault: str = "") -> tuple[str, Looks, float]:
+        """Packaging, look and novelty of a known parcel that seems unfamiliar, in good light or in a fault of the
+        station."""
+        variants, looks, novelty = self._known[fault]
         at = int(self._rng.integers(len(looks)))
-        return looks[at], float(novelty[at])
+        return str(variants[at]), looks[at], float(novelty[at])
 
     def views(self, packaging: str, count: int) -> Iterator[tuple[Looks, float]]:
         """Looks and novelty of ``count`` unfamiliar views of one parcel of that packaging."""
@@ -118,17 +119,18 @@ class LookPool:
                 for other in looks[:at]:
                     yield (looks[at] - other) / np.sqrt(2)
 
-    def _pooled(self, fault: str, chosen: NDArray[np.bool_]) -> tuple[Looks, NDArray[np.float64]]:
-        looks = self._rows["appearance"][chosen]
+    def _pooled(self, fault: str, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.str_], Looks, NDArray[np.float64]]:
+        looks, variants = self._rows["appearance"][chosen], self._rows["variant"][chosen]
         middle = looks.mean(axis=0)
         apart = looks - middle
         noise = self._rng.normal(size=(_POOL, len(looks))).astype(np.float32) @ apart / np.sqrt(len(looks))
-        drawn = apart[self._rng.integers(len(looks), size=_POOL)] + _NOISE * noise
+        around = self._rng.integers(len(looks), size=_POOL)
+        drawn = apart[around] + _NOISE * noise
         drawn = np.maximum(middle + drawn / np.sqrt(1 + _NOISE**2), 0).astype(np.float32)
         novelty = self._scorer.novelty_of(drawn)
         odd = novelty > 1
         self.odd_share[fault] = float(odd.mean())
-        return drawn[odd], novelty[odd]
+        return variants[around[odd]], drawn[odd], novelty[odd]
 
     def facts(self) -> dict[str, Any]:
         """What the draws rest on."""

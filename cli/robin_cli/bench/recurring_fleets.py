@@ -26,6 +26,8 @@ SEEN_TIMES = 10
 FAULT_EVERY, FAULT_PICKS, TOLD_AFTER = 400, 40, 3.0
 """Picks of a station from fault to fault, of a fault, and from its beginning until a monitor tells (mean)."""
 MOST_PICKS = 100_000
+LEAST_PART = 1 / 3
+"""A novelty shows a kind when no packaging has more of its sightings, and the kind has more than this share."""
 
 
 @dataclass
@@ -77,7 +79,8 @@ class FleetRun:
         if station.fault:
             if rng.random() < self._pool.odd_share[station.fault]:
                 self.fault_sightings += 1
-                self._sight(station, "fault", *self._pool.known(station.fault), USUAL, now_s)
+                _, look, novelty = self._pool.known(station.fault)
+                self._sight(station, "fault", look, novelty, USUAL, now_s)
             return
         for at, kind in enumerate(self.kinds):
             if number // STATIONS in self._at[at] and rng.random() < SHARES[at]:
@@ -85,7 +88,7 @@ class FleetRun:
                 self._sight(station, kind, look, novelty, self._fails[at], now_s)
                 return
         if rng.random() < self._pool.odd_share[""]:
-            self._sight(station, "known", *self._pool.known(), USUAL, now_s)
+            self._sight(station, *self._pool.known(), USUAL, now_s)
 
     def _weather(self, station: _Station, now_s: float) -> None:
         """Faults come and go; monitors tell a little later, and what came in before they told is taken back."""
@@ -134,7 +137,9 @@ class FleetRun:
         order = sorted(held.values(), key=lambda rows: -standing(seen for seen, _ in rows).score)
         mostly = [Counter(what for _, what in rows).most_common(1)[0] for rows in order]
         mine = [
-            rank for rank, (what, count) in enumerate(mostly, 1) if what == kind and 2 * count > len(order[rank - 1])
+            rank
+            for rank, ((what, count), rows) in enumerate(zip(mostly, order, strict=True), 1)
+            if what == kind and count > len(rows) * LEAST_PART
         ]
         self.ranks[kind] = mine[0] if mine else len(order) + 1
         self.fault_in_front += any(what == "fault" for what, _ in mostly[:FIRST])

@@ -46,12 +46,15 @@ class Exchanged:
 
 def ensure_labels(ledger: Ledger, objects: Objects, rows: Sequence[SampleRow]) -> dict[str, tuple[Label, ...]]:
     """Labels of samples; those that have none are filled in and kept. Raises RobinError LEDGER_*, OBJECTS_*."""
-    with ledger.write() as connection:
+    with ledger.read() as connection:
         known = {row.sample: labels_of(connection, row.sample) for row in rows}
-        missing = [row for row in rows if not known[row.sample]]
-        for sample, labels in prefilled(connection, objects, missing).items():
-            replace_labels(connection, sample, labels)
-            known[sample] = tuple(labels)
+    missing = [row for row in rows if not known[row.sample]]
+    for filled in prefilled(ledger, objects, missing):
+        with ledger.write() as connection:
+            for sample, labels in filled.items():
+                if not labels_of(connection, sample):  # a person may have labelled it meanwhile
+                    replace_labels(connection, sample, labels)
+                known[sample] = labels_of(connection, sample)
     return {sample: labels for sample, labels in known.items() if labels}
 
 

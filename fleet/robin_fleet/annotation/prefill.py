@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from edge_adapt.labels.pile import FrameLabels, PileLabels
 from edge_adapt.learn.lessons import PILE_PICKS, pile_of, seen_pick
 from edge_adapt.store.runs import encode_labels
 from edge_adapt.store.sample import SampleRecord, StoredSample
+from robin_fleet.ledger.core import Ledger
 from robin_fleet.ledger.labels import PICK, PSEUDO, Label
 from robin_fleet.ledger.novelties import NOVELTIES, SIGHTINGS
 from robin_fleet.ledger.samples import SAMPLES, SampleRow
@@ -32,16 +33,18 @@ def stored(objects: Objects, sample: str) -> StoredSample:
 
 
 def prefilled(
-    connection: sa.Connection, objects: Objects, wanted: Iterable[SampleRow], config: LabelConfig | None = None
-) -> dict[str, list[Label]]:
-    """Sample -> labels, of those that can be read. Nothing is written. Raises RobinError OBJECTS_UNREACHABLE."""
-    found: dict[str, list[Label]] = {}
+    ledger: Ledger, objects: Objects, wanted: Iterable[SampleRow], config: LabelConfig | None = None
+) -> Iterator[dict[str, list[Label]]]:
+    """Sample -> labels, pile by pile, of those that can be read. Nothing is written, and the ledger is free meanwhile:
+    a pile takes seconds. Raises RobinError LEDGER_*, OBJECTS_UNREACHABLE."""
     piles: dict[tuple[str, str], set[str]] = {}
     for row in wanted:
         piles.setdefault((row.robot, pile_of(row.decision_id)), set()).add(row.sample)
     for (robot, pile), samples in piles.items():
-        found |= _of_pile(connection, objects, _pile_rows(connection, robot, pile), samples, config)
-    return found
+        with ledger.read() as connection:
+            rows = _pile_rows(connection, robot, pile)
+            names = {sample: _names(connection, sample) for sample in samples}
+        yield _of_pile(objects, rows, names, config)
 
 
 def _pile_rows(connection: sa.Connection, robot: str, pile: str) -> list[SampleRow]:
@@ -52,12 +55,9 @@ def _pile_rows(connection: sa.Connection, robot: str, pile: str) -> list[SampleR
 
 
 def _of_pile(
-    connection: sa.Connection,
-    objects: Objects,
-    rows: Sequence[SampleRow],
-    wanted: set[str],
-    config: LabelConfig | None,
+    objects: Objects, rows: Sequence[SampleRow], wanted: Mapping[str, Mapping[int, str]], config: LabelConfig | None
 ) -> dict[str, list[Label]]:
+    """wanted: sample -> what persons call its instances."""
     labels, last = PileLabels(config), None
     numbers: dict[str, int] = {}
     whole: dict[str, tuple[StoredSample, Decision]] = {}
@@ -76,9 +76,9 @@ def _of_pile(
             labels.add(seen)
             last = seen.after
     found = {}
-    for name in wanted & whole.keys():
+    for name in wanted.keys() & whole.keys():
         told = labels.of_frame(numbers[name], last) if name in numbers else None
-        found[name] = _labels(name, *whole[name], told, _names(connection, name))
+        found[name] = _labels(name, *whole[name], told, wanted[name])
     return found
 
 
