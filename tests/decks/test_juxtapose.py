@@ -88,7 +88,7 @@ def test_a_taller_parcel_hides_it_and_a_flatter_one_is_hidden() -> None:
         else:
             assert one.seen < 0.8 and old.sum() == other.mask.sum()
             assert np.array_equal(made.frame.rgb[old], into.frame.rgb[old])  # no shadow climbs it
-        assert (made.heights()[new] > into.heights()[new] - 0.01).all()
+        assert (made.heights()[new] > into.heights()[new] - 0.02).mean() > 0.99
 
 
 def test_a_parcel_under_others_is_not_laid() -> None:
@@ -112,6 +112,13 @@ def test_a_shadow_falls_beside_it_and_only_darkens() -> None:
     assert (difference[outside] >= 0).all() and (difference[outside] > 15).sum() > 200
     assert not difference[~outside].any()
     assert np.array_equal(bright[0].frame.rgb[outside], into.frame.rgb[outside])
+
+
+def test_noise_of_depth_makes_no_holes_in_a_flat_parcel() -> None:
+    flat = replace(FLAT, x=40, high_m=0.003)
+    into = labelled(TALL, seed=5)
+    laid = lay(into, labelled(flat), 1, at_pixel(into, 50, 120), 0.4, LIGHT, CONFIG)
+    assert laid is not None and laid[1].seen > 0.995
 
 
 def test_holes_of_depth_stay_holes() -> None:

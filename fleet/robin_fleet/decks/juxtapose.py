@@ -25,6 +25,13 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
+NOISE_M = 0.015
+"""Of depth and of the support plane: only what is higher by more than this hides a parcel."""
+
+SPECK_PX = 7
+"""Narrower specks of a higher surface are noise, too."""
+
+
 class JuxtaposeConfig(StrictConfig):
     """How often and how parcels are laid into other pictures."""
 
@@ -94,7 +101,8 @@ def lay(
     height = _warped(filled, move, into, cv2.INTER_NEAREST)
     height = np.where(whole & (height > -1), height, np.float32(np.nan)).astype(np.float32)
     solid = np.where(whole, np.where(np.isfinite(height), height, np.float32(top_m)), np.float32(-np.inf))
-    seen = whole & (solid > _surface(into))
+    hidden = (whole & (solid <= _surface(into) - NOISE_M)).astype(np.uint8)
+    seen = whole & (cv2.morphologyEx(hidden, cv2.MORPH_OPEN, np.ones((SPECK_PX, SPECK_PX), np.uint8)) == 0)
     if not whole.any() or whole.sum() < 0.5 * _expected(cut, move) or seen.sum() < config.least_seen * whole.sum():
         return None
     colour = _warped(_fitted(source.frame.rgb, into.frame.rgb, config.gain), move, into, cv2.INTER_LINEAR)
