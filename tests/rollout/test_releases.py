@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from helpers.model_samples import model_of, running
 from helpers.release_samples import DAY_S, ROBOT, SITE, Meddled, World, saved, world
 from tuf.api.metadata import Metadata
 
-from edge_adapt.releases.client import ROOT_FILE, trust
+from edge_adapt.releases.client import ROOT_FILE, ReleaseClient, trust
 from edge_adapt.releases.install import follow, running_release, take
 from edge_adapt.releases.release import Assignment, Assignments, PartKind
 from robin_fleet.release.parts import Given, gather
@@ -50,6 +53,34 @@ def test_a_robot_runs_what_is_assigned_to_it(made: World) -> None:
     assert running(made.registry) == model_of(made.bundles[2])
     entry = [e for e in made.registry.story().entries if e.event == "added"][-1]
     assert entry.by == "release" and entry.data["source"] == "release" and entry.data["release"] == "two"
+
+
+def test_only_files_of_the_newest_release_stay_beside_the_registry(made: World) -> None:
+    def cached() -> set[str]:
+        return {path.name for path in (made.robot / "targets").glob("parts*")}
+
+    before = cached()
+    second(made)
+    followed(made)
+    assert len(cached()) == len(before) and cached() != before
+
+
+def test_a_robot_fetches_over_http(made: World) -> None:
+    second(made)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(made.served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            client = ReleaseClient(made.robot, f"http://127.0.0.1:{server.server_port}")
+            done = follow(client, made.registry, made.robot, SITE, ROBOT)
+            assert done is not None and done.release == "two" and done.active
+        finally:
+            server.shutdown()
+            thread.join()
+    with pytest.raises(RobinError) as refused:
+        follow(ReleaseClient(made.robot, "http://127.0.0.1:9"), made.registry, made.robot, SITE, ROBOT)
+    assert refused.value.code is Code.RELEASE_UNREACHABLE
 
 
 def test_a_release_for_trial_is_added_and_does_not_run(made: World) -> None:
@@ -269,6 +300,20 @@ def test_updates_cannot_replace_the_trusted_root(made: World) -> None:
     with pytest.raises(RobinError) as refused:
         trust(made.robot, b"{}")
     assert refused.value.code is Code.RELEASE_ROOT_INVALID
+
+
+def test_a_root_that_was_slipped_into_the_metadata_is_not_believed(made: World) -> None:
+    """Trust begins with the file of enrolment each time, whatever lies where updates are written."""
+    other = ReleaseRepository(made.folder / "other", made.clock)
+    root = other.init(made.folder / "other-keys", (SITE,))
+    metadata = made.robot / "metadata"
+    shutil.rmtree(metadata)
+    (metadata / "root_history").mkdir(parents=True)
+    (metadata / "root_history" / "1.root.json").write_bytes(root)
+    (metadata / "root.json").write_bytes(root)
+    with pytest.raises(RobinError) as refused:
+        ReleaseClient(made.robot, str(other.folder)).refresh()
+    assert refused.value.code is Code.RELEASE_TAMPERED
 
 
 def test_root_keys_lie_outside_the_fleet_and_all_keys_are_private(made: World, tmp_path: Path) -> None:

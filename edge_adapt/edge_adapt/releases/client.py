@@ -7,8 +7,9 @@ is believed only where it is signed by the keys of the one before, from the trus
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from tuf.api import exceptions as tuf
 from tuf.ngclient import FetcherInterface, TargetFile, Updater, UpdaterConfig
@@ -94,6 +95,13 @@ class ReleaseClient:
                 raise RobinError(Code.RELEASE_TAMPERED, f"{path}: is not the file that the release names")
             files[name] = Path(self._downloaded(found))
         return files
+
+    def keep_only(self, parts: Iterable[Part]) -> None:
+        """Remove files of parts that were fetched before and are not among these."""
+        kept = {quote(f"{part.folder}/{name}", "") for part in parts for name in part.files}
+        for path in (self._folder / _TARGETS).glob("parts%2F*"):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
 
     def _target(self, path: str) -> TargetFile | None:
         with self._told():

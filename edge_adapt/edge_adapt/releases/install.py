@@ -111,6 +111,7 @@ def _added(
     base = registry.load().bundle
     check_fits(release.parts, base.manifest.files[NETWORK_FILE])
     files = {part.kind: client.part(part) for part in release.parts}
+    client.keep_only(release.parts)
     for part in release.parts:
         if part.kind not in _MODEL:
             _keep(folder, part, files[part.kind])
