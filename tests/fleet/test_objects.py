@@ -18,7 +18,7 @@ from helpers import fleet_power
 from helpers.fleet_stores import KEYS, STORES, careless_s3, object_store, with_prefix
 
 from edge_adapt.store.blobs import blob_name
-from robin_cli.bench.store_crash import cuts_unavailable
+from robin_cli.bench.cut_disk import cuts_unavailable
 from robin_fleet.objects import open_objects
 from robin_fleet.objects.interface import Objects
 from robin_fleet.objects.own_folder import FolderObjects
