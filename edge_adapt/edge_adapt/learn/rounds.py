@@ -37,6 +37,9 @@ from robin_perception.core.output import locked
 STATE_FILE = "rounds.json"
 PAGE = "lesson.html"
 BY = "robin adapt run"
+LEAST_GAIN = 0.002
+"""Of overlap F. Labels from picks begin with the masks that the running model drew: a lesson that gains a thousandth by
+them has learned nothing, and changes what is seen all the same."""
 _STATE_BYTES = 1_000_000
 _LEARN, _JUDGE, _TEACH = "learn", "judge", "teach"
 _NOTHING_LEARNED = (Code.TAUGHT_TOO_LITTLE, Code.TEACHING_DIVERGED)
@@ -52,7 +55,9 @@ class RoundsConfig(StrictConfig):
     newest_picks: int = Field(600, ge=16, le=100_000, description="Picks that a lesson is made of: the newest.")
     pile_frames: int = Field(4, ge=1, le=100, description="Frames of one pile that are taught, at most.")
     shadow: ShadowConfig = ShadowConfig()
-    teach: TeachConfig = Field(TeachConfig(gate=GateConfig(site_frames=3)), description="As for robin adapt teach.")
+    teach: TeachConfig = Field(
+        TeachConfig(gate=GateConfig(site_frames=3, least_gain=LEAST_GAIN)), description="As for robin adapt teach."
+    )
 
 
 class RoundsState(StrictConfig):
