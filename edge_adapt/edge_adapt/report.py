@@ -18,6 +18,7 @@ from edge_adapt.decision_store import DecisionLog, read_decisions
 from edge_adapt.picture_keeper import removed_pictures
 from edge_adapt.report_figures import (
     RESULT_COLOURS,
+    TEMPLATES,
     candidate_marks,
     cup_diagram,
     histogram,
@@ -100,7 +101,7 @@ def write_report(folder: Path, path: Path, results: Mapping[str, Any] | None = N
 def render_report(log: DecisionLog, results: Mapping[str, Any] | None = None, title: str = "") -> str:
     """The report's HTML text."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,

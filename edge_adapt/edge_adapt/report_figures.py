@@ -20,6 +20,8 @@ from robin_perception.core.bounded_arrays import IMAGE_BYTES, decode_image
 from robin_perception.core.errors import RobinError
 from robin_perception.segmentation.overlay import colour_depth, instance_colour
 
+TEMPLATES = Path(__file__).parent / "templates"
+"""Of all pages, with the look that they share."""
 IMAGE_QUALITY = 78
 MAX_IMAGE_WIDTH = 960
 

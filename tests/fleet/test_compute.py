@@ -132,7 +132,9 @@ def test_ray_in_a_network_of_its_own(tmp_path: Path) -> None:
         "-c",
         f"ip link set lo up && {test} --junitxml {report}",
     ]
-    env = {**os.environ, RAY_HERE: "1", "HOME": str(tmp_path)}
+    tests = str(Path(__file__).parents[1])  # its workers import what this file hands to them
+    path = os.pathsep.join(filter(None, (tests, os.environ.get("PYTHONPATH"))))
+    env = {**os.environ, RAY_HERE: "1", "HOME": str(tmp_path), "PYTHONPATH": path}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
     if "COMPUTE_UNREACHABLE" in done.stdout:
         pytest.skip("Ray cannot start here")

@@ -36,7 +36,8 @@ def issued() -> IssuedPlan:
     frame = sample_frame(rng)
     scene = replace(sample_scene(frame), model_version=0)
     count = len(scene.instances)
-    terms = HoldTerms(rng.random((count, len(PLACES))), *rng.random((5, count)), np.arange(count) == 1, HOLD)
+    level, last = np.arange(count) == 0, np.arange(count) == 1
+    terms = HoldTerms(rng.random((count, len(PLACES))), *rng.random((5, count)), level, last, HOLD)
     return IssuedPlan("p-1", True, replace(sample_plan(), holding=terms, basis=PlanBasis(tool=TOOL)), frame, scene)
 
 

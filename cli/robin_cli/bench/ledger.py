@@ -206,11 +206,11 @@ def _figures(values: dict[str, Any]) -> list[Figure]:
     from robin_cli.bench.figures import Figure
 
     figures = []
-    for kind in ("sqlite", "postgres"):
+    limits = {"sqlite": budget("fleet.sqlite_samples_per_s"), "postgres": budget("fleet.postgres_samples_per_s")}
+    for kind, limit in limits.items():
         found = values[kind]
         if found is None:
             continue
-        limit = budget(f"fleet.{kind}_samples_per_s")
         shown = (("small samples, p50", "samples_per_s", limit), ("- one by one, p50", "one_by_one_per_s", None))
         for name, key, budgeted in shown:
             rate = found[key]

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from numpy.typing import NDArray
 
 from edge_adapt.learn.see import FIGURES, Lesson, differences
-from edge_adapt.report_figures import image_uri
+from edge_adapt.report_figures import TEMPLATES, image_uri
 from robin_perception.core.disk import write_atomic
 from robin_perception.core.image_folder import load_frame, load_labels, load_scene_info
 from robin_perception.evaluation.evaluate import SceneResult
@@ -33,7 +33,7 @@ class _Pictures:
 def write_page(path: Path, lesson: Lesson) -> None:
     """One HTML file that needs no other. Raises RobinError DISK_FULL, OPTION_INVALID."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,

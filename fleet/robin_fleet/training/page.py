@@ -8,9 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-import edge_adapt
 from edge_adapt.learn.see import Lesson
-from edge_adapt.report_figures import image_uri
+from edge_adapt.report_figures import TEMPLATES, image_uri
 from robin_fleet.ledger.decks import ACCEPTED, TrainingRow
 from robin_fleet.training.history import Group
 from robin_fleet.training.replay import Replayed
@@ -18,9 +17,8 @@ from robin_fleet.training.replay import Replayed
 
 def render_page(row: TrainingRow, lesson: Lesson, groups: Sequence[Group], replayed: Replayed) -> str:
     """HTML that needs no other file."""
-    folders = [Path(__file__).parent, Path(str(edge_adapt.__file__)).parent / "templates"]
     environment = Environment(
-        loader=FileSystemLoader(folders),
+        loader=FileSystemLoader([Path(__file__).parent, TEMPLATES]),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
