@@ -37,7 +37,7 @@ test: .venv/.stamp-dev ## the whole test suite, over real ROS 2 too where it can
 docs: .venv/.stamp-dev ## the pages of docs/ with the API reference as a site in out/site; a broken link fails
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
-check: .venv/.stamp-dev ## format, lint, types, spelling, docs and the fast tests, in three minutes
+check: .venv/.stamp-dev ## format, lint, types, spelling, docs and the fast tests, in about ten minutes
 	.venv/bin/codespell
 	@$(MAKE) --no-print-directory docs
 	.venv/bin/ruff format --check .
