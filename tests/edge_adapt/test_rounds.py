@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.label_samples import iou
+from helpers.label_samples import iou, scene
 from helpers.stored_piles import fill, truth
 from helpers.training_scenes import write_toy_dataset
 
@@ -24,6 +24,7 @@ from edge_adapt.training.export import random_bundle
 from robin_grasp.picks.outcome import PickResult
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import IGNORE_LABEL
+from robin_perception.evaluation.evaluate import Prediction, compare
 from robin_perception.model.bundle import Bundle
 
 PATIENT = pytest.mark.timeout(900)  # each starts a process that loads torch
@@ -54,6 +55,15 @@ def test_labels_come_back_from_the_disk_with_their_pile(tmp_path: Path) -> None:
     read = list(labelled_frames(tmp_path / "lesson"))
     assert len(read) == 2 and {frame.pile for frame in read} == {"piles-00000"}
     assert np.array_equal(read[0].labels, found[0].labels)
+
+
+def test_figures_of_edges_that_no_pick_tells_are_left_out(tmp_path: Path) -> None:
+    fill(tmp_path / "store", 2)
+    seen = []
+    for lesson in lessons(tmp_path / "store", per_pile=2):
+        own = scene([lesson.labels == parcel for parcel in range(1, lesson.parcels + 1)])
+        seen.append(compare(Prediction(own, own), lesson.labels, {}))
+    assert set(see.differences(seen, seen)) == {"overlap_f", "ap50", "ap75"}
 
 
 def test_missed_picks_and_a_station_out_of_order_teach_nothing(tmp_path: Path) -> None:
@@ -133,6 +143,19 @@ def test_an_accepted_one_waits_in_the_shadow(
     step = rounds.step(quiet)
     assert step is not None and step.what == "shadow" and step.passed
     assert registry.load().version == 1 and rounds.state().pending == 0
+
+
+def test_a_candidate_waits_while_a_version_is_pinned(tmp_path: Path, factory: Bundle, core: Path) -> None:
+    rounds = rounds_of(tmp_path, factory, core, found=0.0, fewest=0.0)
+    registry = ModelRegistry(tmp_path / "models", factory.directory)
+    version = registry.add(factory.directory, "a test", "accepted")
+    (tmp_path / "work" / STATE_FILE).write_text(RoundsState(done=1, clean=12, pending=version).model_dump_json())
+    registry.pin("a test", "an acceptance run")
+    fill(tmp_path / "store", 2)
+    assert rounds.pinned and rounds.step(quiet) is None and rounds.state().pending == version
+    registry.unpin("a test", "it is over")
+    step = rounds.step(quiet)
+    assert step is not None and step.passed and registry.load().version == version
 
 
 def test_one_that_does_not_see_what_was_picked_is_not_used(tmp_path: Path, factory: Bundle, core: Path) -> None:

@@ -99,7 +99,8 @@ def run(
             write_json(json_file, {"steps": [one.to_json() for one in done]})
         if once:
             if step is None:
-                note(f"version {rounds.state().pending} waits for more frames in the shadow")
+                waits = "until the other is unpinned" if rounds.pinned else "for more frames in the shadow"
+                note(f"version {rounds.state().pending} waits {waits}")
             return
         if step is None:
             time.sleep(every)

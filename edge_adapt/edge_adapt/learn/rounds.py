@@ -124,6 +124,11 @@ class SeeRounds:
                 return RoundsState()
             raise
 
+    @property
+    def pinned(self) -> bool:
+        """Whether a version is pinned: until it is not, an accepted candidate waits, and no other lesson begins."""
+        return self._registry.state().pinned
+
     def step(self, progress: Progress, *, now: bool = False) -> RoundStep | None:
         """Do what is due; None where nothing is. now: a lesson is due whatever has come since the last one.
 
@@ -209,8 +214,10 @@ class SeeRounds:
         return lesson_frames(read(), self._belt_z_m, self.config.pile_frames)
 
     def _shadowed(self, store: StoreReader, state: RoundsState) -> RoundStep | None:
-        """The candidate on the frames that came after its lesson, once there are enough."""
+        """The candidate on the frames that came after its lesson, once there are enough and no version is pinned."""
         started, config = time.monotonic(), self.config.shadow
+        if self.pinned:
+            return None
         rows = list(store.samples(after=state.since, limit=config.frames))
         if len(rows) < config.frames:
             return None

@@ -168,7 +168,7 @@ def paired_differences(
     difference. A replicate draws whole blocks, since scenes of one pile are alike; blocks: of each scene, default one
     each. Few blocks make an interval wider, by the expanded percentiles of T. C. Hesterberg (The American Statistician
     69, 2015). AP is taken at FINE_RECALL points of recall, so that it tells differences below one point. A figure that
-    cannot be told is left out."""
+    cannot be told is left out: those of the boundary, where the labels ignore every edge."""
     pairs = [(_part(b, stratum), _part(a, stratum), n) for n, (b, a) in enumerate(zip(before, after, strict=True))]
     pairs = [pair for pair in pairs if stratum is None or pair[0].truths > 0]
     columns = _Columns([b for b, _, _ in pairs]), _Columns([a for _, a, _ in pairs])
@@ -179,8 +179,11 @@ def paired_differences(
         draws.append(np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)[block])
     levels = np.array([0.5, 0.75])
     table = [tuple(side.figures(weights, levels, FINE_RECALL) for side in columns) for weights in draws]
+    edges = any(result.agreement.true_edge.any() for result in before)
     found = {}
     for key in keys:
+        if key.startswith("boundary") and not edges:
+            continue
         values = [(b[key], a[key]) for b, a in table]
         gains = [a - b for b, a in values if a is not None and b is not None]
         first = values[0]
