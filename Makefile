@@ -7,7 +7,7 @@ BENCH ?= out/bench
 PROCESSES ?= 2
 ROBIN := .venv/bin/robin
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
-ROOMS := ros2_ws/src/robin_msgs ros2_ws/src/robin_perception ros2_ws/src/robin_grasp edge_adapt fleet sim launch cli
+ROOMS := ros2_ws/src/robin_msgs ros2_ws/src/robin_perception ros2_ws/src/robin_grasp edge_adapt fleet view sim launch cli
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh scripts/system_packages.sh
 ROS_INPUTS := colcon.meta colcon_defaults.yaml scripts/ros.sh $(wildcard $(addsuffix /package.xml,$(ROOMS)) $(addsuffix /setup.py,$(ROOMS)) \
   $(addsuffix /setup.cfg,$(ROOMS)) ros2_ws/src/robin_msgs/CMakeLists.txt ros2_ws/src/robin_msgs/*/*.msg \
@@ -66,11 +66,11 @@ distclean: clean ## as clean, and the virtual environment too
 
 # A stamp is newer than what it was made from, so that a second `make setup` has nothing to do.
 .venv/.stamp-run: $(INPUTS)
-	@PYTHON=$(PYTHON) sh scripts/setup.sh sim,fleet
+	@PYTHON=$(PYTHON) sh scripts/setup.sh sim,fleet,view
 	@touch $@
 
 .venv/.stamp-dev: $(INPUTS)
-	@PYTHON=$(PYTHON) sh scripts/setup.sh sim,fleet,train,dev,dask,ray,realsense
+	@PYTHON=$(PYTHON) sh scripts/setup.sh sim,fleet,view,train,dev,dask,ray,realsense
 	@touch .venv/.stamp-run $@
 
 .venv/.stamp-ros: constraints-ros.txt scripts/ros.sh | .venv/.stamp-run

@@ -18,6 +18,7 @@ ROOMS = {
     "robin_grasp": ROOT / "ros2_ws/src/robin_grasp/robin_grasp",
     "edge_adapt": ROOT / "edge_adapt/edge_adapt",
     "robin_fleet": ROOT / "fleet/robin_fleet",
+    "robin_view": ROOT / "view/robin_view",
     "robin_sim": ROOT / "sim/robin_sim",
     "robin_cli": ROOT / "cli/robin_cli",
     "robin_bringup": ROOT / "launch/robin_bringup",
@@ -27,8 +28,17 @@ MAY_IMPORT = {
     "robin_grasp": {"robin_perception"},
     "edge_adapt": {"robin_perception", "robin_grasp"},
     "robin_fleet": {"robin_perception", "robin_grasp", "edge_adapt"},
+    "robin_view": {"robin_perception", "robin_grasp", "edge_adapt", "robin_fleet"},
     "robin_sim": {"robin_perception", "robin_grasp", "edge_adapt"},
-    "robin_cli": {"robin_perception", "robin_grasp", "edge_adapt", "robin_fleet", "robin_sim", "robin_bringup"},
+    "robin_cli": {
+        "robin_perception",
+        "robin_grasp",
+        "edge_adapt",
+        "robin_fleet",
+        "robin_view",
+        "robin_sim",
+        "robin_bringup",
+    },
     "robin_bringup": {"robin_perception", "robin_grasp", "edge_adapt", "robin_sim"},
 }
 LONGEST_FILE = 400

@@ -47,7 +47,16 @@ _BAD_INPUT = frozenset({Code.MODEL_MISSING, Code.MODEL_HASH_MISMATCH, Code.MODEL
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ETXTBSY})
 _UNREADABLE = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENXIO})
 _ROOMS = frozenset(
-    {"robin_perception", "robin_grasp", "edge_adapt", "robin_fleet", "robin_sim", "robin_cli", "robin_bringup"}
+    {
+        "robin_perception",
+        "robin_grasp",
+        "edge_adapt",
+        "robin_fleet",
+        "robin_view",
+        "robin_sim",
+        "robin_cli",
+        "robin_bringup",
+    }
 )
 
 

@@ -39,6 +39,7 @@ from robin_cli.commands import (
     trace,
     train,
     uplink,
+    view,
 )
 from robin_cli.failures import (
     EXIT_FAILURE,
@@ -104,6 +105,7 @@ app.add_typer(store.app, name="store")
 app.add_typer(uplink.app, name="uplink")
 app.add_typer(adapt.app, name="adapt")
 app.add_typer(fleet.app, name="fleet")
+app.command("view")(view.view)
 app.command("doctor")(doctor.doctor)
 
 

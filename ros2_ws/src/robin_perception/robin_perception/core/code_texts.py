@@ -215,6 +215,12 @@ CODE_TEXTS = {
     Code.DECK_DAMAGED: "A deck is not what its hash says, or a file of it is gone from the object store.",
     Code.TRAINING_UNKNOWN: "There is no such training; `robin fleet train status` tells them.",
     Code.TRAINING_REFUSED: "The gate refused this candidate, or has not judged it; it cannot be accepted.",
+    Code.VIEW_HOST_FOREIGN: "The page was asked for by a name that is not this machine's; `--name` makes it one.",
+    Code.VIEW_ORIGIN_FOREIGN: "Something was asked of the page by a page of somebody else, and is not done.",
+    Code.VIEW_LOGIN_NEEDED: "The page is for those who know its token; `/login` asks for it.",
+    Code.VIEW_TOKEN_WRONG: "That is not the token that the page was started with.",
+    Code.VIEW_READ_ONLY: "The page only shows; `robin view --allow-changes` lets people change things.",
+    Code.VIEW_UNKNOWN: "There is no such page, decision or picture here.",
 }
 
 

@@ -10,7 +10,8 @@ _LONGEST_TEXT = 1200
 class Code(IntEnum):
     """Numbers a caller can act on. 1xx input, 2xx model and engine, 3xx planning, 4xx configuration, 5xx cell and
     disk, 6xx nodes, 7xx the store of samples,
-    the labels of picks, what is learned from them, and the versions of models, 8xx the fleet."""
+    the labels of picks, what is learned from them, and the versions of models, 8xx the fleet,
+    9xx the page."""
 
     OK = 0
     INPUT_MISSING = 101
@@ -222,6 +223,12 @@ class Code(IntEnum):
     UPLOAD_NOT_KEPT = 897
     SERVER_KEYS_INVALID = 898
     LISTEN_FAILED = 899
+    VIEW_HOST_FOREIGN = 901
+    VIEW_ORIGIN_FOREIGN = 902
+    VIEW_LOGIN_NEEDED = 903
+    VIEW_TOKEN_WRONG = 904
+    VIEW_READ_ONLY = 905
+    VIEW_UNKNOWN = 906
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,67 @@
+"""``robin view``: the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robin_cli.terminal import note
+
+
+def view(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER]...", help="Runs, a store, or folders that hold them. Default: out/demo."),
+    ] = None,
+    fleet: Annotated[
+        Path | None, typer.Option("--fleet", metavar="DIR", envvar="ROBIN_FLEET", help="Folder of an aggregator.")
+    ] = None,
+    desk: Annotated[
+        Path | None, typer.Option("--desk", metavar="DIR", help="Help desk of the cell. Default: help/ of the run.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; elsewhere than here needs --token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")] = 8780,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="NAME", help="A name of this machine that browsers may ask for."),
+    ] = None,
+    token: Annotated[
+        str, typer.Option("--token", metavar="WORD", envvar="ROBIN_VIEW_TOKEN", help="Lets people in; 16 or more.")
+    ] = "",
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Let people answer, annotate, confirm; else the page only shows.")
+    ] = False,
+    audit: Annotated[Path, typer.Option("--audit", metavar="FILE", help="Where each change is written down.")] = Path(
+        "audit.jsonl"
+    ),
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="PEM", help="Serve by https with this certificate.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="PEM", help="Its private key.")] = None,
+    tls_clients: Annotated[
+        Path | None,
+        typer.Option("--tls-clients", metavar="PEM", help="Let in who has a certificate of these authorities."),
+    ] = None,
+) -> None:
+    """Show runs, a store or an aggregator as one page in a browser, until Ctrl-C."""
+    from robin_view.serve import serve
+    from robin_view.settings import ViewSettings
+    from robin_view.sources import find_sources
+
+    settings = ViewSettings(
+        host=host,
+        port=port,
+        names=tuple(names or ()),
+        token=token,
+        allow_changes=allow_changes,
+        audit=audit,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_clients=tls_clients,
+    )
+    chosen = folders if folders or fleet else [Path("out/demo")]
+    serve(find_sources(chosen or (), fleet, desk), settings, note)

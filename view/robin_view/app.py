@@ -1,0 +1,52 @@
+"""The application: one door, one list of page families, one way in which failures are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from robin_perception.core.errors import Code, RobinError
+from robin_view import home
+from robin_view.changes import Audit
+from robin_view.pages import Entry, Pages
+from robin_view.refusal import unknown
+from robin_view.security import Security, Sessions
+from robin_view.settings import ViewSettings
+from robin_view.sources import Sources
+from robin_view.state import ViewState
+
+ROUTERS: tuple[Callable[[ViewState], APIRouter], ...] = (home.router,)
+"""Of all families of pages."""
+NAVIGATION = (Entry("Start", "/"),)
+
+
+def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:
+    """The page over ``sources``. Raises RobinError OPTION_INVALID where it would not be safe to start."""
+    settings = settings.checked()
+    sessions = Sessions(settings)
+    view = ViewState(sources, settings, sessions, Pages(NAVIGATION), Audit(settings.audit))
+    app = FastAPI(title="Robin", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.view = view
+    app.add_middleware(Security, settings=settings, sessions=sessions)
+    app.add_exception_handler(RobinError, _told)
+    app.add_exception_handler(HTTPException, _told)
+    app.add_exception_handler(RequestValidationError, _told)
+    for router in ROUTERS:
+        app.include_router(router(view))
+    return app
+
+
+async def _told(request: Request, exc: Exception) -> Response:
+    if isinstance(exc, RequestValidationError):
+        first = exc.errors()[0]
+        exc = RobinError(Code.OPTION_INVALID, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    elif isinstance(exc, HTTPException):
+        exc = unknown("page", request.url.path)
+    assert isinstance(exc, RobinError)
+    pages: Pages = request.app.state.view.pages
+    return pages.failure(request, exc)

@@ -1,0 +1,46 @@
+"""What the page looks at: folders that were named at the start. No path ever comes from a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_adapt.record_file import RECORD_FILE
+from robin_perception.core.errors import Code, RobinError
+
+STORE_FILE = "index.sqlite"
+FLEET_FILE = "fleet.yaml"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """runs: folders with records, or where a run is about to write some. store: of samples. fleet: folder of an
+    aggregator. desk: where a cell asks people."""
+
+    runs: tuple[Path, ...] = ()
+    store: Path | None = None
+    fleet: Path | None = None
+    desk: Path | None = None
+
+
+def find_sources(paths: Sequence[Path], fleet: Path | None = None, desk: Path | None = None) -> Sources:
+    """paths: folders of runs or of a store, or folders that hold such ones. A folder with nothing in it yet is a run
+    that has not begun. Raises RobinError INPUT_MISSING, OPTION_INVALID."""
+    runs, stores = list[Path](), list[Path]()
+    for path in paths:
+        if not path.is_dir():
+            raise RobinError(Code.INPUT_MISSING, f"{path}: no such folder; name that of a run or of a store")
+        if (path / FLEET_FILE).is_file():
+            fleet = path
+            continue
+        held = [path, *sorted(child for child in path.iterdir() if child.is_dir())]
+        found = [child for child in held if (child / RECORD_FILE).is_file()]
+        stores += [child for child in held if (child / STORE_FILE).is_file()]
+        runs += found or ([path] if not stores else [])
+    if len(set(stores)) > 1:
+        raise RobinError(Code.OPTION_INVALID, f"{' and '.join(map(str, stores))}: one store at a time")
+    if fleet is not None and not (fleet / FLEET_FILE).is_file():
+        raise RobinError(Code.FLEET_MISSING, f"{fleet}: no {FLEET_FILE} there; robin fleet up makes one")
+    desks = [folder for run in runs if (folder := run / "help").is_dir()]
+    return Sources(tuple(dict.fromkeys(runs)), stores[0] if stores else None, fleet, desk or next(iter(desks), None))
