@@ -70,6 +70,17 @@ def test_the_classical_baseline_is_evaluated_the_same_way(robin: Robin, scenes: 
     assert "ap50" in done.out and "all" in done.out
 
 
+def test_the_published_rule_is_an_option(robin: Robin, scenes: Path, place: Path) -> None:
+    asked = ("eval", "seg", "--data", scenes, "--method", "classical", "--limit", 2)
+    found = {}
+    for share in (0, 1):
+        done = robin(*asked, "--drop-depthless", share, "--json", place / f"rule{share}.json")
+        assert done.status == 0, done.err
+        found[share] = json.loads((place / f"rule{share}.json").read_text())
+        assert found[share]["drop_depthless"] == share
+    assert found[1]["predictions"] < found[0]["predictions"]
+
+
 def test_one_short_closed_loop_with_report_and_trace(robin: Robin, place: Path) -> None:
     out, result = place / "run", place / "result.json"
     run = ("sim", "run", "--scenario", "mixed", "--picks", 2, "--seed", 3, "--masks", "oracle", "--workers", 1)

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robin_perception.core.errors import RobinError
+from robin_perception.core.frame import Frame
 from robin_perception.core.image_folder import save_frame
 from robin_perception.core.scene import Instance, Scene
 from robin_perception.engines import EngineConfig
+from robin_perception.evaluation.depth_rule import depthless_dropped
 from robin_perception.evaluation.evaluate import Prediction, compare, evaluate, segmenter_predictor, summarise
 from robin_perception.evaluation.metrics import IGNORE_LABEL, agreement, average_precision, boundary_map, overlap
 from robin_perception.segmentation.segmenter import load_segmenter
@@ -197,6 +199,19 @@ def test_strata_hold_their_own_parcels_only() -> None:
 def test_sizes_that_differ_are_refused() -> None:
     with pytest.raises(RobinError):
         overlap(np.zeros((4, 4), np.uint16), np.zeros((4, 5), np.uint16))
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_the_published_rule_drops_predictions_with_little_depth(both: bool) -> None:
+    labels = image((1, 0, 20, 0, 20), (2, 30, 50, 0, 20))
+    depth = np.ones(labels.shape, np.float32)
+    depth[0:5, 0:20] = 0  # a quarter of the first
+    found = Prediction(scene(labels), scene(labels)) if both else scene(labels)
+    frame = Frame(np.zeros((60, 80, 3), np.uint8), depth, np.eye(3), np.eye(4))
+    for share, kept in ((0.7, {1, 2}), (0.8, {2})):
+        got = depthless_dropped(lambda _: found, share)(frame)
+        for left in (got.operating, got.candidates) if isinstance(got, Prediction) else (got,):
+            assert {i.id for i in left.instances} == set(np.unique(left.labels)) - {0} == kept
 
 
 def test_a_data_set_from_disk_gives_all_the_keys(tmp_path: Path) -> None:

@@ -111,6 +111,17 @@ def test_more_candidates_than_places_is_flagged(segmenter: Segmenter) -> None:
     assert segmenter.decode(look.view, look.tensors, look.guide, config).truncated
 
 
+def test_a_parcel_in_a_picture_without_depth_is_left_out_and_flagged(segmenter: Segmenter) -> None:
+    frame = colour_frame(blocks(384, 512, 3, 4, 8))
+    whole = segmenter.segment(frame)
+    depth = frame.depth.copy()
+    depth[:, :256] = 0
+    scene = segmenter.segment(replace(frame, depth=depth))
+    assert "depthless_masks" in scene.flags and "depthless_masks" not in whole.flags
+    assert 0 < len(scene.instances) < len(whole.instances)
+    assert not scene.labels[:, :200].any()
+
+
 def test_frames_with_little_depth_are_flagged_and_empty_ones_refused(segmenter: Segmenter) -> None:
     frame = colour_frame(blocks(384, 512, 2, 2, 8))
     depth = frame.depth.copy()
@@ -222,6 +233,21 @@ def test_fragments_go_and_real_halves_stay() -> None:
 def test_tiny_masks_go() -> None:
     assert run(tensors([ramp(40, 40, 1, 1)], [0.99])).instances == ()
     assert run(tensors([ramp(40, 5, 10, 6)], [0.99]), box=Letterbox((1280, 720))).instances == ()  # on the padding only
+
+
+@pytest.mark.parametrize(
+    ("hole", "kept"),
+    [((60, 116), (0,)), ((74, 106), (0, 1)), ((0, 128), (0, 1))],
+    ids=["nothing near it has depth", "depth around it", "no depth anywhere"],
+)
+def test_a_mask_where_the_sensor_saw_nothing_goes(hole: tuple[int, int], kept: tuple[int, ...]) -> None:
+    """hole: columns of the mask grid without depth. Where all masks are in it they stay, for the planner to refuse."""
+    raw = tensors([ramp(30, 48, 30, 30), ramp(90, 48, 30, 30)], [0.9, 0.95])
+    depth = np.ones((384, 512), np.float32)
+    depth[:, 4 * hole[0] : 4 * hole[1]] = 0
+    decoded = decode(raw, SQUARE, CalibrationTables(), 0.5, DecodeConfig(), depth=depth)
+    assert sorted(decoded.candidates) == list(kept)
+    assert decoded.depthless == 2 - len(kept)
 
 
 def test_edges_are_interpolated_before_they_are_cut() -> None:

@@ -62,6 +62,16 @@ def seg(
             help="Parcels of which a smaller fraction is seen are ignored.",
         ),
     ] = 0.0,
+    drop_depthless: Annotated[
+        float,
+        typer.Option(
+            "--drop-depthless",
+            metavar="F",
+            min=0.0,
+            max=1.0,
+            help="Predictions of which a smaller share has valid depth are not counted; 0.8 is the published rule.",
+        ),
+    ] = 0.0,
     record: Annotated[
         str | None,
         typer.Option("--record", metavar="NAME", help="Store the figures under NAME in the bundle's manifest."),
@@ -75,16 +85,19 @@ def seg(
         raise RobinError(Code.OPTION_INVALID, "--record goes with --method network only")
     require_writable(json_file)
     from robin_perception.core.output import require_room
+    from robin_perception.evaluation.depth_rule import depthless_dropped
     from robin_perception.evaluation.evaluate import evaluate
 
     if record is not None:
         require_room(model_path(model))
     predict, name = _predictor(method, model_path(model), engine)
+    predict = depthless_dropped(predict, drop_depthless) if drop_depthless else predict
     with progress_bar(f"evaluating {name}", "scenes") as advance:
         figures = evaluate(
             predict, data, limit, progress=lambda done, total: advance(done, total, ""), min_visible=min_visible
         )
-    figures = {"model": name, "data": str(data), "min_visible": min_visible, **figures}
+    asked = {"min_visible": min_visible, "drop_depthless": drop_depthless}
+    figures = {"model": name, "data": str(data), **asked, **figures}
     write_json(json_file, figures)
     if record is not None:
         _record(model_path(model), record, figures)

@@ -1,9 +1,9 @@
 """Instance tensors of the network to a label image at frame size and its instances.
 
-Order of work: calibrate scores, threshold, clean masks on the coarse grid, remove duplicates (one matrix product), drop
-what better masks cover, then interpolate each mask's logits to frame pixels inside its box, by way of a filter that
-brings its edges to those of the image (``refine``), threshold there, and give each contested pixel to the mask that is
-surest of it.
+Order of work: calibrate scores, threshold, clean masks on the coarse grid, leave out those where the picture has no
+depth, remove duplicates (one matrix product), drop what better masks cover, then interpolate each mask's logits to
+frame pixels inside its box, by way of a filter that brings its edges to those of the image (``refine``), threshold
+there, and give each contested pixel to the mask that is surest of it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from robin_perception.segmentation.view import Box, Letterbox
 # A logit that is linear across an edge with slope g per pixel is a logistic distribution of the edge's place with scale
 # 1/g, whose standard deviation is pi / (sqrt(3) g).
 _LOGISTIC_SIGMA = float(np.pi / np.sqrt(3.0))
+_NO_DEPTH = 0.1  # valid share of a mask that counts as none
+_NO_DEPTH_AROUND = 0.05  # valid share of its surroundings that counts as none
+_AROUND_CELLS = 2  # of the mask grid
 
 
 class DecodeConfig(StrictConfig):
@@ -69,13 +72,14 @@ class Scores:
 @dataclass(frozen=True)
 class Decoded:
     """labels uint16 [H, W]; instances by falling rank; candidates: index of each instance's row in the network's
-    tensors; truncated: every candidate is above the threshold.
+    tensors; truncated: every candidate is above the threshold; depthless: how many masks that function left out.
     """
 
     labels: NDArray[np.uint16]
     instances: tuple[Instance, ...]
     candidates: tuple[int, ...]
     truncated: bool
+    depthless: int = 0
 
 
 def calibrated(raw: dict[str, NDArray[Any]], tables: CalibrationTables) -> Scores:
@@ -96,11 +100,12 @@ def decode(
     threshold: float,
     config: DecodeConfig,
     guide: Guide | None = None,
+    depth: NDArray[np.float32] | None = None,
 ) -> Decoded:
     """Instances of one frame.
 
     ``raw``: the network's instance tensors. ``threshold`` is used where the config has none. guide: of the frame;
-    without it masks keep the edges of the network's grid.
+    without it masks keep the edges of the network's grid. depth: the network's; without it no mask is ``depthless``.
     """
     scores = calibrated(raw, tables)
     grid = mask_grid(box, box.network_size[1] // raw["mask_logits"].shape[1], tables.mask_shift_px)
@@ -111,6 +116,9 @@ def decode(
     logits = raw["mask_logits"][order]
     large = clean_fragments(logits, config.min_fragment_fraction) * grid.stride**2 >= config.min_area_px
     order, logits = order[large], logits[large]
+    there = np.ones(len(logits), dtype=bool) if depth is None else ~depthless(logits, depth)
+    if there.any():  # else all stay, so that the plan says why nothing can be picked
+        order, logits = order[there], logits[there]
     keep = distinct(logits, scores.rank[order], config)
     order, logits = order[keep], logits[keep]
     rank = scores.rank[order]
@@ -123,7 +131,8 @@ def decode(
         _instance(new_id + 1, boxes[i], areas[i], int(order[i]), scores, raw["embedding"], sigma[new_id])
         for new_id, i in enumerate(kept)
     )
-    return Decoded(labels, instances, tuple(int(order[i]) for i in kept), truncated)
+    dropped = int(np.count_nonzero(~there)) if there.any() else 0
+    return Decoded(labels, instances, tuple(int(order[i]) for i in kept), truncated, dropped)
 
 
 def windows(masks: NDArray[np.bool_]) -> list[Window]:
@@ -157,6 +166,21 @@ def clean_fragments(logits: NDArray[np.float32], min_fraction: float) -> NDArray
             np.negative(cells, out=cells, where=small.take(pieces))
             areas[i] -= sizes[small].sum()
     return areas
+
+
+def depthless(logits: NDArray[np.float32], depth: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """bool [n]: masks [n, h, w] with no depth in them and none around them. The sensor saw nothing there, while film
+    and glass have depth beside them. depth: the network's image, metres, 0 = invalid."""
+    stride = depth.shape[0] // logits.shape[1]
+    valid = depth[stride // 2 :: stride, stride // 2 :: stride] > 0
+    thinned = logits[:, ::2, ::2] > 0
+    found = (thinned & valid[::2, ::2]).sum(axis=(1, 2)) <= _NO_DEPTH * thinned.sum(axis=(1, 2))
+    near = np.ones((2 * _AROUND_CELLS + 1,) * 2, np.uint8)
+    for i in np.flatnonzero(found):
+        mask = logits[i] > 0
+        around = (cv2.dilate(mask.view(np.uint8), near) > 0) & ~mask
+        found[i] = not around.any() or valid[around].mean() < _NO_DEPTH_AROUND
+    return np.asarray(found)
 
 
 def distinct(logits: NDArray[np.float32], rank: NDArray[np.float32], config: DecodeConfig) -> NDArray[np.intp]:

@@ -230,7 +230,8 @@ class Segmenter:
         """Decode raw tensors, also again, for instance with another threshold, without another run of the network."""
         manifest = self.bundle.manifest
         threshold = manifest.thresholds.detection
-        return decode(tensors, view.box, tables or manifest.calibration, threshold, config or self.config.decode, guide)
+        tables, config, depth = tables or manifest.calibration, config or self.config.decode, view.images["depth"]
+        return decode(tensors, view.box, tables, threshold, config, guide, depth)
 
     def _grid(self, view: View) -> MaskGrid:
         return mask_grid(view.box, self._stride)
@@ -254,7 +255,7 @@ class Segmenter:
         found_by = guide.result()
         manifest = bundle.manifest
         limits = manifest.calibration, manifest.thresholds.detection
-        decoded = decode(tensors, view.box, *limits, self.config.decode, found_by)
+        decoded = decode(tensors, view.box, *limits, self.config.decode, found_by, view.images["depth"])
         times = (start, prepared, inferred, time.perf_counter())
         timings = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(("prepare", "network", "decode"))}
         return Look(view, tensors, found_by, maps.result() if maps else None, decoded, *made_by, timings)
@@ -298,6 +299,7 @@ def _flags(decoded: Decoded, low_depth: bool, by_fallback: bool) -> tuple[str, .
         "instances_truncated": decoded.truncated,
         "no_instances": not decoded.instances,
         "closer_look": bool(decoded.instances) and not decoded.candidates,
+        "depthless_masks": decoded.depthless > 0,
         "low_depth": low_depth,
         "fallback_engine": by_fallback,
     }
