@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,77 +13,20 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from edge_adapt.decision import CandidateRecord, Decision
+from edge_adapt.decision import Decision
 from edge_adapt.decision_store import DecisionLog, read_decisions
+from edge_adapt.evidence import FolderEvidence
 from edge_adapt.picture_keeper import removed_pictures
-from edge_adapt.report_figures import (
-    RESULT_COLOURS,
-    TEMPLATES,
-    candidate_marks,
-    cup_diagram,
-    histogram,
-    image_uri,
-    mask_paths,
-    rate_bars,
-    read_coloured_depth,
-    read_labels,
-    read_rgb,
-    result_strip,
-    tool_footprint,
-)
-from edge_adapt.report_told import ToldCard, told_card
-from edge_adapt.told import NOVELTY_LIMIT
-from edge_adapt.trace import REASON_TEXT, RESULT_TEXT, outcome_text, why_chosen
+from edge_adapt.report_card import PickCard, PickRow, pick_card, pick_row
+from edge_adapt.report_figures import BADGES, RESULT_COLOURS, TEMPLATES, histogram, image_uri, rate_bars, result_strip
+from edge_adapt.report_pictures import picture
+from edge_adapt.trace import RESULT_TEXT
 from robin_perception.core.disk import write_atomic
 from robin_perception.core.stats import percentiles, rate
 
 MAX_FULL_PICKS = 60  # about 150 kB each: the file stays small enough to mail
-RUNNERS_UP = 4
-LONGEST_OUTCOME = 300
 RESULTS = tuple(RESULT_COLOURS)
 LABELS = {"clean": "clean", "miss": "missed", "drop": "dropped", "multi": "multi-pick", "wrong": "wrong parcel"}
-
-
-@dataclass(frozen=True)
-class PickCard:
-    """What the template shows of one decision in full; Markup fields are SVG or data URIs made here."""
-
-    decision: Decision
-    why: tuple[str, ...]
-    color: str
-    depth: str
-    after: str
-    masks: Markup
-    tool: Markup
-    marks: Markup
-    cups: Markup
-    columns: tuple[CandidateRecord, ...]
-    terms: tuple[tuple[str, tuple[str, ...]], ...]
-    rejected: tuple[tuple[str, str, int, tuple[CandidateRecord, ...]], ...]
-    truth: tuple[tuple[str, str], ...]
-    told: ToldCard
-
-
-@dataclass(frozen=True)
-class PickRow:
-    """What the report needs of every decision; of a long run the decisions themselves are not kept in memory."""
-
-    number: int
-    decision_id: str
-    result: str
-    attempted: bool
-    outcome: str
-    pile: int
-    pick: int
-    parcels: int
-    frame_to_plan_ms: float | None
-    class_name: str
-    arrangement: str
-    removed: str
-    conditions: tuple[str, ...] = ()
-    unfamiliar: int = 0
-    actions: tuple[str, ...] = ()
-    card: PickCard | None = None
 
 
 def write_report(folder: Path, path: Path, results: Mapping[str, Any] | None = None, title: str = "") -> Path:
@@ -108,7 +51,7 @@ def render_report(log: DecisionLog, results: Mapping[str, Any] | None = None, ti
         lstrip_blocks=True,
     )
     gone = removed_pictures(log.folder)
-    rows = [_row(number, d, gone.get(d.decision_id, "")) for number, d in enumerate(log.decisions, start=1)]
+    rows = [pick_row(number, d, gone.get(d.decision_id, "")) for number, d in enumerate(log.decisions, start=1)]
     for index in _shown_in_full(rows):
         rows[index] = replace(rows[index], card=_card(log.folder, log.decisions[index]))
     first = log.decisions[0] if rows else None
@@ -126,28 +69,8 @@ def render_report(log: DecisionLog, results: Mapping[str, Any] | None = None, ti
         latency=Markup(histogram(_latencies(rows), "ms")),
         counts=Counter(row.result for row in rows),
         results=RESULTS,
-        colours=RESULT_COLOURS,
+        badges=BADGES,
         results_json=Markup(_script_json(results)) if results else "",
-    )
-
-
-def _row(number: int, decision: Decision, removed: str) -> PickRow:
-    return PickRow(
-        number=number,
-        decision_id=decision.decision_id,
-        result=decision.result,
-        attempted=decision.outcome is not None,
-        outcome=outcome_text(decision)[:LONGEST_OUTCOME],
-        pile=decision.context.pile,
-        pick=decision.context.pick,
-        parcels=len(decision.instances),
-        frame_to_plan_ms=decision.timings_ms.get("frame_to_plan"),
-        class_name=_class_of(decision),
-        arrangement=_flag(decision, "arrangement_"),
-        removed=removed,
-        conditions=tuple(condition.name for condition in decision.conditions),
-        unfamiliar=sum((seen.novelty or 0.0) > NOVELTY_LIMIT for seen in decision.instances),
-        actions=tuple(step.action.replace("_", " ") for step in decision.steps),
     )
 
 
@@ -208,84 +131,12 @@ def _bars(rows: Sequence[PickRow], group_of: Callable[[PickRow], str]) -> Markup
     return Markup(rate_bars({name: rate(sum(hits), len(hits)) for name, hits in sorted(groups.items())}))
 
 
-def _class_of(decision: Decision) -> str:
-    chosen = decision.chosen
-    return next((i.class_name for i in decision.instances if chosen and i.id == chosen.instance), "")
-
-
-def _flag(decision: Decision, prefix: str) -> str:
-    return next((flag[len(prefix) :] for flag in decision.flags if flag.startswith(prefix)), "")
-
-
 def _card(folder: Path, decision: Decision) -> PickCard:
-    images = _images(folder, decision)
-    columns = _columns(decision)
-    chosen = decision.chosen
-    return PickCard(
-        decision=decision,
-        why=why_chosen(decision),
-        color=images.get("color", ""),
-        depth=images.get("depth", ""),
-        after=images.get("after", ""),
-        masks=Markup(images.get("masks", "")),
-        tool=Markup(tool_footprint(chosen, decision) if chosen is not None else ""),
-        marks=Markup(candidate_marks(decision)),
-        cups=Markup(cup_diagram(decision)),
-        columns=columns,
-        terms=_terms(columns),
-        rejected=_rejected(decision),
-        truth=_truth(decision),
-        told=told_card(folder, decision),
-    )
+    """With its pictures inside the page."""
+    evidence = FolderEvidence(folder, decision)
 
+    def address(name: str) -> str:
+        rgb = picture(evidence, name)
+        return "" if rgb is None else image_uri(rgb)
 
-def _images(folder: Path, decision: Decision) -> dict[str, str]:
-    """Data URIs and mask outlines of the images that are there; a missing file leaves its place empty."""
-    from edge_adapt.recording import DEPTH_SCALE_M
-
-    found: dict[str, str] = {}
-    for name in ("color", "after"):
-        if name in decision.images and (rgb := read_rgb(folder, decision.images[name])) is not None:
-            found[name] = image_uri(rgb)
-    if "depth" in decision.images:
-        depth = read_coloured_depth(folder, decision.images["depth"], DEPTH_SCALE_M)
-        if depth is not None:
-            found["depth"] = image_uri(depth)
-    if "labels" in decision.images and (labels := read_labels(folder, decision.images["labels"])) is not None:
-        found["masks"] = mask_paths(labels, decision)
-    return found
-
-
-def _columns(decision: Decision) -> tuple[CandidateRecord, ...]:
-    """The chosen grasp and the best of each next parcel."""
-    columns = [] if decision.chosen is None else [decision.chosen]
-    for candidate in decision.candidates:
-        if len(columns) > RUNNERS_UP:
-            break
-        if all(candidate.instance != other.instance for other in columns):
-            columns.append(candidate)
-    return tuple(columns)
-
-
-def _terms(columns: tuple[CandidateRecord, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    names = dict.fromkeys(name for candidate in columns for name in candidate.terms)
-    return tuple((name, tuple(_figure(candidate.terms.get(name)) for candidate in columns)) for name in names)
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
-
-
-def _rejected(decision: Decision) -> tuple[tuple[str, str, int, tuple[CandidateRecord, ...]], ...]:
-    """(reason, its text, how many in all, those kept), most frequent first."""
-    groups = []
-    for reason, count in sorted(decision.rejected_counts.items(), key=lambda item: -item[1]):
-        kept = tuple(c for c in decision.rejected if c.reason == reason)
-        groups.append((reason, REASON_TEXT.get(reason, reason.lower()), count, kept))
-    return tuple(groups)
-
-
-def _truth(decision: Decision) -> tuple[tuple[str, str], ...]:
-    if decision.outcome is None:
-        return ()
-    return tuple((k, json.dumps(v)) for k, v in decision.outcome.truth.items() if v not in (None, "", [], {}))
+    return pick_card(evidence, address)

@@ -15,10 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from edge_adapt.decision import CandidateRecord, Decision, ToolRecord
 from edge_adapt.told import NOVELTY_LIMIT
-from robin_perception.core.bounded import read_plain_bytes
-from robin_perception.core.bounded_arrays import IMAGE_BYTES, decode_image
-from robin_perception.core.errors import RobinError
-from robin_perception.segmentation.overlay import colour_depth, instance_colour
+from robin_perception.segmentation.overlay import instance_colour
 
 TEMPLATES = Path(__file__).parent / "templates"
 """Of all pages, with the look that they share."""
@@ -35,6 +32,24 @@ RESULT_COLOURS = {
     "waited": "#0f8b8d",
     "unfinished": "#3f4a57",
 }
+_DARK, _LIGHT = "#11161c", "#ffffff"
+
+
+def ink_on(colour: str) -> str:
+    """Dark or light text on ``colour`` ("#rrggbb"), whichever stands out more: WCAG's relative luminance, of which one
+    always reaches its level AA."""
+    shade = _luminance(colour) + 0.05
+    return _DARK if shade / (_luminance(_DARK) + 0.05) > (_luminance(_LIGHT) + 0.05) / shade else _LIGHT
+
+
+def _luminance(colour: str) -> float:
+    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+BADGES = {result: (colour, ink_on(colour)) for result, colour in RESULT_COLOURS.items()}
+"""Result -> its colour, and that of text on it."""
 
 
 def image_uri(rgb: NDArray[np.uint8]) -> str:
@@ -47,45 +62,6 @@ def image_uri(rgb: NDArray[np.uint8]) -> str:
     if not ok:
         raise ValueError(f"cannot encode an image of {rgb.dtype} {rgb.shape}")
     return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()
-
-
-def read_rgb(folder: Path, name: str) -> NDArray[np.uint8] | None:
-    """RGB image, uint8 [H, W, 3], or None where it is missing or unreadable: a report is made of what is there."""
-    image = _read(folder, name, cv2.IMREAD_COLOR)
-    return None if image is None else np.ascontiguousarray(image[:, :, ::-1], dtype=np.uint8)
-
-
-def read_labels(folder: Path, name: str) -> NDArray[np.uint16] | None:
-    """Instance ids [H, W], 0 background; None where the file is missing or no such picture."""
-    image = _read(folder, name, cv2.IMREAD_UNCHANGED)
-    return None if image is None or image.ndim != 2 else np.asarray(image, dtype=np.uint16)
-
-
-def read_coloured_depth(folder: Path, name: str, scale_m: float) -> NDArray[np.uint8] | None:
-    """A depth file of ``scale_m`` metres per unit in colours, uint8 [H, W, 3]; None where there is none to read."""
-    image = _read(folder, name, cv2.IMREAD_UNCHANGED)
-    if image is None or image.ndim != 2:
-        return None
-    return colour_depth(image.astype(np.float32) * np.float32(scale_m))
-
-
-def _read(folder: Path, name: str, flags: int) -> NDArray[Any] | None:
-    """A picture of ``folder``; None also where a link leads out of it."""
-    if (path := inside(folder, name)) is None:
-        return None
-    try:
-        return decode_image(read_plain_bytes(path, IMAGE_BYTES), str(path), flags)
-    except (RobinError, OSError):
-        return None
-
-
-def inside(folder: Path, name: str) -> Path | None:
-    """A file of ``folder``; None where a link leads out of it, or to itself."""
-    path = folder / name
-    try:
-        return path if path.resolve().is_relative_to(folder.resolve()) else None
-    except (OSError, RuntimeError):
-        return None
 
 
 def mask_paths(labels: NDArray[np.uint16], decision: Decision) -> str:
@@ -108,8 +84,8 @@ def mask_paths(labels: NDArray[np.uint16], decision: Decision) -> str:
         unfamiliar = (seen.novelty or 0.0) > NOVELTY_LIMIT
         css = " ".join(["mask", *["chosen"][: seen.id == chosen], *["unfamiliar"][:unfamiliar]])
         title += f", novelty {seen.novelty:.2g}" if seen.novelty is not None else ""
-        style = f"--c:rgb({red},{green},{blue})"
-        paths.append(f'<path class="{css}" d="{outline}" style="{style}"><title>{escape(title)}</title></path>')
+        known = f'data-parcel="{seen.id}" color="rgb({red},{green},{blue})"'
+        paths.append(f'<path class="{css}" d="{outline}" {known}><title>{escape(title)}</title></path>')
     return "".join(paths)
 
 

@@ -65,7 +65,7 @@ def traces_plot(
         parts.append(f'<path class="expected" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>')
         parts.append(f'<text x="{_WIDTH - _RIGHT + 6}" y="{y + 4:.1f}">{expected_weight_n:.1f} N expected</text>')
     ys = _y(traces.weight_n, weight_top, _WEIGHT_H, lowest_n, highest_n)
-    parts.append(f'<path class="trace" style="stroke:#1b2530" d="{_path(at, ys)}"><title>weight</title></path>')
+    parts.append(f'<path class="trace weight" d="{_path(at, ys)}"><title>weight</title></path>')
     height = weight_top + _WEIGHT_H + 20
     return _svg("traces", _WIDTH, height, parts, "vacuum of each cup and weight over time")
 
@@ -99,11 +99,13 @@ def _cup_lines(
         ys = _y(pressure, _TOP, _VACUUM_H, 0.0, vacuum_limit_pa)
         colour = CUP_COLOURS[cup % len(CUP_COLOURS)] if cup in open_cups else "#c9d1d9"
         title = f"cup {cup}" + ("" if cup in open_cups else ", closed")
-        parts.append(f'<path class="trace" style="stroke:{colour}" d="{_path(at, ys)}"><title>{title}</title></path>')
+        parts.append(f'<path class="trace" stroke="{colour}" d="{_path(at, ys)}"><title>{title}</title></path>')
         if cup in open_cups:
             ends.append((float(ys[-1]), f"cup {cup}: {pressure[-1] / 1000:.0f} kPa", colour))
     for y, (_, text, colour) in zip(_spread([end[0] for end in sorted(ends)]), sorted(ends), strict=True):
-        parts.append(f'<text x="{_WIDTH - _RIGHT + 6}" y="{y + 4:.1f}" style="fill:{colour}">{text}</text>')
+        x = _WIDTH - _RIGHT
+        parts.append(f'<path class="key" stroke="{colour}" d="M{x + 1} {y:.1f}h5"/>')
+        parts.append(f'<text x="{x + 9}" y="{y + 4:.1f}">{text}</text>')
     return parts
 
 

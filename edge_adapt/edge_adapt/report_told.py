@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
-import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from edge_adapt.decision import Decision
-from edge_adapt.recording import DEPTH_SCALE_M
-from edge_adapt.report_figures import image_uri, inside, read_coloured_depth, read_rgb
+from edge_adapt.evidence import Evidence
+from edge_adapt.report_pictures import PARCEL
 from edge_adapt.report_plots import probability_bars, traces_plot
 from edge_adapt.told import (
     EFFECT_TEXT,
@@ -25,18 +22,14 @@ from edge_adapt.told import (
     odds_text,
     since_text,
 )
-from edge_adapt.traces_file import read_traces
 from robin_grasp.planner.wrench import GRAVITY_MPS2
-from robin_perception.core.errors import RobinError
 
-CROP_MARGIN_PX = 12
 MOST_CROPS = 6
-LOAD_MARGIN_PX = 30
 
 
 @dataclass(frozen=True)
 class ConditionLine:
-    """One condition. picture: what it concerns, as data URI; empty where that is the whole frame, or none is kept."""
+    """One condition. pictures: addresses of what it concerns; empty where that is the whole frame, or none is kept."""
 
     code: str
     name: str
@@ -82,13 +75,13 @@ class ToldCard:
     doubted: tuple[int, ...]
 
 
-def told_card(folder: Path, decision: Decision) -> ToldCard:
-    """folder: of the record, where its pictures lie; what is missing there leaves its place empty."""
+def told_card(evidence: Evidence, address: Callable[[str], str]) -> ToldCard:
+    """address: of a picture by its name, empty where there is none; its place is left empty then."""
+    decision = evidence.decision
     outcome = decision.outcome
-    load, load_depth = _load(folder, decision)
     unfamiliar = tuple(seen.id for seen in decision.instances if (seen.novelty or 0.0) > NOVELTY_LIMIT)
     return ToldCard(
-        conditions=_conditions(folder, decision),
+        conditions=_conditions(decision, address),
         unfamiliar=unfamiliar,
         judged="" if outcome is None else odds_text(outcome),
         bars=Markup(
@@ -96,16 +89,16 @@ def told_card(folder: Path, decision: Decision) -> ToldCard:
         ),
         reasons=() if outcome is None else outcome.reasons,
         features=() if outcome is None else tuple((k, _figure(v)) for k, v in outcome.features.items()),
-        traces=Markup(_traces(folder, decision)),
-        load=load,
-        load_depth=load_depth,
-        actions=_actions(folder, decision),
+        traces=Markup(_traces(evidence)),
+        load=address("load"),
+        load_depth=address("load_depth"),
+        actions=_actions(decision, address),
         cups=bool(decision.cup_health),
         doubted=tuple(cup.cup for cup in cups_in_doubt(decision.cup_health)),
     )
 
 
-def _conditions(folder: Path, decision: Decision) -> tuple[ConditionLine, ...]:
+def _conditions(decision: Decision, address: Callable[[str], str]) -> tuple[ConditionLine, ...]:
     return tuple(
         ConditionLine(
             code=code_text(c.code),
@@ -117,73 +110,24 @@ def _conditions(folder: Path, decision: Decision) -> tuple[ConditionLine, ...]:
             stops=c.effect == "stop",
             text=c.text,
             parcels=c.instances,
-            pictures=_crops(folder, decision, c.instances[:MOST_CROPS]),
+            pictures=tuple(filter(None, (address(PARCEL.format(i)) for i in c.instances[:MOST_CROPS]))),
         )
         for c in decision.conditions
     )
 
 
-def _crops(folder: Path, decision: Decision, instances: tuple[int, ...]) -> tuple[str, ...]:
-    """The parcels that a condition is about."""
-    rgb = read_rgb(folder, decision.images["color"]) if instances and "color" in decision.images else None
-    if rgb is None:
-        return ()
-    crops = []
-    for seen in decision.instances:
-        x0, y0, x1, y1 = seen.bbox
-        box = rgb[max(0, y0 - CROP_MARGIN_PX) : y1 + CROP_MARGIN_PX, max(0, x0 - CROP_MARGIN_PX) : x1 + CROP_MARGIN_PX]
-        if seen.id in instances and box.size:
-            crops.append(image_uri(box))
-    return tuple(crops)
-
-
-def _traces(folder: Path, decision: Decision) -> str:
+def _traces(evidence: Evidence) -> str:
     """The plot; empty where there are no traces, or none that can be read."""
-    if "traces" not in decision.images or (path := inside(folder, decision.images["traces"])) is None:
-        return ""
+    decision = evidence.decision
     tool, chosen = decision.context.tool, decision.chosen
-    try:
-        traces = read_traces(path, len(tool.cup_centres_m))
-    except RobinError:
+    if (traces := evidence.traces()) is None:
         return ""
     mass_kg = chosen.terms.get("mass_kg", 0.0) if chosen is not None else 0.0
     expected_n = mass_kg * GRAVITY_MPS2 if 0 < mass_kg < 1e3 else None
     return traces_plot(traces, chosen.cups if chosen is not None else (), tool.vacuum_pa, expected_n)
 
 
-def _picture(folder: Path, decision: Decision, name: str) -> str:
-    rgb = read_rgb(folder, decision.images[name]) if name in decision.images else None
-    return "" if rgb is None else image_uri(rgb)
-
-
-def _load(folder: Path, decision: Decision) -> tuple[str, str]:
-    """Colour and depth of the look at the load, cut to what hangs there: the rest of the picture is dark."""
-    if not {"load", "load_depth"} <= decision.images.keys():
-        return "", ""
-    rgb = read_rgb(folder, decision.images["load"])
-    depth = read_coloured_depth(folder, decision.images["load_depth"], DEPTH_SCALE_M)
-    if rgb is None or depth is None or rgb.shape != depth.shape:
-        return "" if rgb is None else image_uri(rgb), "" if depth is None else image_uri(depth)
-    window = _window(depth)
-    return image_uri(np.ascontiguousarray(rgb[window])), image_uri(np.ascontiguousarray(depth[window]))
-
-
-def _window(depth: NDArray[np.uint8]) -> tuple[slice, slice]:
-    """What is not black, without single pixels of noise, with a margin, as a picture of four by three."""
-    height, width = depth.shape[:2]
-    lit = np.asarray(depth.any(axis=2), dtype=np.uint8)
-    seen = cv2.morphologyEx(lit, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-    v, u = np.nonzero(seen)
-    if not len(v):
-        return slice(0, height), slice(0, width)
-    half_x = max(u.max() - u.min(), 4 * (v.max() - v.min()) / 3) // 2 + LOAD_MARGIN_PX
-    half_y = 3 * half_x // 4
-    x, y = (u.max() + u.min()) // 2, (v.max() + v.min()) // 2
-    x0, y0 = int(max(0, x - half_x)), int(max(0, y - half_y))
-    return slice(y0, int(y + half_y)), slice(x0, int(x + half_x))
-
-
-def _actions(folder: Path, decision: Decision) -> tuple[ActionLine, ...]:
+def _actions(decision: Decision, address: Callable[[str], str]) -> tuple[ActionLine, ...]:
     lines = []
     for step in decision.steps:
         cups = f" (cups {' '.join(map(str, step.release_cups))})" if step.release_cups else ""
@@ -197,7 +141,7 @@ def _actions(folder: Path, decision: Decision) -> tuple[ActionLine, ...]:
                 came_of=step.came_of,
                 took=f"{step.took_s:.1f} s" if step.took_s else "",
                 help="" if step.help is None else help_text(step.help),
-                picture=_picture(folder, decision, picture) if picture else "",
+                picture=address(picture) if picture else "",
             )
         )
     return tuple(lines)

@@ -30,15 +30,19 @@ def traces_bytes(traces: PickTraces) -> bytes:
 
 def read_traces(path: Path, cups: int) -> PickTraces:
     """cups: of the tool. Raises RobinError INPUT_*, RECORD_INVALID for what is no such file, TRACES_INVALID."""
-    data = read_plain_bytes(path, TRACES_BYTES)
+    return parse_traces(read_plain_bytes(path, TRACES_BYTES), str(path), cups)
+
+
+def parse_traces(data: bytes, source: str, cups: int) -> PickTraces:
+    """The same of a file's bytes. source: how messages call it."""
     try:
         tensors = load(data)
-        told = _metadata(data, str(path))
-        rate_hz, marks = float(told["rate_hz"]), parse_json(told["marks"], str(path), Code.RECORD_INVALID)
+        told = _metadata(data, source)
+        rate_hz, marks = float(told["rate_hz"]), parse_json(told["marks"], source, Code.RECORD_INVALID)
         vacuum, weight = tensors["vacuum_pa"].astype(np.float32), tensors["weight_n"].astype(np.float32)
         named = {str(name): int(sample) for name, sample in marks.items()}
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise RobinError(Code.RECORD_INVALID, f"{path}: no traces of a pick: {exc}") from None
+        raise RobinError(Code.RECORD_INVALID, f"{source}: no traces of a pick: {exc}") from None
     return PickTraces(rate_hz, vacuum, weight, named).validated(cups)
 
 

@@ -84,7 +84,11 @@ def test_traces_are_read_only_below_the_records(tmp_path: Path) -> None:
 
 def test_a_plot_draws_every_cup_and_marks_the_phases() -> None:
     svg = traces_plot(pick_traces(), (1, 2, 5, 6), 60_000.0, 6.5)
-    assert svg.count('class="trace"') == 8 + 1 and svg.count(", closed</title>") == 4
+    assert (
+        svg.count('class="trace"') == 8
+        and svg.count('class="trace weight"') == 1
+        and svg.count(", closed</title>") == 4
+    )
     assert [name for name in ("vacuum", "lift", "weigh", "transfer", "arrive") if f">{name}</text>" in svg] == [
         "vacuum",
         "lift",
@@ -98,7 +102,7 @@ def test_a_plot_draws_every_cup_and_marks_the_phases() -> None:
 def test_labels_of_cups_do_not_lie_on_each_other() -> None:
     flat = np.full((40, 8), 30_000.0, dtype=np.float32)
     svg = traces_plot(PickTraces(50.0, flat, np.ones(40, dtype=np.float32)), tuple(range(8)), 60_000.0, None)
-    heights = sorted(float(y) for y in re.findall(r'y="([0-9.]+)" style="fill:[^"]*">cup', svg))
+    heights = sorted(float(y) for y in re.findall(r'y="([0-9.]+)">cup', svg))
     assert len(heights) == 8 and min(np.diff(heights)) >= 11.9
 
 
@@ -107,7 +111,7 @@ def test_a_short_dip_in_long_traces_stays_visible() -> None:
     vacuum = np.full((samples, 1), 60_000.0, dtype=np.float32)
     vacuum[12_345] = 0
     svg = traces_plot(PickTraces(200.0, vacuum, np.ones(samples, dtype=np.float32)), (0,), 60_000.0, None)
-    (line,) = re.findall(r'style="stroke:#1f6feb" d="M([^"]*)"', svg)
+    (line,) = re.findall(r'class="trace" stroke="#1f6feb" d="M([^"]*)"', svg)
     points = [tuple(map(float, point.split())) for point in line.split("L")]
     assert len(points) <= 320 and max(y for _, y in points) - min(y for _, y in points) > 140
 

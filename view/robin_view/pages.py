@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from edge_adapt.report_figures import RESULT_COLOURS, TEMPLATES
+from edge_adapt.report_figures import BADGES, TEMPLATES
 from robin_perception.core.errors import RobinError
 from robin_view.refusal import status_of, unknown
 
@@ -49,7 +49,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.globals.update(entries=entries, static=self.static)
-        style = self._environment.get_template("style.css.j2").render(colours=RESULT_COLOURS).encode()
+        style = self._environment.get_template("style.css.j2").render(badges=BADGES).encode()
         self._files = {STYLE: _file(STYLE, style)}
         for path in sorted(STATIC.rglob("*")):
             if path.is_file():
