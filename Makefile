@@ -11,7 +11,7 @@ ROOMS := ros2_ws/src/robin_msgs ros2_ws/src/robin_perception ros2_ws/src/robin_g
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh scripts/system_packages.sh
 ROS_INPUTS := colcon.meta colcon_defaults.yaml scripts/ros.sh $(wildcard $(addsuffix /package.xml,$(ROOMS)) $(addsuffix /setup.py,$(ROOMS)) \
   $(addsuffix /setup.cfg,$(ROOMS)) ros2_ws/src/robin_msgs/CMakeLists.txt ros2_ws/src/robin_msgs/*/*.msg \
-  ros2_ws/src/robin_msgs/*/*.srv launch/robin_bringup/launch/*.py launch/robin_bringup/config/*.yaml launch/robin_bringup/security/*.xml)
+  ros2_ws/src/robin_msgs/*/*.srv launch/robin_bringup/launch/*.py launch/robin_bringup/config/* launch/robin_bringup/security/*.xml)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo ros test check docs bench regression-bag clean distclean
