@@ -1,0 +1,1 @@
+"""Labels corrected by persons: masks that are there already, put right with few clicks."""
