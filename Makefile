@@ -70,7 +70,7 @@ distclean: clean ## as clean, and the virtual environment too
 	@touch $@
 
 .venv/.stamp-dev: $(INPUTS)
-	@PYTHON=$(PYTHON) sh scripts/setup.sh sim,fleet,view,train,dev,dask,ray,realsense
+	@PYTHON=$(PYTHON) sh scripts/setup.sh sim,fleet,view,viz,train,dev,dask,ray,realsense
 	@touch .venv/.stamp-run $@
 
 .venv/.stamp-ros: constraints-ros.txt scripts/ros.sh | .venv/.stamp-run

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.cli_helpers import Robin
+from helpers.decision_samples import record_samples, sample_decision, sample_frame, sample_outcome, sample_scene
 
 from edge_adapt.decision import Decision
 from edge_adapt.decision_store import DecisionStore
 from edge_adapt.recording import pick_images
-from helpers.decision_samples import record_samples, sample_decision, sample_frame, sample_outcome, sample_scene
 from robin_grasp.picks.traces import PickTraces
 from robin_perception.core.errors import Code, RobinError
 from robin_view.exports.picks import cloud, cup_centres, shown_picks
@@ -126,3 +127,22 @@ def test_a_missing_run_leaves_no_file(tmp_path: Path) -> None:
         write_foxglove(tmp_path / "nowhere", tmp_path / "out.mcap")
     assert refused.value.code is Code.INPUT_MISSING
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_makes_a_file_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("foxglove", reason="foxglove-sdk is not installed")
+    robin = Robin(capsys)
+    for name in ("one", "two"):
+        record_samples(tmp_path / "runs" / name)
+    out = tmp_path / "out.mcap"
+    done = robin("view", tmp_path / "runs" / "one", "--foxglove", out)
+    assert done.status == 0 and out.is_file(), done.err
+    refused = robin("view", tmp_path / "runs", "--foxglove", tmp_path / "both.mcap")
+    assert refused.status == 2 and "2 runs" in refused.error_line
+
+
+def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "notes.txt"
+    other.write_text("mine")
+    assert Robin(capsys)("view", tmp_path, "--foxglove", other).status == 2
+    assert other.read_text() == "mine"

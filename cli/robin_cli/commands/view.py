@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from robin_cli.terminal import note
+from robin_cli.terminal import note, require_writable
+from robin_perception.core.errors import Code, RobinError
 
 
 def view(
@@ -46,8 +47,17 @@ def view(
         Path | None,
         typer.Option("--tls-clients", metavar="PEM", help="Let in who has a certificate of these authorities."),
     ] = None,
+    rerun: Annotated[
+        Path | None, typer.Option("--rerun", metavar="FILE", help="Write the run for Rerun's viewer (.rrd) instead.")
+    ] = None,
+    foxglove: Annotated[
+        Path | None, typer.Option("--foxglove", metavar="FILE", help="Write the run for Foxglove (.mcap) instead.")
+    ] = None,
 ) -> None:
-    """Show runs, a store or an aggregator as one page in a browser, until Ctrl-C."""
+    """Show runs, a store or an aggregator as one page in a browser, until Ctrl-C; or write a run for other viewers."""
+    if rerun is not None or foxglove is not None:
+        _export(folders or [Path("out/demo")], rerun, foxglove)
+        return
     from robin_view.serve import serve
     from robin_view.settings import ViewSettings
     from robin_view.sources import find_sources
@@ -65,3 +75,24 @@ def view(
     )
     chosen = folders if folders or fleet else [Path("out/demo")]
     serve(find_sources(chosen or (), fleet, desk), settings, note)
+
+
+def _export(folders: list[Path], rerun: Path | None, foxglove: Path | None) -> None:
+    """Files for other viewers."""
+    require_writable(rerun, begins=(b"RRF2",))
+    require_writable(foxglove, begins=(b"\x89MCAP0\r\n",))
+    from robin_view.sources import find_sources
+
+    runs = find_sources(folders).runs
+    if len(runs) != 1:
+        raise RobinError(
+            Code.OPTION_INVALID, f"{len(runs)} runs in {folders[0]}: a file is made of one; name its folder"
+        )
+    if rerun is not None:
+        from robin_view.exports.rerun_file import write_rerun
+
+        print(f"{rerun}: {write_rerun(runs[0], rerun)} picks; rerun {rerun}")
+    if foxglove is not None:
+        from robin_view.exports.foxglove_file import write_foxglove
+
+        print(f"{foxglove}: {write_foxglove(runs[0], foxglove)} picks; open it in Foxglove with foxglove_layout.json")

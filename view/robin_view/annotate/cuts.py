@@ -8,6 +8,7 @@ as in Bai and Sapiro, "Geodesic matting", 2009). Unlike a least cut it does not 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -156,7 +157,7 @@ def _distances(cost: NDArray[np.float32], mask: Mask, cores: Sequence[Mask]) -> 
     return found
 
 
-def _shifted(values: NDArray, dy: int, dx: int) -> tuple[NDArray, NDArray]:  # type: ignore[type-arg]
+def _shifted(values: NDArray[Any], dy: int, dx: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Each pixel and its neighbour at (dy, dx)."""
     height, width = values.shape
     left, right = (slice(0, width - dx), slice(dx, width)) if dx >= 0 else (slice(-dx, width), slice(0, width + dx))

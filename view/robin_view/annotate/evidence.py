@@ -90,9 +90,9 @@ class NetworkEvidence(PlainEvidence):
         return NetworkEvidence(frame, scene.boundary, look, segmenter)
 
     def at(self, x: int, y: int) -> list[Found]:
-        logits, rank = self._look.tensors["mask_logits"], self._scores.rank
-        cell = self._cell(x, y)
-        rows = [int(row) for row in np.argsort(-rank) if rank[row] >= _LEAST_SCORE and logits[(row, *cell)] > 0]
+        rank, (down, across) = self._scores.rank, self._cell(x, y)
+        there = self._look.tensors["mask_logits"][:, down, across] > 0
+        rows = [int(row) for row in np.argsort(-rank) if rank[row] >= _LEAST_SCORE and there[row]]
         return [one for row in rows if (one := self._found(row)).mask[y, x]]
 
     def _cell(self, x: int, y: int) -> tuple[int, int]:
