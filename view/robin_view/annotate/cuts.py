@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from robin_view.annotate.evidence import Evidence, Found
+from robin_view.annotate.hints import Found, Hints
 
 Mask = NDArray[np.bool_]
 Click = tuple[int, int]
@@ -29,7 +29,7 @@ _LEAST_PART, _MOST_PART = 0.02, 0.9  # share of the cut mask that a proposal for
 _SURE = 0.15  # of a proposal's score, below which it is no better than the click alone
 
 
-def split(evidence: Evidence, mask: Mask, clicks: Sequence[Click]) -> list[Mask]:
+def split(hints: Hints, mask: Mask, clicks: Sequence[Click]) -> list[Mask]:
     """Parts of ``mask`` bool [H, W], one for each click, in their order. One click alone cuts off the parcel that the
     network proposes there, or what lies around it; the rest is the second part. Clicks beside the mask count for the
     nearest pixel of it."""
@@ -37,9 +37,9 @@ def split(evidence: Evidence, mask: Mask, clicks: Sequence[Click]) -> list[Mask]
         return []
     clicks = [_onto(mask, click) for click in clicks]
     if len(clicks) == 1:
-        return _cut_off(evidence, mask, clicks[0])
-    cores = [_core(evidence, mask, click, [c for c in clicks if c != click]) for click in clicks]
-    owner = _nearest(evidence.cost, mask, cores)
+        return _cut_off(hints, mask, clicks[0])
+    cores = [_core(hints, mask, click, [c for c in clicks if c != click]) for click in clicks]
+    owner = _nearest(hints.cost, mask, cores)
     return [owner == number for number in range(1, len(cores) + 1)]
 
 
@@ -51,25 +51,25 @@ def join(masks: Sequence[Mask], free: Mask) -> Mask:
     return np.asarray(union | (closed & free))
 
 
-def grow(evidence: Evidence, free: Mask, click: Click) -> tuple[Mask, Found | None]:
+def grow(hints: Hints, free: Mask, click: Click) -> tuple[Mask, Found | None]:
     """A new mask around a click, of what is ``free``, and the proposal that it is made of: the network's likeliest one
     there. Without one it is all that lies nearer to the click than to anything else by ways that cost little."""
     click = _onto(free, click)
-    found = _best(evidence, free, click, ())
+    found = _best(hints, free, click, ())
     if found is not None:
         return _piece_at(found.mask & free, click), found
-    limit = evidence.reach(click)
-    near = _distances(evidence.cost, free, [_spot(free.shape, click)])[0] <= limit
+    limit = hints.reach(click)
+    near = _distances(hints.cost, free, [_spot(free.shape, click)])[0] <= limit
     return _piece_at(_smooth(near) & free, click), None
 
 
-def _cut_off(evidence: Evidence, mask: Mask, click: Click) -> list[Mask]:
-    found = _best(evidence, mask, click, ())
+def _cut_off(hints: Hints, mask: Mask, click: Click) -> list[Mask]:
+    found = _best(hints, mask, click, ())
     if found is not None:
         part = _piece_at(found.mask & mask, click)
         return [part, mask & ~part]
     spot = _spot(mask.shape, click)
-    owner = _nearest(evidence.cost, mask, [spot, _far_from(evidence, mask, spot)])
+    owner = _nearest(hints.cost, mask, [spot, _far_from(hints, mask, spot)])
     return [owner == 1, owner == 2]
 
 
@@ -88,10 +88,10 @@ def _spot(shape: tuple[int, ...], click: Click) -> Mask:
     return spot
 
 
-def _core(evidence: Evidence, mask: Mask, click: Click, others: Sequence[Click]) -> Mask:
+def _core(hints: Hints, mask: Mask, click: Click, others: Sequence[Click]) -> Mask:
     """What surely belongs to a click: the middle of the network's proposal there, or the pixel alone."""
     spot = _spot(mask.shape, click)
-    found = _best(evidence, mask, click, others)
+    found = _best(hints, mask, click, others)
     if found is None:
         return spot
     inner = cv2.distanceTransform((found.mask & mask).astype(np.uint8), cv2.DIST_L2, 3)
@@ -99,10 +99,10 @@ def _core(evidence: Evidence, mask: Mask, click: Click, others: Sequence[Click])
     return core if not any(core[y, x] for x, y in others) else spot
 
 
-def _best(evidence: Evidence, mask: Mask, click: Click, others: Sequence[Click]) -> Found | None:
+def _best(hints: Hints, mask: Mask, click: Click, others: Sequence[Click]) -> Found | None:
     """The likeliest proposal that holds the click and none of the others, and is a part of the mask."""
     area, best, score = int(mask.sum()), None, _SURE
-    for found in evidence.at(*click):
+    for found in hints.at(*click):
         inside = int((found.mask & mask).sum())
         if not _LEAST_PART * area <= inside <= _MOST_PART * area or any(found.mask[y, x] for x, y in others):
             continue
@@ -112,9 +112,9 @@ def _best(evidence: Evidence, mask: Mask, click: Click, others: Sequence[Click])
     return best
 
 
-def _far_from(evidence: Evidence, mask: Mask, core: Mask) -> Mask:
+def _far_from(hints: Hints, mask: Mask, core: Mask) -> Mask:
     """The pixel of the mask that is hardest to reach."""
-    distances = _distances(evidence.cost, mask, [core])[0]
+    distances = _distances(hints.cost, mask, [core])[0]
     distances[~np.isfinite(distances)] = -1.0
     at = int(distances.argmax())
     return _spot(mask.shape, (at % mask.shape[1], at // mask.shape[1]))

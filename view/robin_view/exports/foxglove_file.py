@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_adapt.recording import png_bytes
 from robin_perception.bags.frames import BASE_FRAME, DEPTH_UNIT_M, OPTICAL_FRAME
 from robin_perception.core.frame import Frame, depth_units
 from robin_perception.segmentation.overlay import draw_labels
@@ -84,7 +85,7 @@ class _Topics:
         units = depth_units(frame.depth, DEPTH_UNIT_M)
         self._tf.log(fox.FrameTransforms(transforms=[_camera(frame, stamp)]), log_time=at_ns)
         self._info.log(fox.CameraCalibration(**told, **size, K=k, P=p), log_time=at_ns)
-        self._color.log(fox.CompressedImage(**told, format="png", data=pick.color), log_time=at_ns)
+        self._color.log(fox.CompressedImage(**told, format="png", data=png_bytes(frame.rgb)), log_time=at_ns)
         raw = fox.RawImage(**told, **size, encoding="16UC1", step=2 * frame.width, data=units.tobytes())
         self._depth.log(raw, log_time=at_ns)
         self._points.log(_points(frame, stamp), log_time=at_ns)

@@ -15,31 +15,26 @@ from scipy.spatial.transform import Rotation
 
 from edge_adapt.decision import Decision
 from edge_adapt.decision_store import read_decisions
+from edge_adapt.evidence import FolderEvidence, frame_of
 from edge_adapt.record_parts import CandidateRecord
-from edge_adapt.report_figures import inside, read_labels
-from edge_adapt.traces_file import read_traces
 from robin_grasp.picks.traces import PickTraces
-from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.core.disk import sync_folder, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
-from robin_perception.core.image_folder import COLOR_FILE, load_frame
 
 SHOWN_GRASPS = 3
 CUP_HEIGHT_M = 0.01
 CLOUD_STEP = 2
-_PICTURE_BYTES = 50_000_000
 _GAP_NS = 100_000_000
 
 
 @dataclass(frozen=True)
 class ShownPick:
-    """One pick. at_ns: where it stands on the export's clock. color: the file as recorded. frame and labels are None
-    where the pictures are gone; traces where there are none."""
+    """One pick. at_ns: where it stands on the export's clock. frame and labels are None where the pictures are gone;
+    traces where there are none."""
 
     decision: Decision
     at_ns: int
-    color: bytes = b""
     frame: Frame | None = None
     labels: NDArray[np.uint16] | None = None
     traces: PickTraces | None = None
@@ -79,27 +74,12 @@ def _recorded_ns(decision: Decision) -> int:
 
 
 def _shown(run: Path, decision: Decision, at_ns: int) -> ShownPick:
-    names = decision.images
-    color = inside(run, names["color"]) if "color" in names else None
-    if color is None or color.name != COLOR_FILE:
-        return ShownPick(decision, at_ns)
-    try:
-        data, frame = read_plain_bytes(color, _PICTURE_BYTES), load_frame(color.parent)
-    except RobinError:  # removed since, or damaged: the record still tells
-        return ShownPick(decision, at_ns)
-    labels = read_labels(run, names["labels"]) if "labels" in names else None
-    if labels is not None and labels.shape != frame.depth.shape:
-        labels = None
-    return ShownPick(decision, at_ns, data, frame, labels, _traces(run, decision))
-
-
-def _traces(run: Path, decision: Decision) -> PickTraces | None:
-    path = inside(run, decision.images["traces"]) if "traces" in decision.images else None
-    if path is None:
-        return None
-    with contextlib.suppress(RobinError):
-        return read_traces(path, len(decision.context.tool.cup_centres_m))
-    return None
+    beside, frame = FolderEvidence(run, decision), None
+    with contextlib.suppress(RobinError):  # pictures that make no frame; the record still tells
+        frame = frame_of(beside)
+    labels = beside.labels()
+    fits = frame is not None and labels is not None and labels.shape == frame.depth.shape
+    return ShownPick(decision, at_ns, frame, labels if fits else None, beside.traces())
 
 
 def cloud(frame: Frame, step: int = CLOUD_STEP) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

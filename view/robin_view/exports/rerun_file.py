@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge_adapt.recording import png_bytes
 from edge_adapt.trace import trace_text
 from robin_perception.core.frame import depth_units
 from robin_perception.segmentation.overlay import instance_colour
@@ -77,7 +78,7 @@ def _seen(stream: rr.RecordingStream, pick: ShownPick) -> None:
     lens = rr.Pinhole(image_from_camera=frame.K, width=frame.width, height=frame.height)
     stream.log(f"{CAMERA}/image", lens)
     stream.log(f"{CAMERA}/depth", lens)
-    stream.log(f"{CAMERA}/image/color", rr.EncodedImage(contents=pick.color, media_type="image/png"))
+    stream.log(f"{CAMERA}/image/color", rr.EncodedImage(contents=png_bytes(frame.rgb), media_type="image/png"))
     stream.log(f"{CAMERA}/depth", rr.DepthImage(depth_units(frame.depth, 1 / _PER_METRE), meter=_PER_METRE))
     points, colours = cloud(frame)
     stream.log(f"{BASE}/cloud", rr.Points3D(points, colors=colours, radii=_POINT_M))

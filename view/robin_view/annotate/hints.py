@@ -36,7 +36,7 @@ class Found:
     mask: NDArray[np.bool_]
 
 
-class Evidence(Protocol):
+class Hints(Protocol):
     """cost: float32 [H, W] of crossing each pixel, 1 where nothing is to be seen."""
 
     @property
@@ -49,7 +49,7 @@ class Evidence(Protocol):
         """How far a click without a proposal reaches, in cost."""
 
 
-class PlainEvidence:
+class PlainHints:
     """Of depth and colour alone, where no model is at hand."""
 
     def __init__(self, frame: Frame, boundary: NDArray[np.float32] | None = None) -> None:
@@ -72,7 +72,7 @@ class PlainEvidence:
         return _REACH * self._frame.width / 640.0
 
 
-class NetworkEvidence(PlainEvidence):
+class NetworkHints(PlainHints):
     """Of one run of the network on the frame; ``look`` holds its tensors."""
 
     def __init__(self, frame: Frame, boundary: NDArray[np.float32], look: Look, segmenter: Segmenter) -> None:
@@ -84,10 +84,10 @@ class NetworkEvidence(PlainEvidence):
         self._grid = mask_grid(look.view.box, stride, manifest.calibration.mask_shift_px)
 
     @staticmethod
-    def of(frame: Frame, segmenter: Segmenter) -> NetworkEvidence:
+    def of(frame: Frame, segmenter: Segmenter) -> NetworkHints:
         """Raises RobinError as ``Segmenter.analyse``."""
         scene, look = segmenter.analyse(frame)
-        return NetworkEvidence(frame, scene.boundary, look, segmenter)
+        return NetworkHints(frame, scene.boundary, look, segmenter)
 
     def at(self, x: int, y: int) -> list[Found]:
         rank, (down, across) = self._scores.rank, self._cell(x, y)
