@@ -23,10 +23,18 @@ from robin_perception.core.disk import FULL, write_atomic, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import read_json
 from robin_perception.core.output import output_folder
+from robin_sim.any_cell.scenes import draw_goods_of_group
 from robin_sim.runs.workers import process_context, worker_pool
 from robin_sim.scenario_scenes import scenario_scene
 from robin_sim.scene_files import is_whole, write_scene
-from robin_sim.training_scenes import DatasetConfig, LabelledScene, draw_pile, draw_scene, pile_rng
+from robin_sim.training_scenes import (
+    DatasetConfig,
+    LabelledScene,
+    any_cell_scene,
+    draw_pile,
+    draw_scene,
+    pile_rng,
+)
 
 DATASET_FILE = "dataset.json"
 _FORMAT = 1
@@ -101,7 +109,7 @@ def _open(out: Path, seed: int, config: DatasetConfig) -> None:
         values = {
             "format": _FORMAT,
             "seed": seed,
-            "classes": config.mix.class_names,
+            "classes": config.class_names,
             "config": config.model_dump(mode="json"),
         }
         write_atomic(path, (json.dumps(values, indent=1) + "\n").encode())
@@ -146,6 +154,10 @@ def _run(
 def _group(seed: int, config: DatasetConfig, group: int, indices: list[int]) -> Iterator[tuple[int, LabelledScene]]:
     if config.scenario is not None:
         yield from ((index, scenario_scene(config.scenario, seed, index, config)) for index in indices)
+        return
+    if config.any_cell is not None:
+        kind, goods = draw_goods_of_group(pile_rng(seed, group), config.any_cell)
+        yield from ((index, any_cell_scene(kind, goods, seed, index, config)) for index in indices)
         return
     pile = draw_pile(pile_rng(seed, group), config)
     yield from ((index, draw_scene(pile, seed, index, config)) for index in indices)

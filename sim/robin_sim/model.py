@@ -40,12 +40,14 @@ class Mesh:
 @dataclass(frozen=True)
 class Material:
     """albedo: uint8 [h, w, 3] sRGB texture. roughness 0 mirror .. 1 matt. specular: strength of the highlight, 0..1.
-    transmission: 0 opaque .. 1 clear film (depth cameras see through or lose it)."""
+    transmission: 0 opaque .. 1 clear film (depth cameras see through or lose it). mirror: share of what stands before
+    it that it throws back as an image, for polished floors and walls."""
 
     albedo: NDArray[np.uint8]
     roughness: float
     specular: float
     transmission: float = 0.0
+    mirror: float = 0.0
 
 
 @dataclass(frozen=True)

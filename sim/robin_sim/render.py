@@ -14,7 +14,7 @@ from robin_sim.cameras import CameraView
 from robin_sim.lighting import Lighting, draw_lighting, nominal_lighting
 from robin_sim.model import Pile, RenderedView
 from robin_sim.scene_mesh import Floats, Hits, Rays, TracedScene, build_scene
-from robin_sim.shading import Shade, ambient_openness, expose, shade, to_display
+from robin_sim.shading import Shade, ambient_openness, dot, expose, shade, surface_points, to_display
 from robin_sim.shadows import shadows_on_grid, sharp_shadows
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
 _SUBPIXELS = np.array([[0.38, 0.12], [-0.12, 0.38], [-0.26, -0.38]], dtype=np.float32)
 _SILHOUETTE_RAYS = 12000
 _SILHOUETTE_MARGIN = 0.15
+_MIRROR_LIFT_M = 1e-3
 
 
 def render(pile: Pile, camera: CameraView, lighting: Lighting, background: Background) -> RenderedView:
@@ -53,6 +54,7 @@ def render(pile: Pile, camera: CameraView, lighting: Lighting, background: Backg
     openness = ambient_openness(camera.heights(depth), depth)
     visibility = shadows_on_grid(scene, rays, hits, objects, lighting)
     centre = _shade_through(scene, rays, hits, lighting, openness.reshape(-1), visibility)
+    _mirror(scene, rays, hits, lighting, centre)
     _smooth_outlines(scene, camera, lighting, objects, openness, centre.rgb)
     picture = np.ascontiguousarray(centre.rgb.T).reshape(*shape, 3)
     linear, gain = expose(picture, lighting, pile.workspace)
@@ -102,6 +104,29 @@ def _shade_through(
     front.rgb[:, target] = (1.0 - clear) * front.rgb[:, target] + clear * through
     front.behind_t[target] = behind.behind_t
     return front
+
+
+def _mirror(scene: TracedScene, rays: Rays, hits: Hits, lighting: Lighting, seen: Shade) -> None:
+    """Add the image of what stands before polished surfaces, one bounce, without shadows in it. Writes ``seen.rgb`` in
+    place; depth and labels stay those of the surface."""
+    if not scene.mirror.any():
+        return
+    polished = np.flatnonzero(hits.found & (scene.mirror[scene.object_of[hits.triangle]] > 0))
+    if len(polished) == 0:
+        return
+    normals = seen.normals[:, polished]
+    inwards = rays[polished].directions
+    bounced = Rays(
+        surface_points(scene, rays[polished], hits[polished], _MIRROR_LIFT_M),
+        inwards - 2 * dot(normals, inwards) * normals,
+    )
+    met = scene.cast(bounced)
+    count = len(polished)
+    image = shade(
+        scene, bounced, met, lighting, np.ones(count, np.float32), np.ones((len(lighting.lights), count), np.float32)
+    )
+    share = scene.mirror[scene.object_of[hits.triangle[polished]]]
+    seen.rgb[:, polished] = (1 - share) * seen.rgb[:, polished] + share * image.rgb
 
 
 def _smooth_outlines(

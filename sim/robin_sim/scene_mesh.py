@@ -63,7 +63,7 @@ class TracedScene:
     """Geometry and materials by object: objects 0..parcels-1 are the pile's parcels, the rest is background.
 
     object_of int32 [T]; face_normals float32 [3, T]; corner_normals float32 [3 corners, 3, T]; atlas_uv float32
-    [3 corners, 2, T] texels; atlas uint8 [h, w, 3] sRGB; roughness, specular, transmission float32 [objects].
+    [3 corners, 2, T] texels; atlas uint8 [h, w, 3] sRGB; roughness, specular, transmission, mirror float32 [objects].
     """
 
     tracer: o3d.t.geometry.RaycastingScene
@@ -76,6 +76,7 @@ class TracedScene:
     roughness: Floats
     specular: Floats
     transmission: Floats
+    mirror: Floats
 
     def cast(self, rays: Rays) -> Hits:
         """First hits."""
@@ -139,6 +140,7 @@ def build_scene(pile: Pile, background: Background, eye_m: NDArray[np.float64], 
         np.array([m.roughness for m in materials], dtype=np.float32),
         np.array([m.specular for m in materials], dtype=np.float32),
         np.array([m.transmission for m in materials], dtype=np.float32),
+        np.array([m.mirror for m in materials], dtype=np.float32),
     )
 
 

@@ -12,6 +12,9 @@ from robin_grasp.tool import WorkspaceConfig, tote_workspace
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.image_folder import IGNORE_LABEL
+from robin_sim.any_cell.config import THING, AnyCellConfig
+from robin_sim.any_cell.layouts import Goods
+from robin_sim.any_cell.scenes import draw_any_scene
 from robin_sim.cameras import CameraView, draw_camera, misplaced
 from robin_sim.goods import draw_goods, full_load_l
 from robin_sim.model import Parcel, Pile, RenderedView
@@ -55,7 +58,16 @@ class DatasetConfig(StrictConfig):
     scenario: ScenarioConfig | None = Field(
         None, description="scenes are of this one's cell; then only ignore_below_* count of the rest"
     )
+    any_cell: AnyCellConfig | None = Field(
+        None,
+        description="scenes of any cell; then only image_sizes, views_per_pile and ignore_below_* count of the rest",
+    )
     ignore_below_px: float = Field(80.0, ge=0, description="visible pixels of a picture 512 columns wide")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes of the labels: those of the mix; with any cell those of its mix and things that are no parcels."""
+        return self.mix.class_names if self.any_cell is None else (*self.any_cell.mix.class_names, THING)
 
     @field_validator("image_sizes")
     @classmethod
@@ -157,14 +169,28 @@ def draw_scene(pile: Pile, seed: int, index: int, config: DatasetConfig) -> Labe
     pile = thinned(pile, rng, min(0.6, view_number * rng.uniform(0.05, 0.2)))
     if config.last_share > 0 and rng.random() < config.last_share:
         pile = picked_down(pile, rng, int(rng.integers(1, 5)))
-    shares = np.array([size[2] for size in config.image_sizes])
-    width, height, _ = config.image_sizes[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    width, height = _draw_size(rng, config)
     camera = draw_camera(rng, pile.workspace, width, height)
     background = draw_background(rng, pile.workspace)
     view = render(pile, camera, draw_lighting(rng), background)
     error_m, error_rad = abs(rng.normal(0, config.pose_error_m)), abs(rng.normal(0, config.pose_error_rad))
     frame = spoil(view, misplaced(camera, rng, error_m, error_rad), rng, draw_sensor(rng))
     return label_scene(pile, view, camera, frame, config, {"seed": seed, "index": index, "background": background.kind})
+
+
+def _draw_size(rng: np.random.Generator, config: DatasetConfig) -> tuple[int, int]:
+    shares = np.array([size[2] for size in config.image_sizes])
+    width, height, _ = config.image_sizes[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    return width, height
+
+
+def any_cell_scene(kind: str, goods: Goods, seed: int, index: int, config: DatasetConfig) -> LabelledScene:
+    """Scene ``index`` of a data set of any cell, with the goods of its group."""
+    assert config.any_cell is not None
+    rng = scene_rng(seed, index)
+    scene = draw_any_scene(rng, config.any_cell, kind, goods, _draw_size(rng, config))
+    origin: dict[str, object] = {"seed": seed, "index": index, "background": kind, "depth_camera": scene.depth_camera}
+    return label_scene(scene.pile, scene.view, scene.camera, scene.frame, config, origin)
 
 
 def label_scene(
