@@ -13,7 +13,8 @@ from helpers.training_scenes import KINDS, write_toy_dataset
 from edge_adapt.training.data import PackedDataset, dataset_classes
 from edge_adapt.training.export import export_bundle, random_bundle, random_network
 from edge_adapt.training.network import SMALL_NETWORK, SegmentationNetwork
-from edge_adapt.training.trainer import SceneSource, TrainConfig, Trainer, read_network, train
+from edge_adapt.training.source import SceneSource
+from edge_adapt.training.trainer import TrainConfig, Trainer, read_network, train
 from edge_adapt.training.warm_start import start_from_bundle
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.scene import CLASSES
@@ -56,7 +57,9 @@ def test_a_sixth_class_is_trained_and_exported(tmp_path: Path, crates: Path) -> 
     assert bundle.manifest.classes == SIX == network.classes
     assert bundle.head["head.classes.weight"].shape[0] == 6
     labels = {
-        int(c) for step in range(8) for c in SceneSource(config(crates, tmp_path), SIX, quiet).batch(step).class_index
+        int(c)
+        for step in range(8)
+        for c in SceneSource(config(crates, tmp_path).source(), SIX, quiet).batch(step).class_index
     }
     assert SIX.index("crate") in labels
 
@@ -82,7 +85,7 @@ def test_a_start_from_a_bundle_keeps_the_classes_that_both_know(tmp_path: Path, 
     classes = ("crate", *reversed(CLASSES))  # another order, a new one first
     network = SegmentationNetwork(SMALL_NETWORK, classes)
     fresh = network.head.layer("classes").weight.detach().clone()
-    source = SceneSource(config(crates, tmp_path), classes, quiet)
+    source = SceneSource(config(crates, tmp_path).source(), classes, quiet)
     start_from_bundle(network, tmp_path / "five", [source.batch(0)])
     own = network.head.layer("classes")
     for name in CLASSES:

@@ -11,7 +11,8 @@ from test_training_trainer import _config
 
 from edge_adapt.training.export import random_bundle, random_network
 from edge_adapt.training.network import NetworkConfig, SegmentationNetwork
-from edge_adapt.training.trainer import SceneSource, Trainer, train
+from edge_adapt.training.source import SceneSource
+from edge_adapt.training.trainer import Trainer, train
 from edge_adapt.training.warm_start import start_from_bundle
 from robin_cli.commands.provenance import continued
 from robin_perception.core.errors import Code, RobinError
@@ -39,7 +40,7 @@ def _dense(network: SegmentationNetwork, source: SceneSource) -> tuple[torch.Ten
 
 def test_the_network_computes_what_the_bundle_does(dataset: Path, bundle: Path, tmp_path: Path) -> None:
     config = _config(dataset, tmp_path)
-    source = SceneSource(config, CLASSES, lambda line: None)
+    source = SceneSource(config.source(), CLASSES, lambda line: None)
     network = SegmentationNetwork(config.network)
     before = _dense(network.eval(), source)
     start_from_bundle(network, bundle, [source.batch(7)])
@@ -54,7 +55,7 @@ def test_the_network_computes_what_the_bundle_does(dataset: Path, bundle: Path, 
 def test_batch_statistics_are_those_of_the_data(dataset: Path, bundle: Path, tmp_path: Path) -> None:
     """In training mode a batch is normed by itself: on the batch the statistics came from, nothing changes."""
     config = _config(dataset, tmp_path)
-    source = SceneSource(config, CLASSES, lambda line: None)
+    source = SceneSource(config.source(), CLASSES, lambda line: None)
     network = SegmentationNetwork(config.network)
     start_from_bundle(network, bundle, [source.batch(1)])
     still = _dense(network.eval(), source)

@@ -4,22 +4,45 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robin_cli.options import DEFAULT_BUNDLE, EngineOption, JsonOption, LimitOption, ModelOption, SeedOption, model_path
+from robin_cli.options import (
+    DEFAULT_BUNDLE,
+    EngineOption,
+    JsonOption,
+    LimitOption,
+    ModelOption,
+    SeedOption,
+    WorkersOption,
+    model_path,
+    worker_count,
+)
 from robin_cli.terminal import note, progress_bar, require_writable, write_json
 from robin_perception.core.bounded import parse_yaml, read_plain_text
 from robin_perception.core.errors import Code, RobinError
 
+if TYPE_CHECKING:
+    from edge_adapt.training.trainer import TrainResult
+
 
 def train(
-    data: Annotated[list[Path], typer.Option("--data", metavar="DIR", help="Data set; may be given several times.")],
-    validation: Annotated[
-        Path, typer.Option("--validation", metavar="DIR", help="Another data set, looked at now and then.")
-    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Checkpoint and log; a stopped run continues.")],
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", metavar="DIR", help="Data set; may be given several times.")
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option("--validation", metavar="DIR", help="Another data set, looked at now and then.")
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", metavar="FILE", help="YAML: data sets to render beside the training, under OUT/data."),
+    ] = None,
+    scale: Annotated[
+        float, typer.Option("--scale", metavar="F", min=0.001, help="So many times the recipe's training scenes.")
+    ] = 1.0,
+    workers: WorkersOption = 0,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", min=1, help="End after N steps.")] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", metavar="T", min=0.01, help="End after T minutes of training.")
@@ -28,6 +51,9 @@ def train(
     start_from: Annotated[
         Path | None,
         typer.Option("--from", metavar="DIR", help="Bundle whose weights a new run starts with. Default: random ones."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="D", help="auto (cuda where there is one), cpu or cuda.")
     ] = None,
     seed: SeedOption = 0,
     config: Annotated[
@@ -39,20 +65,34 @@ def train(
     """Train the network from scratch or from a bundle, or go on where the checkpoint in the output folder stands."""
     if steps is None and minutes is None and config is None:
         raise RobinError(Code.OPTION_INVALID, "give --steps, --minutes or both, so that the training ends")
+    if (recipe is None) == (not data or validation is None):
+        raise RobinError(Code.OPTION_INVALID, "give either --recipe, or --data and --validation")
     require_writable(json_file)
     _require_torch()
-    from edge_adapt.training.trainer import TrainConfig
-    from edge_adapt.training.trainer import train as run_training
-    from robin_perception.core.config import parse_config
+    from robin_cli.commands.train_recipe import RecipeRun
 
-    given = {"steps": steps, "max_minutes": minutes, "batch": batch, "start_from": start_from}
-    values = {**_yaml_values(config), "data": data, "validation_data": validation, "out": out, "seed": seed}
+    given = {"steps": steps, "max_minutes": minutes, "batch": batch, "start_from": start_from, "device": device}
+    values = {**_yaml_values(config), "out": out, "seed": seed}
     values.update({key: value for key, value in given.items() if value is not None})
-    result = run_training(parse_config(TrainConfig, values, str(config or "robin train")), note)
+    if recipe is None:
+        result = _train({**values, "data": data, "validation_data": validation}, config)
+    else:
+        run = RecipeRun(recipe, out, scale, worker_count(workers))
+        values = {**run.values, **values}
+        with run.rendering():
+            result = _train(values, config)
     summary = {"checkpoint": result.checkpoint, "steps": result.steps, "minutes": round(result.minutes, 2)}
     write_json(json_file, {**summary, "finished": result.finished, "validation": result.validation})
     state = "finished" if result.finished else "stopped; the same command continues"
     print(f"{state}: {result.steps} steps, {result.minutes:.1f} min, checkpoint {result.checkpoint}")
+
+
+def _train(values: dict[str, Any], config: Path | None) -> TrainResult:
+    from edge_adapt.training.trainer import TrainConfig
+    from edge_adapt.training.trainer import train as run_training
+    from robin_perception.core.config import parse_config
+
+    return run_training(parse_config(TrainConfig, values, str(config or "robin train")), note)
 
 
 def export(

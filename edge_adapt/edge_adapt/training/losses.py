@@ -96,7 +96,7 @@ def contrastive_loss(embedding: Tensor, variant: Tensor, temperature: float) -> 
     if count < 2:
         return embedding.sum() * 0
     similarity = embedding @ embedding.T / temperature
-    self_mask = torch.eye(count, dtype=torch.bool)
+    self_mask = torch.eye(count, dtype=torch.bool, device=embedding.device)
     same = (variant[:, None] == variant[None, :]) & ~self_mask
     log_share = similarity - torch.logsumexp(similarity.masked_fill(self_mask, -1e4), dim=1, keepdim=True)
     partners = same.sum(1)
@@ -138,12 +138,14 @@ class Criterion:
     """Total loss and its terms for one batch. What labels do not tell (class -1, visible NaN) costs nothing. cells:
     which stride-4 cells count, indices of the flat grid; the outputs at stride 4 are those of these cells."""
 
-    def __init__(self, config: LossConfig, cells: Tensor | slice = slice(None)) -> None:
+    def __init__(
+        self, config: LossConfig, cells: Tensor | slice = slice(None), device: torch.device | str = "cpu"
+    ) -> None:
         self.config = config
         self.cells = cells
-        self.grid = grid_coordinates(STRIDE_DETAIL)[:, cells]
-        self.peak_grid = grid_coordinates(STRIDE_PEAK)
-        self.grid_px = self.grid * COORDINATE_UNIT_PX + torch.tensor([[255.5], [191.5]])
+        self.grid = grid_coordinates(STRIDE_DETAIL)[:, cells].to(device)
+        self.peak_grid = grid_coordinates(STRIDE_PEAK).to(device)
+        self.grid_px = self.grid * COORDINATE_UNIT_PX + torch.tensor([[255.5], [191.5]], device=device)
 
     def __call__(self, head: Head, outputs: HeadOutputs, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         terms = self.terms(outputs, self.locate(head, outputs, batch), batch)

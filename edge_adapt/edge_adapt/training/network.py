@@ -145,7 +145,7 @@ class SegmentationNetwork(nn.Module):
 
     def features(self, rgb: Tensor, depth: Tensor, intrinsics: Tensor, belt_plane: Tensor) -> tuple[Tensor, Tensor]:
         """The cut: trunk features at stride 4 and stride 8."""
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(rgb.device.type, enabled=False):
             colour, geometry = self.preprocess(rgb, depth, intrinsics, belt_plane)
         colour = colour.contiguous(memory_format=torch.channels_last)
         geometry = geometry.contiguous(memory_format=torch.channels_last)

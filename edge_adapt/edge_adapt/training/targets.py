@@ -143,6 +143,10 @@ class Batch:
     box: Tensor
     centres: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """The same batch in that device's memory."""
+        return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+
 
 def choose_location(parcel: ParcelTarget, labels: NDArray[np.uint8], rng: np.random.Generator) -> int:
     """Flat index into the stride-8 grid [48, 64]: the centre's cell, or now and then a neighbour on the parcel: peaks

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import math
-import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
-from edge_adapt.training.augment import AugmentConfig, augment
+from edge_adapt.training.augment import AugmentConfig
 from edge_adapt.training.checkpoint import (
     find_checkpoint,
     load_checkpoint,
@@ -31,11 +28,12 @@ from edge_adapt.training.checkpoint import (
     save_checkpoint,
     state_classes,
 )
-from edge_adapt.training.data import PackedDataset, TrainingScene, dataset_classes, read_scene, scene_folders
+from edge_adapt.training.data import dataset_classes
 from edge_adapt.training.losses import Criterion, LossConfig
 from edge_adapt.training.meter import Meter
 from edge_adapt.training.network import NetworkConfig, SegmentationNetwork
-from edge_adapt.training.targets import Batch, class_index, collate
+from edge_adapt.training.source import Loader, Progress, SceneSource, SourceConfig
+from edge_adapt.training.targets import Batch
 from edge_adapt.training.validate import validate
 from edge_adapt.training.warm_start import start_from_bundle
 from robin_perception.core.config import StrictConfig
@@ -51,6 +49,9 @@ class TrainConfig(StrictConfig):
     a run without a checkpoint starts with; the batch statistics are taken over ``start_batches`` batches."""
 
     data: tuple[Path, ...] = Field(min_length=1)
+    shares: tuple[float, ...] | None = Field(
+        default=None, description="how often each data set is drawn from; by its number of scenes where not given"
+    )
     validation_data: Path
     out: Path
     start_from: Path | None = None
@@ -65,7 +66,9 @@ class TrainConfig(StrictConfig):
     clip_norm: float = Field(default=10.0, gt=0)
     average_decay: float = Field(default=0.998, ge=0, lt=1)
     bf16: bool = True
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
     threads: int = Field(default=2, ge=1)
+    loaders: int = Field(default=1, ge=1, le=64, description="threads that make batches; a GPU needs many")
     seed: int = Field(default=0, ge=0)
     max_parcels: int = Field(default=40, ge=1, le=250)
     validation_scenes: int = Field(default=16, ge=0)
@@ -76,6 +79,17 @@ class TrainConfig(StrictConfig):
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _shares_of_data(self) -> TrainConfig:
+        if self.shares is not None and (len(self.shares) != len(self.data) or min(self.shares) <= 0):
+            raise ValueError(f"shares: expected {len(self.data)} numbers above 0, one for each data set")
+        return self
+
+    def source(self) -> SourceConfig:
+        """What the scenes are drawn by."""
+        names = (field.name for field in fields(SourceConfig))
+        return SourceConfig(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,6 @@ class TrainResult:
     validation: dict[str, float]
 
 
-Progress = Callable[[str], None]
 _CHECKPOINT, _CONFIG = "checkpoint", "config.json"
 _START_STEP = 1 << 40  # batches of a start from a bundle are none that a run trains on
 
@@ -101,96 +114,6 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     angle = (progress - config.warmup_share) / max(1e-9, 1 - config.warmup_share)
     low = config.final_rate_share
     return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, angle))))
-
-
-class SceneSource:
-    """Training scenes of all datasets; packs scenes as they appear."""
-
-    def __init__(self, config: TrainConfig, classes: tuple[str, ...], progress: Progress) -> None:
-        self.config = config
-        self.classes = classes
-        self.datasets = [PackedDataset(path) for path in config.data]
-        for dataset in self.datasets:
-            for count in dataset.pack():
-                if count % 200 == 0:
-                    progress(f"packed {count} scenes of {dataset.dataset}")
-            dataset.refresh()
-            for kind in dataset.kinds:
-                class_index(kind, classes)
-        self.packed_at = time.monotonic()
-        self._validation: list[TrainingScene] | None = None
-        if self.training_count() < 1:
-            raise RobinError(Code.INPUT_MISSING, f"{config.data[0]}: no scene to train on")
-
-    def training_count(self) -> int:
-        return sum(len(dataset) for dataset in self.datasets)
-
-    def training_scene(self, position: int) -> TrainingScene:
-        for dataset in self.datasets:
-            if position < len(dataset):
-                return dataset.scene(position)
-            position -= len(dataset)
-        raise IndexError(position)
-
-    def validation(self) -> list[TrainingScene]:
-        """The held-out scenes, decoded once."""
-        if self._validation is None:
-            folders = scene_folders(self.config.validation_data)[: self.config.validation_scenes]
-            self._validation = [read_scene(folder) for folder in folders]
-        return self._validation
-
-    def maybe_repack(self) -> None:
-        if time.monotonic() - self.packed_at > self.config.repack_minutes * 60:
-            for dataset in self.datasets:
-                with contextlib.suppress(RobinError):  # another training packs them now: what is there is enough
-                    for _ in dataset.pack():
-                        continue
-                dataset.refresh()
-            self.packed_at = time.monotonic()
-
-    def batch(self, step: int) -> Batch:
-        """The batch of ``step``: a function of seed, step and the scenes at hand, so that a resumed run repeats it."""
-        rng = np.random.default_rng([self.config.seed, step])
-        picks = rng.integers(self.training_count(), size=self.config.batch)
-        scenes = [augment(self.training_scene(int(i)), self.config.augment, rng) for i in picks]
-        return collate(scenes, self.config.max_parcels, rng, classes=self.classes)
-
-
-class Loader:
-    """Makes batches ahead on one thread. The thread owns the source; its error is raised in ``next``."""
-
-    def __init__(self, source: SceneSource, first_step: int) -> None:
-        self._queue: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=3)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(source, first_step), daemon=True)
-        self._thread.start()
-
-    def _work(self, source: SceneSource, step: int) -> None:
-        while not self._stop.is_set():
-            try:
-                source.maybe_repack()
-                item: Batch | BaseException = source.batch(step)
-            except BaseException as exc:
-                item = exc
-            while not self._stop.is_set():
-                try:
-                    self._queue.put(item, timeout=0.2)
-                    break
-                except queue.Full:
-                    continue
-            if isinstance(item, BaseException):
-                return
-            step += 1
-
-    def next(self) -> Batch:
-        item = self._queue.get()
-        if isinstance(item, BaseException):
-            raise item
-        return item
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 @contextmanager
@@ -218,6 +141,13 @@ def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str,
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
+def chosen_device(name: str) -> torch.device:
+    """The device that a run asks for. Raises RobinError OPTION_INVALID where there is no such one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RobinError(Code.OPTION_INVALID, "device 'cuda': torch finds none here; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
 class Trainer:
     """State of one run. ``run`` may be called once; ``step`` does one optimiser step and returns the terms."""
 
@@ -226,13 +156,14 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config = config
         self.progress = progress
+        self.device = chosen_device(config.device)
         self.classes = dataset_classes(config.data)
-        self.network = SegmentationNetwork(config.network, self.classes)
+        self.network = SegmentationNetwork(config.network, self.classes).to(self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(self.network, config.weight_decay), lr=config.learning_rate
         )
-        self.criterion = Criterion(config.loss)
+        self.criterion = Criterion(config.loss, device=self.device)
         self.steps = 0
         self.seconds = 0.0
         self.checkpoint = config.out / _CHECKPOINT
@@ -257,7 +188,8 @@ class Trainer:
         if self.config.start_from is None or self.steps > 0:
             return
         batches = [source.batch(_START_STEP + i) for i in range(self.config.start_batches)]
-        bundle = start_from_bundle(self.network, self.config.start_from, batches)
+        bundle = start_from_bundle(self.network.cpu(), self.config.start_from, batches)
+        self.network.to(self.device)
         self.average.load_state_dict(self.network.state_dict())
         self.started_from = {"model": bundle.model_id, **bundle.manifest.provenance.model_dump(mode="json")}
         self.progress(f"starting from {bundle.model_id}")
@@ -273,7 +205,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
             outputs = self.network(batch.rgb, batch.depth, batch.intrinsics, batch.belt_plane)
         loss, terms = self.criterion(self.network.head, outputs, batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -317,18 +250,18 @@ class Trainer:
         """Validate the averaged network and log it."""
         scenes = source.validation()
         if scenes:
-            self.validation = validate(self.average, scenes)
+            self.validation = validate(copy.deepcopy(self.average).cpu(), scenes)
             self.log({"validation": self.validation})
             self.progress(f"step {self.steps} validation " + " ".join(f"{k} {v}" for k, v in self.validation.items()))
 
     def run(self) -> TrainResult:
         """Train to the end, or until SIGINT or SIGTERM; nothing is written before data and weights are known to be
         good."""
-        source = SceneSource(self.config, self.classes, self.progress)
+        source = SceneSource(self.config.source(), self.classes, self.progress)
         self.start(source)
         write_atomic(self.config.out / _CONFIG, json.dumps(self.config.model_dump(mode="json"), indent=1).encode())
         self.progress(f"{source.training_count()} scenes to train on, {len(source.validation())} held out")
-        loader = Loader(source, self.steps)
+        loader = Loader(source, self.steps, self.config.loaders)
         try:
             with _stop_on_signal() as asked:
                 self._loop(loader, source, asked)
