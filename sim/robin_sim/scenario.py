@@ -103,8 +103,8 @@ class ScenarioConfig(StrictConfig):
     """What a pile is made of and how the cell looks at it.
 
     containers, arrangements: weights by name, need not sum to 1. mix: the parcels; by default what base training may
-    know. surroundings: belt, hall and light of the kinds that base training draws, or of others. one_cell: container,
-    camera, light and surroundings are drawn once for all piles of a seed. picks_per_pile: after so many attempts the
+    know. surroundings: belt, hall and light of the kinds that base training draws, others, or any room.
+    one_cell: container, camera, light and surroundings are drawn once for all piles of a seed. picks_per_pile: after so many attempts the
     pile is replaced. faults: what is broken from the first pick on; its unseen_packaging raises the mix's
     unseen_fraction.
     """
@@ -118,7 +118,7 @@ class ScenarioConfig(StrictConfig):
     tote_fill_l: float = Field(53.0, gt=1, le=300, description="goods of a full tote: half of an 80 x 60 x 22 cm one")
     mix: ParcelMix = BASE_TRAINING_MIX
     camera: CameraConfig = CameraConfig()
-    surroundings: Literal["known", "new"] = "known"
+    surroundings: Literal["known", "new", "any"] = "known"
     one_cell: bool = False
     faults: Faults = Faults()
     picks_per_pile: int = Field(80, ge=1, le=200)

@@ -110,3 +110,37 @@ def test_latency_of_the_pick_path(robin: Robin, place: Path) -> None:
         assert 0 < figures[name]["p50"] <= figures[name]["p95"] <= figures[name]["p99"]
     assert (figures["width"], figures["height"]) == (1280, 720)
     assert len(figures["input_sha256"]) == 64 and figures["machine"]["cores"] >= 1
+
+
+SMALL = "{branch: 8, stage4: 8, stage8: 16, stage16: 16, stage32: 16, blocks: 1, pyramid8: 16, pyramid4: 8}"
+
+
+def test_a_recipe_renders_its_data_and_trains_and_continues(robin: Robin, place: Path) -> None:
+    (place / "few.yaml").write_text("parcels_min: 1\nparcels_max: 3\nviews_per_pile: 1\n")
+    (place / "any.yaml").write_text("any_cell: {}\nviews_per_pile: 1\n")
+    recipe = place / "recipe.yaml"
+    recipe.write_text(
+        "sets:\n"
+        "  any: {config: any.yaml, seed: 1, scenes: 4, share: 0.6}\n"
+        "  few: {config: few.yaml, seed: 2, scenes: 2, share: 0.4}\n"
+        "validation: {config: any.yaml, seed: 3, scenes: 1}\n"
+        "rounds: 2\n"
+        f"settings: {{threads: 1, validation_scenes: 1, repack_minutes: 0.0001, network: {SMALL}}}\n"
+    )
+    training = ("train", "--recipe", recipe, "--out", place / "run", "--workers", 1, "--batch", 1, "--device", "cpu")
+    done = robin(*training, "--steps", 2, "--json", place / "train.json")
+    assert done.status == 0, done.err
+    assert len(list((place / "run/data/any").glob("0*"))) >= 2 and len(list((place / "run/data/few").glob("0*"))) >= 1
+    done = robin(*training, "--steps", 3, "--json", place / "train.json")
+    assert done.status == 0 and "resumed at step 2" in done.err, done.err
+    assert json.loads((place / "train.json").read_text())["steps"] == 3
+    done = robin("export", "--checkpoint", place / "run/checkpoint", "--out", place / "tiny", "--name", "tiny")
+    assert done.status == 0, done.err
+    manifest = json.loads((place / "tiny/manifest.json").read_text())
+    assert manifest["classes"][-1] == "other" and "poly_bag/clear" in manifest["provenance"]["excluded"]
+
+
+def test_a_training_names_its_data_once(robin: Robin, place: Path, scenes: Path) -> None:
+    for options in ((), ("--data", scenes), ("--data", scenes, "--validation", scenes, "--recipe", place / "r.yaml")):
+        done = robin("train", "--out", place / "run", "--steps", 1, *options)
+        assert done.status != 0 and "--recipe" in done.err and not (place / "run").exists()

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.training_scenes import write_toy_dataset
+from pydantic import ValidationError
 
 from edge_adapt.training.augment import NO_AUGMENTATION
 from edge_adapt.training.checkpoint import load_module
 from edge_adapt.training.network import SMALL_NETWORK, SegmentationNetwork
+from edge_adapt.training.source import Loader, SceneSource
 from edge_adapt.training.trainer import TrainConfig, Trainer, learning_rate, read_network, train
 from edge_adapt.training.validate import picture, validate
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.output import locked
+from robin_perception.core.scene import CLASSES
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +165,53 @@ def test_one_folder_takes_one_training_at_a_time(dataset: Path, tmp_path: Path) 
     with locked(tmp_path), pytest.raises(RobinError) as caught:
         train(_config(dataset, tmp_path), lambda _: None)
     assert caught.value.code == Code.OPTION_INVALID and "another process" in caught.value.text
+
+
+def test_shares_say_how_often_a_data_set_is_drawn_from(dataset: Path, tmp_path: Path) -> None:
+    other = write_toy_dataset(tmp_path / "other", 2, boxes=1)
+    config = _config(dataset, tmp_path / "run", data=(dataset, other), shares=(1e-9, 1.0))
+    source = SceneSource(config.source(), CLASSES, lambda _: None)
+    assert all(len(source.batch(step).cell) <= 2 for step in range(4)), "one box in each of two scenes"
+    with pytest.raises(ValidationError, match="shares"):
+        _config(dataset, tmp_path / "run", shares=(1.0, 2.0))
+
+
+def test_several_loader_threads_make_the_batches_of_one(dataset: Path, tmp_path: Path) -> None:
+    source = SceneSource(_config(dataset, tmp_path).source(), CLASSES, lambda _: None)
+    loader = Loader(source, 5, threads=3)
+    try:
+        for step in range(5, 12):
+            batch, again = loader.next(), source.batch(step)
+            assert torch.equal(batch.depth, again.depth) and torch.equal(batch.cell, again.cell)
+    finally:
+        loader.close()
+
+
+def test_a_loader_tells_what_went_wrong_in_its_thread(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = SceneSource(_config(dataset, tmp_path).source(), CLASSES, lambda _: None)
+    monkeypatch.setattr(source, "batch", lambda step: 1 / 0)
+    loader = Loader(source, 0)
+    with pytest.raises(ZeroDivisionError):
+        loader.next()
+    loader.close()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(RobinError) as caught:
+        train(_config(dataset, tmp_path / "run", device="cuda"), lambda _: None)
+    assert caught.value.code == Code.OPTION_INVALID and "cuda" in caught.value.text
+    assert not (tmp_path / "run/checkpoint").exists()
+    assert train(_config(dataset, tmp_path / "run", device="auto", steps=1), lambda _: None).finished
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_computes_the_losses_of_the_cpu(dataset: Path, tmp_path: Path) -> None:
+    terms = []
+    for device in ("cpu", "cuda"):
+        config = _config(dataset, tmp_path / device, device=device)
+        trainer = Trainer(config, lambda _: None)
+        terms.append(trainer.step(SceneSource(config.source(), CLASSES, lambda _: None).batch(0)))
+    assert terms[1] == pytest.approx(terms[0], rel=0.02, abs=0.02)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from robin_grasp.tool import WorkspaceConfig
 from robin_sim import surfaces
 from robin_sim.any_cell.config import AnyCellConfig
 from robin_sim.any_cell.things import colour, draw_thing, print_of_any_colour
-from robin_sim.backgrounds import Surface, box, floor_quad, quad
+from robin_sim.backgrounds import Background, Surface, box, draw_background, floor_quad, quad
 from robin_sim.model import Material, Mesh
 from robin_sim.piles import yaw_rotation
 
@@ -35,6 +36,12 @@ class Place:
     back_m: float | None = None
     covered: bool = False
 
+    def background(self, middle_m: Floats) -> Background:
+        """Its surfaces about the goods' middle in base_link, float64 [3]."""
+        shift = middle_m.astype(np.float32)
+        parts = (replace(p, mesh=Mesh(p.mesh.vertices + shift, p.mesh.triangles, p.mesh.uv)) for p in self.surfaces)
+        return Background(tuple(parts), self.kind)
+
 
 def draw_place(rng: np.random.Generator, config: AnyCellConfig, kind: str, extent_m: Floats) -> Place:
     """A place of the named kind for goods of that extent, float64 [3]."""
@@ -42,6 +49,16 @@ def draw_place(rng: np.random.Generator, config: AnyCellConfig, kind: str, exten
     if rng.random() < config.reflecting_share:
         place = replace(place, surfaces=_polished(rng, place.surfaces))
     return place
+
+
+def any_background(rng: np.random.Generator, workspace: WorkspaceConfig) -> Background:
+    """What may stand around a cell's own workspace: its tote polished or not, or a table, belt or pallet in a room."""
+    if workspace.container == "tote":
+        around = draw_background(rng, workspace)
+        return replace(around, surfaces=_polished(rng, around.surfaces)) if rng.random() < 0.5 else around
+    kind = str(rng.choice(["belt", "pallet", "table"], p=[0.3, 0.2, 0.5]))
+    place = draw_place(rng, AnyCellConfig(), kind, np.array([*workspace.size_m, 0.3]))
+    return place.background(np.array([*workspace.centre_m, workspace.belt_z_m]))
 
 
 def _texture(rng: np.random.Generator, height: int = 256, width: int = 384) -> surfaces.Texture:
@@ -251,7 +268,7 @@ def _funnel(bottom: Floats, top: Floats, height: float) -> list[Mesh]:
     signs = [(-1, -1), (1, -1), (1, 1), (-1, 1)]
     meshes = []
     for (ax, ay), (bx, by) in zip(signs, signs[1:] + signs[:1], strict=True):
-        corners = [(ax * bottom[0], ay * bottom[1], 0), (bx * bottom[0], by * bottom[1], 0)]
+        corners = [(ax * bottom[0], ay * bottom[1], 0.0), (bx * bottom[0], by * bottom[1], 0.0)]
         corners += [(bx * top[0], by * top[1], height), (ax * top[0], ay * top[1], height)]
         meshes.append(quad(np.array(corners)))
     return meshes

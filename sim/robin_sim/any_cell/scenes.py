@@ -16,11 +16,10 @@ from robin_sim.any_cell.config import AnyCellConfig, Range
 from robin_sim.any_cell.depth import measure, missing
 from robin_sim.any_cell.layouts import Goods, draw_layout, scaled
 from robin_sim.any_cell.places import Place, draw_place
-from robin_sim.backgrounds import Background
 from robin_sim.cameras import CameraView, intrinsics, look_at
 from robin_sim.colour_camera import draw_colour, photograph
 from robin_sim.faults import NO_FAULTS
-from robin_sim.model import Mesh, Pile, RenderedView
+from robin_sim.model import Pile, RenderedView
 from robin_sim.render import draw_lighting, render
 
 _SHELF_TILT_RAD = {False: (0.9, 1.5), True: (1.25, 1.55)}  # by whether a top covers it
@@ -68,7 +67,7 @@ def draw_any_scene(
     camera = _camera(rng, config, place, goods, middle, distance, hfov, size_px)
     # Walls and tops keep lamps off: most of these cameras meter the picture.
     light = replace(draw_lighting(rng), adaptation=float(rng.uniform(0.3, 1.0)))
-    view = render(pile, camera, light, _background(place, middle))
+    view = render(pile, camera, light, place.background(middle))
     depth_camera = weighted(rng, config.depth_cameras)
     depth = measure(view, camera, rng, depth_camera, distance)
     depth = np.where(missing(view, camera, rng, config, place, middle), np.float32(0), depth)
@@ -107,12 +106,6 @@ def _pile(goods: Goods, workspace: WorkspaceConfig) -> Pile:
     poses = goods.poses.copy()
     poses[:, :2, 3] += workspace.centre_m
     return Pile(goods.parcels, poses, workspace, goods.arrangement)
-
-
-def _background(place: Place, middle: NDArray[np.float64]) -> Background:
-    shift = middle.astype(np.float32)
-    parts = [replace(p, mesh=Mesh(p.mesh.vertices + shift, p.mesh.triangles, p.mesh.uv)) for p in place.surfaces]
-    return Background(tuple(parts), place.kind)
 
 
 def _camera(

@@ -144,7 +144,7 @@ def _cup(rng: np.random.Generator, size: float) -> Mesh:
     bars = []
     for first, second in itertools.pairwise(arc):
         at = [(middle + 0.9 * reach * math.cos(a), height * (0.5 + 0.32 * math.sin(a))) for a in (first, second)]
-        low, high = np.minimum(*at) - grip / 2, np.maximum(*at) + grip / 2
+        low, high = np.min(at, axis=0) - grip / 2, np.max(at, axis=0) + grip / 2
         bars.append(box((float(low[0]), -grip / 2, float(low[1])), (float(high[0]), grip / 2, float(high[1]))))
     return joined(body, *bars)
 
