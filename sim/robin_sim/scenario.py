@@ -103,9 +103,9 @@ class ScenarioConfig(StrictConfig):
     """What a pile is made of and how the cell looks at it.
 
     containers, arrangements: weights by name, need not sum to 1. mix: the parcels; by default what base training may
-    know. surroundings: belt, hall and light of the kinds that base training draws, others, or any room.
-    one_cell: container, camera, light and surroundings are drawn once for all piles of a seed. picks_per_pile: after so many attempts the
-    pile is replaced. faults: what is broken from the first pick on; its unseen_packaging raises the mix's
+    know. surroundings: belt, hall and light of the kinds that base training draws, others, or any room. one_cell:
+    container, camera, light and surroundings are drawn once for all piles of a seed. picks_per_pile: after so many
+    attempts the pile is replaced. faults: what is broken from the first pick on; its unseen_packaging raises the mix's
     unseen_fraction.
     """
 
