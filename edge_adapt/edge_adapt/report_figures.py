@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from edge_adapt.decision import CandidateRecord, Decision, ToolRecord
+from edge_adapt.record_parts import InstanceRecord
 from edge_adapt.told import NOVELTY_LIMIT
 from robin_perception.segmentation.overlay import instance_colour
 
@@ -70,11 +71,7 @@ def mask_paths(labels: NDArray[np.uint16], decision: Decision) -> str:
     chosen = decision.chosen.instance if decision.chosen is not None else -1
     paths = []
     for seen in decision.instances:
-        x0, y0, x1, y1 = seen.bbox
-        mask = (labels[y0:y1, x0:x1] == seen.id).astype(np.uint8)
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(x0, y0))
-        outline = "".join(_outline(contour) for contour in contours if len(contour) > 4)
-        if not outline:
+        if not (outline := mask_outline(labels, seen)):
             continue
         red, green, blue = instance_colour(seen.id)
         title = (
@@ -87,6 +84,14 @@ def mask_paths(labels: NDArray[np.uint16], decision: Decision) -> str:
         known = f'data-parcel="{seen.id}" color="rgb({red},{green},{blue})"'
         paths.append(f'<path class="{css}" d="{outline}" {known}><title>{escape(title)}</title></path>')
     return "".join(paths)
+
+
+def mask_outline(labels: NDArray[np.uint16], seen: InstanceRecord) -> str:
+    """Path data of one mask, frame pixels; empty where nothing of it is there."""
+    x0, y0, x1, y1 = seen.bbox
+    mask = (labels[y0:y1, x0:x1] == seen.id).astype(np.uint8)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(x0, y0))
+    return "".join(_outline(contour) for contour in contours if len(contour) > 4)
 
 
 def _outline(contour: NDArray[Any]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +15,10 @@ from starlette.responses import Response
 
 from robin_perception.core.errors import Code, RobinError
 from robin_view import home
+from robin_view.archive.archive import Archive
 from robin_view.changes import Audit
+from robin_view.decision import pages as decision_pages
+from robin_view.decision.worker import Worker
 from robin_view.pages import Entry, Pages
 from robin_view.refusal import unknown
 from robin_view.security import Security, Sessions
@@ -20,7 +26,10 @@ from robin_view.settings import ViewSettings
 from robin_view.sources import Sources
 from robin_view.state import ViewState
 
-ROUTERS: tuple[Callable[[ViewState], APIRouter], ...] = (home.router,)
+if TYPE_CHECKING:
+    from robin_fleet.folder import Fleet
+
+ROUTERS: tuple[Callable[[ViewState], APIRouter], ...] = (home.router, decision_pages.router)
 """Of all families of pages."""
 NAVIGATION = (Entry("Start", "/"),)
 
@@ -29,8 +38,11 @@ def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:
     """The page over ``sources``. Raises RobinError OPTION_INVALID where it would not be safe to start."""
     settings = settings.checked()
     sessions = Sessions(settings)
-    view = ViewState(sources, settings, sessions, Pages(NAVIGATION), Audit(settings.audit))
-    app = FastAPI(title="Robin", docs_url=None, redoc_url=None, openapi_url=None)
+    fleet = _opened(sources.fleet)
+    archive = Archive(sources, fleet)
+    worker = Worker(sources.cell, sources.planner)
+    view = ViewState(sources, settings, sessions, Pages(NAVIGATION), Audit(settings.audit), archive, fleet, worker)
+    app = FastAPI(title="Robin", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_alive)
     app.state.view = view
     app.add_middleware(Security, settings=settings, sessions=sessions)
     app.add_exception_handler(RobinError, _told)
@@ -39,6 +51,22 @@ def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router(view))
     return app
+
+
+@contextlib.asynccontextmanager
+async def _alive(app: FastAPI) -> AsyncIterator[None]:
+    view: ViewState = app.state.view
+    with view.archive, view.fleet or contextlib.nullcontext():
+        yield
+    view.worker.close()
+
+
+def _opened(folder: Path | None) -> Fleet | None:
+    if folder is None:
+        return None
+    from robin_fleet.folder import open_fleet  # a robot has no ledger
+
+    return open_fleet(folder)
 
 
 async def _told(request: Request, exc: Exception) -> Response:

@@ -16,12 +16,16 @@ FLEET_FILE = "fleet.yaml"
 @dataclass(frozen=True)
 class Sources:
     """runs: folders with records, or where a run is about to write some. store: of samples. fleet: folder of an
-    aggregator. desk: where a cell asks people."""
+    aggregator. desk: where a cell asks people. cell, planner: YAML files that the planner is asked again with, None for
+    what is built in. models: bundles that a frame may be shown to."""
 
     runs: tuple[Path, ...] = ()
     store: Path | None = None
     fleet: Path | None = None
     desk: Path | None = None
+    cell: Path | None = None
+    planner: Path | None = None
+    models: tuple[Path, ...] = ()
 
 
 def find_sources(paths: Sequence[Path], fleet: Path | None = None, desk: Path | None = None) -> Sources:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from robin_cli.options import CellOption, PlannerConfigOption, model_path
 from robin_cli.terminal import note, require_writable
 from robin_perception.core.errors import Code, RobinError
 
@@ -22,6 +24,12 @@ def view(
     desk: Annotated[
         Path | None, typer.Option("--desk", metavar="DIR", help="Help desk of the cell. Default: help/ of the run.")
     ] = None,
+    models: Annotated[
+        list[Path] | None,
+        typer.Option("--model", metavar="DIR", help="Bundles that a frame may be shown to. Default: models/base."),
+    ] = None,
+    cell: CellOption = None,
+    planner_config: PlannerConfigOption = None,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; elsewhere than here needs --token.")
     ] = "127.0.0.1",
@@ -74,7 +82,9 @@ def view(
         tls_clients=tls_clients,
     )
     chosen = folders if folders or fleet else [Path("out/demo")]
-    serve(find_sources(chosen or (), fleet, desk), settings, note)
+    sources = find_sources(chosen or (), fleet, desk)
+    bundles = tuple(models) if models else tuple(path for path in (model_path(None),) if path.is_dir())
+    serve(replace(sources, cell=cell, planner=planner_config, models=bundles), settings, note)
 
 
 def _export(folders: list[Path], rerun: Path | None, foxglove: Path | None) -> None:

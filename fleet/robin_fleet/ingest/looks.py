@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_adapt.store.sample import StoredSample
 from robin_perception.core.errors import RobinError
+from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Instance, Scene
 from robin_perception.novelty.appearance import appearance, skin_maps
 from robin_perception.segmentation.view import View
@@ -36,6 +37,11 @@ def look_of(sample: StoredSample, chosen: int | None) -> bytes | None:
         frame, labels = sample.frame(), sample.labels()
     except RobinError:
         return None
+    return look_in(frame, labels, chosen)
+
+
+def look_in(frame: Frame, labels: NDArray[np.uint16], chosen: int) -> bytes | None:
+    """The same of a frame and the masks in it. labels: uint16 [H, W]."""
     if labels.shape != (frame.height, frame.width):
         return None
     alone = (labels == chosen).astype(np.uint16)

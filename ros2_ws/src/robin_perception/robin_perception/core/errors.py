@@ -229,6 +229,7 @@ class Code(IntEnum):
     VIEW_TOKEN_WRONG = 904
     VIEW_READ_ONLY = 905
     VIEW_UNKNOWN = 906
+    VIEW_WORKER_LOST = 907
 
 
 def printable(text: str) -> str:
