@@ -21,6 +21,8 @@ from robin_view.decision import pages as decision_pages
 from robin_view.decision.worker import Worker
 from robin_view.pages import Entry, Pages
 from robin_view.refusal import unknown
+from robin_view.search import pages as search_pages
+from robin_view.search.looks import Looks
 from robin_view.security import Security, Sessions
 from robin_view.settings import ViewSettings
 from robin_view.sources import Sources
@@ -29,9 +31,9 @@ from robin_view.state import ViewState
 if TYPE_CHECKING:
     from robin_fleet.folder import Fleet
 
-ROUTERS: tuple[Callable[[ViewState], APIRouter], ...] = (home.router, decision_pages.router)
+ROUTERS: tuple[Callable[[ViewState], APIRouter], ...] = (home.router, decision_pages.router, search_pages.router)
 """Of all families of pages."""
-NAVIGATION = (Entry("Start", "/"),)
+NAVIGATION = (Entry("Start", "/"), Entry("Search", "/search"))
 
 
 def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:
@@ -41,7 +43,8 @@ def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:
     fleet = _opened(sources.fleet)
     archive = Archive(sources, fleet)
     worker = Worker(sources.cell, sources.planner)
-    view = ViewState(sources, settings, sessions, Pages(NAVIGATION), Audit(settings.audit), archive, fleet, worker)
+    pages, audit = Pages(NAVIGATION), Audit(settings.audit)
+    view = ViewState(sources, settings, sessions, pages, audit, archive, fleet, worker, Looks(archive))
     app = FastAPI(title="Robin", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_alive)
     app.state.view = view
     app.add_middleware(Security, settings=settings, sessions=sessions)
@@ -59,6 +62,7 @@ async def _alive(app: FastAPI) -> AsyncIterator[None]:
     with view.archive, view.fleet or contextlib.nullcontext():
         yield
     view.worker.close()
+    view.looks.close()
 
 
 def _opened(folder: Path | None) -> Fleet | None:

@@ -9,6 +9,7 @@ from robin_view.archive.archive import Archive
 from robin_view.changes import Audit
 from robin_view.decision.worker import Worker
 from robin_view.pages import Pages
+from robin_view.search.looks import Looks
 from robin_view.security import Sessions
 from robin_view.settings import ViewSettings
 from robin_view.sources import Sources
@@ -29,3 +30,4 @@ class ViewState:
     archive: Archive
     fleet: Fleet | None
     worker: Worker
+    looks: Looks

@@ -105,8 +105,7 @@ def facts_of(data: bytes | Mapping[str, Any], source: str, station: str = "", pi
     """data: the record as JSON, or parsed. station: where the source knows it. pictures: None: as the record says.
     Raises RobinError RECORD_INVALID."""
     try:
-        is_json = isinstance(data, bytes)
-        record = _Record.model_validate_json(data) if is_json else _Record.model_validate(data, strict=False)
+        record = _Record.model_validate_json(data) if isinstance(data, bytes) else _Record.model_validate(data)
     except ValidationError as exc:
         raise RobinError(Code.RECORD_INVALID, f"{source}: {first_fault(exc)}") from None
     chosen = _chosen(record)

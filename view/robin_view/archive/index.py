@@ -118,6 +118,9 @@ class DecisionIndex:
         length = int(self._length.values(row + 1)[row])
         return Place(source, start, length) if length else Place(source, blob=self._blobs[start])
 
+    def names(self, rows: NDArray[np.int64]) -> list[str]:
+        return [self._ids.id(row) for row in rows.tolist()]
+
     def line(self, row: int) -> dict[str, Any]:
         """What a list shows of one decision."""
         words = {name: column.word(row) for name, column in self._words.items()}

@@ -40,7 +40,8 @@ class Difference:
 @dataclass(frozen=True)
 class Answer:
     """rank: how many other parcels have a better grasp, None where this one has none; the grasp is its best, or with a
-    spot the one nearest to it. parcels: that have a grasp. reasons: the decisive one first. notes: what is not as it was then."""
+    spot the one nearest to it. parcels: that have a grasp. reasons: the decisive one first.
+    notes: what is not as it was then."""
 
     parcel: int
     class_name: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -64,25 +65,44 @@ class Worker:
                 self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
-    def _asked(self, key: Any, work: Any) -> Any:
+    def _asked(self, key: Any, work: Callable[[], Any]) -> Any:
+        """A process that has died since the last question is replaced; one that dies of this question is not."""
+        for last in (False, True):
+            future = self._submitted(key, work)
+            try:
+                return future.result(_WAIT_S)
+            except (BrokenProcessPool, TimeoutError) as exc:
+                self._forget()
+                if last or isinstance(exc, TimeoutError):
+                    why = "it took too long" if isinstance(exc, TimeoutError) else "it ended"
+                    raise RobinError(Code.VIEW_WORKER_LOST, f"no answer: {why}") from None
+            except RobinError:
+                with self._lock:
+                    self._answers.pop(key, None)
+                raise
+        raise AssertionError  # the last turn returns or raises
+
+    def _submitted(self, key: Any, work: Callable[[], Any]) -> Future[Any]:
         with self._lock:
             future = self._answers.get(key)
             if future is None:
-                future = self._answers[key] = self._started().submit(work)
+                try:
+                    future = self._started().submit(work)
+                except BrokenProcessPool:
+                    self._pool = None
+                    future = self._started().submit(work)
+                self._answers[key] = future
             self._answers.move_to_end(key)
             while len(self._answers) > _KEPT:
                 self._answers.popitem(last=False)
-        try:
-            return future.result(_WAIT_S)
-        except (BrokenProcessPool, TimeoutError) as exc:
-            with self._lock:
-                self._answers.clear()
-                self._pool = None
-            raise RobinError(Code.VIEW_WORKER_LOST, f"no answer: {exc or 'it took too long'}") from None
-        except RobinError:
-            with self._lock:
-                self._answers.pop(key, None)
-            raise
+            return future
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._answers.clear()
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:

@@ -1,0 +1,1 @@
+"""Decisions by what is known of them, and by how their parcel looks."""
