@@ -33,7 +33,15 @@ def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 
 COMMANDS = dict(_commands(typer.main.get_command(app)))
-NO_RESULT = {("card",), ("sim", "list"), ("ros", "up"), ("ros", "acceptance"), ("ros", "params"), ("ros", "policy")}
+NO_RESULT = {
+    ("card",),
+    ("view",),
+    ("sim", "list"),
+    ("ros", "up"),
+    ("ros", "acceptance"),
+    ("ros", "params"),
+    ("ros", "policy"),
+}
 """Commands without --json: they write files of their own, or only show what there is."""
 
 

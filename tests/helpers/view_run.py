@@ -1,4 +1,4 @@
-"""A small recorded run with real pictures: labelled frames, their true masks taken for what was seen, really planned."""
+"""A small recorded run with real pictures: labelled frames, their true masks taken for what was seen, planned."""
 
 from __future__ import annotations
 

@@ -66,21 +66,23 @@ def view(
     if rerun is not None or foxglove is not None:
         _export(folders or [Path("out/demo")], rerun, foxglove)
         return
+    from robin_perception.core.config import parse_config
     from robin_view.serve import serve
     from robin_view.settings import ViewSettings
     from robin_view.sources import find_sources
 
-    settings = ViewSettings(
-        host=host,
-        port=port,
-        names=tuple(names or ()),
-        token=token,
-        allow_changes=allow_changes,
-        audit=audit,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        tls_clients=tls_clients,
-    )
+    values = {
+        "host": host,
+        "port": port,
+        "names": tuple(names or ()),
+        "token": token,
+        "allow_changes": allow_changes,
+        "audit": audit,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_clients": tls_clients,
+    }
+    settings = parse_config(ViewSettings, values, "robin view")
     chosen = folders if folders or fleet else [Path("out/demo")]
     sources = find_sources(chosen or (), fleet, desk)
     bundles = tuple(models) if models else tuple(path for path in (model_path(None),) if path.is_dir())
