@@ -47,7 +47,6 @@ PICK_PATH = (
     "robin_perception.engines.ort.engine",
     "robin_grasp.planner.registry",
     "robin_grasp.planner.planner",
-    "robin_grasp.planner.learned_ranker",
     "robin_cli.commands.plan_run",
 )
 ROS = re.compile(r"rclpy|tf2_ros|cv_bridge|builtin_interfaces|rcl_interfaces|\w+_(msgs|srvs)")

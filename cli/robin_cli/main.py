@@ -28,7 +28,6 @@ from robin_cli.commands import (
     novelty,
     pickcheck,
     plan,
-    ranker,
     record,
     recovery,
     replay,
@@ -89,7 +88,6 @@ app.command("train")(train.train)
 app.add_typer(engine.app, name="engine")
 app.command("export")(train.export)
 app.command("calibrate")(train.calibrate)
-app.add_typer(ranker.app, name="ranker")
 app.add_typer(pickcheck.app, name="pickcheck")
 app.command("card")(card.card)
 app.command("cups")(cups.cups)

@@ -61,12 +61,8 @@ CellOption = Annotated[
         "--cell", metavar="FILE", help="YAML file of tool, motion and workspace (SI units). Default: built in."
     ),
 ]
-RankerOption = Annotated[
-    Path | None,
-    typer.Option("--ranker", metavar="FILE", help="Learned ranker to use. Default: the one that is shipped."),
-]
 # As robin_grasp.planner.registry has them; the registry is not asked, so that --help stays quick. A test compares.
-PLANNERS = "geometric, learned, no_order, no_wrench, centroid, flattest, single_cup"
+PLANNERS = "geometric, no_order, no_wrench, centroid, flattest, single_cup"
 PlannerOption = Annotated[str, typer.Option("--planner", metavar="P", help=f"Planner: {PLANNERS}.")]
 PlannerConfigOption = Annotated[
     Path | None,

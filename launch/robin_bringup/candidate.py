@@ -30,10 +30,9 @@ class PlannerFiles:
     planner: str
     cell: CellConfig
     config: PlannerConfig
-    ranker: Path | None = None
 
     def make(self) -> Planner:
-        return make_planner(self.planner, self.cell, self.ranker, self.config)
+        return make_planner(self.planner, self.cell, self.config)
 
 
 class SideBySide:

@@ -59,9 +59,6 @@ class AcceptanceConfig(NodeConfig):
         description="YAML file of the planner's settings (PlannerConfig); empty: defaults.",
         json_schema_extra=FIXED,
     )
-    ranker_file: Path | None = Field(
-        None, description="The learned ranker; empty: the one that is shipped.", json_schema_extra=FIXED
-    )
     report_folder: Path = Field(
         Path("acceptance_report"), description="Where the report is written.", json_schema_extra=FIXED
     )

@@ -91,7 +91,7 @@ class PickEvent:
 
     meant: index of the parcel that most of the chosen mask truly shows, and of others that it shows as one with it;
     target_kind: kind of the first.
-    planner_flags: what the planner says of itself, e.g. that its learned ranker is missing. parcels_left:
+    planner_flags: what the planner says of itself. parcels_left:
     before the pick. after: the frame that follows, taken with the same camera and light. excluded: instances that the
     recovery policy has given up, and ``left_for_last``, those of goods that were never held where nothing else is left.
     cups: as they stood when it was planned, empty where nobody watches them.

@@ -52,7 +52,7 @@ def robin(capsys: pytest.CaptureFixture[str]) -> Robin:
 
 def test_the_commands_of_the_handbook_are_there() -> None:
     wanted = "demo, plan, train, export, trace, record, replay, doctor, calibrate, card, sim run, sim list, eval seg, "
-    wanted += "eval planners, dataset make, ranker train, engine build, engine verify, engine list, bench pipeline"
+    wanted += "eval planners, dataset make, engine build, engine verify, engine list, bench pipeline"
     assert {tuple(name.split()) for name in wanted.split(", ")} <= set(COMMANDS)
 
 
@@ -75,16 +75,6 @@ def test_a_comparison_of_no_planners_is_refused(robin: Robin) -> None:
     done = robin("eval", "planners", "--planners", " , ")
     assert done.status == 2
     assert done.error_line.startswith("error E405 ") and "geometric" in done.error_line
-
-
-def test_a_learned_rank_without_its_file_is_told(robin: Robin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures of "learned" that are those of the geometric odds must not pass unnoticed."""
-    monkeypatch.setattr("robin_grasp.planner.learned_ranker.SHIPPED_RANKER", tmp_path / "none.npz")
-    nowhere = ("--scenario", "moonbase", "--masks", "oracle", "--picks", 1)
-    for command in (("sim", "run", "--planner", "learned"), ("eval", "planners", "--planners", "learned")):
-        done = robin(*command, *nowhere)
-        assert done.status == 2 and "ranker_missing, ranks by the geometric odds" in done.err
-    assert "ranks by" not in robin("sim", "run", "--planner", "geometric", *nowhere).err
 
 
 def test_help_is_quick_and_loads_no_library() -> None:

@@ -170,17 +170,17 @@ def _enter_bundle(folder: Path) -> None:
         segmenter.close()
 
 
-def _make_ranker(folder: Path) -> None:
-    from robin_grasp.planner.learned_ranker import SHIPPED_RANKER
+def _make_judge(folder: Path) -> None:
+    from robin_grasp.picks.pick_judge import SHIPPED_JUDGE
 
-    shutil.copy(SHIPPED_RANKER, folder / "ranker.npz")
+    shutil.copy(SHIPPED_JUDGE, folder / "judge.npz")
 
 
-def _enter_ranker(folder: Path) -> None:
-    from robin_grasp.planner.learned_ranker import load_ranker
-    from robin_grasp.planner.ranker import FEATURE_NAMES
+def _enter_judge(folder: Path) -> None:
+    from robin_grasp.picks.pick_features import FEATURE_NAMES
+    from robin_grasp.picks.pick_judge import load_judge
 
-    load_ranker(folder / "ranker.npz").odds({name: np.zeros(3) for name in FEATURE_NAMES})
+    load_judge(folder / "judge.npz").probabilities("tool", np.zeros((1, len(FEATURE_NAMES))))
 
 
 def _make_records(folder: Path) -> None:
@@ -223,7 +223,7 @@ DOORS = {
     "open bag": Door(_make_open_bag, _enter_bag),
     "replay": Door(_make_replay, _enter_replay),
     "bundle": Door(_make_bundle, _enter_bundle),
-    "ranker": Door(_make_ranker, _enter_ranker),
+    "judge": Door(_make_judge, _enter_judge),
     "records": Door(_make_records, _enter_records),
     "bench results": Door(_make_results, _enter_results),
 }

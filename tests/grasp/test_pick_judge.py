@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from helpers.judged_picks import OTHER, TARGET, WEIGHT_N, grasp, load_view, outcome, scene_of, traces
 
 from edge_adapt.judge_training import LESS, MORE, JudgeTrainingConfig, train_judge
+from robin_grasp.boosted_trees import LEAF, Trees, save_trees
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.pick_check import PickCheckConfig, PickChecker, PickJudgement
 from robin_grasp.picks.pick_features import FEATURE_GROUPS, FEATURE_NAMES, PLACE
@@ -136,6 +138,24 @@ def test_a_changed_number_is_noticed(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(RobinError) as caught:
         load_judge(tmp_path / "changed.npz")
     assert caught.value.code is Code.MODEL_HASH_MISMATCH
+
+
+def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    leaf, value = np.full(1, LEAF, np.int32), np.linspace(0.0, 1.0, 2)
+    tree = Trees(leaf, value[:1], leaf, leaf, value[:1], np.zeros(1, np.int32), 0.0, value, value)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RobinError, match="/file: cannot write") as unwritable:
+        save_trees(tmp_path / "file/out.npz", "a-form-1", ("a",), {"clean": tree}, {})
+    assert unwritable.value.code is Code.OPTION_INVALID
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the system refuses, as it does on a full disk
+    try:
+        with pytest.raises(RobinError, match=r"out\.npz") as full:
+            save_trees(tmp_path / "out.npz", "a-form-1", ("a",), {"clean": tree}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert full.value.code is Code.DISK_FULL
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_shipped_judge_tells_where_it_comes_from() -> None:

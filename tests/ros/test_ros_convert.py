@@ -91,7 +91,7 @@ def issued(seed: int = 0, grasps: int = 3) -> IssuedPlan:
     counts = {reason: 70_000 + int(reason) for reason in Reject}
     plan = Plan(code, text, made, ruled_out, "geometric", {"sample": 1.5}, counts)
     failed = (FailedPick((0.1, 1 / 3, 0.2), 255, 2),)
-    return IssuedPlan("p1-000001", True, plan, frame(), scene(), failed, (2, 5), ("ranker_missing",))
+    return IssuedPlan("p1-000001", True, plan, frame(), scene(), failed, (2, 5), ("of_its_own",))
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def planners(
     from robin_grasp.tool import CellConfig
     from robin_perception.core.config import load_config
     from robin_sim.runs.request import RunRequest
-    from robin_sim.runs.simulated import ranker_note, run_simulated
+    from robin_sim.runs.simulated import run_simulated
 
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     if not chosen:
@@ -169,8 +169,6 @@ def planners(
         if name not in planner_names():
             known = ", ".join(planner_names())
             raise RobinError(Code.OPTION_INVALID, f"--planners '{name}': known are {known}")
-        if said := ranker_note(name, None):
-            note(said)
     settings = load_config(CellConfig, cell)
     bundle = None if masks == "oracle" else model_path(model)
     count = worker_count(workers)

@@ -30,7 +30,7 @@ _BORDER_M = 0.02
 @dataclass(frozen=True)
 class PlanRun:
     """pose_source: "camera_file" or "support_plane". engine_why: how the engine was chosen, in one line. planner_flags:
-    what the planner says of itself, e.g. "ranker_missing". milliseconds: frame in memory to ranked plan."""
+    what the planner says of itself. milliseconds: frame in memory to ranked plan."""
 
     frame: Frame
     scene: Scene

@@ -13,7 +13,6 @@ from robin_cli.options import (
     JsonOption,
     ModelOption,
     PlannerConfigOption,
-    RankerOption,
     RecordedPicksOption,
     SeedOption,
     model_path,
@@ -35,7 +34,6 @@ def record(
     engine: EngineByNameOption = "onnxruntime",
     model: ModelOption = None,
     cell: CellOption = None,
-    ranker: RankerOption = None,
     planner_config: PlannerConfigOption = None,
     recovery: Annotated[
         bool,
@@ -81,7 +79,6 @@ def record(
     image_size = None if size is None else size_px(size, "--size")
     from edge_adapt.bag.mcap_file import StorageConfig
     from robin_grasp.planner.config import PlannerConfig
-    from robin_grasp.planner.learned_ranker import load_ranker
     from robin_grasp.planner.registry import DEFAULT_PLANNER
     from robin_grasp.recovery.config import RecoveryConfig
     from robin_grasp.tool import CellConfig
@@ -91,8 +88,6 @@ def record(
     from robin_sim.runs.recorded import CellRecording, record_cell
     from robin_sim.scenario import load_scenario
 
-    if ranker is not None:
-        load_ranker(ranker)
     spec = CellRecording(
         scenario=load_scenario(scenario),
         picks=picks,
@@ -100,7 +95,6 @@ def record(
         model=model_path(model),
         engine=engine,
         planner=planner if planner is not None else DEFAULT_PLANNER,
-        ranker=ranker,
         planner_config=load_config(PlannerConfig, planner_config),
         cell=load_config(CellConfig, cell),
         recovery=RecoveryConfig() if recovery else None,

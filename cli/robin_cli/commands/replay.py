@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robin_cli.failures import EXIT_FAILURE
-from robin_cli.options import CellOption, JsonOption, ModelOption, PlannerConfigOption, RankerOption, model_path
+from robin_cli.options import CellOption, JsonOption, ModelOption, PlannerConfigOption, model_path
 from robin_cli.terminal import note, progress_bar, require_writable, write_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ def replay(
     ] = None,
     planner_config: PlannerConfigOption = None,
     cell: CellOption = None,
-    ranker: RankerOption = None,
     tolerance: Annotated[
         str,
         typer.Option(
@@ -66,7 +65,6 @@ def replay(
         planner=planner,
         planner_config=None if planner_config is None else load_config(PlannerConfig, planner_config),
         cell=None if cell is None else load_config(CellConfig, cell),
-        ranker=ranker,
     )
     options = ReplayOptions(choices=choices, tolerance=tolerance, topics=BagTopics.in_namespace(namespace))
     run = Replay(bag, model_path(model), options)

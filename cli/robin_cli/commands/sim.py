@@ -15,7 +15,6 @@ from robin_cli.options import (
     PicksOption,
     PlannerConfigOption,
     PlannerOption,
-    RankerOption,
     SeedOption,
     SupervisedOption,
     WorkersOption,
@@ -48,7 +47,6 @@ def run(
     supervised: SupervisedOption = None,
     model: ModelOption = None,
     cell: CellOption = None,
-    ranker: RankerOption = None,
     planner_config: PlannerConfigOption = None,
     recovery: Annotated[
         bool,
@@ -87,20 +85,15 @@ def run(
     """Pick piles of a scenario, closed loop. The outcome depends on the seed only, not on the number of processes."""
     require_writable(json_file)
     from robin_grasp.planner.config import PlannerConfig
-    from robin_grasp.planner.learned_ranker import load_ranker
     from robin_grasp.recovery.config import RecoveryConfig
     from robin_grasp.tool import CellConfig
     from robin_perception.core.config import load_config
     from robin_sim.runs.request import RunRequest
-    from robin_sim.runs.simulated import REPORT_FILE, ranker_note, run_simulated, summary_rows
+    from robin_sim.runs.simulated import REPORT_FILE, run_simulated, summary_rows
 
     settings = load_config(CellConfig, cell)
     planner_settings = load_config(PlannerConfig, planner_config)
     policy, answers = load_config(RecoveryConfig, recovery_config), _person(person)
-    if ranker is not None:
-        load_ranker(ranker)  # a planner falls back to the geometric ranker; who names a file wants to know
-    if said := ranker_note(planner, ranker):
-        note(said)
     bundle = None if masks == "oracle" else model_path(model)
     count = worker_count(workers)
     with progress_bar(f"{scenario}, {planner}", "picks") as advance:
@@ -114,7 +107,6 @@ def run(
             bundle,
             count,
             cell=settings,
-            ranker=ranker,
             planner_config=planner_settings,
             recovery=recovery,
             recovery_config=policy,

@@ -64,9 +64,7 @@ def add(
     novelty: Annotated[
         Path | None, typer.Option("--novelty", metavar="DIR", help="The statistics of known goods of this bundle.")
     ] = None,
-    ranker: Annotated[
-        Path | None, typer.Option("--ranker", metavar="FILE", help="Learned ranker (.npz), or a planner's fit (.json).")
-    ] = None,
+    ranker: Annotated[Path | None, typer.Option("--ranker", metavar="FILE", help="A planner's fit, as JSON.")] = None,
     configuration: Annotated[
         Path | None, typer.Option("--configuration", metavar="FILE", help="Settings, as JSON.")
     ] = None,

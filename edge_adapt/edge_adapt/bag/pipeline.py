@@ -16,23 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 import robin_grasp
 import robin_perception
-from robin_grasp.boosted_trees import MOST_BYTES
 from robin_grasp.holding import Holding
 from robin_grasp.picks.pick_check import PickCheckConfig
 from robin_grasp.picks.pick_judge import load_judge, shipped_judge
 from robin_grasp.plan import Planner
 from robin_grasp.planner.config import PlannerConfig
 from robin_grasp.planner.former_config import from_former
-from robin_grasp.planner.learned_ranker import SHIPPED_RANKER
 from robin_grasp.planner.registry import DEFAULT_PLANNER, make_planner
 from robin_grasp.recovery.config import RecoveryConfig
 from robin_grasp.tool import CellConfig
 from robin_perception.bags.frames import ImageCoding
-from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.core.config import StrictConfig, config_digest
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.helper_thread import HelperThread
@@ -55,8 +52,8 @@ class MachineRecord(StrictConfig):
 class PipelineRecord(StrictConfig):
     """All that turns a frame into a plan, beside the frame and the failures that each plan carries.
 
-    model_id: trunk and head. calibration: digest of the bundle's calibration and thresholds. ranker_sha256: of the
-    learned ranker's file, empty when the planner has none. code: digest of the source of perception and grasp planning.
+    model_id: trunk and head. calibration: digest of the bundle's calibration and thresholds. code: digest of the
+    source of perception and grasp planning.
     source: where the bag comes from. pick_check, recovery: settings of what judged the loads and said what to do with
     them, None where nobody did; judge_sha256: of the judge's file, whose path is left out; load_segmented: the network
     looked at the load too. monitors: of what watched the station, without the path of its baseline, whose sha256 stands
@@ -73,7 +70,6 @@ class PipelineRecord(StrictConfig):
     engine_config: EngineConfig = EngineConfig()
     segmenter: SegmenterConfig = SegmenterConfig()
     planner: str = DEFAULT_PLANNER
-    ranker_sha256: str = ""
     planner_config: PlannerConfig = Field(default_factory=PlannerConfig)
     cell: CellConfig = CellConfig()
     images: ImageCoding = ImageCoding()
@@ -87,6 +83,12 @@ class PipelineRecord(StrictConfig):
     complete: bool = False
     code: str = ""
     machine: MachineRecord = MachineRecord()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_a_ranker(cls, values: Any) -> Any:
+        """Earlier releases told of a learned ranker's file."""
+        return {k: v for k, v in values.items() if k != "ranker_sha256"} if isinstance(values, dict) else values
 
     @field_validator("planner_config", mode="before")
     @classmethod
@@ -106,7 +108,6 @@ class Choices:
     planner: str | None = None
     planner_config: PlannerConfig | None = None
     cell: CellConfig | None = None
-    ranker: Path | None = None
 
 
 def this_machine() -> MachineRecord:
@@ -128,17 +129,6 @@ def code_digest() -> str:
 
 def bundle_calibration(bundle: Bundle) -> str:
     return config_digest(bundle.manifest.calibration, bundle.manifest.thresholds)
-
-
-def ranker_digest(planner: str, ranker: Path | None) -> str:
-    """sha256 of the ranker's file that ``planner`` uses; empty without one."""
-    if planner != "learned":
-        return ""
-    path = ranker if ranker is not None else SHIPPED_RANKER
-    try:
-        return hashlib.sha256(read_plain_bytes(path, MOST_BYTES)).hexdigest()
-    except RobinError:
-        return ""
 
 
 def judged_with(config: PickCheckConfig) -> dict[str, Any]:
@@ -175,20 +165,19 @@ def start_segmenter(record: PipelineRecord, model: Path, helper: HelperThread | 
 
 def start_planner(
     record: PipelineRecord,
-    ranker: Path | None = None,
     helper: HelperThread | None = None,
     holding: Holding | None = None,
 ) -> Planner:
     """helper: the segmenter's. holding: what the plans were told. Raises RobinError OPTION_INVALID."""
     rng = np.random.default_rng(0)
-    return make_planner(record.planner, record.cell, ranker, record.planner_config, rng, helper, holding)
+    return make_planner(record.planner, record.cell, record.planner_config, rng, helper, holding)
 
 
 def changes_from(recorded: PipelineRecord, used: PipelineRecord) -> list[str]:
     """One line for each part that is not what was recorded; such parts may make plans differ."""
     lines = [
         f"{name}: recorded {old or '-'}, replayed {new or '-'}"
-        for name in ("code", "model_id", "calibration", "engine", "planner", "ranker_sha256", "judge_sha256")
+        for name in ("code", "model_id", "calibration", "engine", "planner", "judge_sha256")
         if (old := getattr(recorded, name)) != (new := getattr(used, name))
     ]
     for name in ("engine_config", "segmenter", "planner_config", "cell", "pick_check", "recovery", "monitors"):

@@ -30,7 +30,6 @@ from edge_adapt.bag.pipeline import (
     code_digest,
     judged_with,
     parse_pipeline,
-    ranker_digest,
     start_planner,
     start_segmenter,
     this_machine,
@@ -159,7 +158,6 @@ class Replay:
         changes: dict[str, object] = {
             "machine": this_machine(),
             "code": code_digest(),
-            "ranker_sha256": ranker_digest(used.planner, self.options.choices.ranker),
         }
         if used.pick_check is not None:
             changes |= judged_with(used.pick_check)
@@ -232,7 +230,7 @@ class Replay:
         self._judge_again(loads, waiting, latest, True)
 
     def _planner(self, made_by: PipelineRecord) -> Planner:
-        return start_planner(made_by, self.options.choices.ranker, self._helper, self._holding)
+        return start_planner(made_by, self._helper, self._holding)
 
     def _again(
         self,

@@ -26,7 +26,6 @@ from edge_adapt.bag.pipeline import (
     bundle_calibration,
     code_digest,
     judged_with,
-    ranker_digest,
     this_machine,
 )
 from edge_adapt.bag.writer import BagWriter
@@ -260,7 +259,6 @@ def _pipeline_record(
         segmenter=seeing.segmenter.model_copy(update={"novelty": novelty.model_copy(update={"calibration": None})}),
         novelty_limit_sha256=_sha256(novelty.calibration),
         planner=planning.planner,
-        ranker_sha256=ranker_digest(planning.planner, planning.ranker_file),
         planner_config=load_config(PlannerConfig, planning.planner_file),
         cell=load_config(CellConfig, planning.cell_file),
         **({} if judging is None else judged_with(judging.judge)),

@@ -27,7 +27,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class PartKind(str, Enum):
-    """trunk: a whole bundle; head: another head for a known trunk. ranker: of the planner, or its fit."""
+    """trunk: a whole bundle; head: another head for a known trunk. ranker: the fit of the planner."""
 
     TRUNK = "trunk"
     HEAD = "head"

@@ -13,7 +13,6 @@ from safetensors.numpy import load as load_tensors
 
 from edge_adapt.releases.release import Part, PartFile, PartKind, Release, check_fits
 from robin_grasp.planner.fit import load_fit
-from robin_grasp.planner.learned_ranker import load_ranker
 from robin_perception.core.bounded import CONFIG_BYTES, parse_json, read_plain_bytes
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.model.bundle import (
@@ -30,7 +29,7 @@ from robin_perception.model.bundle import (
 @dataclass(frozen=True)
 class Given:
     """What a new release is made of; None: that part is taken from ``base``, where there is one. bundle: for the trunk;
-    head, novelty: bundles of which that part alone is taken. ranker: .npz, or .json of a planner's fit."""
+    head, novelty: bundles of which that part alone is taken. ranker: a planner's fit, as JSON."""
 
     bundle: Path | None = None
     head: Path | None = None
@@ -70,8 +69,8 @@ def gather(name: str, given: Given) -> tuple[Release, dict[str, bytes]]:
         if source is not None:
             _of_bundle(gathered, kind, source)
     if given.ranker is not None:
-        (load_fit if given.ranker.suffix == ".json" else load_ranker)(given.ranker)
-        gathered.take(PartKind.RANKER, {f"ranker{given.ranker.suffix}": read_plain_bytes(given.ranker, MODEL_BYTES)})
+        load_fit(given.ranker)
+        gathered.take(PartKind.RANKER, {"ranker.json": read_plain_bytes(given.ranker, CONFIG_BYTES)})
     if given.configuration is not None:
         data = read_plain_bytes(given.configuration, CONFIG_BYTES)
         parse_json(data, str(given.configuration))

@@ -89,7 +89,6 @@ class AcceptanceNode(Node):
             config.planner,
             load_config(CellConfig, config.cell_file),
             load_config(PlannerConfig, config.planner_file),
-            config.ranker_file,
         )
         return SideBySide(load_segmenter(config.model, config.engine), candidate, planning)
 

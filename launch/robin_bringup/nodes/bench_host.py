@@ -80,7 +80,6 @@ class BenchNode(RobinNode[NodeConfig]):
         planner = make_planner(
             planning.planner,
             load_config(CellConfig, planning.cell_file),
-            planning.ranker_file,
             load_config(PlannerConfig, planning.planner_file),
             helper=helper,
         )

@@ -112,7 +112,7 @@ def open_holding(cell: CellConfig, path: Path | None, seed: int) -> HoldKeeper |
 def _planner(
     request: RunRequest, helper: HelperThread, holding: HoldKeeper | None, cell: CellConfig, rng: np.random.Generator
 ) -> Planner:
-    return make_planner(request.planner, cell, request.ranker, request.planner_config, rng, helper, holding)
+    return make_planner(request.planner, cell, request.planner_config, rng, helper, holding)
 
 
 def run_segmenter(request: RunRequest, helper: HelperThread | None = None) -> Segmenter:

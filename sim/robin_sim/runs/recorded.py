@@ -23,7 +23,6 @@ from edge_adapt.bag.pipeline import (
     bundle_calibration,
     code_digest,
     judged_with,
-    ranker_digest,
     start_segmenter,
     this_machine,
 )
@@ -75,7 +74,6 @@ class CellRecording:
     model: Path
     engine: str = "onnxruntime"
     planner: str = DEFAULT_PLANNER
-    ranker: Path | None = None
     planner_config: PlannerConfig = field(default_factory=PlannerConfig)
     cell: CellConfig = field(default_factory=CellConfig)
     recovery: RecoveryConfig | None = None
@@ -140,7 +138,6 @@ class _Recording:
                 "model_id": self._segmenter.model_id,
                 "calibration": bundle_calibration(self._segmenter.bundle),
                 "engine": self._segmenter.engine.name,
-                "ranker_sha256": ranker_digest(spec.planner, spec.ranker),
                 "machine": this_machine(),
                 "code": code_digest(),
             }
@@ -217,9 +214,7 @@ class _Recording:
         if self._spec.monitors is not None:
             self._monitor = start_monitor(self._record.model_copy(update={"cell": cell}))
         self._pile_cell = cell
-        planner = make_planner(
-            self._spec.planner, cell, self._spec.ranker, self._spec.planner_config, rng, self._helper, self._holding
-        )
+        planner = make_planner(self._spec.planner, cell, self._spec.planner_config, rng, self._helper, self._holding)
         return RecordedInputPlanner(planner, self._frames)
 
     def _recorded(self, event: PickEvent) -> RecordedPick:

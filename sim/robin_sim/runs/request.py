@@ -21,7 +21,7 @@ MASKS = ("predicted", "oracle")
 class RunRequest:
     """What to run: a scenario (loaded, by name or by path), how many picks, and with what.
 
-    masks: one of MASKS; model: the bundle for predicted ones. ranker, planner_config, cell: None for what is shipped.
+    masks: one of MASKS; model: the bundle for predicted ones. planner_config, cell: None for what is shipped.
     recovery: loads are judged and put right, cups in doubt are found; recovery_config, person: None for the defaults.
     keep_cups: what was learned of the cups goes from pile to pile; else each pile begins with trusted ones.
     learn_hold: file of what is learned of holding, from pick to pick; None: nothing is.
@@ -36,7 +36,6 @@ class RunRequest:
     model: Path | None = None
     workers: int = 1
     cell: CellConfig | None = None
-    ranker: Path | None = None
     planner_config: PlannerConfig | None = None
     recovery: bool = False
     recovery_config: RecoveryConfig | None = None

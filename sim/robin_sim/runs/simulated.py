@@ -15,7 +15,6 @@ from edge_adapt.report import write_report
 from edge_adapt.store.sample import Sample, sample_of
 from edge_adapt.store.store import SampleStore
 from edge_adapt.store.writer import StoreWriter
-from robin_grasp.planner.learned_ranker import SHIPPED_RANKER, load_ranker_or_none
 from robin_grasp.tool import CellConfig
 from robin_perception.core.disk import write_atomic
 from robin_perception.core.output import output_folder, require_own
@@ -154,14 +153,6 @@ class _Recorder:
             self._records.close()
         if self._samples is not None:
             self._samples.close()
-
-
-def ranker_note(planner: str, ranker: Path | None) -> str | None:
-    """A line for people where ``learned`` would rank by the geometric odds, since its file is missing or damaged."""
-    if planner != "learned":
-        return None
-    _, flags = load_ranker_or_none(ranker)
-    return f"learned: {flags[0]}, ranks by the geometric odds ({ranker or SHIPPED_RANKER})" if flags else None
 
 
 def run_demo(

@@ -100,7 +100,7 @@ def save_trees(
 
 
 def load_trees(path: Path, form: str, what: str, features: Sequence[str], models: Sequence[str]) -> TreeFile:
-    """Read and verify. form: of the header. what: "ranker", for messages. models: names that it must hold, and no
+    """Read and verify. form: of the header. what: "judge", for messages. models: names that it must hold, and no
     others are read. Raises RobinError MODEL_MISSING, MODEL_MANIFEST_INVALID, MODEL_TENSOR_MISSING or
     MODEL_HASH_MISMATCH, naming the file."""
     try:

@@ -25,7 +25,6 @@ class PlanningNodeConfig(NodeConfig, FrameInputConfig):
     planner_file: Path | None = Field(
         None, description="YAML file of the planner's settings (PlannerConfig); empty: defaults."
     )
-    ranker_file: Path | None = Field(None, description="The learned ranker; empty: the one that is shipped.")
     cups_file: Path | None = Field(
         None, description="File that keeps the health of the cups over restarts; empty: it is forgotten."
     )

@@ -77,7 +77,7 @@ class PlanningNode(RobinNode[PlanningNodeConfig]):
         planner_config = load_config(PlannerConfig, config.planner_file)
         learning = self.make_holding(self._cell)
         self._hold = None if learning is None else HoldWatch(self, learning, self._requests)
-        planner = make_planner(config.planner, self._cell, config.ranker_file, planner_config, holding=self._hold)
+        planner = make_planner(config.planner, self._cell, planner_config, holding=self._hold)
         keeper = CupHealthKeeper(self._cell.tool, config.cups_file, config.cups, self.now_s())
         self._server = PlanServer(planner, clock=self.now_s, cups=keeper)
         self._cups = CupWatch(self, self._server)

@@ -91,7 +91,7 @@ class PlanServer:
 
     @property
     def planner_flags(self) -> tuple[str, ...]:
-        """What the planner says of itself, e.g. that its learned ranker is missing."""
+        """What the planner says of itself."""
         return tuple(getattr(self._planner, "flags", ()))
 
     def forget_frame(self) -> None:

@@ -15,7 +15,7 @@ from robin_grasp.planner.config import PlannerConfig, plan_basis
 from robin_grasp.planner.level_face import level_faces
 from robin_grasp.planner.mask_evidence import mask_evidence
 from robin_grasp.planner.order import Order, pick_order
-from robin_grasp.planner.ranker import GeometricRanker, Ranker
+from robin_grasp.planner.ranker import GeometricRanker
 from robin_grasp.planner.refusal import refusal
 from robin_grasp.planner.situation import make_situation
 from robin_grasp.planner.stages import judge_cups, keep_reachable, propose, rank, usable_parcels
@@ -32,32 +32,26 @@ from robin_perception.core.scene import Instance, Scene
 class SuctionPlanner:
     """Implements ``robin_grasp.plan.Planner``. Not thread-safe only in ``explore`` mode, which draws from ``rng``.
 
-    flags: what the planner has to say of itself, e.g. "ranker_missing". ranker: None for the geometric one. With a
-    learned ranker the geometric odds still choose each pose's subset. holding: what was learned of holding such goods;
-    None: plans are as the fit has them.
+    holding: what was learned of holding such goods; None: plans are as the fit has them.
     """
 
     def __init__(
         self,
         cell: CellConfig,
         config: PlannerConfig | None = None,
-        ranker: Ranker | None = None,
         name: str = "geometric",
         rng: np.random.Generator | None = None,
-        flags: tuple[str, ...] = (),
         helper: HelperThread | None = None,
         holding: Holding | None = None,
     ) -> None:
         self.name = name
-        self.flags = flags
         self.cell = cell
         self.config = config or PlannerConfig()
         health, cups = self.config.cup_health, cell.tool.cup_count
         if health and len(health) != cups:
             text = f"planner: 'cup_health' names {len(health)} cups, the tool has {cups}"
             raise RobinError(Code.CONFIG_OUT_OF_RANGE, text)
-        self._geometric = GeometricRanker(self.config)
-        self._ranker: Ranker = ranker or self._geometric
+        self._ranker = GeometricRanker(self.config)
         self._rng = rng or np.random.default_rng(0)
         self._helper = helper or HelperThread()
         self._holding = holding
@@ -96,7 +90,7 @@ class SuctionPlanner:
         clock.lap("plan_clearance")
         chosen = choose_subsets(self._table, situation, reachable)
         clock.lap("plan_subsets")
-        grasps = rank(situation, reachable, chosen, self._geometric, self._ranker, rejects)
+        grasps = rank(situation, reachable, chosen, self._ranker, rejects)
         clock.lap("plan_rank")
         return replace(self._answer(grasps, rejects, clock), holding=learned)
 
@@ -105,9 +99,7 @@ class SuctionPlanner:
         nothing more is worked out for these."""
         rejected = {}
         low = np.array([instance.detection for instance in scene.instances]) < self.config.rank.least_detection
-        covered = order.buried
-        if self._ranker is self._geometric:  # whose odds have a bound that is known by now
-            covered = covered | (self._geometric.at_best(order.free, order.cover) < self.config.rank.least_clean)
+        covered = order.buried | (self._ranker.at_best(order.free, order.cover) < self.config.rank.least_clean)
         for i in np.flatnonzero(low | covered).tolist():
             instance = scene.instances[i]
             terms = {

@@ -1,9 +1,8 @@
-"""From a candidate's terms to P(clean) and P(multi): the geometric product, or boosted trees learned from outcomes."""
+"""From a candidate's terms to P(clean) and P(multi)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,56 +11,6 @@ from robin_grasp.planner.config import PlannerConfig, RankConfig
 from robin_grasp.planner.fit import RankFit
 
 Floats = NDArray[np.float64]
-
-FEATURES: dict[str, str] = {
-    "cup_count": "open cups",
-    "seal_min": "lowest P(seal) of the open cups",
-    "seal_mean": "mean P(seal) of the open cups",
-    "seal_sum": "expected number of sealed cups",
-    "hold_probability": "P(the parcel stays on), over seals, mass and load cases",
-    "wrench_margin": "limit over load times safety factor, at most 20",
-    "spread_min_m": "radius of gyration of the open cups in the direction in which it is least",
-    "lever_m": "from the open cups' middle to the expected centre of mass, in the lip plane",
-    "edge_min_m": "least distance of an open cup's centre from the mask's edge",
-    "other_min_m": "least distance of an open cup's centre from a contact with another parcel, at most 0.2",
-    "touch_sum": "expected number of open cups that touch a neighbour",
-    "boundary_max": "largest boundary probability under an open cup, away from the mask's edge",
-    "gap_max_m": "largest distance of an open cup's surface from the lip plane",
-    "cup_tilt_max_rad": "largest slope of an open cup's surface against the tool",
-    "rough_max_m": "largest residual under an open cup beyond the depth noise",
-    "holes_max": "largest share of missing depth under an open cup",
-    "tool_tilt_rad": "tool axis against straight down",
-    "plane_rms_m": "residual of the parcel's robust plane",
-    "depth_share": "valid depth in the mask",
-    "visible_fraction": "as the segmenter estimates it",
-    "mask_quality": "as the segmenter estimates it",
-    "detection": "as the segmenter estimates it",
-    "is_carton": "class probability",
-    "is_flat_mailer": "class probability",
-    "is_padded_mailer": "class probability",
-    "is_poly_bag": "class probability",
-    "is_tube": "class probability",
-    "height_rank": "share of touching neighbours that are lower",
-    "cover": "boundary with higher neighbours over the mask's outline",
-    "overlap": "share of the rectangle around the mask that shows other parcels",
-    "ragged": "share of the rectangle around the mask that shows background",
-    "free_probability": "P(nothing rests on it)",
-    "merged_probability": "P(the mask holds two parcels)",
-    "push_m": "how far neighbours press idle cups beyond their bellows",
-    "carry_room_m": "height of the lifted parcel's underside over the highest point of the pile, at most 0.5",
-    "headroom_m": "free height below the tool's plate",
-    "long_side_m": "longer side of the mask",
-    "short_side_m": "shorter side of the mask",
-    "thickness_m": "expected",
-    "top_m": "height of the mask's middle above the belt",
-    "mass_kg": "expected",
-    "failed_near": "failures near this contact in this pile",
-    "p_clean_geometric": "the geometric ranker's product, which the trees correct",
-}
-"""Name -> meaning of every feature, in the order of the feature vector. SI units are in the names."""
-
-FEATURE_NAMES = tuple(FEATURES)
-CLASS_PREFIX = "is_"  # of the features that are class probabilities
 
 
 @dataclass(frozen=True)
@@ -72,14 +21,6 @@ class Odds:
     multi: Floats
 
 
-class Ranker(Protocol):
-    """Turns the terms of N candidates into their odds."""
-
-    name: str
-
-    def odds(self, terms: dict[str, Floats]) -> Odds: ...
-
-
 class GeometricRanker:
     """P(clean) from the product hold x single x free x mask is one parcel x nothing pushed x not standing on its edge
     x drawn up level x wide enough for two rows of cups x no higher neighbour in its way; halved per failure nearby.
@@ -87,8 +28,6 @@ class GeometricRanker:
     The product orders candidates well and is far too small: its doubts overlap, and the physics forgives much. So
     P(clean) = product ** ``odds_power``, and what is left is shared between two parcels and none as the product does.
     """
-
-    name = "geometric"
 
     def __init__(self, config: PlannerConfig) -> None:
         self._carry_margin_m = config.clearance.carry_margin_m
@@ -141,10 +80,3 @@ def utility(odds: Odds, config: RankConfig) -> Floats:
     per second."""
     nothing = np.clip(1.0 - odds.clean - odds.multi, 0.0, 1.0)
     return np.asarray(odds.clean - config.multi_cost * odds.multi - config.fail_cost * nothing)
-
-
-def feature_matrix(terms: dict[str, Floats]) -> NDArray[np.float64]:
-    """float64 [N, len(FEATURES)] in the order of FEATURE_NAMES. A class that the scene does not know is 0."""
-    none = np.zeros(len(terms["cup_count"]))
-    columns = [terms.get(name, none) if name.startswith(CLASS_PREFIX) else terms[name] for name in FEATURE_NAMES]
-    return np.stack(columns, axis=1).astype(np.float64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +23,6 @@ class PlannerParts:
 
     cell: CellConfig
     config: PlannerConfig
-    ranker_path: Path | None
     rng: np.random.Generator | None
     helper: HelperThread
     holding: Holding | None = None
@@ -55,34 +53,20 @@ def planner_names() -> dict[str, str]:
 def make_planner(
     name: str,
     cell: CellConfig,
-    ranker_path: Path | None = None,
     config: PlannerConfig | None = None,
     rng: np.random.Generator | None = None,
     helper: HelperThread | None = None,
     holding: Holding | None = None,
 ) -> Planner:
-    """Build a planner. ranker_path: the learned ranker's file (None: the one that is shipped). rng: for exploring only.
-    helper: the segmenter's (None: one of its own). holding: what was learned of holding; baselines know nothing of it.
-
-    Raises RobinError OPTION_INVALID for an unknown name. A missing or damaged ranker file is not fatal: the planner
-    ranks geometrically and says so in its ``flags``.
-    """
+    """Build a planner. rng: for exploring only. helper: the segmenter's (None: one of its own). holding: what was
+    learned of holding; baselines know nothing of it. Raises RobinError OPTION_INVALID for an unknown name."""
     if name not in _FACTORIES:
         raise RobinError(Code.OPTION_INVALID, f"unknown planner '{name}'; known: {', '.join(_FACTORIES)}")
-    parts = PlannerParts(cell, config or PlannerConfig(), ranker_path, rng, helper or HelperThread(), holding)
+    parts = PlannerParts(cell, config or PlannerConfig(), rng, helper or HelperThread(), holding)
     return _FACTORIES[name][1](parts)
 
 
-@register("learned", "ours: geometry, wrench, order, and a ranker learned from outcomes")
-def _learned(parts: PlannerParts) -> Planner:
-    from robin_grasp.planner.learned_ranker import load_ranker_or_none
-    from robin_grasp.planner.planner import SuctionPlanner
-
-    ranker, flags = load_ranker_or_none(parts.ranker_path)
-    return SuctionPlanner(parts.cell, parts.config, ranker, "learned", parts.rng, flags, parts.helper, parts.holding)
-
-
-@register("geometric", "ours without the learned ranker")
+@register("geometric", "ours: geometry, wrench and order")
 def _geometric(parts: PlannerParts) -> Planner:
     return _suction(parts, parts.config, "geometric")
 
@@ -123,4 +107,4 @@ def _single_cup(parts: PlannerParts) -> Planner:
 def _suction(parts: PlannerParts, config: PlannerConfig, name: str) -> Planner:
     from robin_grasp.planner.planner import SuctionPlanner
 
-    return SuctionPlanner(parts.cell, config, None, name, parts.rng, helper=parts.helper, holding=parts.holding)
+    return SuctionPlanner(parts.cell, config, name, parts.rng, parts.helper, parts.holding)

@@ -12,7 +12,7 @@ from robin_grasp.planner.candidates import best_rows, holding_estimate, project_
 from robin_grasp.planner.clearance import check_clearance, hits_wall
 from robin_grasp.planner.learned_holding import last_cost, learned_odds, learned_seals, learned_terms
 from robin_grasp.planner.multipick import cup_risks
-from robin_grasp.planner.ranker import GeometricRanker, Ranker, utility
+from robin_grasp.planner.ranker import GeometricRanker, utility
 from robin_grasp.planner.seal import seat
 from robin_grasp.planner.situation import Placed, Reachable, Sealed, Situation
 from robin_grasp.planner.subsets import Chosen, eligible_cups
@@ -103,12 +103,12 @@ def keep_reachable(situation: Situation, sealed: Sealed, rejects: Rejects) -> Re
 
 
 def rank(
-    situation: Situation, left: Reachable, chosen: Chosen, geometric: GeometricRanker, ranker: Ranker, rejects: Rejects
+    situation: Situation, left: Reachable, chosen: Chosen, ranker: GeometricRanker, rejects: Rejects
 ) -> list[Grasp]:
-    """Score what is left, keep the best few per parcel, best first. geometric: the product that is a term of all."""
+    """Score what is left, keep the best few per parcel, best first."""
     config, poses = situation.config, left.poses
     terms = candidate_terms(situation, left, chosen)
-    terms["p_clean_geometric"], _ = geometric.product(terms)
+    terms["p_clean_geometric"], _ = ranker.product(terms)
     found = ranker.odds(terms)
     terms |= learned_terms(situation, poses, left.footprints, chosen.cups, found)
     odds = learned_odds(situation, poses, found)

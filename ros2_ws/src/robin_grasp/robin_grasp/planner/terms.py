@@ -1,4 +1,4 @@
-"""The named terms of every fully evaluated candidate: the ranker's features and what a decision record shows."""
+"""The named terms of every fully evaluated candidate: what the ranker reads and a decision record shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from robin_grasp.plan import FailedPick
 from robin_grasp.planner.config import RankConfig
 from robin_grasp.planner.fit import RankFit
 from robin_grasp.planner.parcels_seen import Parcels
-from robin_grasp.planner.ranker import CLASS_PREFIX
 from robin_grasp.planner.situation import Reachable, Situation
 from robin_grasp.planner.subsets import Chosen
 from robin_grasp.planner.surface import Floats, Ints
@@ -22,8 +21,7 @@ SAME_CUPS = 0.6  # share of cups in common that makes two subsets the same for a
 
 
 def candidate_terms(situation: Situation, left: Reachable, chosen: Chosen) -> dict[str, Floats]:
-    """Terms of M candidates, name -> float64 [M]. Names: ``robin_grasp.planner.ranker.FEATURES``, single_probability,
-    standing, and is_<class> of every class of the scene."""
+    """Terms of M candidates, name -> float64 [M]; docs/planner.md says what each means."""
     tool, config = situation.cell.tool, situation.config
     parcels, order = situation.parcels, situation.order
     poses, seals, risks, footprints = left.poses, left.seals, left.risks, left.footprints
@@ -81,7 +79,7 @@ def candidate_terms(situation: Situation, left: Reachable, chosen: Chosen) -> di
         "standing": edge_on(parcels, config.fit.rank)[parcel],
     }
     for k, name in enumerate(situation.scene.class_names):
-        terms[f"{CLASS_PREFIX}{name}"] = parcels.classes[parcel, k]
+        terms[f"is_{name}"] = parcels.classes[parcel, k]
     return {name: np.asarray(value, dtype=np.float64) for name, value in terms.items()}
 
 
