@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from scipy.fft import irfft2, rfft2
 
 from robin_perception.core.errors import Code
 from robin_perception.monitors.cause import Cause, Surroundings, Usual
@@ -12,11 +12,17 @@ from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.monitors.look import Floats, Look
 
 _REACH = 8  # thinned pixels, either way
-_STEP_M = 0.03  # of an outline in depth
+_LEAST_DEPTH = 0.8  # share of the pixels: with less, outlines are those of the holes
+_LOW_M, _HIGH_M = 0.01, 0.05  # steps of height between which an outline begins to count, and counts in full
 _LOWEST_M = -0.05  # below that lies the hall's floor, which is noisy
+_HIGHEST_M = 100.0  # what is higher is no height
+_HOLE_PX = 3  # thinned pixels: a hole as wide lies beside what throws it, and is as low as its surroundings
 _STRONGEST = 40.0  # grey step beyond which an edge counts no more
+_WHITENED = 0.8  # of the spectrum's amplitude that is taken off; 1 is phase correlation
+_FAINTEST = 1e-3  # of the strongest frequency: below that there is noise only
+_MARGIN = 0.25  # power of the window that takes the picture's borders off
 _KEPT = 0.7  # of what earlier frames showed
-_PROMINENT = 3.5  # standard deviations of the peak above the rest
+_PROMINENT = 4.0  # standard deviations of the peak above the rest
 _BROAD = 2.0  # thinned pixels: what varies more slowly with the shift is no fit of edges
 _NOMINAL_WIDTH = 640.0
 
@@ -37,6 +43,8 @@ class ColourDepthApart(Cause):
         self._fit = None
 
     def measure(self, look: Look, around: Surroundings) -> float | None:
+        if np.count_nonzero(look.valid) < _LEAST_DEPTH * look.valid.size:
+            return None
         fit = _fit_of_shifts(look)
         if self._fit is None or self._fit.shape != fit.shape:
             self._fit = fit
@@ -50,22 +58,45 @@ class ColourDepthApart(Cause):
 
 
 def _fit_of_shifts(look: Look) -> Floats:
-    """Correlation of the edges for each shift, float32 [2 _REACH + 1, 2 _REACH + 1]."""
-    across = cv2.Sobel(look.grey, cv2.CV_32F, 1, 0, ksize=1)
-    along = cv2.Sobel(look.grey, cv2.CV_32F, 0, 1, ksize=1)
-    colour = np.minimum(cv2.magnitude(across, along), np.float32(_STRONGEST))
-    h, v = look.height, look.valid
-    outline = np.zeros(h.shape, dtype=np.float32)
-    outline[:, 1:-1] = _step(h[:, 2:], h[:, :-2]) & v[:, 2:] & v[:, :-2]
-    outline[1:-1] = np.maximum(outline[1:-1], _step(h[2:], h[:-2]) & v[2:] & v[:-2])
-    inner = np.ascontiguousarray(outline[_REACH:-_REACH, _REACH:-_REACH])
-    if not inner.any():
+    """How well outlines fit edges at each shift, float32 [2 _REACH + 1, 2 _REACH + 1].
+
+    A correlation of which most of the spectrum's amplitude is taken off (C. H. Knapp and G. C. Carter, IEEE Trans. ASSP
+    24, 1976): else the long lines of a belt or a tote fit themselves at every shift along them.
+    """
+    height = _without_holes(look)
+    rows, columns = look.grey.shape
+    window = np.outer(np.hanning(rows) ** _MARGIN, np.hanning(columns) ** _MARGIN).astype(np.float32)
+    spectrum = np.zeros((rows, columns // 2 + 1), dtype=np.complex64)
+    for right, down in ((1, 0), (0, 1)):
+        edges = np.minimum(np.abs(cv2.Sobel(look.grey, cv2.CV_32F, right, down, ksize=1)), np.float32(_STRONGEST))
+        outline = _outline(height, right, down)
+        colour, depth = (rfft2((part - part.mean()) * window) for part in (edges, outline))
+        spectrum += colour * np.conj(depth)
+    strength = np.abs(spectrum)
+    most = float(strength.max())
+    if most == 0 or min(rows, columns) <= 2 * _REACH:
         return np.zeros((2 * _REACH + 1, 2 * _REACH + 1), dtype=np.float32)
-    return np.asarray(cv2.matchTemplate(colour, inner, cv2.TM_CCOEFF_NORMED), dtype=np.float32)
+    fit = np.fft.fftshift(irfft2(spectrum / (strength + _FAINTEST * most) ** _WHITENED, s=look.grey.shape))
+    middle = np.s_[rows // 2 - _REACH : rows // 2 + _REACH + 1, columns // 2 - _REACH : columns // 2 + _REACH + 1]
+    return np.asarray(fit[middle] / max(float(fit.std()), 1e-12), dtype=np.float32)
 
 
-def _step(one: Floats, other: Floats) -> NDArray[np.bool_]:
-    return np.asarray((np.abs(one - other) > _STEP_M) & (np.maximum(one, other) > _LOWEST_M))
+def _without_holes(look: Look) -> Floats:
+    """Heights [h, w]; a narrow hole is as low as what surrounds it, a wide one NaN. Stereo loses what lies behind an
+    edge, seen from one of its cameras."""
+    high = np.where(look.valid, look.height, np.float32(np.inf))
+    low = cv2.erode(high, np.ones((_HOLE_PX, _HOLE_PX), np.uint8))
+    return np.where(look.valid, look.height, np.where(low < _HIGHEST_M, low, np.float32(np.nan)))
+
+
+def _outline(height: Floats, right: int, down: int) -> Floats:
+    """How much of an outline each pixel is, 0 .. 1, float32 [h, w]."""
+    outline = np.zeros(height.shape, dtype=np.float32)
+    one, other = height[2 * down :, 2 * right :], height[: -2 * down or None, : -2 * right or None]
+    step = (np.abs(one - other) - _LOW_M) / (_HIGH_M - _LOW_M)
+    told = np.isfinite(step) & (np.fmax(one, other) > _LOWEST_M)
+    outline[down : -down or None, right : -right or None] = np.where(told, np.clip(step, 0, 1), 0)
+    return outline
 
 
 def _peak(fit: Floats) -> tuple[float, float] | None:
