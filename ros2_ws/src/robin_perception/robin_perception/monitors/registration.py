@@ -32,7 +32,7 @@ class ColourDepthApart(Cause):
     the goods print beside their outlines averages out over frames. In pixels of a picture 640 columns wide."""
 
     name, code, unit = "colour_depth_apart", Code.COLOUR_DEPTH_APART, "px"
-    spoiled_by = frozenset({"frozen", "depth_unit", "blur"})
+    spoiled_by = frozenset({"frozen", "depth_unit"})
     default = Usual(0.8, 0.35), 3.0
 
     def __init__(self, config: MonitorsConfig) -> None:
