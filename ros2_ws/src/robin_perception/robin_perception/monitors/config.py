@@ -60,7 +60,7 @@ class MonitorsConfig(StrictConfig):
     )
     dark: CauseConfig = _cause(0.9, "slow_down")
     over_exposed: CauseConfig = _cause(0.8, "slow_down")
-    blur: CauseConfig = _cause(0.4, "look_again")
+    blur: CauseConfig = _cause(0.3, "look_again")
     dirty_lens: CauseConfig = _cause(0.008, "go_on")
     depth_holes: CauseConfig = _cause(0.08, "look_again")
     camera_moved: CauseConfig = _cause(6.0, "slow_down", 15.0)
