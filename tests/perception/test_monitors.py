@@ -16,8 +16,10 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.monitors.baseline import StationBaseline, load_baseline, take_baseline
+from robin_perception.monitors.cause import Surroundings
 from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.monitors.look import look_at, thinned_size
+from robin_perception.monitors.registration import ColourDepthApart
 from robin_perception.monitors.registry import CAUSES
 from robin_perception.monitors.sequential import SequentialTest, average_run_length, slack_for
 from robin_perception.monitors.station import StationMonitor
@@ -69,6 +71,29 @@ def test_each_fault_is_named_within_five_frames_and_nothing_else_is(name: str) -
 )
 def test_where_it_is_too_dark_to_see_dirt_holes_are_what_comes_and_goes(spoilt: Spoilt, expected: list[str]) -> None:
     assert names(watched(spoilt).conditions) == expected
+
+
+def belt_of_equal_brightness(shift_px: int, blur_px: float = 0.0) -> Frame:
+    """Green goods on a reddish belt of the same grey between long lines, depth beside the colour."""
+    rng = np.random.default_rng(5)
+    frame = station_frame(0)[0]
+    rgb = np.full_like(frame.rgb, (180, 90, 90))
+    rgb[40:48], rgb[430:438], rgb[::24] = 30, 240, 150
+    depth = np.full(frame.depth.shape, 1.2, dtype=np.float32)
+    for x, y, w, h in rng.integers([100, 80, 60, 50], [480, 340, 110, 90], (5, 4)):
+        rgb[y : y + h, x : x + w], depth[y : y + h, x : x + w] = (60, 150, 90), 1.12
+    noisy = np.clip(rgb + rng.normal(0, 3, rgb.shape), 0, 255).astype(np.uint8)
+    if blur_px:
+        noisy = np.asarray(cv2.GaussianBlur(noisy, (0, 0), blur_px), dtype=np.uint8)
+    depth = (np.roll(depth, shift_px, axis=1) + rng.normal(0, 0.002, depth.shape)).astype(np.float32)
+    return replace(frame, rgb=noisy, depth=depth)
+
+
+@pytest.mark.parametrize(("shift_px", "blur_px"), [(0, 0.0), (8, 0.0), (16, 0.0), (16, 2.5)])
+def test_colour_alone_and_long_lines_tell_how_far_depth_lies_beside_it(shift_px: int, blur_px: float) -> None:
+    cause, frame = ColourDepthApart(MonitorsConfig()), belt_of_equal_brightness(shift_px, blur_px)
+    value = cause.measure(look_at(frame, np.zeros(frame.depth.shape, np.uint16)), Surroundings())
+    assert value is not None and abs(value - shift_px) < 2.0
 
 
 def test_a_healthy_station_has_no_alarm() -> None:

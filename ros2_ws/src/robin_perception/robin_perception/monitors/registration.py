@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.fft import irfft2, rfft2
 
 from robin_perception.core.errors import Code
@@ -17,7 +18,6 @@ _LOW_M, _HIGH_M = 0.01, 0.05  # steps of height between which an outline begins 
 _LOWEST_M = -0.05  # below that lies the hall's floor, which is noisy
 _HIGHEST_M = 100.0  # what is higher is no height
 _HOLE_PX = 3  # thinned pixels: a hole as wide lies beside what throws it, and is as low as its surroundings
-_STRONGEST = 40.0  # grey step beyond which an edge counts no more
 _WHITENED = 0.8  # of the spectrum's amplitude that is taken off; 1 is phase correlation
 _FAINTEST = 1e-3  # of the strongest frequency: below that there is noise only
 _MARGIN = 0.25  # power of the window that takes the picture's borders off
@@ -66,10 +66,10 @@ def _fit_of_shifts(look: Look) -> Floats:
     height = _without_holes(look)
     rows, columns = look.grey.shape
     window = np.outer(np.hanning(rows) ** _MARGIN, np.hanning(columns) ** _MARGIN).astype(np.float32)
+    rgb = np.asarray(cv2.resize(look.frame.rgb, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     spectrum = np.zeros((rows, columns // 2 + 1), dtype=np.complex64)
     for right, down in ((1, 0), (0, 1)):
-        edges = np.minimum(np.abs(cv2.Sobel(look.grey, cv2.CV_32F, right, down, ksize=1)), np.float32(_STRONGEST))
-        outline = _outline(height, right, down)
+        edges, outline = _edges(rgb, right, down), _outline(height, right, down)
         colour, depth = (rfft2((part - part.mean()) * window) for part in (edges, outline))
         spectrum += colour * np.conj(depth)
     strength = np.abs(spectrum)
@@ -79,6 +79,15 @@ def _fit_of_shifts(look: Look) -> Floats:
     fit = np.fft.fftshift(irfft2(spectrum / (strength + _FAINTEST * most) ** _WHITENED, s=look.grey.shape))
     middle = np.s_[rows // 2 - _REACH : rows // 2 + _REACH + 1, columns // 2 - _REACH : columns // 2 + _REACH + 1]
     return np.asarray(fit[middle] / max(float(fit.std()), 1e-12), dtype=np.float32)
+
+
+def _edges(rgb: NDArray[np.uint8], right: int, down: int) -> Floats:
+    """The step of the colour that changes most, float32 [h, w]: goods and cell may be equally bright."""
+    edges = np.zeros(rgb.shape[:2], dtype=np.float32)
+    steps = cv2.absdiff(rgb[2 * down :, 2 * right :], rgb[: -2 * down or None, : -2 * right or None])
+    red, green, blue = cv2.split(steps)
+    edges[down : -down or None, right : -right or None] = cv2.max(cv2.max(red, green), blue)
+    return edges
 
 
 def _without_holes(look: Look) -> Floats:
