@@ -19,6 +19,8 @@ from robin_view.archive.archive import Archive
 from robin_view.changes import Audit
 from robin_view.decision import pages as decision_pages
 from robin_view.decision.worker import Worker
+from robin_view.live import pages as live_pages
+from robin_view.live.stream import Streams
 from robin_view.pages import Entry, Pages
 from robin_view.refusal import unknown
 from robin_view.search import pages as search_pages
@@ -31,9 +33,14 @@ from robin_view.state import ViewState
 if TYPE_CHECKING:
     from robin_fleet.folder import Fleet
 
-ROUTERS: tuple[Callable[[ViewState], APIRouter], ...] = (home.router, decision_pages.router, search_pages.router)
+ROUTERS: tuple[Callable[[ViewState], APIRouter], ...] = (
+    home.router,
+    live_pages.router,
+    decision_pages.router,
+    search_pages.router,
+)
 """Of all families of pages."""
-NAVIGATION = (Entry("Start", "/"), Entry("Search", "/search"))
+NAVIGATION = (Entry("Start", "/"), Entry("Live", "/live"), Entry("Search", "/search"))
 
 
 def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:
@@ -43,8 +50,8 @@ def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:
     fleet = _opened(sources.fleet)
     archive = Archive(sources, fleet)
     worker = Worker(sources.cell, sources.planner)
-    pages, audit = Pages(NAVIGATION), Audit(settings.audit)
-    view = ViewState(sources, settings, sessions, pages, audit, archive, fleet, worker, Looks(archive))
+    pages, audit, streams = Pages(NAVIGATION), Audit(settings.audit), Streams(archive, sources.desk)
+    view = ViewState(sources, settings, sessions, pages, audit, archive, fleet, worker, Looks(archive), streams)
     app = FastAPI(title="Robin", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_alive)
     app.state.view = view
     app.add_middleware(Security, settings=settings, sessions=sessions)

@@ -24,13 +24,26 @@ def shown_width(asked: int) -> int:
 def webp(rgb: NDArray[np.uint8], width: int, *, exact: bool = False) -> bytes:
     """rgb uint8 [H, W, 3], or [H, W, 4] with opacity, at most ``width`` pixels wide. exact: lossless and without
     mixing neighbours, for layers whose colours mean something."""
-    if rgb.shape[1] > width:
-        size = (width, max(1, round(rgb.shape[0] * width / rgb.shape[1])))
-        way = cv2.INTER_NEAREST if exact else cv2.INTER_AREA
-        rgb = np.asarray(cv2.resize(rgb, size, interpolation=way), dtype=np.uint8)
-    order = [2, 1, 0, 3][: rgb.shape[2]]
+    shrunk = _shrunk(rgb, width, cv2.INTER_NEAREST if exact else cv2.INTER_AREA)
     quality = 101 if exact else QUALITY  # above 100 OpenCV writes it without loss
-    ok, data = cv2.imencode(".webp", np.ascontiguousarray(rgb[:, :, order]), [cv2.IMWRITE_WEBP_QUALITY, quality])
+    return _encoded(shrunk, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
+
+
+def jpeg(rgb: NDArray[np.uint8], width: int) -> bytes:
+    """The same as JPEG: a tenth of the work of WebP, for pictures that are looked at once."""
+    return _encoded(_shrunk(rgb, width, cv2.INTER_AREA), ".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+
+
+def _shrunk(rgb: NDArray[np.uint8], width: int, way: int) -> NDArray[np.uint8]:
+    if rgb.shape[1] <= width:
+        return rgb
+    size = (width, max(1, round(rgb.shape[0] * width / rgb.shape[1])))
+    return np.asarray(cv2.resize(rgb, size, interpolation=way), dtype=np.uint8)
+
+
+def _encoded(rgb: NDArray[np.uint8], suffix: str, how: list[int]) -> bytes:
+    order = [2, 1, 0, 3][: rgb.shape[2]]
+    ok, data = cv2.imencode(suffix, np.ascontiguousarray(rgb[:, :, order]), how)
     if not ok:
         raise ValueError(f"cannot encode an image of {rgb.dtype} {rgb.shape}")
     return data.tobytes()

@@ -11,8 +11,10 @@ _STATUS = {
     Code.VIEW_TOKEN_WRONG: 403,
     Code.VIEW_READ_ONLY: 403,
     Code.VIEW_UNKNOWN: 404,
+    Code.VIEW_BUSY: 503,
     Code.INPUT_MISSING: 404,
     Code.HELP_NOT_OPEN: 409,
+    Code.HELP_ANSWER_INVALID: 400,
     Code.ID_INVALID: 404,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from robin_view.settings import ViewSettings
 from robin_view.sources import Sources
 
 _WAIT_FOR_STREAMS_S = 2
+_NICE = 10  # whatever else this machine does comes first: on a robot that is picking
 
 
 def serve(sources: Sources, settings: ViewSettings, tell: Callable[[str], None]) -> None:
@@ -19,6 +21,8 @@ def serve(sources: Sources, settings: ViewSettings, tell: Callable[[str], None])
     Raises RobinError OPTION_INVALID, LISTEN_FAILED, and what the sources raise."""
     import uvicorn
 
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
     app = create_app(sources, settings)
     with _listening(settings) as door:
         config = uvicorn.Config(

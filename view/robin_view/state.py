@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from robin_view.archive.archive import Archive
 from robin_view.changes import Audit
 from robin_view.decision.worker import Worker
+from robin_view.live.stream import Streams
 from robin_view.pages import Pages
 from robin_view.search.looks import Looks
 from robin_view.security import Sessions
@@ -31,3 +32,4 @@ class ViewState:
     fleet: Fleet | None
     worker: Worker
     looks: Looks
+    streams: Streams

@@ -141,6 +141,15 @@ class DecisionIndex:
         after = self._ids.id(int(rows[at + 1])) if at + 1 < len(rows) else ""
         return before, after
 
+    @property
+    def newest(self) -> int:
+        """Row that was added last, -1 for none: when it changes, there is something new."""
+        alive = np.flatnonzero(self._alive.values(len(self._alive)))
+        return int(alive[-1]) if len(alive) else -1
+
+    def name(self, row: int) -> str:
+        return self._ids.id(row)
+
     def latest(self, count: int) -> NDArray[np.int64]:
         """Rows of those that came last, the newest first."""
         alive = np.flatnonzero(self._alive.values(len(self._alive)))

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from edge_adapt.decision import Decision
 from edge_adapt.evidence import Evidence, frame_of
 from edge_adapt.picture_keeper import removed_pictures
-from edge_adapt.report_card import PickCard, pick_card, pick_row
+from edge_adapt.report_card import Address, PickCard, pick_card, pick_row
 from edge_adapt.report_figures import mask_paths, tool_footprint
 from edge_adapt.report_pictures import has_picture, picture
 from robin_perception.core.errors import Code, RobinError
@@ -24,11 +24,11 @@ from robin_view.archive.readers import RunReader
 from robin_view.decision.answer import Question
 from robin_view.decision.layers import PICTURES, edge_paths, layer, score_texts
 from robin_view.decision.worker import Replanned, Seen
-from robin_view.pictures import picture_answer, shown_width, webp
+from robin_view.pictures import jpeg, picture_answer, shown_width, webp
 from robin_view.refusal import unknown
 from robin_view.state import ViewState
 
-STAGE_WIDTH = 1280
+STAGE_WIDTH, QUICK_WIDTH = 1280, 640
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,13 @@ def router(view: ViewState) -> APIRouter:
         if rgb is None:
             raise unknown("picture", name)
         return picture_answer(request, webp(rgb, shown_width(w)))
+
+    @routes.get("/quick/{name}")
+    def quick_picture(request: Request, decision_id: str, name: str) -> Response:
+        rgb = picture(view.archive.evidence(decision_id), name)
+        if rgb is None:
+            raise unknown("picture", name)
+        return picture_answer(request, jpeg(rgb, QUICK_WIDTH), "image/jpeg")
 
     @routes.get("/layer/{name}")
     def layer_of(request: Request, decision_id: str, name: str) -> Response:
@@ -87,7 +94,9 @@ def router(view: ViewState) -> APIRouter:
         seen = _seen(evidence)
         now = view.worker.replan(seen, bundle)
         sides = (_side("recorded then", Replanned(seen.decision, seen.labels)), _side(f"{bundle.name}, now", now))
-        return view.pages.page("decision/models.html.j2", request, sides=sides, color=_address(evidence)("color"))
+        return view.pages.page(
+            "decision/models.html.j2", request, sides=sides, color=picture_address(evidence)("color")
+        )
 
     return routes
 
@@ -99,7 +108,7 @@ def decision_values(view: ViewState, decision_id: str) -> dict[str, Any]:
     row = view.archive.index.row(decision.decision_id) or 0
     reader = view.archive.readers[view.archive.index.place(row).source]
     gone = removed_pictures(reader.folder) if isinstance(reader, RunReader) else {}
-    card: PickCard = pick_card(evidence, _address(evidence))
+    card: PickCard = pick_card(evidence, picture_address(evidence))
     before, after = view.archive.index.neighbours(row)
     return {
         "card": card,
@@ -115,12 +124,17 @@ def decision_values(view: ViewState, decision_id: str) -> dict[str, Any]:
     }
 
 
-def _address(evidence: Evidence) -> Any:
-    base = f"/d/{evidence.decision.decision_id}/picture"
+def picture_address(evidence: Evidence, *, quick: bool = False) -> Address:
+    """Addresses of this server. quick: of pictures that cost little to make."""
+    base = f"/d/{evidence.decision.decision_id}"
 
     def address(name: str) -> str:
+        if not has_picture(evidence, name):
+            return ""
+        if quick:
+            return f"{base}/quick/{name}"
         width = 320 if name.startswith("parcel-") else STAGE_WIDTH if name == "color" else 640
-        return f"{base}/{name}?w={width}" if has_picture(evidence, name) else ""
+        return f"{base}/picture/{name}?w={width}"
 
     return address
 

@@ -221,6 +221,7 @@ CODE_TEXTS = {
     Code.VIEW_TOKEN_WRONG: "That is not the token that the page was started with.",
     Code.VIEW_READ_ONLY: "The page only shows; `robin view --allow-changes` lets people change things.",
     Code.VIEW_UNKNOWN: "There is no such page, decision or picture here.",
+    Code.VIEW_BUSY: "As many pages follow the cell as the server takes; one of them has to be closed.",
     Code.VIEW_WORKER_LOST: "The process that asks planner and models again gave no answer; ask once more.",
 }
 

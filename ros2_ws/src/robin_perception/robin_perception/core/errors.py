@@ -230,6 +230,7 @@ class Code(IntEnum):
     VIEW_READ_ONLY = 905
     VIEW_UNKNOWN = 906
     VIEW_WORKER_LOST = 907
+    VIEW_BUSY = 908
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,1 @@
+"""What happens now: the latest pick, the cups, what a person is asked."""
