@@ -10,6 +10,7 @@ from pydantic import Field
 from edge_adapt.learn.hold import HoldConfig
 from edge_adapt.models.watch import WatchConfig
 from edge_adapt.picture_keeper import PictureRules
+from edge_adapt.releases.config import ReleasesConfig
 from edge_adapt.store.config import StoreConfig
 from edge_adapt.uplink.config import UplinkConfig
 from robin_grasp.node_config import CELL_FILE, PlanningNodeConfig
@@ -93,12 +94,13 @@ class LearningPlanningNodeConfig(PlanningNodeConfig):
 
 @register_node("adaptation")
 class AdaptationNodeConfig(NodeConfig):
-    """Has the segmentation node run the version of the model that the registry names, and takes back one that picks
-    worse."""
+    """Has the segmentation node run the version of the model that the registry names, takes back one that picks
+    worse, and fetches what the fleet releases."""
 
     models: Path = Field(Path("models/learned"), description="Folder of the versions of the model (robin adapt).")
     factory: Path = Field(Path("models/base"), description="Bundle that everything began with, version 0.")
     watch: WatchConfig = WatchConfig()
+    releases: ReleasesConfig = ReleasesConfig()
 
 
 @register_node("uplink")

@@ -28,6 +28,7 @@ class FleetConfig(StrictConfig):
     ledger: str = Field("", description="sqlite:///path or postgresql://user@host/name; empty = a file in the folder.")
     objects: str = Field("", description="file:///folder or s3://bucket/prefix?endpoint=…; empty = in the folder.")
     endpoint: str = Field("tcp://*:7410", description="Where robots send to; enrolment takes the port above.")
+    releases: str = Field("", description="http://address:port where robots fetch releases; empty: not served.")
     server: ServerConfig = ServerConfig()
 
 

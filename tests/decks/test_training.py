@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.cli_helpers import Robin
-from helpers.stored_piles import pile_samples
-from helpers.teach_samples import DEEP, QUICK
-from helpers.training_scenes import write_toy_dataset
-from helpers.unfamiliar_samples import book
+from helpers.fleet_training import CONFIG, order, prepare
 
-from edge_adapt.learn.see import TeachConfig
-from edge_adapt.training.export import random_bundle
-from robin_fleet.decks.juxtapose import JuxtaposeConfig
-from robin_fleet.decks.make import make_deck
-from robin_fleet.decks.manifest import DeckConfig
 from robin_fleet.folder import Fleet, make_fleet, open_fleet
 from robin_fleet.ledger import decks as booked
 from robin_fleet.ledger.decks import ACCEPTED, TrainingRow
 from robin_fleet.ledger.novelties import CONFIRMED, OPEN, NoveltyRow
-from robin_fleet.ledger.samples import SampleFilter, find_samples
 from robin_fleet.novelties.ranking import Seen, standing
 from robin_fleet.novelties.review import Ranked
+from robin_fleet.training.closed_loop import LoopConfig, Tally, judge_loop
 from robin_fleet.training.history import HistoryConfig, judge_history
-from robin_fleet.training.run import TrainConfig, TrainOrder, find_training, sign, train
+from robin_fleet.training.run import find_training, sign, train
 from robin_fleet.training.schedule import ScheduleConfig, due, past_bar
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.scene import CLASSES, Instance, Scene
@@ -178,32 +173,65 @@ def test_a_refused_one_can_be_rejected_and_an_unknown_one_is_told(fleet: Fleet) 
     assert told.value.code is Code.TRAINING_UNKNOWN
 
 
+def worse(bundle: Path) -> Tally:
+    """The candidate is the one that a training has made."""
+    return Tally({"clean": 30, "miss": 10} if bundle.name == "bundle" else {"clean": 38, "drop": 2})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "margin", "passed"),
+    [((380, 400), (379, 400), 0.05, True), ((38, 40), (38, 40), 0.05, False), ((380, 400), (340, 400), 0.05, False)],
+)
+def test_the_closed_loop_asks_for_proof_that_not_so_much_is_lost(
+    before: tuple[int, int], after: tuple[int, int], margin: float, passed: bool
+) -> None:
+    sides = {Path("a"): before, Path("b"): after}
+
+    def pick(bundle: Path) -> Tally:
+        clean, of = sides[bundle]
+        return Tally({"clean": clean, "multi": of - clean})
+
+    found = judge_loop(pick, Path("a"), Path("b"), LoopConfig(margin=margin))
+    assert found.check.passed is passed and found.check.low is not None
+    assert (found.check.low > -margin) is passed
+
+
+def test_a_candidate_that_picks_nothing_is_refused() -> None:
+    sides = {Path("a"): Tally({"clean": 9}), Path("b"): Tally({})}
+    assert not judge_loop(sides.__getitem__, Path("a"), Path("b"), LoopConfig()).check.passed
+
+
 @pytest.mark.timeout(1200)
 def test_a_training_from_a_deck_ends_in_a_page_to_sign(fleet: Fleet, tmp_path: Path) -> None:
     """An untrained network and three steps: it learns nothing, and the gate says so."""
-    for pile in range(3):
-        for pick, sample in enumerate(pile_samples(pile)):
-            book(fleet, sample, "lyon", "b1", 100.0 * pile + pick, 10 * pile + pick + 1)
-    with fleet.ledger.read() as connection:
-        rows = find_samples(connection, SampleFilter())
-    settings = DeckConfig(held_share=0.34, juxtapose=JuxtaposeConfig(per_frame=0.3, least_px=200))
-    deck = make_deck(fleet.ledger, fleet.objects, "goods", rows, "Ana", "internal", settings)
-    bundle = random_bundle(tmp_path / "random", 3)
-    core = write_toy_dataset(tmp_path / "core", 4, seed=1, boxes=4)
-    config = TrainConfig(
-        teach=TeachConfig(core_scenes=2, judged_scenes=2, niceness=0, quick=QUICK, deep=DEEP),
-        history=HistoryConfig(least_parcels=2, least_piles=2),
-        replayed=2,
-    )
-    order = TrainOrder(deck, bundle.directory, lambda: core, "asked for", deep=False, novelties=("nov-0001",))
-    done = train(fleet, order, config, lambda what, done, total: None)
+    prepare(tmp_path)
+    mine = order(fleet, worse)
+    done = train(fleet, mine, CONFIG, lambda what, done, total: None)
     assert done.state == booked.REFUSED and "frames of the core set" in done.result["text"]
+    assert "closed loop: 38 of 40 clean before, 30 of 40 clean after" in done.result["text"]
     assert done.result["replay"]["of"] == 2 and done.result["novelties"] == ["nov-0001"]
     names = [group["name"] for group in done.result["history"]]
     assert "site lyon" in names and "stratum clean" in names
     assert done.page is not None
     page = fleet.objects.get(done.page).decode()
     assert f"robin fleet train sign {done.training}" in page and "site lyon" in page and "The gate refuses it" in page
+    assert "Simulated closed loop: 30 of 40 clean" in page
     assert json.loads(json.dumps(done.result)) == done.result
-    again = train(fleet, order, config, lambda what, done, total: pytest.fail("it was done before"))
+    again = train(fleet, mine, CONFIG, lambda what, done, total: pytest.fail("it was done before"))
     assert again == find_training(fleet, done.training)
+
+
+@pytest.mark.timeout(1200)
+def test_a_training_that_is_killed_goes_on_where_it_was(fleet: Fleet, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    for part in ("writing the deck", "teaching", "judging", "replaying"):
+        code = "import sys; from pathlib import Path; from helpers.fleet_training import train_until; "
+        command = [sys.executable, "-c", code + "train_until(Path(sys.argv[1]), sys.argv[2])", str(tmp_path), part]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL, part
+        with fleet.ledger.read() as connection:
+            (row,) = booked.trainings(connection)
+        assert row.state == booked.RUNNING and row.page is None
+    told: list[str] = []
+    done = train(fleet, order(fleet), CONFIG, lambda what, done, total: told.append(what))
+    assert done.state == booked.REFUSED and done.training == row.training and done.started_s == row.started_s
+    assert "replaying" in told and not {"writing the deck", "teaching"} & set(told)

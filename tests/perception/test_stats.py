@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robin_perception.core.stats import paired_difference, percentiles, rate, wilson_interval
+from robin_perception.core.stats import paired_difference, percentiles, rate, rate_difference, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,10 @@ def test_a_paired_difference_lies_in_its_interval_and_counts_that_make_no_sense_
     assert (turned["low"], turned["high"]) == pytest.approx((-few["high"], -few["low"]))
     with pytest.raises(ValueError, match="lost"):
         paired_difference(3, 3, 5)
+
+
+def test_the_difference_of_two_rates_against_newcombe() -> None:
+    """Newcombe, Statistics in Medicine 17 (1998), page 873, table II, method 10, case (a)."""
+    found = rate_difference(56, 70, 48, 80)
+    assert found["rate"] == pytest.approx(0.2)
+    assert (found["low"], found["high"]) == pytest.approx((0.0524, 0.3339), abs=5e-5)

@@ -47,6 +47,11 @@ def run(
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Teach the head alone, not the whole network.")] = False,
+    closed_loop: Annotated[
+        int,
+        typer.Option("--closed-loop", metavar="N", min=0, help="Both models also make so many picks in simulation."),
+    ] = 0,
+    scenario: Annotated[str, typer.Option("--scenario", metavar="S", help="Of these picks.")] = "mixed",
     model: ModelOption = None,
     core: CoreOption = None,
     config: Annotated[
@@ -62,11 +67,13 @@ def run(
     every_s = None if every is None else _seconds(every)
     if find_spec("torch") is None:
         raise RobinError(Code.DEPENDENCY_MISSING, "torch is not installed; training needs it: make setup-dev")
+    from robin_cli.closed_loop import closed_loop as picking
     from robin_cli.commands.adapt_teach import rendered_core
     from robin_fleet.decks.make import find_deck
     from robin_fleet.folder import open_fleet
     from robin_fleet.training.run import FOLDER, PAGE, TrainConfig, TrainOrder, train
     from robin_perception.core.config import load_config
+    from robin_sim.runs.request import RunRequest
 
     settings = load_config(TrainConfig, config)
 
@@ -82,8 +89,13 @@ def run(
             print("not due")
             return
         names = tuple(one.row.novelty for one in past)
-        order = TrainOrder(row, model_path(model), scenes, why, not quick, seed, engine, names)
         with progress_bar("training", "steps") as advance:
+            loop = f"{scenario}: {closed_loop} picks, seed {seed}" if closed_loop else ""
+            request = RunRequest(
+                scenario, closed_loop, seed, engine=engine, workers=worker_count(workers), recovery=True
+            )
+            pick = picking(request, advance) if closed_loop else None
+            order = TrainOrder(row, model_path(model), scenes, why, not quick, seed, engine, names, pick, loop)
             done = train(opened, order, settings, lambda what, n, total: advance(n, total, what))
     write_json(json_file, {"due": True, **done._asdict()})
     note(why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +37,10 @@ def up(
         str | None,
         typer.Option("--objects", metavar="URL", help="s3://bucket/prefix?endpoint=... Default: the folder."),
     ] = None,
+    releases: Annotated[
+        str | None,
+        typer.Option("--releases", metavar="http://ADDRESS:PORT", help="Robots fetch signed releases from there."),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Take in what robots send, until Ctrl-C; then what is in hand is finished. The options become the folder's own."""
@@ -44,24 +49,30 @@ def up(
     from robin_fleet.housekeeping import Housekeeping
     from robin_fleet.ingest.ingest import Ingest
     from robin_fleet.metrics.reports import handlers
+    from robin_fleet.release.http import ReleaseHttp
+    from robin_fleet.release.repository import FOLDER as RELEASES
     from robin_fleet.server.keys import server_keys
     from robin_fleet.server.server import Server
 
-    given = {"endpoint": listen, "ledger": ledger, "objects": objects}
+    given = {"endpoint": listen, "ledger": ledger, "objects": objects, "releases": releases}
     _settle(fleet, {key: value for key, value in given.items() if value is not None})
     with open_fleet(fleet) as opened, until_stopped() as stopped:
         keys, teller = server_keys(fleet), _Teller()
         ingest, config = Ingest(opened.ledger, opened.objects, handlers()), opened.config
-        server = Server(config.endpoint, keys, opened.ledger, ingest, fleet, config.server)
-        note(f"listening at {config.endpoint}, server key {keys.public}")
-        housekeeping = Housekeeping(fleet, opened.ledger, note)
-        housekeeping.start()
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: write_json(json_file, teller.values))
+            server = Server(config.endpoint, keys, opened.ledger, ingest, fleet, config.server)
+            stack.callback(server.close)
+            note(f"listening at {config.endpoint}, server key {keys.public}")
+            if config.releases:
+                served = ReleaseHttp(config.releases, fleet / RELEASES)
+                served.start()
+                stack.callback(served.close)
+                note(f"releases at {config.releases}, signed")
+            housekeeping = Housekeeping(fleet, opened.ledger, note)
+            housekeeping.start()
+            stack.callback(housekeeping.close)
             server.run(stopped, teller.tell)
-        finally:
-            housekeeping.close()
-            server.close()
-            write_json(json_file, teller.values)
     print(_line(teller.values))
 
 

@@ -1,4 +1,4 @@
-"""Which version of the model runs on a robot: told to the segmentation node, watched over, taken back."""
+"""Which version of the model runs on a robot: fetched, told to the segmentation node, watched over, taken back."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from edge_adapt.models.state import FACTORY
 from edge_adapt.models.told import status
 from edge_adapt.models.watch import VersionWatch
 from edge_adapt.node_config import AdaptationNodeConfig
+from edge_adapt.releases.child import ReleaseChild
+from edge_adapt.releases.config import LookOrder
 from robin_grasp.nodes.convert import outcome_from_msg
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.outcome_report import Stage
@@ -39,6 +41,7 @@ class AdaptationNode(RobinNode[AdaptationNodeConfig]):
         self._told: int | None = None  # the version that the segmentation node was last told, and took
         self._asking: int | None = None
         self._shown: dict[str, str] = {}
+        self._releases: ReleaseChild | None = None
         self._loader = self.create_client(LoadModel, "load_model")
         for name, call in (
             ("rollback", lambda registry: registry.rollback(_PERSON, "asked for")),
@@ -53,22 +56,40 @@ class AdaptationNode(RobinNode[AdaptationNodeConfig]):
             registry.load()
         self._watch = VersionWatch(self.config.watch)
         self._registry = registry
+        if self.config.releases.source:
+            order = LookOrder(releases=self.config.releases, models=self.config.models, factory=self.config.factory)
+            self._releases = ReleaseChild(order)
         self._nothing_told(registry)
         self.add_subscription(PickOutcome, OUTCOME, self._outcome, RESULT)
         self.add_subscription(TransitionEvent, "segmentation/transition_event", self._began_anew, 10)
 
+    def stop(self) -> None:
+        if self._releases is not None:
+            self._releases.stop()
+
     def teardown(self) -> None:
-        self._registry = None
+        self._registry = self._releases = None
 
     def status_values(self) -> dict[str, str]:
         return self._shown
 
     def watch(self) -> None:
         if self._registry is not None and self.is_active:
+            self._fetch()
             try:
                 self._look(self._registry)
             except RobinError as exc:
                 self.report_exception(exc, warning=True)
+
+    def _fetch(self) -> None:
+        """What came of the process that looks for releases; a fleet that is away is a warning and nothing more."""
+        if self._releases is None:
+            return
+        happened, fault = self._releases.step()
+        for line in happened:
+            self.get_logger().info(line)
+        if fault is not None:
+            self.report(fault.code, fault.text, warning=True)
 
     def _look(self, registry: ModelRegistry) -> None:
         """Tell the segmentation node what should run, where that has changed or the node was started anew."""

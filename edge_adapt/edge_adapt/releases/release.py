@@ -102,11 +102,13 @@ class Release(StrictConfig):
 
 
 class Assignment(StrictConfig):
-    """What one robot is to do. use: run it, or keep it beside what runs for trials. rollout: for the journal."""
+    """What one robot is to do. use: run it, or keep it beside what runs for trials. rollout: for the journal. trial:
+    what the roll-out waits for; empty for none that a robot does by itself."""
 
     release: PlainId
     use: Literal["run", "try"] = "run"
     rollout: str = Field("", max_length=128)
+    trial: Literal["", "replay", "shadow"] = ""
 
 
 class Assignments(StrictConfig):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import time
@@ -14,9 +13,8 @@ import numpy as np
 from edge_adapt.uplink.client import read_status
 from edge_adapt.uplink.config import UplinkConfig
 from edge_adapt.uplink.pace import Backoff
-from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.errors import Code, RobinError, parse_error
 
-_NUMBERED = re.compile(rf"E({'|'.join(str(int(code)) for code in Code)}) [A-Z_]+: (.*)")
 _STOP_S = 5.0
 _LIVED_S = 60.0  # a process that lived so long may be started again at once
 _GROWING = {"lost": Code.UPLINK_LOST, "fleet_lost": Code.UPLINK_FLEET_LOST}
@@ -84,15 +82,15 @@ class UplinkChild:
         self._due_s = self._clock() + wait_s
         self.restarts += 1
         self._close()
-        known = _NUMBERED.match(line)
-        code, reason = (Code(int(known[1])), known[2]) if known else (Code.UPLINK_ENDED, line)
+        known = parse_error(line)
+        code, reason = (known.code, known.text) if known else (Code.UPLINK_ENDED, line)
         return RobinError(code, f"the uplink ended: {reason}; it is started again in {wait_s:.0f} s")
 
     def _said(self) -> list[RobinError]:
         status = self.status()
         faults = []
-        if known := _NUMBERED.match(str(status.get("text", ""))):
-            faults.append(RobinError(Code(int(known[1])), known[2]))
+        if known := parse_error(str(status.get("text", ""))):
+            faults.append(known)
         for key, grown in _GROWING.items():
             count = int(status.get(key, 0) or 0)
             if count > self._seen.get(key, count if key == "lost" else 0):

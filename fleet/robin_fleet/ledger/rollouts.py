@@ -125,19 +125,21 @@ def merge_days(connection: sa.Connection, before_s: float) -> None:
     sums = (sa.func.sum(PICK_COUNTS.c.picks), sa.func.sum(PICK_COUNTS.c.clean))
     rows = connection.execute(sa.select(*key, *sums).where(old).group_by(*key)).all()
     for begin_s, robot, model, picks, clean in rows:
-        _count(connection, {"begin_s": begin_s, "robot": robot, "model": model}, int(picks), int(clean))
+        add_count(connection, PickCount(begin_s, robot, model, int(picks), int(clean)))
     connection.execute(sa.delete(PICK_COUNTS).where(old))
 
 
 def count_pick(connection: sa.Connection, robot: str, model: str, at_s: float, clean: bool) -> None:
     """One more pick. Each is to be counted once: with the blob that tells of it, in one transaction."""
     begin_s = int(at_s // COUNTED_S * COUNTED_S)
-    _count(connection, {"begin_s": begin_s, "robot": robot, "model": model}, 1, int(clean))
+    add_count(connection, PickCount(begin_s, robot, model, 1, int(clean)))
 
 
-def _count(connection: sa.Connection, key: dict[str, Any], picks: int, clean: int) -> None:
+def add_count(connection: sa.Connection, found: PickCount) -> None:
+    """Picks beside those of the same robot, model and stretch of time that are counted already."""
+    key = {"begin_s": found.begin_s, "robot": found.robot, "model": found.model}
     insert_new(connection, PICK_COUNTS, [{**key, "picks": 0, "clean": 0}])
-    more = {"picks": PICK_COUNTS.c.picks + picks, "clean": PICK_COUNTS.c.clean + clean}
+    more = {"picks": PICK_COUNTS.c.picks + found.picks, "clean": PICK_COUNTS.c.clean + found.clean}
     own = [PICK_COUNTS.c[name] == value for name, value in key.items()]
     connection.execute(sa.update(PICK_COUNTS).where(*own).values(more))
 

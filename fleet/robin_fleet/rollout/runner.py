@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -135,9 +136,16 @@ def assigned(states: Sequence[RolloutState], robots: Sequence[str], free: set[st
             if robot in free and (state.phase is Phase.DONE or robot in named):
                 told[robot] = Assignment(release=state.release, rollout=state.rollout)
         if state.open and state.stage in TRIALS and state.pilot in robots and state.pilot in free:
-            told[state.pilot] = Assignment(release=state.release, use="try", rollout=state.rollout)
+            told[state.pilot] = _trial(state)
     back = tuple(state.release for state in states if state.phase in (Phase.STOPPED, Phase.ABORTED))
     return Assignments(robots=told, back=back)
+
+
+def _trial(state: RolloutState) -> Assignment:
+    trial: Literal["", "replay", "shadow"] = ""
+    if state.stage is not Stage.ACCEPTANCE:
+        trial = "replay" if state.stage is Stage.REPLAY else "shadow"
+    return Assignment(release=state.release, use="try", rollout=state.rollout, trial=trial)
 
 
 def by_line(

@@ -11,11 +11,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from edge_adapt.learn.see import Lesson
 from edge_adapt.report_figures import TEMPLATES, image_uri
 from robin_fleet.ledger.decks import ACCEPTED, TrainingRow
+from robin_fleet.training.closed_loop import Looped
 from robin_fleet.training.history import Group
 from robin_fleet.training.replay import Replayed
 
 
-def render_page(row: TrainingRow, lesson: Lesson, groups: Sequence[Group], replayed: Replayed) -> str:
+def render_page(
+    row: TrainingRow, lesson: Lesson, groups: Sequence[Group], replayed: Replayed, looped: Looped | None = None
+) -> str:
     """HTML that needs no other file."""
     environment = Environment(
         loader=FileSystemLoader([Path(__file__).parent, TEMPLATES]),
@@ -38,4 +41,5 @@ def render_page(row: TrainingRow, lesson: Lesson, groups: Sequence[Group], repla
         groups=groups,
         replayed=replayed.to_json(),
         changed=changed,
+        looped=looped,
     )

@@ -25,6 +25,7 @@ from robin_fleet.ledger import decks as booked
 from robin_fleet.ledger.decks import ACCEPTED, REFUSED, RUNNING, DeckRow, Signature, TrainingRow
 from robin_fleet.ledger.events import add_event
 from robin_fleet.ledger.samples import add_blobs
+from robin_fleet.training.closed_loop import LoopConfig, Looped, PickWith, judge_loop
 from robin_fleet.training.history import Group, HistoryConfig, judge_history
 from robin_fleet.training.page import render_page
 from robin_fleet.training.replay import Replayed, replay_decisions
@@ -43,13 +44,14 @@ class TrainConfig(StrictConfig):
 
     teach: TeachConfig = TeachConfig()
     history: HistoryConfig = HistoryConfig()
+    closed_loop: LoopConfig = LoopConfig()
     replayed: int = Field(60, ge=0, le=100_000, description="Held-out decisions that are made again by both models.")
 
 
 @dataclass(frozen=True)
 class TrainOrder:
     """bundle: what is begun from and judged against. core: gives the known scenes. why: it is due. novelties: ids of
-    those that were past the bar."""
+    those that were past the bar. pick: the simulated closed loop, None: without; loop: which one, in words."""
 
     deck: DeckRow
     bundle: Path
@@ -59,6 +61,21 @@ class TrainOrder:
     seed: int = 0
     engine: str = "onnxruntime"
     novelties: tuple[str, ...] = ()
+    pick: PickWith | None = None
+    loop: str = ""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What the fleet's own gate has found. looped: None without a closed loop."""
+
+    groups: tuple[Group, ...]
+    replayed: Replayed
+    looped: Looped | None
+
+    def told(self) -> dict[str, Any]:
+        found = {"history": [_told(group) for group in self.groups], "replay": self.replayed.to_json()}
+        return found if self.looped is None else {**found, "closed_loop": self.looped.to_json()}
 
 
 def train(fleet: Fleet, order: TrainOrder, config: TrainConfig, progress: Progress) -> TrainingRow:
@@ -92,12 +109,14 @@ def train(fleet: Fleet, order: TrainOrder, config: TrainConfig, progress: Progre
     lesson = teach(request, config.teach, progress)
     groups = _history(deck, lesson, order.seed, config.history)
     replayed = _replayed(fleet, deck, order, out / BUNDLE, config, progress)
-    return _judged(fleet, row, lesson, groups, replayed, out)
+    looped = None if order.pick is None else judge_loop(order.pick, order.bundle, out / BUNDLE, config.closed_loop)
+    return _judged(fleet, row, lesson, _Judged(groups, replayed, looped), out)
 
 
 def training_id(order: TrainOrder, parent: str, config: TrainConfig) -> str:
     """The same order has the same id."""
     values = {"parent": parent, "deep": order.deep, "seed": order.seed, "config": config.model_dump(mode="json")}
+    values |= {"loop": order.loop} if order.loop else {}
     return f"{order.deck.deck}-{order.deck.version}-{config_digest({**values, 'deck': order.deck.manifest})[:10]}"
 
 
@@ -161,24 +180,18 @@ def _replayed(
     )
 
 
-def _judged(
-    fleet: Fleet, row: TrainingRow, lesson: Lesson, groups: tuple[Group, ...], replayed: Replayed, out: Path
-) -> TrainingRow:
+def _judged(fleet: Fleet, row: TrainingRow, lesson: Lesson, judged: _Judged, out: Path) -> TrainingRow:
     """The gate's word, the page, and both in the ledger."""
-    checks = [group.check for group in groups if group.check is not None]
+    checks = [group.check for group in judged.groups if group.check is not None]
+    history = bool(checks)
+    checks += [] if judged.looped is None else [judged.looped.check]
     worse = [check for check in checks if not check.passed]
-    passed = lesson.verdict.accepted and bool(checks) and not worse
+    passed = lesson.verdict.accepted and history and not worse
     reasons = [] if lesson.verdict.accepted else [lesson.verdict.text]
     reasons += [f"{check.name}: {check.text}" for check in worse]
-    reasons += [] if checks else ["no site, stratum or packaging has enough labels to be judged"]
+    reasons += [] if history else ["no site, stratum or packaging has enough labels to be judged"]
     text = "; ".join(reasons) or f"all {len(lesson.verdict.checks) + len(checks)} checks passed"
-    result: dict[str, Any] = {
-        **row.result,
-        "text": text,
-        "lesson": lesson.to_json(),
-        "history": [_told(group) for group in groups],
-        "replay": replayed.to_json(),
-    }
+    result: dict[str, Any] = {**row.result, "text": text, "lesson": lesson.to_json(), **judged.told()}
     done = row._replace(
         candidate=lesson.candidate.model_id,
         state=ACCEPTED if passed else REFUSED,
@@ -186,7 +199,7 @@ def _judged(
         ended_s=time.time(),
     )
     write_page(out / LESSON_PAGE, lesson)
-    page = render_page(done, lesson, groups, replayed).encode()
+    page = render_page(done, lesson, judged.groups, judged.replayed, judged.looped).encode()
     write_atomic(out / PAGE, page)
     name = blob_name(page, ".html")
     fleet.objects.put(name, page)

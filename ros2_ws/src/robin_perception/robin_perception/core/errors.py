@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 
 _LONGEST_TEXT = 1200
+_LINE = re.compile(r"E([0-9]{1,4}) [A-Z0-9_]+: (.*)")
 
 
 class Code(IntEnum):
@@ -256,3 +258,11 @@ class RobinError(Exception):
     def __reduce__(self) -> tuple[type[RobinError], tuple[Code, str]]:
         """Travels between processes as (code, text); the default would call __init__ with the joined text alone."""
         return RobinError, (self.code, self.text)
+
+
+def parse_error(line: str) -> RobinError | None:
+    """The error that a line of another process tells, as ``str`` writes it; None for any other line."""
+    found = _LINE.match(line)
+    if found is None or int(found[1]) not in set(Code):
+        return None
+    return RobinError(Code(int(found[1])), found[2])

@@ -61,6 +61,16 @@ def paired_difference(lost: int, won: int, of: int) -> Rate:
     return Rate(rate=(lost - won) / of, low=low, high=high, count=lost - won, of=of)
 
 
+def rate_difference(successes: int, trials: int, other: int, other_trials: int) -> Rate:
+    """How much higher the first of two independent rates is, with the 95 % hybrid score interval (R. G. Newcombe, Stat.
+    Med. 17, 1998, method 10). count, of: those of the first. Raises ValueError when the counts make no sense."""
+    one, two = rate(successes, trials), rate(other, other_trials)
+    found = one["rate"] - two["rate"]
+    below = math.hypot(one["rate"] - one["low"], two["high"] - two["rate"])
+    above = math.hypot(one["high"] - one["rate"], two["rate"] - two["low"])
+    return Rate(rate=found, low=found - below, high=found + above, count=successes, of=trials)
+
+
 def percentiles(values: Sequence[float], levels: Sequence[int] = (50, 95)) -> dict[str, float]:
     """``{"p50": …, "p95": …}`` of the values; zeros when there are none."""
     if not len(values):
