@@ -21,8 +21,8 @@ def tally(result: RunResult) -> Tally:
 
 
 def closed_loop(request: RunRequest, progress: Progress) -> PickWith:
-    """``request`` with the bundle that it is given; one that finds nothing to grasp has made no picks. Raises RobinError
-    as ``RunRequest.checked``."""
+    """``request`` with the bundle that it is given; one that finds nothing to grasp has made no picks. Raises as
+    ``RunRequest.checked``."""
     request = request.checked()
     what = f"closed loop, {request.loaded.name}: picks"
 

@@ -11,6 +11,7 @@ from robin_cli.fleet import (
     keys,
     metrics,
     novelties,
+    prune,
     release,
     rollout,
     samples,
@@ -19,7 +20,21 @@ from robin_cli.fleet import (
     up,
 )
 
-MODULES = (up, status, samples, keys, novelties, annotate, deck, train, release, rollout, metrics, correlate)
+MODULES = (
+    up,
+    status,
+    samples,
+    keys,
+    novelties,
+    annotate,
+    deck,
+    train,
+    release,
+    rollout,
+    metrics,
+    correlate,
+    prune,
+)
 app = typer.Typer(help="The aggregator of a fleet: what robots sent, and what is made of it.", no_args_is_help=True)
 for module in MODULES:
     module.add_to(app)
