@@ -163,5 +163,5 @@ def test_a_worker_that_died_is_replaced_and_one_that_dies_of_a_question_is_told(
         process.kill()
     assert page.ask("/d/view-run-00000-001/why?parcel=3").status == 200
     with pytest.raises(RobinError) as caught:
-        worker._asked("deadly", partial(os._exit, 3))
+        worker.asked("deadly", partial(os._exit, 3))
     assert caught.value.code is Code.VIEW_WORKER_LOST

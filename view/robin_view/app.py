@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from robin_perception.core.errors import Code, RobinError
 from robin_view import home
+from robin_view.annotate import pages as annotate_pages
 from robin_view.archive.archive import Archive
 from robin_view.changes import Audit
 from robin_view.decision import pages as decision_pages
@@ -38,9 +39,10 @@ ROUTERS: tuple[Callable[[ViewState], APIRouter], ...] = (
     live_pages.router,
     decision_pages.router,
     search_pages.router,
+    annotate_pages.router,
 )
 """Of all families of pages."""
-NAVIGATION = (Entry("Start", "/"), Entry("Live", "/live"), Entry("Search", "/search"))
+NAVIGATION = (Entry("Start", "/"), Entry("Live", "/live"), Entry("Search", "/search"), Entry("Annotate", "/annotate"))
 
 
 def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:

@@ -101,8 +101,7 @@ def take_back(ledger: Ledger, path: Path, by: str) -> Exchanged:
             if picture.size != (before[0].width, before[0].height):
                 size = "x".join(map(str, picture.size))
                 raise RobinError(Code.ANNOTATION_FOREIGN, f"{picture.source}: {size} is not the size of {sample}")
-            masks = [(one, one.mask()) for one in before]
-            after = [_returned(sample, n, one, masks, by, now_s) for n, one in enumerate(picture.parcels, 1)]
+            after = _corrected(sample, before, picture.parcels, by, now_s)
             replace_labels(connection, sample, after)
             done.samples += 1
             done.labels += len(after)
@@ -111,6 +110,26 @@ def take_back(ledger: Ledger, path: Path, by: str) -> Exchanged:
             raise invalid(str(path), "no picture in it has a label")
         add_event(connection, now_s, "labelled", f"{done.samples} samples by {by}", data=vars(done))
     return done
+
+
+def correct(
+    ledger: Ledger, sample: str, before: Sequence[Label], parcels: Sequence[Parcel], by: str
+) -> tuple[Label, ...]:
+    """The labels of one sample as a person leaves them. before: as the person found them; one that stayed as it was
+    keeps its origin. Raises RobinError LEDGER_*."""
+    now_s = time.time()
+    after = _corrected(sample, before, parcels, by, now_s)
+    with ledger.write() as connection:
+        replace_labels(connection, sample, after)
+        add_event(connection, now_s, "labelled", f"1 samples by {by}", data={"sample": sample, "labels": len(after)})
+    return after
+
+
+def _corrected(
+    sample: str, before: Sequence[Label], parcels: Sequence[Parcel], by: str, now_s: float
+) -> tuple[Label, ...]:
+    masks = [(one, one.mask()) for one in before]
+    return tuple(_returned(sample, n, one, masks, by, now_s) for n, one in enumerate(parcels, 1))
 
 
 def _returned(

@@ -22,6 +22,10 @@ Mask = NDArray[np.bool_]
 Click = tuple[int, int]
 """x, y of a pixel."""
 SEAM_PX = 7
+_RIM_PX = 3.0
+_EDGE = 15.0  # cost from which on a pixel is an edge
+_EDGE_PX = 5  # by which what they enclose is too small
+_MOST_OF_PICTURE, _DISC = 0.2, 0.04  # of a click without a proposal; radius as a share of the picture's width
 _DIAGONAL = float(np.sqrt(2.0))
 _NEIGHBOURS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, _DIAGONAL), (1, -1, _DIAGONAL))
 _CORE = 0.5  # share of a proposal's largest inner distance from which on its pixels are certain
@@ -53,14 +57,23 @@ def join(masks: Sequence[Mask], free: Mask) -> Mask:
 
 def grow(hints: Hints, free: Mask, click: Click) -> tuple[Mask, Found | None]:
     """A new mask around a click, of what is ``free``, and the proposal that it is made of: the network's likeliest one
-    there. Without one it is all that lies nearer to the click than to anything else by ways that cost little."""
+    there. Without one it is what no edge parts from the click."""
     click = _onto(free, click)
     found = _best(hints, free, click, ())
     if found is not None:
         return _piece_at(found.mask & free, click), found
-    limit = hints.reach(click)
-    near = _distances(hints.cost, free, [_spot(free.shape, click)])[0] <= limit
-    return _piece_at(_smooth(near) & free, click), None
+    return _enclosed(hints, free, click), None
+
+
+def _enclosed(hints: Hints, free: Mask, click: Click) -> Mask:
+    """What no edge parts from the click; where that is much of the picture, edges have gaps: a disc, then."""
+    wall = cv2.dilate((hints.cost >= _EDGE).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    piece = _piece_at(_smooth(free & ~wall) | _spot(free.shape, click), click)
+    if piece.mean() > _MOST_OF_PICTURE:
+        disc = cv2.circle(np.zeros(free.shape, np.uint8), click, round(_DISC * free.shape[1]), 1, -1)
+        return _piece_at((disc > 0) & free, click)
+    wider = cv2.dilate(piece.astype(np.uint8), np.ones((_EDGE_PX, _EDGE_PX), np.uint8))
+    return _piece_at((wider > 0) & free, click)
 
 
 def _cut_off(hints: Hints, mask: Mask, click: Click) -> list[Mask]:
@@ -113,8 +126,10 @@ def _best(hints: Hints, mask: Mask, click: Click, others: Sequence[Click]) -> Fo
 
 
 def _far_from(hints: Hints, mask: Mask, core: Mask) -> Mask:
-    """The pixel of the mask that is hardest to reach."""
-    distances = _distances(hints.cost, mask, [core])[0]
+    """The pixel of the mask that is hardest to reach; not one of its rim, which is an edge itself."""
+    inner = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    deep = mask & (inner > min(_RIM_PX, float(inner.max()) / 2))
+    distances = np.where(deep, _distances(hints.cost, mask, [core])[0], -1.0)
     distances[~np.isfinite(distances)] = -1.0
     at = int(distances.argmax())
     return _spot(mask.shape, (at % mask.shape[1], at // mask.shape[1]))
@@ -171,7 +186,7 @@ def _window(mask: Mask) -> tuple[int, int, int, int]:
 
 def _piece_at(mask: Mask, click: Click) -> Mask:
     """The connected piece that the click lies in."""
-    _, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    _, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     number = pieces[click[1], click[0]]
     return np.asarray(pieces == number) if number else mask
 

@@ -21,7 +21,6 @@ _BOUNDARY, _DEPTH, _COLOUR = 60.0, 10.0, 2.0
 _DEPTH_ALONE, _COLOUR_ALONE = 60.0, 12.0
 _STEP_M = 0.012  # of depth between neighbours that is an edge for sure
 _CONTRAST = 48.0  # of colour (CIELAB) between neighbours that is one
-_REACH = 40.0  # plain pixels that a click without a proposal reaches, for a frame of 640 pixels
 _LEAST_SCORE = 0.02
 
 
@@ -45,9 +44,6 @@ class Hints(Protocol):
     def at(self, x: int, y: int) -> list[Found]:
         """Proposals that hold a pixel, the likeliest first."""
 
-    def reach(self, click: tuple[int, int]) -> float:
-        """How far a click without a proposal reaches, in cost."""
-
 
 class PlainHints:
     """Of depth and colour alone, where no model is at hand."""
@@ -67,9 +63,6 @@ class PlainHints:
 
     def at(self, x: int, y: int) -> list[Found]:
         return []
-
-    def reach(self, click: tuple[int, int]) -> float:
-        return _REACH * self._frame.width / 640.0
 
 
 class NetworkHints(PlainHints):

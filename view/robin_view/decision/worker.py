@@ -10,7 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from edge_adapt.decision import Decision
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_view.decision.answer import Answer, Question
+
+if TYPE_CHECKING:
+    from robin_perception.segmentation.segmenter import Segmenter
 
 _KEPT = 64
 _WAIT_S = 60.0
@@ -51,12 +54,12 @@ class Worker:
 
     def why(self, seen: Seen, question: Question) -> Answer:
         """Raises RobinError of planner and configuration, VIEW_WORKER_LOST."""
-        found: Answer = self._asked((seen.decision.decision_id, question), partial(_why, self._files, seen, question))
+        found: Answer = self.asked((seen.decision.decision_id, question), partial(_why, self._files, seen, question))
         return found
 
     def replan(self, seen: Seen, model: Path) -> Replanned:
         """Raises RobinError MODEL_*, ENGINE_*, VIEW_WORKER_LOST."""
-        found: Replanned = self._asked((seen.decision.decision_id, model), partial(_replan, self._files, seen, model))
+        found: Replanned = self.asked((seen.decision.decision_id, model), partial(_replan, self._files, seen, model))
         return found
 
     def close(self) -> None:
@@ -65,8 +68,9 @@ class Worker:
                 self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
-    def _asked(self, key: Any, work: Callable[[], Any]) -> Any:
-        """A process that has died since the last question is replaced; one that dies of this question is not."""
+    def asked(self, key: Any, work: Callable[[], Any]) -> Any:
+        """What ``work`` gives there, kept by ``key``. A process that has died since the last question is replaced; one
+        that dies of this question is not. Raises what it raises, and VIEW_WORKER_LOST."""
         for last in (False, True):
             future = self._submitted(key, work)
             try:
@@ -112,7 +116,7 @@ class Worker:
 
 # In the process.
 
-_segmenters: dict[Path, Any] = {}
+_segmenters: dict[tuple[Path, Path | None], Segmenter] = {}
 
 
 def _why(files: tuple[Path | None, Path | None], seen: Seen, question: Question) -> Answer:
@@ -125,20 +129,27 @@ def _why(files: tuple[Path | None, Path | None], seen: Seen, question: Question)
 def _replan(files: tuple[Path | None, Path | None], seen: Seen, model: Path) -> Replanned:
     from edge_adapt.decision import build_decision
     from robin_grasp.planner.registry import make_planner
-    from robin_perception.segmentation.segmenter import SegmenterConfig, load_segmenter
     from robin_view.decision.questions import cups_then, failed_then
 
     cell, config = _settings(files)
-    if model not in _segmenters:
-        for old in _segmenters.values():
-            old.close()
-        _segmenters.clear()
-        _segmenters[model] = load_segmenter(model, config=SegmenterConfig(belt_z_m=cell.workspace.belt_z_m))
-    scene = _segmenters[model].segment(seen.frame)
+    scene = segmenter_of(model, files[0]).segment(seen.frame)
     planner, failed = make_planner(seen.decision.planner, cell, config=config), failed_then(seen.decision)
     plan = planner.plan(seen.frame, scene, failed, cups_then(seen.decision))
     context = seen.decision.context
     return Replanned(build_decision(context, seen.frame, scene, plan, None, failed=failed), scene.labels)
+
+
+def segmenter_of(model: Path, cell: Path | None) -> Segmenter:
+    """The one that was asked for last is kept. Raises RobinError MODEL_*, ENGINE_*, CONFIG_*."""
+    from robin_perception.segmentation.segmenter import SegmenterConfig, load_segmenter
+
+    if (model, cell) not in _segmenters:
+        for old in _segmenters.values():
+            old.close()
+        _segmenters.clear()
+        belt_z_m = _settings((cell, None))[0].workspace.belt_z_m
+        _segmenters[model, cell] = load_segmenter(model, config=SegmenterConfig(belt_z_m=belt_z_m))
+    return _segmenters[model, cell]
 
 
 def _settings(files: tuple[Path | None, Path | None]) -> tuple[Any, Any]:

@@ -223,6 +223,7 @@ CODE_TEXTS = {
     Code.VIEW_UNKNOWN: "There is no such page, decision or picture here.",
     Code.VIEW_BUSY: "As many pages follow the cell as the server takes; one of them has to be closed.",
     Code.VIEW_WORKER_LOST: "The process that asks planner and models again gave no answer; ask once more.",
+    Code.ANNOTATION_STALE: "Somebody else changed these labels since they were loaded; nothing is overwritten.",
 }
 
 

@@ -233,6 +233,7 @@ class Code(IntEnum):
     VIEW_UNKNOWN = 906
     VIEW_WORKER_LOST = 907
     VIEW_BUSY = 908
+    ANNOTATION_STALE = 911
 
 
 def printable(text: str) -> str:
