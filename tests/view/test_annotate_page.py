@@ -11,7 +11,6 @@ import pytest
 from helpers.annotate_samples import APART, HIGH, LOW, record_boxes
 from helpers.view_browser import browser, faults, keep, tab
 from helpers.view_server import ViewServer, view_server
-
 from playwright.sync_api import Browser, Page, expect
 
 from edge_adapt.annotations.read import labelled_frames

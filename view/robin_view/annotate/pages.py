@@ -88,6 +88,9 @@ def router(view: ViewState) -> APIRouter:
         asked = Cut(work.kind, work.ids, work.clicks, counts)
         picture = opened.first.picture
         job = partial(cut, opened.frame, picture, model, view.sources.cell, asked)
+        if work.kind == "look":  # a picture is looked at while the person does
+            view.worker.begin((picture, "look"), job)
+            return JSONResponse({"pieces": []})
         pieces = view.worker.asked((picture, work.model_dump_json()), job)
         return JSONResponse({"pieces": [piece._asdict() for piece in pieces]})
 

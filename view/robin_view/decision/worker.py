@@ -72,7 +72,7 @@ class Worker:
         """What ``work`` gives there, kept by ``key``. A process that has died since the last question is replaced; one
         that dies of this question is not. Raises what it raises, and VIEW_WORKER_LOST."""
         for last in (False, True):
-            future = self._submitted(key, work)
+            future = self.begin(key, work)
             try:
                 return future.result(_WAIT_S)
             except (BrokenProcessPool, TimeoutError) as exc:
@@ -86,7 +86,8 @@ class Worker:
                 raise
         raise AssertionError  # the last turn returns or raises
 
-    def _submitted(self, key: Any, work: Callable[[], Any]) -> Future[Any]:
+    def begin(self, key: Any, work: Callable[[], Any]) -> Future[Any]:
+        """As ``asked``, without waiting."""
         with self._lock:
             future = self._answers.get(key)
             if future is None:
