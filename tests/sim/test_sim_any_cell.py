@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from robin_grasp.tool import WorkspaceConfig
 from robin_perception.core.config import parse_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import IGNORE_LABEL, load_frame, load_labels, scene_folders
+from robin_sim.any_cell import scenes
 from robin_sim.any_cell.config import DEPTH_CAMERAS, PLACES, THING, AnyCellConfig
 from robin_sim.any_cell.depth import measure
 from robin_sim.any_cell.layouts import Goods, draw_layout, scaled
@@ -94,6 +96,18 @@ def test_scaled_goods_keep_their_places_and_sizes_within_the_range() -> None:
         scene, _ = drawn(seed, goods_m=(0.05, 0.2))
         longest = np.median([max(parcel.size_m) for parcel in scene.pile.parcels])
         assert longest < 0.2001
+
+
+def test_a_frame_that_no_door_takes_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, empty = [], [True, True, False]
+
+    def blind_at_first(*args: Any) -> NDArray[np.float32]:
+        measured.append(measure(*args))
+        return measured[-1] * np.float32(0.0 if empty[len(measured) - 1] else 1.0)
+
+    monkeypatch.setattr(scenes, "measure", blind_at_first)
+    scene, _ = drawn(1)
+    assert len(measured) == 3 and (scene.frame.depth > 0).any()
 
 
 def test_depth_that_is_cropped_keeps_the_goods_and_loses_the_room() -> None:

@@ -75,10 +75,9 @@ class RecipeRun:
                 make_dataset(self.data / name, scenes, part.seed, self._workers, self._config(part))
 
     def render_rest(self, parent: int) -> None:
-        """In a process of its own, which ends with ``parent`` and is more patient than the training."""
+        """In a process of its own, which ends with ``parent``."""
         end_with_parent(parent)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
-        os.nice(5)
         self.render(2, self.recipe.rounds)
 
     @contextmanager

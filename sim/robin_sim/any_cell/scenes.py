@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.tool import WorkspaceConfig
+from robin_perception.core.errors import RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.gate import CameraModel, make_frame
 from robin_sim.any_cell.config import AnyCellConfig, Range
 from robin_sim.any_cell.depth import measure, missing
 from robin_sim.any_cell.layouts import Goods, draw_layout, scaled
@@ -56,7 +58,26 @@ def draw_goods_of_group(rng: np.random.Generator, config: AnyCellConfig) -> tupl
 def draw_any_scene(
     rng: np.random.Generator, config: AnyCellConfig, kind: str, goods: Goods, size_px: tuple[int, int]
 ) -> AnyScene:
-    """A view of the goods from a camera, at a scale and in a place of its own."""
+    """A view of the goods from a camera, at a scale and in a place of its own. A frame that no door of the product
+    would take, with no depth at all or most of it at the lens, is drawn again."""
+    while True:
+        scene = _draw_once(rng, config, kind, goods, size_px)
+        if _is_taken(scene.frame):
+            return scene
+
+
+def _is_taken(frame: Frame) -> bool:
+    model = CameraModel(frame.K, frame.width, frame.height)
+    try:
+        make_frame(frame.rgb, frame.depth, model, frame.T_base_camera)
+    except RobinError:
+        return False
+    return True
+
+
+def _draw_once(
+    rng: np.random.Generator, config: AnyCellConfig, kind: str, goods: Goods, size_px: tuple[int, int]
+) -> AnyScene:
     hfov = rng.uniform(*config.hfov_rad)
     distance = log_uniform(rng, config.distance_m)
     goods = scaled(goods, _scale(rng, config, goods, distance, hfov))
