@@ -62,8 +62,9 @@ def continued(own: Provenance, counts: dict[str, int], started_from: dict[str, A
 
 def _excluded(sets: list[DatasetConfig]) -> tuple[str, ...]:
     """What no data set holds, as kind/variant names, and "unseen" for the unseen family of packaging."""
-    left_out = set(sets[0].mix.excluded_variants).intersection(*(s.mix.excluded_variants for s in sets))
-    family = ("unseen",) if all(s.mix.unseen_fraction == 0 for s in sets) else ()
+    mixes = [s.mix if s.any_cell is None else s.any_cell.mix for s in sets]
+    left_out = set(mixes[0].excluded_variants).intersection(*(mix.excluded_variants for mix in mixes))
+    family = ("unseen",) if all(mix.unseen_fraction == 0 for mix in mixes) else ()
     return (*sorted(left_out), *family)
 
 
