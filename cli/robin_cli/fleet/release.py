@@ -106,6 +106,33 @@ def renew(
 
 
 @release.command()
+def key(
+    role: Annotated[
+        str,
+        typer.Argument(
+            metavar="root|targets|snapshot|timestamp|SITE", help="Whose key is exchanged.", show_default=False
+        ),
+    ],
+    fleet: FleetOption,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", metavar="DIR", help="Folder for a new key of root or targets.")
+    ] = None,
+    drop: Annotated[
+        str, typer.Option("--drop", metavar="ID", help="Of a root key that shall count no more, as list shows it.")
+    ] = "",
+    json_file: JsonOption = None,
+) -> None:
+    """Make a new key and stage the word that it counts; from `sign` on it does."""
+    require_writable(json_file)
+    repository = _repository(fleet)
+    name = role if role in ("root", "targets", "snapshot", "timestamp") else f"site-{role}"
+    made = repository.exchange(name, keys, drop)
+    write_json(json_file, {"role": name, "key": made, "waiting": [one.__dict__ for one in repository.waiting()]})
+    print(f"{name}: new key {made[:16]}")
+    _tell_waiting(repository)
+
+
+@release.command()
 def sign(fleet: FleetOption, keys: KeysOption, json_file: JsonOption = None) -> None:
     """Sign what waits with the keys of a folder; what has enough signatures is published."""
     require_writable(json_file)
@@ -125,10 +152,13 @@ def list_releases(fleet: FleetOption, json_file: JsonOption = None) -> None:
     repository = _repository(fleet)
     releases, waiting, expiries = repository.releases(), repository.waiting(), repository.expiries()
     values: dict[str, Any] = {"releases": [one.model_dump(mode="json") for one in releases], "expires_s": expiries}
+    values |= {"keys": {role: repository.keys_of(role) for role in ("root", "targets")}}
     values |= {"sites": repository.sites(), "waiting": [one.__dict__ for one in waiting]}
     write_json(json_file, values)
     rows = [(o.name, o.model, ", ".join(f"{p.kind.value} {p.version}" for p in o.parts), o.notes) for o in releases]
     print_table("releases", ("name", "model", "parts", "notes"), rows, text_columns=4)
+    for role in ("root", "targets"):
+        print(f"keys of {role}: {', '.join(repository.keys_of(role))}")
     now_s = time.time()
     for role, at_s in expiries.items():
         print(f"{role}: {'EXPIRED' if at_s < now_s else 'signed'} until {shown_time(at_s)}")

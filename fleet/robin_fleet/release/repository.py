@@ -46,6 +46,9 @@ from robin_perception.core.ids import plain_id
 from robin_perception.core.output import locked
 
 FOLDER, KEYS = "releases", "release-keys"
+NEXT = ".next.pem"
+"""Ending of a key that takes its role's place once that is signed."""
+OFFLINE = ("root", "targets")
 DAYS = {"root": 365.0, "targets": 365.0, "site": 30.0, "snapshot": 7.0, "timestamp": 2.0}
 """Until what each role says expires; robots go on with what they have, and take nothing new."""
 _METADATA_BYTES = 5_000_000
@@ -134,6 +137,38 @@ class ReleaseRepository:
         kind: type[Root] | type[Targets] = Root if role == "root" else Targets
         with self._changing():
             self._stage(role, Metadata(self._next(role, kind)))
+
+    def exchange(self, role: str, offline: Path | None = None, drop: str = "") -> str:
+        """Stage a new key of a role, which counts once that is signed; returns its id.
+
+        offline: a folder for it, for root and targets; others' keys are kept here. drop: id of a root key that is to
+        count no more. Raises RobinError RELEASE_KEY_INVALID, RELEASE_UNKNOWN for no such role or key.
+        """
+        if (offline is None) == (role in OFFLINE):
+            raise RobinError(Code.RELEASE_KEY_INVALID, f"{role}: a folder is needed for root's and targets' keys alone")
+        if offline is not None:
+            require_apart(offline, self.fleet)
+        with self._changing():
+            site = role.removeprefix("site-") if role not in DAYS else ""
+            if site and site not in self.sites():
+                raise RobinError(Code.RELEASE_UNKNOWN, f"{role}: no such role; robin fleet release list")
+            if drop and (role != "root" or drop not in self.keys_of("root")):
+                raise RobinError(Code.RELEASE_UNKNOWN, f"key {drop}: root has none of that id")
+            above = self._next("targets", Targets) if site else self._next("root", Root)
+            place = self._online(role).with_suffix(NEXT) if offline is None else offline / f"{role}-{above.version}.pem"
+            signer = new_key(place)
+            known = above.delegations.roles[role].keyids if site else above.roles[role].keyids
+            for old in [key for key in known if key == drop] if role == "root" else list(known):
+                above.revoke_key(old, role)
+            above.add_key(signer.public_key, role)
+            self._stage("targets" if site else "root", Metadata(above))
+            if role == "targets":  # what the old key has signed is signed anew
+                self._stage("targets", Metadata(self._next("targets", Targets)))
+            return signer.public_key.keyid
+
+    def keys_of(self, role: str) -> list[str]:
+        """Ids of the keys of root or targets that count."""
+        return list(self._current("root", Root).signed.roles[role].keyids)
 
     def sign(self, offline: Path) -> list[Staged]:
         """Sign what is staged with the keys of a folder, and publish what has enough signatures."""
@@ -236,19 +271,40 @@ class ReleaseRepository:
             if counted.complete:
                 self._publish(role, metadata)
                 path.unlink()
+                self._take_over(role)
             else:
                 write_atomic(path, metadata.to_bytes())
             done.append(counted)
         return done
 
+    def _take_over(self, role: str) -> None:
+        """Keys that count from now on take their place; a site's word is signed anew by its new one."""
+        for path in (self.fleet / KEYS).glob(f"*{NEXT}"):
+            name = path.name.removesuffix(NEXT)
+            if (role == "targets") == name.startswith("site-"):
+                path.replace(self._online(name))
+                if role == "targets":
+                    site = name.removeprefix("site-")
+                    self._publish_site(site, self.assignments(site))
+
     def _counted(self, role: str, metadata: Metadata[Any]) -> Staged:
-        root = metadata.signed if role == "root" else self._current("root", Root).signed
-        result = root.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
-        return Staged(role, metadata.signed.version, len(result.signed), result.threshold)
+        """A root is signed by its own keys, and by those of the root before."""
+        payload, signatures, version = metadata.signed_bytes, metadata.signatures, metadata.signed.version
+        if role != "root":
+            result = self._current("root", Root).signed.get_verification_result(role, payload, signatures)
+            return Staged(role, version, len(result.signed), result.threshold)
+        both = metadata.signed.get_root_verification_result(self._root_before(), payload, signatures)
+        missing = max(max(0, one.threshold - len(one.signed)) for one in (both.first, both.second))
+        return Staged(role, version, both.second.threshold - missing, both.second.threshold)
 
     def _keyids(self, role: str, metadata: Metadata[Any]) -> set[str]:
-        root = metadata.signed if role == "root" else self._current("root", Root).signed
-        return set(root.roles[role].keyids)
+        before = self._root_before()
+        roots = [one for one in (metadata.signed if role == "root" else None, before) if one is not None]
+        return {key for root in roots for key in root.roles[role].keyids}
+
+    def _root_before(self) -> Root | None:
+        """The one that is published; None before the first."""
+        return self._current("root", Root).signed if self._newest("root") else None
 
     def _publish(self, role: str, metadata: Metadata[Any]) -> None:
         write_atomic(self.metadata / f"{metadata.signed.version}.{role}.json", metadata.to_bytes())
