@@ -17,7 +17,7 @@ command -v "$python" >/dev/null 2>&1 || fail "$python not found: install Python 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     fail "$("$python" -V 2>&1) is too old: install Python 3.10 or newer, or set PYTHON"
 
-sh scripts/system_packages.sh "$python"
+sh scripts/system_packages.sh "$python" "$extras"
 
 # A virtual environment that was copied or whose interpreter is gone cannot be repaired: make it anew.
 if [ -e "$venv" ] && ! "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then

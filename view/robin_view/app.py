@@ -18,6 +18,7 @@ from robin_view import home
 from robin_view.annotate import pages as annotate_pages
 from robin_view.archive.archive import Archive
 from robin_view.changes import Audit
+from robin_view.cloud import pages as cloud_pages
 from robin_view.decision import pages as decision_pages
 from robin_view.decision.worker import Worker
 from robin_view.live import pages as live_pages
@@ -38,6 +39,7 @@ ROUTERS: tuple[Callable[[ViewState], APIRouter], ...] = (
     home.router,
     live_pages.router,
     decision_pages.router,
+    cloud_pages.router,
     search_pages.router,
     annotate_pages.router,
 )

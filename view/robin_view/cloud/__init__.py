@@ -1,0 +1,1 @@
+"""The cloud of a decision with its parcels, the tool and the cups."""
