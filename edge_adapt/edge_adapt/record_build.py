@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from edge_adapt.record_parts import (
     CandidateRecord,
@@ -76,6 +75,8 @@ def vector(values: Any) -> Vector3:
 
 
 def quaternion(rotation: NDArray[np.float64]) -> Quaternion:
+    from scipy.spatial.transform import Rotation  # 40 MB that reading records does without
+
     x, y, z, w = (round(float(v), 6) for v in Rotation.from_matrix(rotation).as_quat())
     return x, y, z, w
 

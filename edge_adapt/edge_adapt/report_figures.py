@@ -11,11 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from edge_adapt.decision import CandidateRecord, Decision, ToolRecord
 from edge_adapt.record_parts import InstanceRecord
 from edge_adapt.told import NOVELTY_LIMIT
+from robin_perception.core.pose import rotation_matrix
 from robin_perception.segmentation.overlay import instance_colour
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -102,7 +102,7 @@ def _outline(contour: NDArray[Any]) -> str:
 def project(points_base: NDArray[np.float64], decision: Decision) -> NDArray[np.float64]:
     """Pixels [N, 2] of points [N, 3] in base_link, by the record's camera."""
     frame = decision.frame
-    rotation = Rotation.from_quat(frame.camera_quaternion_xyzw).as_matrix()
+    rotation = rotation_matrix(frame.camera_quaternion_xyzw)
     local = (points_base - np.asarray(frame.camera_position_m)) @ rotation
     fx, fy, cx, cy = frame.intrinsics
     with np.errstate(divide="ignore", invalid="ignore"):  # a point in the camera's own plane is nowhere in the picture
@@ -127,7 +127,7 @@ def _plate_corners(tool: ToolRecord) -> NDArray[np.float64]:
 
 
 def _polygon(points_tool: NDArray[np.float64], candidate: CandidateRecord, decision: Decision, css: str) -> str:
-    rotation = Rotation.from_quat(candidate.quaternion_xyzw).as_matrix()
+    rotation = rotation_matrix(candidate.quaternion_xyzw)
     pixels = project(points_tool @ rotation.T + np.asarray(candidate.position_m), decision)
     return f'<polygon class="{css}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)}"/>'
 

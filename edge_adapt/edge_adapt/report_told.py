@@ -22,7 +22,7 @@ from edge_adapt.told import (
     odds_text,
     since_text,
 )
-from robin_grasp.planner.wrench import GRAVITY_MPS2
+from robin_grasp.tool import GRAVITY_MPS2
 
 MOST_CROPS = 6
 

@@ -13,9 +13,8 @@ from helpers.grasp_scenes import Box, box_scene
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import ALL_SOUND, CupTrust, Grasp, Plan
 from robin_grasp.planner.registry import make_planner
-from robin_grasp.planner.wrench import GRAVITY_MPS2
 from robin_grasp.recovery.machine import PickTarget
-from robin_grasp.tool import CellConfig, mask_to_cups
+from robin_grasp.tool import GRAVITY_MPS2, CellConfig, mask_to_cups
 from robin_perception.core.condition import Condition
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -44,6 +45,8 @@ ROUTERS: tuple[Callable[[ViewState], APIRouter], ...] = (
     annotate_pages.router,
 )
 """Of all families of pages."""
+THREADS = 4
+"""That answer at the same time: pictures take memory, and the robot its cores."""
 NAVIGATION = (Entry("Start", "/"), Entry("Live", "/live"), Entry("Search", "/search"), Entry("Annotate", "/annotate"))
 
 
@@ -70,6 +73,7 @@ def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _alive(app: FastAPI) -> AsyncIterator[None]:
     view: ViewState = app.state.view
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     with view.archive, view.fleet or contextlib.nullcontext():
         yield
     view.worker.close()

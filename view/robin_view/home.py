@@ -6,12 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from robin_perception.core.errors import RobinError
+from robin_view.archive.index import Query
 from robin_view.refusal import status_of
+from robin_view.search.pages import shown_time
 from robin_view.security import COOKIE, LOGIN, SESSION_S, session_of
 from robin_view.state import ViewState
+
+LATEST = 8
 
 
 def router(view: ViewState) -> APIRouter:
@@ -19,7 +23,23 @@ def router(view: ViewState) -> APIRouter:
 
     @routes.get("/")
     def first(request: Request) -> Response:
-        return view.pages.page("home/first.html.j2", request, sources=view.sources)
+        found = view.archive.index.find(Query())
+        lines = [view.archive.index.line(int(row)) for row in found.rows[:LATEST]]
+        return view.pages.page(
+            "home/first.html.j2",
+            request,
+            sources=view.sources,
+            found=found,
+            lines=[{**line, "at": shown_time(line["at_s"])} for line in lines],
+            faults=view.archive.faults,
+            whole=view.archive.whole.is_set(),
+        )
+
+    @routes.get("/status")
+    def status() -> JSONResponse:
+        """For programs: how far the records are read."""
+        index = view.archive
+        return JSONResponse({"decisions": len(index.index), "whole": index.whole.is_set(), "faults": index.faults})
 
     @routes.get("/static/{version}/{name:path}")
     def static(version: str, name: str) -> Response:

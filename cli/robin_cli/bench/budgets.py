@@ -50,6 +50,7 @@ class Budgets(StrictConfig):
     learning: dict[str, Budget]
     fleet: dict[str, Budget]
     uplink: dict[str, Budget]
+    view: dict[str, Budget]
 
 
 @cache

@@ -13,6 +13,7 @@ from robin_cli.bench.ledger import ledger as bench_ledger
 from robin_cli.bench.recurrence import recurrence as bench_recurrence
 from robin_cli.bench.rollout import rollout as bench_rollout
 from robin_cli.bench.ros import command as bench_ros
+from robin_cli.bench.view import view as bench_view
 from robin_cli.options import (
     EngineOption,
     FramesOption,
@@ -43,6 +44,7 @@ app.command("adapt")(bench_adapt)
 app.command("rollout")(bench_rollout)
 app.command("ledger")(bench_ledger)
 app.command("recurrence")(bench_recurrence)
+app.command("view")(bench_view)
 
 SPIN = False  # as engines have it unless told otherwise
 

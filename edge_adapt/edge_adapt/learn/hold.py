@@ -25,9 +25,8 @@ from robin_grasp.holding import PLACES, STEEP_RAD, HoldTerms, place_of
 from robin_grasp.learned import LearnedState
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import ALL_SOUND, CupTrust, Grasp
-from robin_grasp.planner.wrench import GRAVITY_MPS2
 from robin_grasp.recovery.machine import PickTarget
-from robin_grasp.tool import CellConfig, mask_to_cups
+from robin_grasp.tool import GRAVITY_MPS2, CellConfig, mask_to_cups
 from robin_perception.core.config import StrictConfig, config_digest
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene

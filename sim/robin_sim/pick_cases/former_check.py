@@ -11,8 +11,7 @@ from pydantic import Field
 
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.plan import Grasp
-from robin_grasp.planner.wrench import GRAVITY_MPS2
-from robin_grasp.tool import CellConfig, mask_to_cups
+from robin_grasp.tool import GRAVITY_MPS2, CellConfig, mask_to_cups
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene

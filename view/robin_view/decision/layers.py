@@ -12,7 +12,7 @@ from edge_adapt.decision import Decision
 from edge_adapt.evidence import Evidence
 from edge_adapt.report_figures import mask_outline
 from edge_adapt.told import NOVELTY_LIMIT
-from robin_perception.core.pose import pose_matrix
+from robin_perception.core.pose import rotation_matrix
 from robin_perception.segmentation.overlay import colour_depth, instance_colour
 
 PICTURES = ("depth", "height", "novelty")
@@ -35,10 +35,10 @@ def _height(depth: NDArray[np.float32], decision: Decision) -> NDArray[np.uint8]
     """Height of each pixel above z = 0 of base_link: high is warm, no depth is black."""
     frame = decision.frame
     fx, fy, cx, cy = frame.intrinsics
-    pose = pose_matrix(frame.camera_position_m, frame.camera_quaternion_xyzw)
+    turn = rotation_matrix(frame.camera_quaternion_xyzw)
     rows, columns = np.indices(depth.shape, dtype=np.float32)
-    down = pose[2, 0] * (columns - cx) / fx + pose[2, 1] * (rows - cy) / fy + pose[2, 2]
-    height = pose[2, 3] + down * depth
+    down = turn[2, 0] * (columns - cx) / fx + turn[2, 1] * (rows - cy) / fy + turn[2, 2]
+    height = frame.camera_position_m[2] + down * depth
     level = (np.clip(height / HIGHEST_M, 0.0, 1.0) * 255).astype(np.uint8)
     coloured = np.asarray(cv2.applyColorMap(level, cv2.COLORMAP_TURBO)[:, :, ::-1], dtype=np.uint8).copy()
     coloured[depth <= 0] = 0

@@ -29,6 +29,7 @@ FACETS = (
 )
 RANGES = tuple((name, name.removesuffix("_ms").replace("_", " ")) for name in FIGURES)
 MOST_IN_FACET = 40
+_LAST_S = 4e9
 
 
 def router(view: ViewState) -> APIRouter:
@@ -89,8 +90,13 @@ def _shown(name: str, value: str) -> str:
 
 
 def _line(line: dict[str, Any]) -> dict[str, Any]:
-    at = datetime.fromtimestamp(min(max(line["at_s"], 0.0), 4e9), timezone.utc)
-    return {**line, "at": at.strftime("%Y-%m-%d %H:%M:%S")}
+    return {**line, "at": shown_time(line["at_s"])}
+
+
+def shown_time(at_s: float) -> str:
+    """To the second, UTC; records are foreign, so any figure is shown."""
+    at = datetime.fromtimestamp(min(max(at_s, 0.0), _LAST_S), timezone.utc) if at_s == at_s else None
+    return "" if at is None else at.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _with_page(request: Request, number: int) -> str:

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from robin_perception.core.config import StrictConfig
 
+GRAVITY_MPS2 = 9.81
 MAX_CUPS = 8  # a cup mask has eight bits
 
 

@@ -20,8 +20,7 @@ from robin_grasp.picks.sensor_features import HELD_SHARE
 from robin_grasp.picks.silhouette import CELL_M, CELLS, LEAST_CELLS, Mask, Silhouette, closed, grid_cells, tool_points
 from robin_grasp.picks.traces import LoadView
 from robin_grasp.plan import Grasp
-from robin_grasp.planner.wrench import GRAVITY_MPS2
-from robin_grasp.tool import ToolConfig
+from robin_grasp.tool import GRAVITY_MPS2, ToolConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.pose import is_rigid
 from robin_perception.core.scene import Instance, Scene

@@ -11,8 +11,7 @@ from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.traces import PHASES, PickTraces
 from robin_grasp.plan import Grasp
 from robin_grasp.planner.fit import shipped_fit
-from robin_grasp.planner.wrench import GRAVITY_MPS2
-from robin_grasp.tool import ToolConfig, mask_to_cups
+from robin_grasp.tool import GRAVITY_MPS2, ToolConfig, mask_to_cups
 from robin_perception.core.scene import Instance, Scene
 
 HELD_SHARE = 0.10  # of the pump's vacuum: a cup that reaches it holds something

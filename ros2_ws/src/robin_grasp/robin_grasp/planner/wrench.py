@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from robin_grasp.planner.surface import Floats, Ints
-from robin_grasp.tool import MotionConfig, ToolConfig
+from robin_grasp.tool import GRAVITY_MPS2, MotionConfig, ToolConfig
 
-GRAVITY_MPS2 = 9.81
 UNHOLDABLE = 1e6
 POSES_AT_ONCE = 8  # as many as keep a product with all subsets inside the cache
 
