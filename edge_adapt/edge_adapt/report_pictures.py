@@ -16,6 +16,8 @@ CROP_MARGIN_PX = 12
 LOAD_MARGIN_PX = 30
 PARCEL = "parcel-{}"
 """Name of the picture of one parcel alone."""
+CHOSEN = "chosen"
+"""The same of the chosen one."""
 _PARCEL = re.compile(r"parcel-(\d{1,5})")
 
 
@@ -26,15 +28,23 @@ def picture(evidence: Evidence, name: str) -> RGB | None:
         return _load(evidence, name)
     if name.endswith("depth"):
         return _depth(evidence, name)
-    if found := _PARCEL.fullmatch(name):
-        return _crop(evidence, int(found[1]))
-    return evidence.rgb(name)
+    parcel = _parcel(evidence.decision, name)
+    return evidence.rgb(name) if parcel is None else _crop(evidence, parcel)
 
 
 def has_picture(evidence: Evidence, name: str) -> bool:
-    if found := _PARCEL.fullmatch(name):
-        return evidence.has("color") and _box(evidence.decision, int(found[1])) is not None
-    return evidence.has(name)
+    parcel = _parcel(evidence.decision, name)
+    if parcel is None:
+        return evidence.has(name)
+    return evidence.has("color") and _box(evidence.decision, parcel) is not None
+
+
+def _parcel(decision: Decision, name: str) -> int | None:
+    """The parcel that such a picture is of; None for pictures of other things."""
+    if name == CHOSEN:
+        return decision.chosen.instance if decision.chosen is not None else -1
+    found = _PARCEL.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def _depth(evidence: Evidence, name: str) -> RGB | None:
