@@ -13,8 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import dijkstra
 
 from robin_view.annotate.hints import Found, Hints
 
@@ -149,6 +147,9 @@ def _nearest(cost: NDArray[np.float32], mask: Mask, cores: Sequence[Mask]) -> ND
 
 def _distances(cost: NDArray[np.float32], mask: Mask, cores: Sequence[Mask]) -> NDArray[np.float64]:
     """Cheapest way [cores, H, W] from each core to each pixel inside the mask; inf where there is none."""
+    from scipy.sparse import coo_matrix  # 40 MB that a page without cuts does without
+    from scipy.sparse.csgraph import dijkstra
+
     y0, y1, x0, x1 = _window(mask)
     inside, here = mask[y0:y1, x0:x1], cost[y0:y1, x0:x1]
     numbers = np.full(inside.shape, -1, dtype=np.int64)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from edge_adapt.annotations.picture import Parcel
 from edge_adapt.decision import Decision
 from edge_adapt.evidence import Evidence, frame_of
-from edge_adapt.learn.lessons import pile_of
 from edge_adapt.recording import DEPTH_SCALE_M
 from robin_perception.core.disk import make_folder, sync_folder, sync_tree, write_error
 from robin_perception.core.errors import Code, RobinError
@@ -192,6 +191,8 @@ def _write_folder(folder: Path, opened: Opened, by: str) -> None:
     """Aside, then in place of what was there before."""
     draft, aside = opened.draft, folder.with_name(f".{folder.name}.tmp")
     told = [_scene_entry(mask) for mask in draft.masks if mask.id != IGNORE_LABEL]
+    from edge_adapt.learn.lessons import pile_of  # with all of SciPy
+
     info = {"source": draft.key, "pile": pile_of(draft.key), "checked_by": by, "instances": told}
     make_folder(folder.parent)
     try:
