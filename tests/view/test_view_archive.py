@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.decision_samples import record_samples
+from helpers.fleet_samples import incoming, packed, whole_sample
 from helpers.pick_samples import record_told
 from helpers.stored_piles import fill
 
 from edge_adapt.decision import Decision
 from edge_adapt.decision_store import read_decisions
+from robin_fleet.folder import make_fleet, open_fleet
+from robin_fleet.ingest.ingest import Ingest
+from robin_fleet.ledger import robots
 from robin_perception.core.errors import Code, RobinError
 from robin_view.archive.archive import Archive
 from robin_view.archive.facts import facts_of
@@ -168,3 +172,21 @@ def test_many_rows_keep_their_place(run: Path) -> None:
     assert archive.index.names(best) == ["other-2999", "other-2998", "other-2997"]
     assert archive.index.row("other-1500") is not None and np.all(np.diff(archive.index.latest(10)) < 0)
     assert len(read_decisions(run).decisions) == 5
+
+
+def test_the_samples_of_many_robots(tmp_path: Path) -> None:
+    make_fleet(tmp_path)
+    with open_fleet(tmp_path) as fleet:
+        with fleet.ledger.write() as connection:
+            for robot in ("r1", "r2"):
+                robots.enrol(connection, robot, "lyon", "", f"key-{robot}", 1.0)
+        archive = Archive(Sources(fleet=tmp_path), fleet)
+        ingest = Ingest(fleet.ledger, fleet.objects)
+        for pick, robot in enumerate(("r1", "r2", "r1")):
+            _, blobs = packed(whole_sample(pick, "miss", pick), seq=pick + 1)
+            ingest.blobs(incoming(blobs, robot))
+            assert archive.step() == 1  # each as soon as it is booked, and once
+        assert archive.step() == 0 and archive.faults == []
+        assert archive.index.find(Query()).facets["station"] == {"lyon/belt-1": 3}
+        evidence = archive.evidence("sample-run-00000-001")
+        assert evidence.decision.result == "miss" and evidence.labels() is not None and evidence.has("color")

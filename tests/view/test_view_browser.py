@@ -123,8 +123,10 @@ def test_search_by_facet_and_by_words(page: Page, server: ViewServer) -> None:
     assert "result=miss" in page.url
     expect(page.get_by_role("checkbox", name="clean")).to_be_visible()  # others can still be chosen
     page.get_by_role("checkbox", name="miss").uncheck()
+    expect(page.locator(".grid li")).to_have_count(4)
     page.locator("#q").fill(f"{FIRST} hold")
     expect(page.locator(".grid li")).to_have_count(1)
+    expect(page.locator(".grid a")).to_have_attribute("href", f"/d/{FIRST}")
     page.locator(".grid a").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/d/{FIRST}")

@@ -13,7 +13,7 @@ from robin_view.settings import ViewSettings
 from robin_view.sources import Sources
 
 _WAIT_FOR_STREAMS_S = 2
-_NICE = 10  # whatever else this machine does comes first: on a robot that is picking
+_NICE = 5  # whatever else this machine does comes first: on a robot that is picking
 
 
 def serve(sources: Sources, settings: ViewSettings, tell: Callable[[str], None]) -> None:
@@ -21,8 +21,6 @@ def serve(sources: Sources, settings: ViewSettings, tell: Callable[[str], None])
     Raises RobinError OPTION_INVALID, LISTEN_FAILED, and what the sources raise."""
     import uvicorn
 
-    if hasattr(os, "nice"):
-        os.nice(_NICE)
     app = create_app(sources, settings)
     with _listening(settings) as door:
         config = uvicorn.Config(
@@ -42,6 +40,8 @@ def serve(sources: Sources, settings: ViewSettings, tell: Callable[[str], None])
         tell(f"the page is at {scheme}://{f'[{host}]' if ':' in host else host}:{port}/")
         if not settings.loopback and not settings.secure:
             tell("without --tls-cert the token and all that is shown can be read on the way")
+        if hasattr(os, "nice"):
+            os.nice(_NICE)
         uvicorn.Server(config).run([door])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 from edge_adapt.evidence import Evidence, SampleEvidence
@@ -12,7 +11,7 @@ from robin_fleet.ledger.samples import SampleFilter, find_samples
 from robin_perception.core.errors import RobinError
 from robin_view.archive.facts import Facts
 from robin_view.archive.index import Place
-from robin_view.archive.readers import STEP, told
+from robin_view.archive.readers import told
 
 
 class FleetReader:
@@ -26,7 +25,7 @@ class FleetReader:
         with self._fleet.ledger.read() as connection:
             rows = find_samples(connection, SampleFilter(since_s=self._since_s))
         fresh = [row for row in reversed(rows) if row.sample not in self._seen]
-        for row in itertools.islice(fresh, STEP):
+        for row in fresh:
             if row.received_s > self._since_s:  # others may still come with the same time
                 self._since_s, self._seen = row.received_s, set()
             self._seen.add(row.sample)
