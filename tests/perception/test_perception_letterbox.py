@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robin_perception.core.frame import Frame
 from robin_perception.segmentation.mask_grid import MaskGrid
-from robin_perception.segmentation.view import Letterbox
+from robin_perception.segmentation.view import Letterbox, NearConfig, View
 
 SIZES = st.tuples(st.integers(64, 2000), st.integers(48, 1600))
 
@@ -124,3 +125,32 @@ def test_boundary_grid_covers_the_frame_without_padding(size: tuple[int, int]) -
     assert cut.shape == (h, w)
     centres = (np.arange(w) + 0.5) * size[0] / w - 0.5
     assert np.allclose(cut[h // 2, 1:-1], centres[1:-1], atol=0.05)
+
+
+def frame_from(distance_m: float, holes: float = 0.0) -> Frame:
+    rng = np.random.default_rng(0)
+    depth = (distance_m * rng.uniform(0.95, 1.05, (480, 640))).astype(np.float32)
+    depth[rng.random(depth.shape) < holes] = 0
+    pose = np.diag([1.0, -1.0, -1.0, 1.0])
+    pose[2, 3] = distance_m
+    K = np.array([[600.0, 0, 320], [0, 600.0, 240], [0, 0, 1]])
+    return Frame(np.zeros((480, 640, 3), np.uint8), depth, K, pose)
+
+
+@pytest.mark.parametrize(("distance_m", "scale"), [(0.45, 2.0), (0.3, 3.0), (0.7, 1.0), (1.2, 1.0), (2.4, 1.0)])
+def test_only_what_is_nearer_than_training_is_shown_larger(distance_m: float, scale: float) -> None:
+    assert NearConfig().scale(frame_from(distance_m, holes=0.4)) == pytest.approx(scale, rel=0.01)
+    assert NearConfig(below_m=0.0).scale(frame_from(distance_m)) == 1.0
+    assert NearConfig().scale(frame_from(distance_m, holes=1.0)) == 1.0
+
+
+def test_a_view_of_another_scale_is_that_of_a_scene_as_much_larger() -> None:
+    """Lengths grow, pixels and intrinsics stay; the picture that masks are refined with keeps the camera's metres."""
+    frame = frame_from(0.5)
+    larger = Frame(frame.rgb, frame.depth * np.float32(2.5), frame.K, frame.T_base_camera @ np.diag([1, 1, 1, 1.0]))
+    larger.T_base_camera[2, 3] *= 2.5
+    shown, wanted = View.of(frame, (512, 384), 0.0, 2.5), View.of(larger, (512, 384), 0.0)
+    for name, value in wanted.inputs.items():
+        np.testing.assert_allclose(shown.inputs[name], value, rtol=1e-6)
+    np.testing.assert_array_equal(shown.images["depth"], View.of(frame, (512, 384), 0.0).images["depth"])
+    assert all(part.scale == 2.5 for part in shown.corners(0.6))

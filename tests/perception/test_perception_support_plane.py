@@ -103,6 +103,29 @@ def test_a_shelf_is_found_and_not_the_wall_behind_the_goods() -> None:
     assert tilt_deg < 2.0 and abs(height_m) < 0.01
 
 
+def test_furniture_beside_the_table_does_not_count_against_it() -> None:
+    """More than a quarter of the picture lies up to 40 cm beneath the table, none of it among the goods."""
+    pose = camera_over(1.1, 0.3, 0.2)
+    table, goods = (0.75, 0.0, 0.6, 0.4, 0.0), [(0.68, -0.04, 0.1, 0.1, 0.1), (0.85, 0.05, 0.1, 0.08, 0.05)]
+    lower = [(0.3, 0.1, -0.2), (0.3, -0.25, -0.3), (1.2, 0.2, -0.25), (1.2, -0.2, -0.15), (0.75, 0.4, -0.22)]
+    furniture = [(x, y, 0.3, 0.25, top) for x, y, top in [*lower, (0.75, -0.38, -0.28)]]
+    frame = view(pose, [table, *goods, *furniture], 0.002, ground_m=-0.7)
+    z = heights(frame, pose)
+    assert ((z < -0.03) & (z > -0.4)).mean() > 0.25
+    tilt_deg, height_m = off(frame, pose)
+    assert tilt_deg < 1.0 and abs(height_m) < 0.008
+
+
+def test_two_planes_that_explain_the_picture_alike_are_told() -> None:
+    """A trough, seen from straight above: either side may be what carries."""
+    depth = (1.0 / (1.0 + 0.8 * np.abs(RAYS[..., 0]))).astype(np.float32)
+    frame = Frame(np.zeros((240, 320, 3), np.uint8), depth, K, np.eye(4))
+    with pytest.raises(RobinError, match="two planes") as caught:
+        estimate(frame)
+    assert caught.value.code == Code.SUPPORT_PLANE_AMBIGUOUS
+    assert estimate(frame, SupportPlaneConfig(max_rival=1.0)).confidence > 0
+
+
 @pytest.mark.parametrize(("boxes", "carries"), [([], False), (PARCELS, True)], ids=["nothing", "parcels"])
 def test_a_plane_that_carries_nothing_says_so(boxes: list[Box], carries: bool) -> None:
     frame = view(camera_over(1.0, 0.3, 0.5), boxes, noise_m=0.002)

@@ -15,6 +15,7 @@ CODE_TEXTS = {
     Code.POSE_INVALID: "The camera's pose in base_link is missing or no rigid transform.",
     Code.SUPPORT_PLANE_NOT_FOUND: "No flat surface dominates the depth image; give the camera's pose.",
     Code.SUPPORT_PLANE_BARE: "Nothing stands on the surface that was found; is this the place of the parcels?",
+    Code.SUPPORT_PLANE_AMBIGUOUS: "Two surfaces may carry the parcels; give the camera's pose.",
     Code.POSE_DOUBTFUL: "The surface under the parcels lies a little off where the camera's pose puts it; calibrate.",
     Code.POSE_CONTRADICTED: "The surface under the parcels is not where the camera's pose puts it; nothing is picked.",
     Code.CAMERA_NOT_FOUND: "No such camera is connected; look at plug, cable and serial number.",

@@ -2,9 +2,9 @@
 
 Sequential RANSAC (Fischler & Bolles 1981) on decimated points, hypotheses from neighbouring pixels. Of the planes
 found, the support is the one that explains the picture best: its points lie among the things that stand on it, hardly
-anything lies beneath it, and nothing stands higher than goods do. So neither the floor under a table nor the tops of
-boxes nor a wall behind the goods passes for it: a wall has its normal sideways, or what stands before it
-reaches too far.
+anything lies beneath it, least of all among these things, and nothing stands higher than goods do. So neither the
+floor under a table nor the tops of boxes nor a wall behind the goods passes for it: a wall has its normal sideways, or
+what stands before it reaches too far. Two that explain it nearly as well are told, not guessed between.
 Where no plane is clean enough (a tote full of bags hides its floor) coarser tolerances are tried, with less confidence.
 """
 
@@ -24,6 +24,9 @@ from robin_perception.core.masks import outline
 
 BARE_FLAG = Code.SUPPORT_PLANE_BARE.name.lower()
 RIM_CELLS = 2  # of the thinned image
+_BESIDE = 0.3  # how much a point beneath the plane counts that lies beside what stands on it
+_OTHER_PLANE_RAD = np.radians(15)
+_OTHER_PLANE_M = 0.05
 
 
 class SupportPlaneConfig(StrictConfig):
@@ -45,7 +48,8 @@ class SupportPlaneConfig(StrictConfig):
     goods_height_m: float = Field(0.4, gt=0, le=3, description="what stands higher than this on a plane is no goods")
     max_high_fraction: float = Field(0.2, gt=0, le=1, description="points allowed higher than goods stand")
     min_carried_fraction: float = Field(0.005, ge=0, lt=1, description="points above the plane, or it carries nothing")
-    min_confidence: float = Field(0.03, ge=0, le=1)
+    min_confidence: float = Field(0.06, ge=0, le=1)
+    max_rival: float = Field(0.75, gt=0, le=1, description="confidence of another plane over that of the best")
     anchor_m: tuple[float, float] = (0.75, 0.0)
     seed: int = Field(0, ge=0)
 
@@ -73,28 +77,42 @@ class _Points:
 def estimate(
     frame: Frame, config: SupportPlaneConfig | None = None, rng: np.random.Generator | None = None
 ) -> SupportPlane:
-    """Find the support plane. Raises RobinError SUPPORT_PLANE_NOT_FOUND with what was seen instead."""
+    """Find the support plane. Raises RobinError SUPPORT_PLANE_NOT_FOUND with what was seen instead, or
+    SUPPORT_PLANE_AMBIGUOUS where another plane is nearly as likely."""
     config = config or SupportPlaneConfig()
     rng = rng or np.random.default_rng(config.seed)
     points = _decimated_points(frame, config.max_points)
     count = len(points.xyz)
     if count < 100:
         raise RobinError(Code.SUPPORT_PLANE_NOT_FOUND, f"only {count} depth points to look for a support plane")
-    best: SupportPlane | None = None
+    found: list[SupportPlane] = []
     for scale in config.coarser:
         attempt = config.model_copy(update={"tolerance_m": config.tolerance_m * scale})
-        for plane in _planes(points.xyz, attempt, rng):
-            found = _judge(plane, points, attempt, 1.0 / scale)
-            if found is not None and (best is None or found.confidence > best.confidence):
-                best = found
-        if best is not None and best.confidence >= config.min_confidence:
+        judged = [_judge(plane, points, attempt, 1.0 / scale) for plane in _planes(points.xyz, attempt, rng)]
+        found += [plane for plane in judged if plane is not None]
+        if any(plane.confidence >= config.min_confidence for plane in found):
             break
+    best = max(found, key=lambda plane: plane.confidence, default=None)
     if best is None or best.confidence < config.min_confidence:
         seen = "none was found" if best is None else f"best has confidence {best.confidence:.2f}"
         raise RobinError(
             Code.SUPPORT_PLANE_NOT_FOUND, f"no support plane under the parcels: {seen}; give T_base_camera"
         )
+    for other in found:
+        if other.confidence > config.max_rival * best.confidence and _differ(best, other, points.xyz):
+            told = f"{best.confidence:.2f} and {other.confidence:.2f}"
+            raise RobinError(
+                Code.SUPPORT_PLANE_AMBIGUOUS,
+                f"two planes may carry the parcels, with confidence {told}; give T_base_camera",
+            )
     return best
+
+
+def _differ(a: SupportPlane, b: SupportPlane, points: NDArray[np.float64]) -> bool:
+    """Whether a pick would go elsewhere: another direction, or another height at the points seen."""
+    angle = np.arccos(np.clip(a.plane[:3] @ b.plane[:3], -1, 1))
+    apart = abs(np.median(points @ (a.plane - b.plane)[:3] + (a.plane - b.plane)[3]))
+    return bool(angle > _OTHER_PLANE_RAD or apart > _OTHER_PLANE_M)
 
 
 def on_support_plane(frame: Frame, config: SupportPlaneConfig | None = None) -> Frame:
@@ -213,15 +231,15 @@ def _judge(
     """
     tolerance = _tolerance(points.xyz, config)
     height = points.xyz @ plane[:3] + plane[3]
-    floor = float((height < -config.goods_height_m).mean())
-    beneath = (float((height < -3 * tolerance).mean()) - floor) / config.max_beneath_fraction
-    beneath += floor / config.max_floor_fraction
+    goods = (height > 3 * tolerance) & (height <= config.goods_height_m)
+    among = _among(points, goods)
+    floor = height < -config.goods_height_m
+    under = np.where(among | ~among.any(), 1.0, _BESIDE) * ((height < -3 * tolerance) & ~floor)
+    beneath = float(under.mean()) / config.max_beneath_fraction + float(floor.mean()) / config.max_floor_fraction
     high = float((height > config.goods_height_m).mean()) / config.max_high_fraction
     upright = float(plane[2] ** 2 + min(plane[1], 0.0) ** 2)
     if max(beneath, high) >= 1 or upright < config.min_upright:
         return None
-    goods = (height > 3 * tolerance) & (height <= config.goods_height_m)
-    among = _among(points, goods)
     on = np.abs(height) < tolerance
     share = min(1.0, (4 * float((on & among).mean()) + float(on.mean())))
     carried = float(goods.mean())

@@ -31,7 +31,7 @@ from robin_perception.segmentation.closer_look import CloserLookConfig, joined
 from robin_perception.segmentation.decode import DecodeConfig, Decoded, decode
 from robin_perception.segmentation.mask_grid import MaskGrid, mask_grid
 from robin_perception.segmentation.refine import Guide, make_guide
-from robin_perception.segmentation.view import View
+from robin_perception.segmentation.view import NearConfig, View
 from robin_perception.supervision import SupervisionConfig, start_engine
 
 _log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class SegmenterConfig(StrictConfig):
 
     decode: DecodeConfig = DecodeConfig()
     closer_look: CloserLookConfig = CloserLookConfig()
+    near: NearConfig = NearConfig()
     support_check: SupportCheckConfig = SupportCheckConfig()
     novelty: NoveltyConfig = NoveltyConfig()
     belt_z_m: float = Field(0.0, ge=-5, le=5, description="Height of the surface that parcels lie on, in base_link, m.")
@@ -213,7 +214,8 @@ class Segmenter:
     def view(self, frame: Frame) -> View:
         """The whole frame, as the network gets it."""
         manifest = self.bundle.manifest
-        return View.of(frame, (manifest.input_width, manifest.input_height), self.config.belt_z_m)
+        size, config = (manifest.input_width, manifest.input_height), self.config
+        return View.of(frame, size, config.belt_z_m, config.near.scale(frame))
 
     def guide(self, view: View) -> Guide | None:
         """What masks are refined with; None where that is switched off."""
@@ -266,7 +268,8 @@ class Segmenter:
         if raw is None or not view.whole or not self._by_bytes or not isinstance(self.engine, TakesCamera):
             return None
         geometry = view.geometry
-        return CameraFrame(view.frame.rgb, raw.units, raw.unit_m, geometry["intrinsics"], geometry["belt_plane"])
+        unit_m = raw.unit_m * view.scale
+        return CameraFrame(view.frame.rgb, raw.units, unit_m, geometry["intrinsics"], geometry["belt_plane"])
 
     def _run_camera(self, camera: CameraFrame, outputs: Sequence[str]) -> Tensors | None:
         """None where the engine cannot build its way from bytes; the images are what it gets then, from now on."""

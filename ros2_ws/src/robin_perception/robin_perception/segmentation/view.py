@@ -4,6 +4,7 @@ coordinates.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from robin_perception.core.config import StrictConfig
 from robin_perception.core.frame import Frame
 
 Inputs = dict[str, NDArray[Any]]  # of the network, by name
+_THINNED = 24  # rows and columns of the depth of which one is looked at for the distance
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1, half open
 
 
@@ -101,12 +105,29 @@ def letterbox(frame_size: tuple[int, int], network_size: tuple[int, int]) -> Let
     return Letterbox(frame_size, network_size)
 
 
+class NearConfig(StrictConfig):
+    """A camera nearer than those of the training: the network is shown the same picture of a scene that is larger and
+    as much farther away, of a size that it knows."""
+
+    below_m: float = Field(
+        0.68, ge=0, le=5, description="Median depth below which a frame is shown as if from usual_m; 0: never, m."
+    )
+    usual_m: float = Field(0.9, gt=0, le=5, description="Median depth that such a frame is shown with, m.")
+
+    def scale(self, frame: Frame) -> float:
+        """What depth is multiplied by for the network; 1 for frames from farther away."""
+        thinned = frame.depth[_THINNED // 2 :: _THINNED, _THINNED // 2 :: _THINNED]
+        seen = thinned[thinned > 0]
+        median = float(np.median(seen)) if len(seen) else math.inf
+        return max(1.0, self.usual_m / median) if median < self.below_m else 1.0
+
+
 @dataclass(frozen=True)
 class View:
     """A frame, or a window of it with its upper left pixel at (x, y), in the network's image.
 
     box: how it stands there; the window's size is ``box.frame_size``. belt_plane: float32 [4] (n, d) of the belt in
-    camera coordinates, height(P) = n·P + d, metres.
+    camera coordinates, height(P) = n·P + d, metres. scale: how many times larger the network sees all lengths.
     """
 
     frame: Frame
@@ -114,12 +135,13 @@ class View:
     y: int
     box: Letterbox
     belt_plane: NDArray[np.float32]
+    scale: float = 1.0
 
     @staticmethod
-    def of(frame: Frame, network_size: tuple[int, int], belt_z_m: float) -> View:
+    def of(frame: Frame, network_size: tuple[int, int], belt_z_m: float, scale: float = 1.0) -> View:
         """The whole frame. network_size: width, height."""
         box = letterbox((frame.width, frame.height), network_size)
-        return View(frame, 0, 0, box, frame.belt_plane(belt_z_m))
+        return View(frame, 0, 0, box, frame.belt_plane(belt_z_m), scale)
 
     def corners(self, share: float) -> tuple[View, ...]:
         """Four views, one in each corner of the frame, of ``share`` of its width and height."""
@@ -127,7 +149,7 @@ class View:
         width, height = (max(1, round(share * size)) for size in (frame.width, frame.height))
         box = letterbox((width, height), self.box.network_size)
         places = ((x, y) for y in (0, frame.height - height) for x in (0, frame.width - width))
-        return tuple(View(frame, x, y, box, self.belt_plane) for x, y in places)
+        return tuple(View(frame, x, y, box, self.belt_plane, self.scale) for x, y in places)
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -142,7 +164,7 @@ class View:
 
     @cached_property
     def images(self) -> Inputs:
-        """The network's rgb and depth."""
+        """The picture at the network's size, depth in metres as the camera saw it."""
         frame, there = self.frame, self.window
         return {"rgb": self.box.rgb(frame.rgb[there]), "depth": self.box.depth(frame.depth[there])}
 
@@ -151,12 +173,16 @@ class View:
         """The network's intrinsics, whose principal point may lie outside, and belt_plane."""
         moved = self.frame.K.copy()
         moved[:2, 2] -= (self.x, self.y)
-        return {"intrinsics": self.box.intrinsics(moved), "belt_plane": self.belt_plane}
+        plane = self.belt_plane * np.array([1, 1, 1, self.scale], dtype=np.float32)
+        return {"intrinsics": self.box.intrinsics(moved), "belt_plane": plane}
 
     @property
     def inputs(self) -> Inputs:
         """All that the network gets beside its head."""
-        return {**self.images, **self.geometry}
+        inputs = {**self.images, **self.geometry}
+        if self.scale != 1.0:
+            inputs["depth"] = inputs["depth"] * np.float32(self.scale)
+        return inputs
 
     def in_frame(self, box: Box) -> Box:
         """A box in pixels of this view, in pixels of the frame."""
