@@ -72,6 +72,10 @@ def test_pictures_come_small_and_only_once(page: ViewServer) -> None:
     assert picture.shape[1] == 320
     again = page.ask(f"{FIRST}/picture/color?w=200", headers={"if-none-match": answer.headers["etag"]})
     assert again.status == 304 and again.body == b""
+    assert answer.headers["cache-control"] == "no-cache"  # the same name may stand for another picture tomorrow
+    named = re.search(rf'src="({FIRST}/picture/color[^"]*)"', page.ask(FIRST, headers=PAGE).text)
+    assert named is not None
+    assert "immutable" in page.ask(named[1].replace("&amp;", "&")).headers["cache-control"]
 
 
 @pytest.mark.parametrize("name", ["depth", "height", "novelty"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ from starlette.responses import Response
 QUALITY = 80
 WIDTHS = (160, 320, 640, 960, 1280, 1920)
 """What is asked for becomes the next of these, so that a browser's cache has few kinds of each picture."""
-A_DAY = "private, max-age=86400"
+A_YEAR = "private, max-age=31536000, immutable"
 
 
 def shown_width(asked: int) -> int:
@@ -49,13 +48,11 @@ def _encoded(rgb: NDArray[np.uint8], suffix: str, how: list[int]) -> bytes:
     return data.tobytes()
 
 
-def picture_answer(request: Request, data: bytes, kind: str = "image/webp", *, cache: str = A_DAY) -> Response:
-    """304 where the browser has it already."""
+def picture_answer(request: Request, data: bytes, kind: str = "image/webp") -> Response:
+    """Kept by the browser for good where the address names a digest or a time (``v=``), else asked for again each time
+    and sent where it has changed: a run may begin anew under the same names."""
+    cache = A_YEAR if request.query_params.get("v") else "no-cache"
     headers = {"etag": f'"{hashlib.sha256(data).hexdigest()[:24]}"', "cache-control": cache}
-    return answer_cached(request, data, kind, headers)
-
-
-def answer_cached(request: Request, data: bytes, kind: str, headers: dict[str, Any]) -> Response:
     if request.headers.get("if-none-match", "") == headers["etag"]:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=kind, headers=headers)

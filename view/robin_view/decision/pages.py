@@ -126,15 +126,15 @@ def decision_values(view: ViewState, decision_id: str) -> dict[str, Any]:
 
 def picture_address(evidence: Evidence, *, quick: bool = False) -> Address:
     """Addresses of this server. quick: of pictures that cost little to make."""
-    base = f"/d/{evidence.decision.decision_id}"
+    base, version = f"/d/{evidence.decision.decision_id}", evidence.decision.frame.digest[:12]
 
     def address(name: str) -> str:
         if not has_picture(evidence, name):
             return ""
         if quick:
-            return f"{base}/quick/{name}"
+            return f"{base}/quick/{name}?v={version}"
         width = 320 if name.startswith("parcel-") else STAGE_WIDTH if name == "color" else 640
-        return f"{base}/picture/{name}?w={width}"
+        return f"{base}/picture/{name}?w={width}&v={version}"
 
     return address
 
