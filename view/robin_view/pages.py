@@ -49,6 +49,8 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.globals.update(entries=entries, static=self.static)
+        for name in self._environment.list_templates(("j2",)):
+            self._environment.get_template(name)  # compiled now, and not while the first person waits
         style = self._environment.get_template("style.css.j2").render(badges=BADGES).encode()
         self._files = {STYLE: _file(STYLE, style)}
         for path in sorted(STATIC.rglob("*")):
