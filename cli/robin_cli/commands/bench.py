@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robin_cli.bench.adapt import adapt as bench_adapt
+from robin_cli.bench.annotate import annotate as bench_annotate
 from robin_cli.bench.ledger import ledger as bench_ledger
 from robin_cli.bench.recurrence import recurrence as bench_recurrence
 from robin_cli.bench.rollout import rollout as bench_rollout
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure latency and throughput on this machine.", no_args_is_help=True)
 app.command("ros")(bench_ros.ros)
 app.command("adapt")(bench_adapt)
+app.command("annotate")(bench_annotate)
 app.command("rollout")(bench_rollout)
 app.command("ledger")(bench_ledger)
 app.command("recurrence")(bench_recurrence)

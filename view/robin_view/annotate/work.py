@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_adapt.store.runs import decode_labels, encode_labels
 from robin_perception.core.frame import Frame
-from robin_view.annotate.cuts import Click, Mask, grow, join, split
-from robin_view.annotate.hints import Hints, NetworkHints, PlainHints
+
+if TYPE_CHECKING:
+    from robin_view.annotate.hints import Hints
 
 _KEPT = 8
 _hints: OrderedDict[tuple[str, Path | None], Hints] = OrderedDict()
@@ -24,7 +26,7 @@ class Cut(NamedTuple):
 
     kind: Literal["look", "split", "join", "add"]
     ids: tuple[int, ...]
-    clicks: tuple[Click, ...]
+    clicks: tuple[tuple[int, int], ...]
     counts: Mapping[int, str]
 
 
@@ -39,6 +41,8 @@ class Piece(NamedTuple):
 def cut(frame: Frame, picture: str, model: Path | None, cell: Path | None, work: Cut) -> list[Piece]:
     """picture: digest of the frame. model: bundle whose view of it helps, None: depth and colour alone. cell: YAML file
     of the cell, None: built in. Raises RobinError RECORD_INVALID for masks that do not fit, MODEL_*, ENGINE_*."""
+    from robin_view.annotate.cuts import grow, join, split  # the page itself needs no SciPy
+
     labels = decode_labels(frame.height, frame.width, work.counts)
     chosen = [np.asarray(labels == number) for number in work.ids]
     free = np.asarray(labels == 0)
@@ -56,7 +60,7 @@ def cut(frame: Frame, picture: str, model: Path | None, cell: Path | None, work:
     return [piece._replace(class_name=found.class_name, visible_fraction=found.visible_fraction) for piece in pieces]
 
 
-def _pieces(masks: list[Mask]) -> list[Piece]:
+def _pieces(masks: list[NDArray[np.bool_]]) -> list[Piece]:
     return [Piece(encode_labels(mask.astype(np.uint16))[1]) for mask in masks if mask.any()]
 
 
@@ -71,6 +75,8 @@ def _hints_of(frame: Frame, picture: str, model: Path | None, cell: Path | None)
 
 
 def _made(frame: Frame, model: Path | None, cell: Path | None) -> Hints:
+    from robin_view.annotate.hints import NetworkHints, PlainHints
+
     if model is None:
         return PlainHints(frame)
     from robin_view.decision.worker import segmenter_of
