@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edge_adapt.decision import Decision, DecisionContext, build_decision
 from edge_adapt.decision_store import DecisionStore
+from edge_adapt.record_parts import CupRecord
 from edge_adapt.recording import pick_images
 from helpers.decision_samples import sample_plan
 from robin_perception.core.frame import Frame
@@ -44,13 +46,13 @@ def scene_of_boxes(frame: Frame) -> Scene:
     return Scene(10.0, "tiny@00000000", labels, (merged,), np.zeros((60, 80), np.float32))
 
 
-def record_boxes(folder: Path, count: int = 1) -> list[Decision]:
-    """``count`` picks, all of the same picture."""
+def record_boxes(folder: Path, count: int = 1, cups: Sequence[CupRecord] = ()) -> list[Decision]:
+    """``count`` picks, all of the same picture. cups: what was believed of them."""
     frame, written = frame_of_boxes(), []
     scene = scene_of_boxes(frame)
     with DecisionStore(folder) as store:
         for pick in range(count):
             context = DecisionContext(run_id="boxes", pile=0, pick=pick)
-            decision = build_decision(context, frame, scene, sample_plan(feasible=False), None)
+            decision = build_decision(context, frame, scene, sample_plan(feasible=False), None, cup_health=cups)
             written.append(store.append(decision, pick_images(frame, scene, None)))
     return written

@@ -24,6 +24,8 @@ from robin_view.decision import pages as decision_pages
 from robin_view.decision.worker import Worker
 from robin_view.live import pages as live_pages
 from robin_view.live.stream import Streams
+from robin_view.models import pages as models_pages
+from robin_view.novelties import pages as novelties_pages
 from robin_view.pages import Entry, Pages
 from robin_view.refusal import unknown
 from robin_view.search import pages as search_pages
@@ -32,6 +34,7 @@ from robin_view.security import Security, Sessions
 from robin_view.settings import ViewSettings
 from robin_view.sources import Sources
 from robin_view.state import ViewState
+from robin_view.stations import pages as stations_pages
 
 if TYPE_CHECKING:
     from robin_fleet.folder import Fleet
@@ -43,11 +46,22 @@ ROUTERS: tuple[Callable[[ViewState], APIRouter], ...] = (
     cloud_pages.router,
     search_pages.router,
     annotate_pages.router,
+    novelties_pages.router,
+    models_pages.router,
+    stations_pages.router,
 )
 """Of all families of pages."""
 THREADS = 4
 """That answer at the same time: pictures take memory, and the robot its cores."""
-NAVIGATION = (Entry("Start", "/"), Entry("Live", "/live"), Entry("Search", "/search"), Entry("Annotate", "/annotate"))
+NAVIGATION = (
+    Entry("Start", "/"),
+    Entry("Live", "/live"),
+    Entry("Search", "/search"),
+    Entry("Annotate", "/annotate"),
+    Entry("Models", "/models"),
+    Entry("Stations", "/stations"),
+)
+OF_A_FLEET = (*NAVIGATION[:4], Entry("Novelties", "/novelties"), *NAVIGATION[4:])
 
 
 def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:
@@ -57,7 +71,11 @@ def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:
     fleet = _opened(sources.fleet)
     archive = Archive(sources, fleet)
     worker = Worker(sources.cell, sources.planner)
-    pages, audit, streams = Pages(NAVIGATION), Audit(settings.audit), Streams(archive, sources.desk)
+    pages, audit, streams = (
+        Pages(NAVIGATION if sources.fleet is None else OF_A_FLEET),
+        Audit(settings.audit),
+        Streams(archive, sources.desk),
+    )
     view = ViewState(sources, settings, sessions, pages, audit, archive, fleet, worker, Looks(archive), streams)
     app = FastAPI(title="Robin", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_alive)
     app.state.view = view

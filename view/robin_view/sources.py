@@ -17,7 +17,8 @@ FLEET_FILE = "fleet.yaml"
 class Sources:
     """runs: folders with records, or where a run is about to write some. store: of samples. fleet: folder of an
     aggregator. desk: where a cell asks people. cell, planner: YAML files that the planner is asked again with, None for
-    what is built in. models: bundles that a frame may be shown to."""
+    what is built in. models: bundles that a frame may be shown to, the factory's first. versions: folder of the robot's
+    registry of models."""
 
     runs: tuple[Path, ...] = ()
     store: Path | None = None
@@ -26,6 +27,7 @@ class Sources:
     cell: Path | None = None
     planner: Path | None = None
     models: tuple[Path, ...] = ()
+    versions: Path | None = None
 
 
 def find_sources(paths: Sequence[Path], fleet: Path | None = None, desk: Path | None = None) -> Sources:

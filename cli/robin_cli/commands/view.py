@@ -28,6 +28,10 @@ def view(
         list[Path] | None,
         typer.Option("--model", metavar="DIR", help="Bundles that a frame may be shown to. Default: models/base."),
     ] = None,
+    versions: Annotated[
+        Path | None,
+        typer.Option("--models", metavar="DIR", envvar="ROBIN_MODELS", help="Folder of the versions of the model."),
+    ] = None,
     cell: CellOption = None,
     planner_config: PlannerConfigOption = None,
     host: Annotated[
@@ -86,7 +90,7 @@ def view(
     chosen = folders if folders or fleet else [Path("out/demo")]
     sources = find_sources(chosen or (), fleet, desk)
     bundles = tuple(models) if models else tuple(path for path in (model_path(None),) if path.is_dir())
-    serve(replace(sources, cell=cell, planner=planner_config, models=bundles), settings, note)
+    serve(replace(sources, cell=cell, planner=planner_config, models=bundles, versions=versions), settings, note)
 
 
 def _export(folders: list[Path], rerun: Path | None, foxglove: Path | None) -> None:

@@ -1,0 +1,1 @@
+"""Goods that nobody taught, over all robots: to confirm, name, merge, dismiss."""

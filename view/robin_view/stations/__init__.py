@@ -1,0 +1,1 @@
+"""Stations: cups, conditions, and what a technician should see to."""
