@@ -189,8 +189,6 @@ def _ignored_first(masks: Sequence[MaskEntry]) -> list[MaskEntry]:
 
 def _write_folder(folder: Path, opened: Opened, by: str) -> None:
     """Aside, then in place of what was there before."""
-    from edge_adapt.learn.lessons import pile_of
-
     draft, aside = opened.draft, folder.with_name(f".{folder.name}.tmp")
     told = [_scene_entry(mask) for mask in draft.masks if mask.id != IGNORE_LABEL]
     from edge_adapt.learn.lessons import pile_of  # with all of SciPy
