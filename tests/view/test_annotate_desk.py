@@ -168,6 +168,14 @@ def test_unknown_pictures_are_not_found(server: ViewServer, key: str) -> None:
     assert server.ask(f"/annotate/{key}/draft").status == 404
 
 
+def test_names_of_goods_are_escaped(server: ViewServer) -> None:
+    hostile = "</script><script>alert(1)</script>"
+    assert keep(server, {**draft(server), "masks": [mask(1, HIGH, class_name=hostile)]}).status == 200
+    text = server.ask(f"/annotate/{KEY}", headers={"accept": "text/html"}).text
+    assert "<script>alert" not in text and "&lt;script&gt;alert" in text
+    assert draft(server)["masks"][0]["class_name"] == hostile
+
+
 def test_without_changes_nothing_is_written(tmp_path: Path) -> None:
     record_boxes(tmp_path / "run")
     with view_server(Sources((tmp_path / "run",)), tmp_path) as running:

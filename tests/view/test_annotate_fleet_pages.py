@@ -108,7 +108,8 @@ def test_a_person_confirms_names_merges_and_dismisses(server: ViewServer, tmp_pa
 def test_what_cannot_be_decided_is_one_line(server: ViewServer) -> None:
     first = novelties(server)[0]
     assert "OPTION_INVALID" in post(server, f"/novelties/{first}/name", called=" ").text
-    assert "NOVELTY_UNKNOWN" in post(server, "/novelties/nov-9999/confirm").text
+    refused = post(server, "/novelties/nov-9999/confirm")
+    assert refused.status == 404 and "NOVELTY_UNKNOWN" in refused.text
     assert post(server, f"/novelties/{first}/merge").status == 400
 
 
@@ -138,7 +139,7 @@ def test_versions_are_explained_pinned_and_gone_back_from(server: ViewServer) ->
     post(server, "/models/unpin", why="over")
     post(server, "/models/rollback", why="drops bags")
     assert "runs version 1" in server.ask("/models", headers=HTML).text
-    assert server.ask("/models/version/9", headers=HTML).status in (404, 500)
+    assert server.ask("/models/version/9", headers=HTML).status == 404
 
 
 def test_a_report_is_shown_as_it_was_signed_and_runs_nothing(server: ViewServer) -> None:
