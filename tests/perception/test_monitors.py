@@ -18,7 +18,9 @@ from robin_perception.core.scene import Scene
 from robin_perception.monitors.baseline import StationBaseline, load_baseline, take_baseline
 from robin_perception.monitors.cause import Surroundings
 from robin_perception.monitors.config import MonitorsConfig
-from robin_perception.monitors.look import look_at, thinned_size
+from robin_perception.monitors.look import Look, look_at, thinned_size
+from robin_perception.monitors.optics import Blur
+from robin_perception.monitors.reference import make_reference
 from robin_perception.monitors.registration import ColourDepthApart
 from robin_perception.monitors.registry import CAUSES
 from robin_perception.monitors.sequential import SequentialTest, average_run_length, slack_for
@@ -94,6 +96,29 @@ def test_colour_alone_and_long_lines_tell_how_far_depth_lies_beside_it(shift_px:
     cause, frame = ColourDepthApart(MonitorsConfig()), belt_of_equal_brightness(shift_px, blur_px)
     value = cause.measure(look_at(frame, np.zeros(frame.depth.shape, np.uint16)), Surroundings())
     assert value is not None and abs(value - shift_px) < 2.0
+
+
+def picture_with_noisy_bright_half(seed: int, blur_px: float = 0.0) -> Frame:
+    """Sharp marks on the dark half; the bright one is flat, and noisier than any blur could make it."""
+    rng = np.random.default_rng(seed)
+    grey = np.full((480, 640), 60.0, dtype=np.float32)
+    grey[:, 320:] = 190
+    grey[100:400:100, 20:300] = 150
+    if blur_px:
+        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), blur_px), dtype=np.float32)
+    noise = rng.normal(size=grey.shape) * np.where(np.arange(640) < 320, 1.0, 4.0)
+    rgb = np.repeat(np.clip(grey + noise, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    return replace(station_frame(0)[0], rgb=rgb)
+
+
+def test_noise_of_bright_places_hides_no_blur() -> None:
+    def look(seed: int, blur_px: float = 0.0) -> Look:
+        return look_at(picture_with_noisy_bright_half(seed, blur_px), np.zeros((480, 640), np.uint16))
+
+    cause, around = Blur(MonitorsConfig()), Surroundings(make_reference([look(seed) for seed in range(6)]))
+    healthy, blurred = cause.measure(look(7), around), cause.measure(look(8, 1.2), around)
+    assert healthy is not None and blurred is not None
+    assert abs(healthy) < 0.2 and blurred > 0.5
 
 
 def test_a_healthy_station_has_no_alarm() -> None:

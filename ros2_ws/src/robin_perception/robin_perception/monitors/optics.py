@@ -17,6 +17,8 @@ _LEAST_CELLS = 20
 _LEAST_ENERGY = 0.05  # grey squared
 _DISPLAY_GAMMA = 2.2
 _SHARPEST = 0.6  # quantile of the edges by their usual sharpness; the rest is half noise
+_STRONG = 100.0  # times the noise's variance: what is weaker may be noise of bright places, which no blur takes
+_LEAST_STRONG = 40  # cells
 _LEAST_BLURRED = 0.75  # quantile of these edges: dirt takes some, blur all of them
 _EDGE = 100.0  # mean squared grey step of a cell with a strong edge
 _LOST = -2.0  # log2 of a cell's contrast energy over the usual one, where dirt covers it
@@ -70,6 +72,9 @@ class Blur(Cause):
         edges = reference.edged(look) & (look.light < _WHITE)
         if np.count_nonzero(edges) < _LEAST_CELLS:
             return None
+        strong = edges & (reference.coarse - reference.fine > _STRONG * reference.noise**2)
+        if np.count_nonzero(strong) >= _LEAST_STRONG:
+            edges = strong
         edges &= reference.fine >= np.quantile(reference.fine[edges], _SHARPEST)
         ratio = np.log2(np.maximum(look.fine[edges], _LEAST_ENERGY) / reference.fine[edges])
         return _light_gain(look, reference) - float(np.quantile(ratio, _LEAST_BLURRED))
