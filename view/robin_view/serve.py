@@ -13,7 +13,7 @@ from robin_view.settings import ViewSettings
 from robin_view.sources import Sources
 
 _WAIT_FOR_STREAMS_S = 2
-_NICE = 5  # whatever else this machine does comes first: on a robot that is picking
+_NICE = 10  # whatever else this machine does comes first: on a robot that is picking
 
 
 def serve(sources: Sources, settings: ViewSettings, tell: Callable[[str], None]) -> None:
