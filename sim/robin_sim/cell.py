@@ -160,6 +160,7 @@ class SimCell:
             after=None,
             meant=meant,
             target_kind=opened.kind_of(meant),
+            shown=opened.parcel_image(),
             planner_flags=tuple(getattr(planner, "flags", ())),
             timings_ms={"segment": 1e3 * (segmented - started), "plan": 1e3 * (planned - segmented)},
             excluded=tuple(sorted({*excluded, *last})),

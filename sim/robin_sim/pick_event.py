@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robin_grasp.cup_health import CupReport
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.pick_check import PickJudgement
@@ -90,7 +93,7 @@ class PickEvent:
     before a person had answered, or when the simulation of the pick diverged (``fault`` says so), which ends the pile.
 
     meant: index of the parcel that most of the chosen mask truly shows, and of others that it shows as one with it;
-    target_kind: kind of the first.
+    target_kind: kind of the first. shown: what the frame truly shows, 1 + index of the parcel, 0 for none; [H, W].
     planner_flags: what the planner says of itself. parcels_left:
     before the pick. after: the frame that follows, taken with the same camera and light. excluded: instances that the
     recovery policy has given up, and ``left_for_last``, those of goods that were never held where nothing else is left.
@@ -113,6 +116,7 @@ class PickEvent:
     after: Frame | None
     meant: tuple[int, ...] = ()
     target_kind: str = ""
+    shown: NDArray[np.uint16] | None = None
     planner_flags: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     fault: str = ""

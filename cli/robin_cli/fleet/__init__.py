@@ -8,6 +8,7 @@ from robin_cli.fleet import (
     annotate,
     correlate,
     deck,
+    demo,
     keys,
     metrics,
     novelties,
@@ -34,6 +35,7 @@ MODULES = (
     metrics,
     correlate,
     prune,
+    demo,
 )
 app = typer.Typer(help="The aggregator of a fleet: what robots sent, and what is made of it.", no_args_is_help=True)
 for module in MODULES:

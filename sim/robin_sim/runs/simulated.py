@@ -101,7 +101,7 @@ def run_simulated(
             require_own(out / RESULTS_FILE, (b"{",))
             require_own(out / REPORT_FILE, (b"<",))
         samples = None if store is None else StoreWriter(SampleStore(store, seed=request.seed))
-        with closing(_Recorder(out, samples)) as recorder:
+        with closing(Recorder(out, samples)) as recorder:
             size = _network_size(request)
             capture = partial(capture_pick, simulated_context(request), size, as_sample=samples is not None)
             result = run_scenario(request, progress, capture=capture, on_captured=recorder.keep)
@@ -128,7 +128,7 @@ def _network_size(request: RunRequest) -> tuple[int, int]:
     return manifest.input_width, manifest.input_height
 
 
-class _Recorder:
+class Recorder:
     """Writes captured picks. The first opens the records: a run that cannot start leaves an earlier one's alone."""
 
     def __init__(self, folder: Path | None, samples: StoreWriter | None) -> None:
