@@ -207,7 +207,7 @@ def test_labels_of_the_fleet_go_into_its_ledger(tmp_path: Path) -> None:
         name = book(fleet, sample, "north", "belt-1", 1000.0)
     with view_server(Sources(fleet=tmp_path / "fleet"), tmp_path, allow_changes=True) as running:
         assert running.view.archive.whole.wait(20)
-        key = sample.decision_id
+        key = f"north-belt-1.{sample.decision_id}"
         values = draft(running, key)
         with open_fleet(tmp_path / "fleet") as fleet, fleet.ledger.read() as connection:
             assert labels_of(connection, name) == ()  # looking writes nothing
@@ -240,7 +240,7 @@ def test_labels_that_stand_in_the_ledger_are_what_is_shown(tmp_path: Path) -> No
             replace_labels(connection, name, [label])
     with view_server(Sources(fleet=tmp_path / "fleet"), tmp_path) as running:
         assert running.view.archive.whole.wait(20)
-        (one,) = draft(running, sample.decision_id)["masks"]
+        (one,) = draft(running, f"north-belt-1.{sample.decision_id}")["masks"]
     assert (one["class_name"], one["origin"], one["counts"]) == ("red film", "person", label.counts)
 
 

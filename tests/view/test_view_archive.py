@@ -188,5 +188,10 @@ def test_the_samples_of_many_robots(tmp_path: Path) -> None:
             assert archive.step() == 1  # each as soon as it is booked, and once
         assert archive.step() == 0 and archive.faults == []
         assert archive.index.find(Query()).facets["station"] == {"lyon/belt-1": 3}
-        evidence = archive.evidence("sample-run-00000-001")
+        _, again = packed(whole_sample(0, "drop", 0), seq=1)  # a run of another robot that has the same name
+        ingest.blobs(incoming(again, "r2"))
+        assert archive.step() == 1 and len(archive.index) == 4
+        assert archive.evidence("r1.sample-run-00000-000").decision.result == "miss"
+        assert archive.evidence("r2.sample-run-00000-000").decision.result == "drop"
+        evidence = archive.evidence("r2.sample-run-00000-001")
         assert evidence.decision.result == "miss" and evidence.labels() is not None and evidence.has("color")

@@ -64,7 +64,7 @@ class Desk:
         if frame is None:
             raise RobinError(Code.INPUT_MISSING, f"{decision_id}: its picture was not kept")
         folder, sample = self._place(decision_id)
-        first = self._first(evidence, frame, sample)
+        first = self._first(decision_id, evidence, frame, sample)
         draft = Drafts(folder / DRAFTS).load(decision_id, first.picture) or first
         named = [mask.class_name for mask in draft.masks if mask.class_name != IGNORE]
         classes = tuple(name for name in dict.fromkeys((*decision.class_names, *self._goods(), *named)) if name)
@@ -107,7 +107,7 @@ class Desk:
         assert self._fleet is not None
         return self._fleet.folder / FOLDER, place.blob
 
-    def _first(self, evidence: Evidence, frame: Frame, sample: str) -> Draft:
+    def _first(self, key: str, evidence: Evidence, frame: Frame, sample: str) -> Draft:
         decision, seen = evidence.decision, evidence.labels()
         if seen is None or seen.shape != frame.depth.shape:
             seen = np.zeros(frame.depth.shape, dtype=np.uint16)
@@ -115,7 +115,7 @@ class Desk:
             labels, told = _painted(_labels_of(self._fleet, sample), seen, decision)
         else:
             labels, told = seen, [_entry(one.id, decision) for one in decision.instances if one.id > 0]
-        return draft_of(decision.decision_id, decision.frame.digest, labels, told)
+        return draft_of(key, decision.frame.digest, labels, told)
 
     def _goods(self) -> Sequence[str]:
         """What persons call the goods that nobody taught."""

@@ -36,7 +36,7 @@ class FleetReader:
                 continue
             place = Place(self.number, blob=row.sample)
             station = f"{row.site}/{row.station}"
-            yield told(record.decision, place, row.sample, station, "color.png" in record.files)
+            yield told(record.decision, place, row.sample, station, "color.png" in record.files, row.robot)
 
     def evidence(self, place: Place) -> Evidence:
         return SampleEvidence(stored(self._fleet.objects, place.blob))

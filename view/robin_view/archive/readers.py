@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -111,11 +112,22 @@ class SampleReader:
         return StoredSample(record, self._blobs.read)
 
 
+def id_of(robot: str, decision_id: str) -> str:
+    """What the page calls a decision: two robots may have begun a run in the same second."""
+    return f"{robot}.{decision_id}"[:128] if robot else decision_id
+
+
 def told(
-    data: bytes | dict[str, object], place: Place, source: str, station: str = "", pictures: bool | None = None
+    data: bytes | dict[str, object],
+    place: Place,
+    source: str,
+    station: str = "",
+    pictures: bool | None = None,
+    robot: str = "",
 ) -> tuple[Facts, Place] | RobinError:
-    """The facts of one record and its place, or why it is none."""
+    """The facts of one record and its place, or why it is none. robot: whose it is, where there are several."""
     try:
-        return facts_of(data, source, station, pictures), place
+        facts = facts_of(data, source, station, pictures)
+        return replace(facts, decision_id=id_of(robot, facts.decision_id)), place
     except RobinError as exc:
         return exc

@@ -27,7 +27,7 @@ def router(view: ViewState) -> APIRouter:
     @routes.get("")
     def cloud(request: Request, decision_id: str) -> Response:
         decision = view.archive.evidence(decision_id).decision
-        return view.pages.page("cloud/cloud.html.j2", request, d=decision)
+        return view.pages.page("cloud/cloud.html.j2", request, key=decision_id, d=decision)
 
     @routes.get("/points")
     def points(request: Request, decision_id: str) -> Response:

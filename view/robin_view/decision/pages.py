@@ -95,7 +95,7 @@ def router(view: ViewState) -> APIRouter:
         now = view.worker.replan(seen, bundle)
         sides = (_side("recorded then", Replanned(seen.decision, seen.labels)), _side(f"{bundle.name}, now", now))
         return view.pages.page(
-            "decision/models.html.j2", request, sides=sides, color=picture_address(evidence)("color")
+            "decision/models.html.j2", request, sides=sides, color=picture_address(decision_id, evidence)("color")
         )
 
     return routes
@@ -105,13 +105,14 @@ def decision_values(view: ViewState, decision_id: str) -> dict[str, Any]:
     """What the template of a decision takes. Raises RobinError VIEW_UNKNOWN and what reading a record raises."""
     evidence = view.archive.evidence(decision_id)
     decision, labels = evidence.decision, evidence.labels()
-    row = view.archive.index.row(decision.decision_id) or 0
+    row = view.archive.index.row(decision_id) or 0
     reader = view.archive.readers[view.archive.index.place(row).source]
     gone = removed_pictures(reader.folder) if isinstance(reader, RunReader) else {}
-    card: PickCard = pick_card(evidence, picture_address(evidence))
+    card: PickCard = pick_card(evidence, picture_address(decision_id, evidence))
     before, after = view.archive.index.neighbours(row)
     return {
         "card": card,
+        "key": decision_id,
         "d": decision,
         "row": pick_row(row + 1, decision, gone.get(decision.decision_id, "")),
         "source": reader.title,
@@ -124,9 +125,9 @@ def decision_values(view: ViewState, decision_id: str) -> dict[str, Any]:
     }
 
 
-def picture_address(evidence: Evidence, *, quick: bool = False) -> Address:
-    """Addresses of this server. quick: of pictures that cost little to make."""
-    base, version = f"/d/{evidence.decision.decision_id}", evidence.decision.frame.digest[:12]
+def picture_address(key: str, evidence: Evidence, *, quick: bool = False) -> Address:
+    """Addresses of this server. key: the decision's id here. quick: of pictures that cost little to make."""
+    base, version = f"/d/{key}", evidence.decision.frame.digest[:12]
 
     def address(name: str) -> str:
         if not has_picture(evidence, name):

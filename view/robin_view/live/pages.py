@@ -85,7 +85,8 @@ def now(view: ViewState, decision_id: str) -> dict[str, Any]:
     attempts = [line for line in lines if line["result"] in ATTEMPTED]
     span_s = attempts[0]["at_s"] - attempts[-1]["at_s"] if len(attempts) > 1 else 0.0
     return {
-        "card": pick_card(evidence, picture_address(evidence, quick=True)),
+        "card": pick_card(evidence, picture_address(name, evidence, quick=True)),
+        "key": name,
         "d": evidence.decision,
         "row": pick_row(int(rows[0]) + 1, evidence.decision, ""),
         "last": lines[:LAST],

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from robin_perception.core.bounded_arrays import decode_image
 from robin_perception.core.errors import Code, RobinError
+from robin_view.archive.readers import id_of
 from robin_view.changed import Who, then
 from robin_view.pictures import picture_answer, shown_width, webp
 from robin_view.refusal import unknown
@@ -120,4 +121,8 @@ def _sighting(fleet: Fleet, seen: SightingRow) -> dict[str, Any]:
     with fleet.ledger.read() as connection:
         sample = find_sample(connection, seen.sample)
     told = {"site": seen.site, "station": seen.station, "level": seen.level, "failed": seen.failed}
-    return {**told, "at": shown_time(seen.at_s), "decision": "" if sample is None else sample.decision_id}
+    return {
+        **told,
+        "at": shown_time(seen.at_s),
+        "decision": "" if sample is None else id_of(sample.robot, sample.decision_id),
+    }
