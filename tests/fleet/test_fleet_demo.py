@@ -88,7 +88,7 @@ def lines_of(fleet: Fleet, tmp_path: Path, failed_with: dict[str, int]) -> tuple
     for path, failed in zip(paths, (4, *failed_with.values()), strict=True):
         for cell in CELLS:
             tally = Tally({"clean": 200 - failed, "miss": failed})
-            measured.add(cell.goods, load_bundle(path).model_id, tally)
+            measured.tallies[cell.site, load_bundle(path).model_id] = tally
     made = Lines(fleet, found, str(repository.folder), root, measured, Clock(), np.random.default_rng(3))
     for name, path in zip(failed_with, paths[1:], strict=True):
         made.repository.add(*gather(name, Given(bundle=path)))
@@ -133,12 +133,13 @@ def told_page(folder: Path, told: Told) -> str:
 
 
 def test_shares_of_failed_picks_are_those_that_were_measured() -> None:
-    measured = Measured()
-    measured.add("bags", "m", Tally({"clean": 9, "miss": 1}))
-    measured.add("bags", "m", Tally({"clean": 8, "multi": 2}))
-    assert measured.failing("bags", "m") == pytest.approx(3.5 / 21)
+    measured = Measured(
+        {("lyon", "m"): Tally({"clean": 9, "miss": 1}), ("porto", "m"): Tally({"clean": 8, "multi": 2})}
+    )
+    measured.tallies["lyon", "other"] = Tally({"miss": 10})
+    assert measured.failing("m") == pytest.approx(3.5 / 21)
     with pytest.raises(KeyError):
-        measured.failing("mixed", "m")
+        measured.failing("nothing")
 
 
 def test_a_roll_out_without_hours_has_no_lines(fleet: Fleet, tmp_path: Path) -> None:

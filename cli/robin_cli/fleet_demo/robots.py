@@ -49,16 +49,16 @@ def robot(name: str, cell: Cell, folder: Path, factory: Path) -> Robot:
 
 @dataclass
 class Measured:
-    """Picks of simulated cells, by goods and model."""
+    """Picks of simulated cells, by site and model: of all models from the same piles of the same cells, so that their
+    shares can be compared."""
 
-    tallies: dict[tuple[str, str], list[Tally]] = field(default_factory=dict)
+    tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
 
-    def add(self, goods: str, model: str, found: Tally) -> None:
-        self.tallies.setdefault((goods, model), []).append(found)
-
-    def failing(self, goods: str, model: str) -> float:
-        """Expected share of failed picks, with half a pick of either kind in advance."""
-        mine = self.tallies[goods, model]
+    def failing(self, model: str) -> float:
+        """Expected share of failed picks at all cells, with half a pick of either kind in advance. Raises KeyError."""
+        mine = [tally for (_, name), tally in self.tallies.items() if name == model]
+        if not mine:
+            raise KeyError(model)
         return (sum(t.failed for t in mine) + 0.5) / (sum(t.of for t in mine) + 1.0)
 
 
@@ -74,5 +74,5 @@ def draw_picks(
     with ledger.write() as connection:
         for one in robots:
             picks = int(rng.poisson(PICKS_PER_HOUR * COUNTED_S / 3600))
-            failed = int(rng.binomial(picks, measured.failing(one.cell.goods, models[one.name])))
+            failed = int(rng.binomial(picks, measured.failing(models[one.name])))
             add_count(connection, PickCount(int(begin_s), one.name, models[one.name], picks, picks - failed))

@@ -163,7 +163,7 @@ class _Telling:
                 cell, order.out / _CELLS / cell.site, order.picks, order.model, order.workers, self.progress
             )
             self.story.picked[cell.site] = found
-            self.measured.add(cell.goods, factory, found)
+            self.measured.tallies[cell.site, factory] = found
             self.tell(f"{cell.line}: {cell.goods}, {found.text}")
 
     def _up(self, endpoint: str) -> Lines:
@@ -223,8 +223,6 @@ class _Telling:
         """The sites with the new goods teach. Their latest piles judge, and so do known scenes and simulated picks."""
         assert self.story.novelty is not None
         sites = self.story.novelty.standing.sites
-        judging = next(cell for cell in self.story.stations if cell.site == sites[-1])
-        known = self.story.stations[-1]
         deck = make_deck(
             self.fleet.ledger,
             self.fleet.objects,
@@ -238,7 +236,7 @@ class _Telling:
         self.tell(f"deck {deck.deck}:{deck.version}: {deck.members} samples, {deck.held} of them judge")
         config = settings(name == SPOILED)
         scenes = config.teach.core_scenes + config.teach.judged_scenes
-        stations = (judging, known)
+        stations = self.story.stations
         order = TrainOrder(
             deck,
             parent,
@@ -259,10 +257,10 @@ class _Telling:
         def picked(bundle: Path) -> Tally:
             model = load_bundle(bundle).model_id
             for cell in stations:
-                if (cell.goods, model) not in self.measured.tallies:
+                if (cell.site, model) not in self.measured.tallies:
                     request = request_of(cell, self.order.picks, bundle, self.order.workers)
-                    self.measured.add(cell.goods, model, closed_loop(request, self.progress)(bundle))
-            return sum((self.measured.tallies[cell.goods, model][-1] for cell in stations), Tally({}))
+                    self.measured.tallies[cell.site, model] = closed_loop(request, self.progress)(bundle)
+            return sum((self.measured.tallies[cell.site, model] for cell in stations), Tally({}))
 
         return picked
 
