@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_adapt.report_figures import TEMPLATES, image_uri
 from robin_cli.fleet_demo.robots import PICKS_PER_HOUR, ROBOTS_ON_A_LINE
 from robin_cli.fleet_demo.rollouts import Point, Told
-from robin_cli.fleet_demo.story import CALLED, Story
+from robin_cli.fleet_demo.story import Story
 from robin_fleet.training.run import PAGE
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 900, 130, 52, 16
@@ -35,7 +35,6 @@ def render(story: Story, sheet: NDArray[np.uint8], masks: Sequence[dict[str, Any
     return environment.get_template("fleet_demo.html.j2").render(
         story=story,
         told=story.to_json(),
-        called=CALLED,
         sheet=image_uri(sheet),
         masks=[{**one, "picture": image_uri(one["picture"])} for one in masks],
         plots={name: Markup(lines(told)) for name, told in story.rolled.items()},

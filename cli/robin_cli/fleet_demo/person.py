@@ -4,6 +4,7 @@ the simulator's truth, through the same files as any labelling tool's."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from edge_adapt.annotations.coco_write import CocoWriter
 from robin_fleet.annotation.exchange import COCO_FILE, Exchanged, hand_out, take_back
-from robin_fleet.annotation.prefill import IGNORED, runs
+from robin_fleet.annotation.prefill import IGNORED, runs, stored
 from robin_fleet.folder import Fleet
+from robin_fleet.ledger.novelties import SightingRow
 from robin_fleet.ledger.samples import SampleRow
 from robin_fleet.novelties import review
 from robin_fleet.novelties.review import Ranked
@@ -34,8 +36,19 @@ def recurring(ranks: Sequence[Ranked]) -> Ranked | None:
     return next((one for one in ranks if len(one.standing.sites) > 1), None)
 
 
-def confirmed(fleet: Fleet, novelty: Ranked, called: str) -> None:
+def confirmed(fleet: Fleet, novelty: Ranked) -> str:
+    """The name it gets: of the class that the model sees in most of its sightings, for that is what the pictures show.
+    Raises RobinError OBJECT_*, RECORD_INVALID."""
+    _, rows = review.of_novelty(fleet.ledger, novelty.row.novelty)
+    seen = Counter(_class_of(fleet, row) for row in rows)
+    called = f"{seen.most_common(1)[0][0].replace('_', ' ')}, unfamiliar"
     review.name(fleet.ledger, novelty.row.novelty, called, BY)
+    return called
+
+
+def _class_of(fleet: Fleet, row: SightingRow) -> str:
+    decision = stored(fleet.objects, row.sample).decision()
+    return next((one.class_name for one in decision.instances if one.id == row.instance), "parcel")
 
 
 def labelled(

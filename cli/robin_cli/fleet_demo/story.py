@@ -37,7 +37,7 @@ from robin_perception.core.disk import make_folder
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.model.bundle import load_bundle
 
-GOODS, PLACE, CALLED = "black_bags", "new_cell", "black bags"
+GOODS, PLACE = "black_bags", "new_cell"
 HELD_SHARE = 0.34
 LICENCE = "simulated, free to use"
 GOOD, SPOILED = "good", "spoiled"
@@ -68,6 +68,7 @@ class Story:
     robots: int = 0
     novelties: list[Ranked] = field(default_factory=list)
     novelty: Ranked | None = None
+    called: str = ""
     labelled: int = 0
     decks: dict[str, DeckRow] = field(default_factory=dict)
     taught: dict[str, TrainingRow] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class Story:
             "cells": {one.line: {"goods": one.goods, **self.picked[one.site].results} for one in self.stations},
             "sent_mb": {site: found["sent_mb"] for site, found in self.sent.items()},
             "robots": self.robots,
-            "novelty": {"id": self.novelty.row.novelty, "name": CALLED, **vars(self.novelty.standing)},
+            "novelty": {"id": self.novelty.row.novelty, "name": self.called, **vars(self.novelty.standing)},
             "labelled": self.labelled,
             "decks": {name: row._asdict() for name, row in self.decks.items()},
             "trainings": {name: _told_training(row) for name, row in self.taught.items()},
@@ -199,10 +200,10 @@ class _Telling:
         if novelty is None:
             text = f"{done.sightings} sightings, none of goods that came again at two sites; more picks are needed"
             raise RobinError(Code.NOVELTY_UNKNOWN, text)
-        person.confirmed(self.fleet, novelty, CALLED)
+        self.story.called = person.confirmed(self.fleet, novelty)
         self.story.novelty = novelty
         seen = f"seen {novelty.standing.seen} times at {', '.join(novelty.standing.sites)}"
-        self.tell(f"{novelty.row.novelty} comes again: {seen}; {person.BY} calls it {CALLED}")
+        self.tell(f"{novelty.row.novelty} comes again: {seen}; {person.BY} calls it '{self.story.called}'")
 
     def _label(self, spoil: person.Spoil | None) -> None:
         """Pictures of the stations where it was met; the careless person has those of the first one."""
@@ -241,7 +242,7 @@ class _Telling:
             deck,
             parent,
             lambda: self.order.core(scenes),
-            f"{self.story.novelty.row.novelty}, {CALLED}",
+            f"{self.story.novelty.row.novelty}, {self.story.called}",
             deep=False,
             pick=self._measuring(stations),
             loop=", ".join(f"{cell.goods} {cell.seed}: {self.order.picks} picks" for cell in stations),
