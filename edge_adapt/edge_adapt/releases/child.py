@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from edge_adapt.releases.config import LookOrder
 from robin_perception.core.errors import Code, RobinError, parse_error
+from robin_perception.core.parent_death import end_child
 
 _STOP_S = 5.0
 _SAID_BYTES = 20_000
@@ -37,12 +38,7 @@ class ReleaseChild:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end_child(self._process, _STOP_S)
             self._close()
 
     def _start(self) -> None:

@@ -14,6 +14,7 @@ from edge_adapt.uplink.client import read_status
 from edge_adapt.uplink.config import UplinkConfig
 from edge_adapt.uplink.pace import Backoff
 from robin_perception.core.errors import Code, RobinError, parse_error
+from robin_perception.core.parent_death import end_child
 
 _STOP_S = 5.0
 _LIVED_S = 60.0  # a process that lived so long may be started again at once
@@ -57,12 +58,7 @@ class UplinkChild:
     def stop(self) -> None:
         """It writes down what it has heard, and ends."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end_child(self._process, _STOP_S)
             self._close()
 
     def _start(self) -> None:

@@ -1,10 +1,11 @@
-"""A child process that ends when its parent does, however that one ended: killed, crashed, or out of memory."""
+"""Child processes: one that ends when its parent does, killed, crashed or out of memory, and one that is ended."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -32,3 +33,13 @@ def _watch(parent: int, number: signal.Signals) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_S)
     os.kill(os.getpid(), number)
+
+
+def end_child(process: subprocess.Popen[bytes], wait_s: float) -> None:
+    """Ask it to end, and after ``wait_s`` make it."""
+    process.terminate()
+    try:
+        process.wait(wait_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
