@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -227,7 +228,9 @@ def test_a_training_that_is_killed_goes_on_where_it_was(fleet: Fleet, tmp_path: 
     for part in ("writing the deck", "teaching", "judging", "replaying"):
         code = "import sys; from pathlib import Path; from helpers.fleet_training import train_until; "
         command = [sys.executable, "-c", code + "train_until(Path(sys.argv[1]), sys.argv[2])", str(tmp_path), part]
-        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL, part
+        path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        ended = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": path})
+        assert ended.returncode == -signal.SIGKILL, part
         with fleet.ledger.read() as connection:
             (row,) = booked.trainings(connection)
         assert row.state == booked.RUNNING and row.page is None

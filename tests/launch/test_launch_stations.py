@@ -84,7 +84,7 @@ def test_launch_and_parameter_files_are_installed(setup_arguments: Any) -> None:
     launch = {Path(file).name for file in installed["share/robin_bringup/launch"]}
     config = {Path(file).name for file in installed["share/robin_bringup/config"]}
     assert launch == {path.name for path in LAUNCH_FILES}
-    assert config == {path.name for path in CONFIG_FOLDER.glob("*.yaml")}
+    assert config == {path.name for path in CONFIG_FOLDER.iterdir() if path.is_file()}
     assert all((BRINGUP / file).is_file() for files in installed.values() for file in files)
 
 

@@ -98,6 +98,26 @@ def test_colour_alone_and_long_lines_tell_how_far_depth_lies_beside_it(shift_px:
     assert value is not None and abs(value - shift_px) < 2.0
 
 
+def unrelated(seed: int) -> Frame:
+    """Rectangles in colour, and others in depth."""
+    rng = np.random.default_rng([11, seed])
+    frame = station_frame(0)[0]
+    rgb, depth = np.full_like(frame.rgb, 90), np.full(frame.depth.shape, 1.2, dtype=np.float32)
+    for x, y, w, h in rng.integers([40, 40, 40, 40], [520, 360, 110, 110], (6, 4)):
+        rgb[y : y + h, x : x + w] = rng.integers(0, 255, 3)
+    for x, y, w, h in rng.integers([40, 40, 40, 40], [520, 360, 110, 110], (3, 4)):
+        depth[y : y + h, x : x + w] -= 0.06
+    noisy = np.clip(rgb + rng.normal(0, 3, rgb.shape), 0, 255).astype(np.uint8)
+    return replace(frame, rgb=noisy, depth=depth)
+
+
+def test_outlines_that_fit_no_edges_tell_no_shift() -> None:
+    """Rectangles fit each other by chance now and then: one of twelve does."""
+    looks = [look_at(unrelated(seed), np.zeros((480, 640), np.uint16)) for seed in range(12)]
+    told = [ColourDepthApart(MonitorsConfig()).measure(look, Surroundings()) for look in looks]
+    assert told.count(None) >= 11
+
+
 def picture_with_noisy_bright_half(seed: int, blur_px: float = 0.0) -> Frame:
     """Sharp marks on the dark half; the bright one is flat, and noisier than any blur could make it."""
     rng = np.random.default_rng(seed)

@@ -136,9 +136,14 @@ def _figures(values: dict[str, Any]) -> list[Figure]:
     from robin_cli.bench.figures import Figure, of_spread
 
     figures = []
-    for name, title in (("first", "first page"), ("decision", "decision, 60 parcels"), ("search", "searches")):
+    pages = {
+        "first": ("first page", "view.first_p95_ms"),
+        "decision": ("decision, 60 parcels", "view.decision_p95_ms"),
+        "search": ("searches", "view.search_p95_ms"),
+    }
+    for name, (title, key) in pages.items():
         note = f"{of_spread(values[f'{name}_spread_ms'])}; {values[f'{name}_cpu_ms']:.0f} ms of processor"
-        figures.append(Figure("page", f"{title}, p95", values[f"{name}_ms"], "ms", budget(f"view.{name}_p95_ms"), note))
+        figures.append(Figure("page", f"{title}, p95", values[f"{name}_ms"], "ms", budget(key), note))
     figures.append(Figure("page", "- its picture, p95", values["picture_ms"], "ms"))
     figures.append(Figure("server", "memory", values["memory_mb"], "MB", budget("view.memory_mb")))
     figures.append(Figure("server", "- all records read", values["read_s"], "s"))

@@ -29,6 +29,7 @@ LEAST_VALID = 2.0  # samples with depth on both sides among the neighbours
 HOLE_STEP = 0.34  # share of valid depth that differs between both sides
 LEAST_FREE_SHARE = 0.1  # of the outline that no other parcel touches; with less there is nothing to say
 MOST_CUT_SHARE = 0.5  # of the outline, by the picture's margin
+WHOLE_DEPTH = 0.93  # share of valid depth of what can be print
 HEIGHT_STEP = 4  # pixels of which one tells the height
 ENOUGH_DEPTH = 0.8  # valid depth in a mask that needs none around it
 LEAST_DEPTH_AROUND = 0.05
@@ -58,8 +59,8 @@ class Evidence:
 
     def printed(self, surface_m: float, least_m: float) -> NDArray[np.bool_]:
         """bool [I]: no higher than the surface that parcels lie on, at z = ``surface_m``: print, a stain, a mirrored
-        thing."""
-        return np.asarray(self.height_m - surface_m < least_m)
+        thing. Depth falls through film, too, but not everywhere, and some of it is missing."""
+        return np.asarray((self.height_m - surface_m < least_m) & (self.depth >= WHOLE_DEPTH))
 
     def terms(self, row: int) -> dict[str, float]:
         """What a reject tells of one mask."""

@@ -22,7 +22,8 @@ _WHITENED = 0.8  # of the spectrum's amplitude that is taken off; 1 is phase cor
 _FAINTEST = 1e-3  # of the strongest frequency: below that there is noise only
 _MARGIN = 0.25  # power of the window that takes the picture's borders off
 _KEPT = 0.7  # of what earlier frames showed
-_PROMINENT = 4.0  # standard deviations of the peak above the rest
+_PROMINENT = 5.0  # standard deviations of the peak above the rest
+_NEAR, _MOST_ELSEWHERE = 2, 0.55  # thinned pixels from the peak; share of it that another shift may reach
 _BROAD = 2.0  # thinned pixels: what varies more slowly with the shift is no fit of edges
 _NOMINAL_WIDTH = 640.0
 
@@ -109,11 +110,14 @@ def _outline(height: Floats, right: int, down: int) -> Floats:
 
 
 def _peak(fit: Floats) -> tuple[float, float] | None:
-    """(right, down) of the best shift, thinned pixels; None where no shift stands out, or it lies at the border."""
+    """(right, down) of the best shift, thinned pixels; None where it does not stand out, from the rest or from the best
+    one elsewhere, or lies at the border."""
     fit = fit - cv2.GaussianBlur(fit, (0, 0), _BROAD)
     row, column = (int(i) for i in np.unravel_index(np.argmax(fit), fit.shape))
-    last = fit.shape[0] - 1
-    stands_out = fit[row, column] > _PROMINENT * float(fit.std())
+    best, last = float(fit[row, column]), fit.shape[0] - 1
+    elsewhere = fit.copy()
+    elsewhere[max(0, row - _NEAR) : row + _NEAR + 1, max(0, column - _NEAR) : column + _NEAR + 1] = -np.inf
+    stands_out = best > _PROMINENT * float(fit.std()) and float(elsewhere.max()) < _MOST_ELSEWHERE * best
     if not stands_out or not (0 < row < last and 0 < column < last):
         return None
     return column + _vertex(fit[row, column - 1 : column + 2]) - _REACH, row + _vertex(
