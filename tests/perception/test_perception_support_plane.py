@@ -117,7 +117,7 @@ def test_furniture_beside_the_table_does_not_count_against_it() -> None:
 
 
 def test_two_planes_that_explain_the_picture_alike_are_told() -> None:
-    """A trough, seen from straight above: either side may be what carries."""
+    """A chute, seen from straight above: either side may be what carries."""
     depth = (1.0 / (1.0 + 0.8 * np.abs(RAYS[..., 0]))).astype(np.float32)
     frame = Frame(np.zeros((240, 320, 3), np.uint8), depth, K, np.eye(4))
     with pytest.raises(RobinError, match="two planes") as caught:
