@@ -19,7 +19,7 @@ from robin_cli.fleet_demo.rollouts import Point, Told
 from robin_cli.fleet_demo.story import Story
 from robin_fleet.training.run import PAGE
 
-_WIDTH, _HEIGHT, _LEFT, _TOP = 900, 130, 52, 16
+_WIDTH, _HEIGHT, _LEFT, _TOP = 900, 130, 72, 16
 _STAGES = ("robot", "line", "tenth", "all")
 
 
