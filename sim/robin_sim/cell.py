@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from edge_adapt.live_picture import LivePicture
 from robin_grasp.cup_health import CupHealth
 from robin_grasp.hold_learning import HoldLearning
 from robin_grasp.picks.outcome import PickOutcome
@@ -43,7 +44,7 @@ class SimCell:
     whatever it lifts, and whose pile is replaced where it fails. cups: the tool's, learned from pick to pick and from
     pile to pile; None for a cell whose planner always trusts them. monitors: of the station, which is another one with
     every pile; None: nobody watches. holding: learns to hold from pick to pick, and the planner that
-    is made knows it; None: nobody learns.
+    is made knows it; None: nobody learns. live: is shown every image, and once more with its masks; None: nobody looks.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class SimCell:
         cups: CupHealth | None = None,
         monitors: MonitorsConfig | None = None,
         holding: HoldLearning | None = None,
+        live: LivePicture | None = None,
     ) -> None:
         config.faults.require_cups(cell.tool)
         self.config = config
@@ -68,9 +70,10 @@ class SimCell:
         self.cups = cups
         self._monitors = monitors
         self._holding = holding
+        self._live = live
 
     def open_pile(self, seed: int, pile_index: int) -> OpenPile:
-        return OpenPile(self.config, self.cell, seed, pile_index, load_camera=self._load_camera)
+        return OpenPile(self.config, self.cell, seed, pile_index, load_camera=self._load_camera, on_look=self._show)
 
     def run_pile(self, seed: int, pile_index: int, max_attempts: int) -> Iterator[PickEvent]:
         """Pick one pile until it is empty, no grasp is found, or ``max_attempts`` (at most the scenario's
@@ -115,6 +118,10 @@ class SimCell:
             self._learn(opened, grasp, outcome)
             yield replace(event, outcome=outcome, after=opened.look())
 
+    def _show(self, frame: Frame, scene: Scene | None = None) -> None:
+        if self._live is not None:
+            self._live.offer(frame.rgb, None if scene is None else scene.labels)
+
     def _learn(self, opened: OpenPile, grasp: Grasp, outcome: PickOutcome) -> None:
         if self.cups is not None:
             self.cups.note(grasp, outcome, opened.stamp_s)
@@ -139,6 +146,7 @@ class SimCell:
         if conditions := monitor.observe(frame, scene):
             scene = replace(scene, conditions=(*scene.conditions, *conditions))
         segmented = time.perf_counter()
+        self._show(frame, scene)
         trust = ALL_SOUND if self.cups is None else self.cups.trust
         excluded = memory.given_up(frame, scene)
         plan = without_instances(planner.plan(frame, scene, memory.failed, trust), excluded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,7 +56,8 @@ class OpenPile:
     ``one_cell``, light, camera and all around the pile follow from the seed alone. cell: the geometry with
     this pile's workspace. planner_rng: for planners that explore. mount: (believed, true) camera; None draws one as the
     scenario says. load_camera: None for a cell without one. dirt: what lies on the glass (``sensor.smears``), where
-    it stays; None draws it for this pile. frame: the latest image, None before the first ``look``.
+    it stays; None draws it for this pile. on_look: is given every image. frame: the latest image, None before the
+    first ``look``.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class OpenPile:
         mount: tuple[CameraView, CameraView] | None = None,
         load_camera: LoadCameraConfig | None = None,
         dirt: NDArray[np.float32] | None = None,
+        on_look: Callable[[Frame], object] = lambda frame: None,
     ) -> None:
         pile_rng, self._sensor_rng, self._physics_rng, self.planner_rng, self._hand_rng, dirt_rng = (
             np.random.default_rng([seed, pile_index]).spawn(6)
@@ -76,6 +78,7 @@ class OpenPile:
         self.stamp_s = 0.0
         self._config = config
         self._load_camera = load_camera
+        self._on_look = on_look
         self._held: Held | None = None
         cell_rng = np.random.default_rng([seed, 0, _CELL_STREAM]) if config.one_cell else pile_rng
         self._start = draw_pile_start(config, cell, pile_rng, cell_rng)
@@ -104,6 +107,7 @@ class OpenPile:
         self.frame = spoil(
             self._truth, self._camera, self._sensor_rng, self._sensor, self._config.faults, self.stamp_s, self._dirt
         )
+        self._on_look(self.frame)
         return self.frame
 
     def oracle_scene(self) -> Scene:

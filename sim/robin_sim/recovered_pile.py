@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from pydantic import Field
@@ -39,6 +40,7 @@ from robin_sim.model import Parcel
 from robin_sim.open_pile import OpenPile
 from robin_sim.physics import UnstableSimulationError
 from robin_sim.pick_event import PickEvent, Recovered, TurnStep
+from robin_sim.real_person import RealPerson
 
 JudgePick = Callable[[PickTarget, Frame, PickOutcome, CellConfig], PickJudgement]
 LOOK_S = 0.1
@@ -49,15 +51,19 @@ class PersonConfig(StrictConfig):
 
     answers: bool = Field(True, description="else requests wait for their time-out, and those without one end the pile")
     answer_after_s: float = Field(20.0, ge=0, le=3600, description="of the cell's time")
+    real_wait_s: float = Field(
+        0.0, ge=0, le=86_400, description="a person at the help desk on the disk may answer first; of real time"
+    )
 
 
 @dataclass(frozen=True)
 class RecoveryKit:
-    """What a cell with recovery has beside a cell without."""
+    """What a cell with recovery has beside a cell without. desk: folder where people are asked too; None: nobody is."""
 
     judge: JudgePick
     config: RecoveryConfig = field(default_factory=RecoveryConfig)
     person: PersonConfig = field(default_factory=PersonConfig)
+    desk: Path | None = None
 
 
 class RecoveredPile:
@@ -78,6 +84,7 @@ class RecoveredPile:
         self._desk = HelpDesk(
             prefix=f"p{opened.index:05d}-", clock=lambda: opened.stamp_s, steady=lambda: opened.stamp_s
         )
+        self._real = None if kit.desk is None else RealPerson(kit.desk, kit.person.real_wait_s, opened.index)
 
     def run(self, most_attempts: int) -> Iterator[PickEvent]:
         """Turns until the pile is empty, ``most_attempts`` were made, nothing can be picked, or the policy stops."""
@@ -224,15 +231,26 @@ class RecoveredPile:
         desk, person, begin_s = self._desk, self._kit.person, self._opened.stamp_s
         asked = desk.ask(cause, picture=picture)
         waits_s = cause.timeout_s or float("inf")
-        if person.answers and person.answer_after_s < waits_s:
+        comes = person.answers and person.answer_after_s < waits_s
+        if self._real is not None:
+            began = time.monotonic()
+            otherwise = DONE if comes else cause.timeout_answer if np.isfinite(waits_s) else STOP
+            if (told := self._real.ask(cause, picture, otherwise)) is not None:
+                self._opened.stamp_s += time.monotonic() - began
+                closed = desk.answer(asked.help_id, told.answer, told.answered_by)
+                return closed, self._opened.stamp_s - begin_s
+        if comes:
             self._opened.stamp_s += person.answer_after_s
-            return desk.answer(asked.help_id, DONE, "simulated person"), person.answer_after_s
-        if np.isfinite(waits_s):
+            desk.answer(asked.help_id, DONE, "simulated person")
+        elif np.isfinite(waits_s):
             self._opened.stamp_s += waits_s
             desk.tick()
         else:
             desk.answer(asked.help_id, STOP, "nobody, ever")
-        return desk.request(asked.help_id), self._opened.stamp_s - begin_s
+        closed = desk.request(asked.help_id)
+        if self._real is not None:
+            self._real.tell(closed)
+        return closed, self._opened.stamp_s - begin_s
 
 
 class _Turn:

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
+from robin_perception.core.latest_worker import LatestWorker
 from robin_perception.core.pace import FramePace
 from robin_perception.nodes.frame_bus import PriorityWork
-from robin_perception.nodes.worker import LatestWorker
 
 PATIENCE_S = 30.0
 

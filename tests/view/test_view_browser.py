@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -15,10 +16,11 @@ from helpers.view_run import record_run
 from helpers.view_server import ViewServer, view_server
 from playwright.sync_api import Browser, Page, expect
 
+from edge_adapt.live_picture import LivePicture, LiveReader
 from robin_grasp.recovery.config import HelpConfig
 from robin_grasp.recovery.help_desk import HelpDesk
 from robin_grasp.recovery.help_request import load_cause
-from robin_view.sources import Sources
+from robin_view.sources import Sources, find_sources
 
 FIRST = "view-run-00000-000"
 
@@ -186,6 +188,27 @@ def test_pictures_keep_up_with_a_fast_cell(chromium: Browser, folder: Path, tmp_
                 time.sleep(0.1)  # the cell's own pace
         expect(page.locator("#now .live")).to_have_attribute("data-decision", "fast-029", timeout=20_000)
         assert int(page.locator("#now").get_attribute("data-shown") or 0) > 3
+
+
+def test_the_camera_is_shown_beside_the_picks(chromium: Browser, folder: Path, tmp_path: Path) -> None:
+    """Fifty pictures a second come; the page shows what it can, and the last one for certain."""
+    shutil.copytree(folder / "run", tmp_path / "run")
+    with (
+        contextlib.closing(LivePicture(tmp_path / "run/live", rate_hz=50)) as picture,
+        view_server(find_sources([tmp_path / "run"]), tmp_path) as server,
+        tab(chromium) as page,
+    ):
+        page.goto(f"{server.url}/live")
+        expect(page.locator("#eyes")).to_be_hidden()
+        for level in range(20, 60):
+            picture.offer(np.full((480, 640, 3), level, dtype=np.uint8))
+            time.sleep(0.02)  # the camera's own pace
+        expect(page.locator("#eyes")).to_be_visible()
+        expect(page.locator("#look")).to_have_attribute("src", f"/live/picture?{LiveReader(picture.folder).stamp()}")
+        assert int(page.locator("#look").get_attribute("data-shown") or 0) > 3
+        expect(page.locator("#rate")).to_contain_text("no picture since", timeout=20_000)
+        assert faults(page) == []
+        keep(page, "live-camera")
 
 
 def test_the_token_is_asked_for(chromium: Browser, folder: Path, tmp_path: Path) -> None:

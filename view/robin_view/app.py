@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edge_adapt.live_picture import LiveReader
 from robin_perception.core.errors import Code, RobinError
 from robin_view import home
 from robin_view.annotate import pages as annotate_pages
@@ -74,7 +75,7 @@ def create_app(sources: Sources, settings: ViewSettings) -> FastAPI:
     pages, audit, streams = (
         Pages(NAVIGATION if sources.fleet is None else OF_A_FLEET),
         Audit(settings.audit),
-        Streams(archive, sources.desk),
+        Streams(archive, sources.desk, LiveReader(sources.live) if sources.live else None),
     )
     view = ViewState(sources, settings, sessions, pages, audit, archive, fleet, worker, Looks(archive), streams)
     app = FastAPI(title="Robin", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_alive)

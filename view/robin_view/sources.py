@@ -10,27 +10,32 @@ from edge_adapt.record_file import RECORD_FILE
 from robin_perception.core.errors import Code, RobinError
 
 STORE_FILE = "index.sqlite"
+HELP, LIVE = "help", "live"
+"""Of a run that goes on: what people are asked, what the camera sees now."""
 FLEET_FILE = "fleet.yaml"
 
 
 @dataclass(frozen=True)
 class Sources:
     """runs: folders with records, or where a run is about to write some. store: of samples. fleet: folder of an
-    aggregator. desk: where a cell asks people. cell, planner: YAML files that the planner is asked again with, None for
-    what is built in. models: bundles that a frame may be shown to, the factory's first. versions: folder of the robot's
-    registry of models."""
+    aggregator. desk: where a cell asks people. live: where the newest picture of the camera lies. cell, planner: YAML
+    files that the planner is asked again with, None for what is built in. models: bundles that a frame may be shown to,
+    the factory's first. versions: folder of the robot's registry of models."""
 
     runs: tuple[Path, ...] = ()
     store: Path | None = None
     fleet: Path | None = None
     desk: Path | None = None
+    live: Path | None = None
     cell: Path | None = None
     planner: Path | None = None
     models: tuple[Path, ...] = ()
     versions: Path | None = None
 
 
-def find_sources(paths: Sequence[Path], fleet: Path | None = None, desk: Path | None = None) -> Sources:
+def find_sources(
+    paths: Sequence[Path], fleet: Path | None = None, desk: Path | None = None, live: Path | None = None
+) -> Sources:
     """paths: folders of runs or of a store, or folders that hold such ones. A folder with nothing in it yet is a run
     that has not begun. Raises RobinError INPUT_MISSING, OPTION_INVALID."""
     runs, stores = list[Path](), list[Path]()
@@ -48,5 +53,10 @@ def find_sources(paths: Sequence[Path], fleet: Path | None = None, desk: Path | 
         raise RobinError(Code.OPTION_INVALID, f"{' and '.join(map(str, stores))}: one store at a time")
     if fleet is not None and not (fleet / FLEET_FILE).is_file():
         raise RobinError(Code.FLEET_MISSING, f"{fleet}: no {FLEET_FILE} there; robin fleet up makes one")
-    desks = [folder for run in runs if (folder := run / "help").is_dir()]
-    return Sources(tuple(dict.fromkeys(runs)), stores[0] if stores else None, fleet, desk or next(iter(desks), None))
+    store = stores[0] if stores else None
+    return Sources(tuple(dict.fromkeys(runs)), store, fleet, desk or _below(runs, HELP), live or _below(runs, LIVE))
+
+
+def _below(runs: Sequence[Path], name: str) -> Path | None:
+    """That folder of the run that has one, else of the first: it may begin to have one."""
+    return next((run / name for run in runs if (run / name).is_dir()), runs[0] / name if runs else None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robin_cli.options import JsonOption, RepeatsOption, SeedOption
+from robin_cli.options import EngineOption, JsonOption, ModelOption, RepeatsOption, SeedOption, model_path
 from robin_cli.terminal import progress_bar, require_writable, write_json
 from robin_perception.core.errors import Code, RobinError
 
@@ -41,12 +41,18 @@ def view(
         int, typer.Option("--decisions", metavar="N", min=2, help="Records to look through.")
     ] = 100_000,
     repeats: RepeatsOption = 10,
+    rounds: Annotated[
+        int, typer.Option("--rounds", metavar="N", min=0, help="Turns of picking with and without Live beside it.")
+    ] = 8,
     seed: SeedOption = 7,
+    model: ModelOption = None,
+    engine: EngineOption = "auto",
     json_file: JsonOption = None,
 ) -> None:
     """Serve made-up decisions and time the first page, the page of a decision with 60 parcels, and searches.
 
     Each figure is the 95th percentile over all requests, first ones included; memory is what the server holds then.
+    After that the same frames are planned in turns with Live followed by a tablet, and without.
     """
     require_writable(json_file)
     from robin_cli.bench.figures import print_figures, print_verdict
@@ -56,6 +62,8 @@ def view(
     values: dict[str, Any] = {"decisions": decisions, "repeats": repeats, "seed": seed}
     with TemporaryDirectory(prefix="robin-bench-view-") as name, progress_bar("view", "") as advance:
         values |= _measured(Path(name), decisions, repeats, seed, advance)
+        if rounds:
+            values |= _beside(rounds, seed, model_path(model), engine, advance)
     figures = _figures(values)
     write_json(json_file, {**values, "figures": [figure.to_json() for figure in figures], "machine": facts})
     print_figures(f"the page over {decisions:,} decisions", figures)
@@ -88,6 +96,18 @@ def _measured(
             found |= _timed(name, addresses, repeats, process)
         found["memory_mb"] = round(process.memory_info().rss / 1e6, 1)
     return found
+
+
+def _beside(
+    rounds: int, seed: int, model: Path, engine: str, advance: Callable[[int, int, str], None]
+) -> dict[str, Any]:
+    from robin_cli.bench.view_beside import measure_beside
+    from robin_cli.bench.view_records import write_records
+
+    with TemporaryDirectory(prefix="robin-bench-view-") as name:
+        write_records(Path(name), 40, seed, advance)
+        with _served(Path(name)) as (_, url):
+            return measure_beside(Path(name), url, rounds, seed, model, engine, advance)
 
 
 def _timed(name: str, addresses: list[str], repeats: int, process: psutil.Process) -> dict[str, Any]:
@@ -146,5 +166,14 @@ def _figures(values: dict[str, Any]) -> list[Figure]:
         figures.append(Figure("page", f"{title}, p95", values[f"{name}_ms"], "ms", budget(key), note))
     figures.append(Figure("page", "- its picture, p95", values["picture_ms"], "ms"))
     figures.append(Figure("server", "memory", values["memory_mb"], "MB", budget("view.memory_mb")))
+    if "live_hz" in values:
+        low, high = values["beside_p99_interval"]
+        figures.append(Figure("Live", "pictures of the camera", values["live_hz"], "Hz", budget("view.live_hz")))
+        note = f"[{low:.3f}, {high:.3f}], {values['rounds']} pairs; p50 {values['beside_p50']:.3f}"
+        figures.append(
+            Figure(
+                "Live", "frame to plan, p99, over without", values["beside_p99"], "", budget("view.beside_p99"), note
+            )
+        )
     figures.append(Figure("server", "- all records read", values["read_s"], "s"))
     return figures

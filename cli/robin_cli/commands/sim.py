@@ -62,6 +62,14 @@ def run(
         str,
         typer.Option("--person", metavar="S", help="The simulated person answers after so many seconds, or 'never'."),
     ] = "20",
+    wait_for_person: Annotated[
+        float,
+        typer.Option(
+            "--wait-for-person",
+            metavar="S",
+            help="So long a person may answer first, on the page or by robin help answer; needs --out.",
+        ),
+    ] = 0.0,
     keep_cups: Annotated[
         bool, typer.Option("--keep-cups", help="What is learned of the cups goes from pile to pile; needs --workers 1.")
     ] = False,
@@ -93,7 +101,7 @@ def run(
 
     settings = load_config(CellConfig, cell)
     planner_settings = load_config(PlannerConfig, planner_config)
-    policy, answers = load_config(RecoveryConfig, recovery_config), _person(person)
+    policy, answers = load_config(RecoveryConfig, recovery_config), _person(person, wait_for_person)
     bundle = None if masks == "oracle" else model_path(model)
     count = worker_count(workers)
     with progress_bar(f"{scenario}, {planner}", "picks") as advance:
@@ -122,18 +130,18 @@ def run(
         note(f"report: {(out / REPORT_FILE).resolve()}")
 
 
-def _person(text: str) -> PersonConfig:
+def _person(text: str, wait_s: float) -> PersonConfig:
     from robin_perception.core.config import parse_config
     from robin_perception.core.errors import Code, RobinError
     from robin_sim.recovered_pile import PersonConfig
 
     if text == "never":
-        return PersonConfig(answers=False)
+        return parse_config(PersonConfig, {"answers": False, "real_wait_s": wait_s}, "--wait-for-person")
     try:
         after_s = float(text)
     except ValueError:
         raise RobinError(Code.OPTION_INVALID, f"--person needs seconds or 'never', got '{text}'") from None
-    return parse_config(PersonConfig, {"answer_after_s": after_s}, "--person")
+    return parse_config(PersonConfig, {"answer_after_s": after_s, "real_wait_s": wait_s}, "--person")
 
 
 @app.command("list")

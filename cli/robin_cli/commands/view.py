@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,9 @@ def view(
     desk: Annotated[
         Path | None, typer.Option("--desk", metavar="DIR", help="Help desk of the cell. Default: help/ of the run.")
     ] = None,
+    overlay: Annotated[
+        str, typer.Option("--overlay", metavar="TOPIC", help="Of a running station: show what its camera sees.")
+    ] = "",
     models: Annotated[
         list[Path] | None,
         typer.Option("--model", metavar="DIR", help="Bundles that a frame may be shown to. Default: models/base."),
@@ -71,6 +75,7 @@ def view(
         _export(folders or [Path("out/demo")], rerun, foxglove)
         return
     from robin_perception.core.config import parse_config
+    from robin_view.live.station import listening
     from robin_view.serve import serve
     from robin_view.settings import ViewSettings
     from robin_view.sources import find_sources
@@ -88,9 +93,10 @@ def view(
     }
     settings = parse_config(ViewSettings, values, "robin view")
     chosen = folders if folders or fleet else [Path("out/demo")]
-    sources = find_sources(chosen or (), fleet, desk)
     bundles = tuple(models) if models else tuple(path for path in (model_path(None),) if path.is_dir())
-    serve(replace(sources, cell=cell, planner=planner_config, models=bundles, versions=versions), settings, note)
+    with listening(overlay) if overlay else nullcontext() as live:
+        sources = find_sources(chosen or (), fleet, desk, live)
+        serve(replace(sources, cell=cell, planner=planner_config, models=bundles, versions=versions), settings, note)
 
 
 def _export(folders: list[Path], rerun: Path | None, foxglove: Path | None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_adapt.learn.hold import HoldConfig
 from edge_adapt.learn.hold_file import HoldKeeper
+from edge_adapt.live_picture import LivePicture
 from robin_grasp.cup_health import CupHealth
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.pick_check import PickChecker, PickJudgement
@@ -30,7 +31,7 @@ from robin_sim.cell import SeeFrame, SimCell
 from robin_sim.load_camera import LoadCameraConfig
 from robin_sim.pick_event import PickEvent
 from robin_sim.recovered_pile import PersonConfig, RecoveryKit
-from robin_sim.runs.request import RunRequest
+from robin_sim.runs.request import HELP_FOLDER, LIVE_FOLDER, RunRequest
 from robin_sim.runs.results import PickSummary, summarize
 
 Capture = Callable[[PickEvent], Any]
@@ -85,6 +86,7 @@ def build_cell(request: RunRequest, see: SeeFrame | None = None) -> SimCell:
         recovery=recovery_kit(request, see) if request.recovery else None,
         monitors=MonitorsConfig() if request.recovery else None,
         holding=holding,
+        live=None if request.page is None else LivePicture(request.page / LIVE_FOLDER),
     )
 
 
@@ -96,7 +98,8 @@ def recovery_kit(request: RunRequest, see_load: SeeFrame | None = None) -> Recov
     def judge(pick: PickTarget, after: Frame, outcome: PickOutcome, cell: CellConfig) -> PickJudgement:
         return checker.check(pick.grasp, pick.scene, pick.frame, after, outcome)
 
-    return RecoveryKit(judge, config, request.person or PersonConfig())
+    desk = None if request.page is None else request.page / HELP_FOLDER
+    return RecoveryKit(judge, config, request.person or PersonConfig(), desk)
 
 
 def open_holding(cell: CellConfig, path: Path | None, seed: int) -> HoldKeeper | None:

@@ -15,6 +15,8 @@ from robin_sim.scenario import Scenario, load_scenario
 
 DEFAULT_ENGINE = "auto"
 MASKS = ("predicted", "oracle")
+HELP_FOLDER, LIVE_FOLDER = "help", "live"
+"""Below ``page``."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class RunRequest:
     masks: one of MASKS; model: the bundle for predicted ones. planner_config, cell: None for what is shipped.
     recovery: loads are judged and put right, cups in doubt are found; recovery_config, person: None for the defaults.
     keep_cups: what was learned of the cups goes from pile to pile; else each pile begins with trusted ones.
+    page: folder that the page looks into: what the camera sees now, and what a person is asked; None: nobody looks.
     learn_hold: file of what is learned of holding, from pick to pick; None: nothing is.
     """
 
@@ -42,6 +45,7 @@ class RunRequest:
     person: PersonConfig | None = None
     keep_cups: bool = False
     learn_hold: Path | None = None
+    page: Path | None = None
 
     def checked(self) -> RunRequest:
         """With its scenario loaded. Raises RobinError: SCENARIO_UNKNOWN, OPTION_INVALID, CONFIG_*."""
@@ -52,6 +56,8 @@ class RunRequest:
         if self.keep_cups and self.workers > 1:
             text = "cups are kept from pile to pile in one process only; give --workers 1"
             raise RobinError(Code.OPTION_INVALID, text)
+        if self.person is not None and self.person.real_wait_s > 0 and self.page is None:
+            raise RobinError(Code.OPTION_INVALID, "a person can be asked in the folder of the run only; give --out")
         if self.learn_hold is not None and self.workers > 1:
             raise RobinError(Code.OPTION_INVALID, "holding is learned in one process only; give --workers 1")
         if self.masks not in MASKS:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_adapt.decision import Decision, DecisionContext, build_decision, run_context
 from edge_adapt.decision_store import DecisionStore, refuse_foreign_images
+from edge_adapt.live_picture import remove_picture
 from edge_adapt.recording import pick_images
 from edge_adapt.report import write_report
 from edge_adapt.store.sample import Sample, sample_of
@@ -22,8 +23,9 @@ from robin_perception.core.stats import rate
 from robin_perception.model.bundle import read_manifest
 from robin_perception.novelty.watch import Sighting, held_flags, sightings
 from robin_sim.pick_event import PickEvent
+from robin_sim.real_person import clear_desk
 from robin_sim.runs.goods import RunGoods, refuse_foreign_goods, retold
-from robin_sim.runs.request import RunRequest
+from robin_sim.runs.request import HELP_FOLDER, LIVE_FOLDER, RunRequest
 from robin_sim.runs.results import RESULT_KEYS, Progress, RunResult
 from robin_sim.runs.run import run_scenario
 from robin_sim.runs.told import recovery_digests, told_of
@@ -93,19 +95,21 @@ def run_simulated(
     """
     if out is None and store is None:
         return run_scenario(request, progress)
-    request = request.checked()
+    request = replace(request, page=out).checked()
     with output_folder(out) if out is not None else nullcontext():
         if out is not None:
             refuse_foreign_images(out)
             refuse_foreign_goods(out)
             require_own(out / RESULTS_FILE, (b"{",))
             require_own(out / REPORT_FILE, (b"<",))
+            clear_desk(out / HELP_FOLDER)
         samples = None if store is None else StoreWriter(SampleStore(store, seed=request.seed))
         with closing(Recorder(out, samples)) as recorder:
             size = _network_size(request)
             capture = partial(capture_pick, simulated_context(request), size, as_sample=samples is not None)
             result = run_scenario(request, progress, capture=capture, on_captured=recorder.keep)
         if out is not None:
+            remove_picture(out / LIVE_FOLDER)
             write_atomic(out / RESULTS_FILE, (json.dumps(result.to_json(), indent=1) + "\n").encode())
         if out is not None and report:
             write_report(out, out / REPORT_FILE, results=result.to_json())

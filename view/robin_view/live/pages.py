@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Form, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from edge_adapt.live_picture import LiveReader
 from edge_adapt.report_card import pick_card, pick_row
 from edge_adapt.told import code_text
 from robin_grasp.recovery.help_desk import HelpDesk
@@ -40,6 +41,14 @@ def router(view: ViewState) -> APIRouter:
     @routes.get("/now")
     def shown_now(request: Request, decision: Annotated[str, Query(max_length=128)] = "") -> Response:
         return view.pages.page("live/now.html.j2", request, **now(view, decision))
+
+    @routes.get("/picture")
+    def picture() -> Response:
+        """What the camera sees now."""
+        if view.sources.live is None:
+            raise RobinError(Code.VIEW_UNKNOWN, "no running cell was named")
+        data = LiveReader(view.sources.live).read()
+        return Response(data, media_type="image/jpeg", headers={"cache-control": "no-store"})
 
     @routes.get("/help")
     def asked(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Server-sent events: one short line whenever there is a new decision or another request for help."""
+"""Server-sent events: one short line whenever there is a new decision, a new picture or another request for help."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 
+from edge_adapt.live_picture import LiveReader
 from robin_perception.core.errors import Code, RobinError
 from robin_view.archive.archive import Archive
 
@@ -21,8 +22,8 @@ MOST_STREAMS = 24
 class Streams:
     """Counts who listens, so that forgotten tabs do not eat the robot."""
 
-    def __init__(self, archive: Archive, desk: Path | None) -> None:
-        self._archive, self._desk = archive, desk
+    def __init__(self, archive: Archive, desk: Path | None, live: LiveReader | None) -> None:
+        self._archive, self._desk, self._live = archive, desk, live
         self._lock = threading.Lock()
         self._open = 0
 
@@ -35,7 +36,7 @@ class Streams:
         return self._events()
 
     async def _events(self) -> AsyncIterator[str]:
-        shown, asked, beat_s = -1, -1, time.monotonic()
+        shown, asked, seen, beat_s = -1, -1, 0, time.monotonic()
         try:
             yield "retry: 1000\n\n"
             while True:
@@ -45,6 +46,9 @@ class Streams:
                 if (stamp := _stamp(self._desk)) != asked:
                     asked = stamp
                     yield _event("help", {})
+                if self._live is not None and (stamp := self._live.stamp()) not in (0, seen):
+                    seen = stamp
+                    yield _event("look", {"stamp": str(stamp), "at_ms": stamp // 1_000_000})
                 if time.monotonic() - beat_s > BEAT_S:
                     beat_s = time.monotonic()
                     yield ": still here\n\n"

@@ -212,7 +212,7 @@ class SegmentationNodeConfig(NodeConfig, FrameInputConfig):
         json_schema_extra=DYNAMIC,
     )
     overlay_rate_hz: float = Field(
-        2.0,
+        6.0,
         ge=0,
         le=60,
         description="Most pictures on `overlay`, Hz; 0 = none. Drawn only if someone listens.",

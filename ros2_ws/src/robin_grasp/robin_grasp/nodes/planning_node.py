@@ -34,12 +34,12 @@ from robin_perception.core.condition import PickingEffect
 from robin_perception.core.config import load_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
+from robin_perception.core.latest_worker import LatestWorker
 from robin_perception.core.scene import Scene
 from robin_perception.nodes.base import ACTIVE, INACTIVE, RobinNode
 from robin_perception.nodes.frame_bus import FrameBus, PriorityWork
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
-from robin_perception.nodes.worker import LatestWorker
 from robin_perception.topics import GRASPS, OUTCOME, PLAN
 
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from robin_perception.core.latest_worker import LatestWorker
 from robin_perception.nodes.convert import image_to_msg
 from robin_perception.nodes.frame_bus import SegmentedFrame
-from robin_perception.nodes.worker import LatestWorker
 from robin_perception.segmentation.overlay import draw_masks
 
 

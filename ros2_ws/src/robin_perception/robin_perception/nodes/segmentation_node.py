@@ -21,6 +21,7 @@ from robin_perception.core.code_texts import code_text
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.ids import path_below
+from robin_perception.core.latest_worker import LatestWorker
 from robin_perception.core.pace import FramePace
 from robin_perception.core.scene import Scene, parsed_version
 from robin_perception.core.support_check import SupportSeen
@@ -38,7 +39,6 @@ from robin_perception.nodes.pairing import FrameMessages
 from robin_perception.nodes.qos import RESULT
 from robin_perception.nodes.run import run_nodes
 from robin_perception.nodes.station_watch import StationWatch
-from robin_perception.nodes.worker import LatestWorker
 from robin_perception.segmentation.exchange import ENGINE, Exchange, exchange
 from robin_perception.segmentation.segmenter import Segmenter
 from robin_perception.supervision import start_engine

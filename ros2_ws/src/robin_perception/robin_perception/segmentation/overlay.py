@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from robin_perception.core.scene import Scene
 
 _GOLDEN = 0.618033988749895
+IGNORED = 65_535  # a label that tells nothing
 
 
 def instance_colour(instance_id: int) -> tuple[int, int, int]:
@@ -41,16 +42,19 @@ def draw_masks(rgb: NDArray[np.uint8], scene: Scene, alpha: float = 0.4, names: 
 
 
 def draw_labels(rgb: NDArray[np.uint8], labels: NDArray[np.uint16], alpha: float = 0.4) -> NDArray[np.uint8]:
-    """rgb uint8 [H,W,3] tinted by a label image; 65535 (ignore) is grey."""
-    ids, index = np.unique(labels, return_inverse=True)
-    colours = np.array([(128, 128, 128) if i == 65535 else instance_colour(int(i)) for i in ids], dtype=np.float32)
-    tint = colours[index.reshape(labels.shape)]
-    picture = np.where((labels > 0)[:, :, None], (1 - alpha) * rgb + alpha * tint, rgb)
+    """rgb uint8 [H,W,3] tinted by a label image; IGNORED is grey."""
+    colours = np.zeros((IGNORED + 1, 3), dtype=np.uint8)
+    for i in np.flatnonzero(np.bincount(labels.ravel())):
+        colours[i] = (128, 128, 128) if i == IGNORED else instance_colour(int(i))
+    picture = rgb.copy()
+    cv2.copyTo(
+        cv2.addWeighted(rgb, 1 - alpha, colours[labels], alpha, 0), np.asarray(labels > 0, dtype=np.uint8), picture
+    )
     edge = np.zeros(labels.shape, dtype=bool)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[1:] |= labels[1:] != labels[:-1]
     picture[edge] = 255
-    return np.ascontiguousarray(picture.astype(np.uint8))
+    return picture
 
 
 def colour_depth(
