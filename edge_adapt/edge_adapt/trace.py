@@ -41,6 +41,7 @@ REASON_TEXT = {
     "EXCLUDED_BY_CALLER": "the request excluded it",
     "NO_DEPTH_AROUND": "little depth in the mask, and none around it",
     "NO_EDGE": "neither depth nor colour shows an edge where the mask ends",
+    "NO_PARCEL": "a thing that is no parcel",
 }
 
 RESULT_TEXT = {

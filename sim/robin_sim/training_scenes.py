@@ -12,7 +12,8 @@ from robin_grasp.tool import WorkspaceConfig, tote_workspace
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.frame import Frame
 from robin_perception.core.image_folder import IGNORE_LABEL
-from robin_sim.any_cell.config import THING, AnyCellConfig
+from robin_perception.core.scene import OTHER
+from robin_sim.any_cell.config import AnyCellConfig
 from robin_sim.any_cell.layouts import Goods
 from robin_sim.any_cell.scenes import draw_any_scene
 from robin_sim.cameras import CameraView, draw_camera, misplaced
@@ -67,7 +68,7 @@ class DatasetConfig(StrictConfig):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Classes of the labels: those of the mix; with any cell those of its mix and things that are no parcels."""
-        return self.mix.class_names if self.any_cell is None else (*self.any_cell.mix.class_names, THING)
+        return self.mix.class_names if self.any_cell is None else (*self.any_cell.mix.class_names, OTHER)
 
     @field_validator("image_sizes")
     @classmethod

@@ -26,7 +26,7 @@ from robin_grasp.planner.registry import make_planner
 from robin_grasp.planner.situation import Situation
 from robin_grasp.tool import CellConfig, WorkspaceConfig, tote_workspace
 from robin_perception.core.frame import Frame
-from robin_perception.core.scene import Scene
+from robin_perception.core.scene import OTHER, Scene
 
 BIG, SMALL = Box(0.75, 0.0, 0.30, 0.20, 0.15), Box(0.75, 0.32, 0.06, 0.06, 0.08)
 SHAFT = [Box(0.75 + dx, dy, 0.10, 0.10, 0.25) for dx, dy in ((0.1, 0), (-0.1, 0), (0, 0.1), (0, -0.1))]
@@ -95,6 +95,17 @@ def unsure() -> tuple[Frame, Scene]:
     return blind, replace(scene, instances=(replace(first, detection=0.1), *rest))
 
 
+def things() -> tuple[Frame, Scene]:
+    """A parcel, and something beside it that is none, to a bundle that knows such things."""
+    frame, scene = box_scene([BIG, SMALL])
+    known = [np.append(instance.class_probabilities, np.float32(0)) for instance in scene.instances]
+    known[1] = np.eye(len(known[1]), dtype=np.float32)[-1]
+    instances = tuple(
+        replace(instance, class_probabilities=p) for instance, p in zip(scene.instances, known, strict=True)
+    )
+    return frame, replace(scene, instances=instances, class_names=(*scene.class_names, OTHER))
+
+
 def doubtful_masks() -> tuple[Frame, Scene]:
     """Three parcels: one in the middle of a hole in the depth, one of the belt's colour and nearly its height."""
     frame, scene = box_scene([BIG, Box(0.75, 0.28, 0.1, 0.1, 0.08), Box(0.5, -0.25, 0.15, 0.15, 0.001)])
@@ -154,6 +165,7 @@ CASES = {
     "noisy": Case(noisy, {Reject.OUTRANKED_ON_INSTANCE}),
     "unsure": Case(unsure, {Reject.LOW_DETECTION, Reject.TOO_LITTLE_DEPTH}),
     "doubtful": Case(doubtful_masks, {Reject.NO_DEPTH_AROUND, Reject.NO_EDGE}),
+    "things": Case(things, {Reject.NO_PARCEL}),
     "two-faced": Case(two_faced, {Reject.OUTRANKED_ON_INSTANCE}),
     "two-faced and unsure": Case(lambda: two_faced(detection=0.1), {Reject.LOW_DETECTION}),
     "covered": Case(boxes(UNDER, OVER), {Reject.COVERED_BY_OTHER}),
@@ -228,6 +240,15 @@ def test_what_cannot_be_picked_is_told_and_not_worked_out(seen: Seen, fields: di
     assert [g.T_base_tool.tolist() for g in result.grasps] == [
         g.T_base_tool.tolist() for g in before.grasps if g.instance_id == 2
     ]
+
+
+def test_a_thing_that_is_no_parcel_is_left_with_its_reason_and_the_parcel_is_picked() -> None:
+    result = SuctionPlanner(CellConfig()).plan(*things())
+    (told,) = (example for example in result.rejected if example.instance_id == 2)
+    assert told.reason is Reject.NO_PARCEL and told.terms["other_probability"] == 1.0
+    assert {grasp.instance_id for grasp in result.grasps} == {1}
+    allowed = PlannerConfig(rank=RankConfig(most_other=1.0))
+    assert {grasp.instance_id for grasp in SuctionPlanner(CellConfig(), allowed).plan(*things()).grasps} == {1, 2}
 
 
 def test_what_is_ruled_out_by_its_odds_at_best_changes_no_grasp(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ Range = tuple[float, float]
 PLACES = ("belt", "pallet", "shelf", "table", "tote")
 LAYOUTS = ("grid", "pile", "standing")
 DEPTH_CAMERAS = ("clean", "stereo", "structured_light", "time_of_flight")
-THING = "other"
 
 
 class AnyCellConfig(StrictConfig):

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
+from robin_perception.core.scene import OTHER
 from robin_sim import surfaces
-from robin_sim.any_cell.config import THING
 from robin_sim.backgrounds import box
 from robin_sim.model import CollisionGeom, Material, Mesh, Parcel, ParcelKind
 from robin_sim.parcels import ink
@@ -44,7 +44,7 @@ def draw_thing(rng: np.random.Generator) -> Parcel:
         mesh=mesh,
         material=_skin(rng, vessel),
         collision=(CollisionGeom("box", (x / 2, y / 2, z / 2)),),
-        own_kind=THING,
+        own_kind=OTHER,
     )
 
 

@@ -40,6 +40,7 @@ class Reject(IntEnum):
     EXCLUDED_BY_CALLER = 15
     NO_DEPTH_AROUND = 16
     NO_EDGE = 17
+    NO_PARCEL = 18
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ REASON_TEXT = {
     Reject.EXCLUDED_BY_CALLER: "excluded by the caller",
     Reject.NO_DEPTH_AROUND: "no depth around it",
     Reject.NO_EDGE: "no edge where the mask ends",
+    Reject.NO_PARCEL: "no parcel",
 }
 
 

@@ -69,6 +69,7 @@ class RankConfig(StrictConfig):
     multi_cost: float = Field(2.0, ge=0, le=20, description="two parcels lifted, in clean picks")
     fail_cost: float = Field(0.5, ge=0, le=20, description="nothing delivered, in clean picks")
     least_detection: float = Field(0.25, ge=0, le=1, description="parcels detected with less are left")
+    most_other: float = Field(0.5, ge=0, le=1, description="P(no parcel) above: it is left, where the bundle tells")
     least_depth_share: float = Field(0.35, ge=0, le=1, description="valid depth in the mask; with less it is left")
     least_clean: float = Field(0.76, ge=0, le=1, description="P(clean) below: not worth a try")
     failed_radius_m: float = Field(0.025, ge=0, le=0.5, description="tool positions this near are the same try")

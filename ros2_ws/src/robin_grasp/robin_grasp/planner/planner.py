@@ -98,12 +98,14 @@ class SuctionPlanner:
         return replace(self._answer(grasps, rejects, clock), holding=learned)
 
     def _rule_out(self, view: View, scene: Scene, order: Order) -> dict[int, Rejected]:
-        """By id: parcels whose detection or place in the pile allows no pick. In a deep pile that is half of them, and
-        nothing more is worked out for these."""
+        """By id: what is no parcel, and parcels whose detection or place in the pile allows no pick. In a deep pile
+        that is half of them, and nothing more is worked out for these."""
         rejected = {}
         low = np.array([instance.detection for instance in scene.instances]) < self.config.rank.least_detection
+        other = np.array([scene.other_probability(instance) for instance in scene.instances])
+        thing = other > self.config.rank.most_other
         covered = order.buried | (self._ranker.at_best(order.free, order.cover) < self.config.rank.least_clean)
-        for i in np.flatnonzero(low | covered).tolist():
+        for i in np.flatnonzero(low | thing | covered).tolist():
             instance = scene.instances[i]
             terms = {
                 "detection": instance.detection,
@@ -111,7 +113,9 @@ class SuctionPlanner:
                 "cover": float(order.cover[i]),
                 "free_probability": float(order.free[i]),
             }
-            reason = Reject.LOW_DETECTION if low[i] else Reject.COVERED_BY_OTHER
+            reason = Reject.LOW_DETECTION if low[i] else Reject.NO_PARCEL if thing[i] else Reject.COVERED_BY_OTHER
+            if reason is Reject.NO_PARCEL:
+                terms["other_probability"] = float(other[i])
             rejected[instance.id] = ruled_out(view, instance, reason, terms)
         return rejected
 

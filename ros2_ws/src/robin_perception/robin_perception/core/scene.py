@@ -12,7 +12,9 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.support_check import SupportSeen
 
 CLASSES = ("carton", "flat_mailer", "padded_mailer", "poly_bag", "tube")
-"""The classes of the shipped bundle. A scene names its own: ``Scene.class_names``."""
+"""Kinds of parcels. A scene names the classes of its bundle: ``Scene.class_names``."""
+OTHER = "other"
+"""The class of things that are no parcels, where a bundle has it."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,10 @@ class Scene:
     def class_name(self, instance: Instance) -> str:
         """The most probable of ``class_names``."""
         return self.class_names[int(np.argmax(instance.class_probabilities))]
+
+    def other_probability(self, instance: Instance) -> float:
+        """P(the instance is no parcel); 0 where the bundle does not know such things."""
+        return float(instance.class_probabilities[self.class_names.index(OTHER)]) if OTHER in self.class_names else 0.0
 
     def mask(self, instance: Instance) -> NDArray[np.bool_]:
         """Full-size boolean mask [H, W]; prefer ``crop`` on the hot path."""
