@@ -5,7 +5,6 @@ It is made anew by ``make regression-bag`` when bundle, planner or messages chan
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,10 @@ from robin_perception.bags.reader import BagReader
 ROOT = Path(__file__).resolve().parents[2]
 BAG = ROOT / "tests/data/regression"
 MOST_BYTES = 8_000_000  # it lives in git
-MOST_S = 120.0
 
 
 @pytest.mark.slow
 def test_the_regression_bag_is_decided_as_before(tmp_path: Path) -> None:
-    started = time.monotonic()
     replay = Replay(BAG, ROOT / "models/base", ReplayOptions(tolerance="machine"))
     said = [*replay.report.changes]
     for plan in replay.run():
@@ -32,7 +29,6 @@ def test_the_regression_bag_is_decided_as_before(tmp_path: Path) -> None:
     report = replay.report
     assert report.compared >= 36 and report.without_frame == 0 and report.warnings == []
     assert report.same, "\n".join([*said, "if that was meant: make regression-bag"])
-    assert time.monotonic() - started < MOST_S
 
 
 def test_the_regression_bag_is_small_and_whole() -> None:

@@ -95,21 +95,12 @@ def test_no_cup_is_put_on_bare_belt() -> None:
     assert picked == {1, 2} and why[3] == Reject.NO_EDGE
 
 
-def printed_on_the_belt(top_m: float) -> tuple[Frame, Scene]:
-    """Two boxes and a sheet of another colour, its top ``top_m`` above the belt."""
-    return box_scene([*BOXES, Box(0.60, 0.22, 0.18, 0.14, top_m, kind="flat_mailer")], noise=0.02)
-
-
-@pytest.mark.parametrize(("top_m", "belt_m", "left"), [(0.0002, 0.0, True), (0.004, 0.0, False), (0.0002, 0.006, True)])
-def test_print_on_the_belt_is_left_and_a_thin_mailer_is_not(top_m: float, belt_m: float, left: bool) -> None:
-    """belt_m: the camera is that much higher than its pose says, so that all seems to lie higher."""
-    frame, scene = printed_on_the_belt(top_m)
-    pose = frame.T_base_camera.copy()
-    pose[2, 3] += belt_m
-    picked, why = plan_of(replace(frame, T_base_camera=pose), scene)
-    assert judged(frame, scene).edge[2] > 0.9, "colour alone shows it"
-    assert why.get(3) == Reject.NO_EDGE if left else why.get(3) != Reject.NO_EDGE
-    assert {1, 2} <= picked
+def test_a_thin_mailer_is_not_taken_for_bare_belt() -> None:
+    """It has hardly any height: its colour alone shows an edge."""
+    frame, scene = box_scene([*BOXES, Box(0.60, 0.22, 0.18, 0.14, 0.001, kind="flat_mailer")], noise=0.02)
+    assert judged(frame, scene).edge[2] > 0.9
+    picked, _ = plan_of(frame, scene)
+    assert picked == {1, 2, 3}
 
 
 def test_a_mask_that_the_picture_cuts_off_is_left() -> None:

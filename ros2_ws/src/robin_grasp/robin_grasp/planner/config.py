@@ -82,7 +82,6 @@ class EvidenceConfig(StrictConfig):
     least_edge_share: float = Field(0.72, ge=0, le=1, description="share of a mask's outline that is an edge")
     depth_step_m: float = Field(0.006, ge=0, le=0.1, description="step of depth that is an edge")
     colour_step: float = Field(12.0, ge=0, le=255, description="step of red, green or blue (of 255) that is an edge")
-    least_height_m: float = Field(0.0015, ge=0, le=0.1, description="above the surface seen, or it is its print")
 
 
 class ExploreConfig(StrictConfig):

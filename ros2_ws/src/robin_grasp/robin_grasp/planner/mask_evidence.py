@@ -29,8 +29,6 @@ LEAST_VALID = 2.0  # samples with depth on both sides among the neighbours
 HOLE_STEP = 0.34  # share of valid depth that differs between both sides
 LEAST_FREE_SHARE = 0.1  # of the outline that no other parcel touches; with less there is nothing to say
 MOST_CUT_SHARE = 0.5  # of the outline, by the picture's margin
-WHOLE_DEPTH = 0.93  # share of valid depth of what can be print
-HEIGHT_STEP = 4  # pixels of which one tells the height
 ENOUGH_DEPTH = 0.8  # valid depth in a mask that needs none around it
 LEAST_DEPTH_AROUND = 0.05
 
@@ -39,14 +37,12 @@ LEAST_DEPTH_AROUND = 0.05
 class Evidence:
     """float64 [I] each. depth: share of the mask with valid depth. depth_around: share of the outline beyond which
     there is any. edge: share of the outline towards the background that is an edge; 1 where other parcels touch nearly
-    all of it. cut: share of the outline that the picture's margin cuts. height_m: median above z = 0; infinite where
-    nothing is known of it."""
+    all of it. cut: share of the outline that the picture's margin cuts."""
 
     depth: Floats
     depth_around: Floats
     edge: Floats
     cut: Floats
-    height_m: Floats
 
     @property
     def blind(self) -> NDArray[np.bool_]:
@@ -57,11 +53,6 @@ class Evidence:
         """bool [I]: less than ``least_share`` of the outline is an edge, or too little of it is in the picture."""
         return np.asarray((self.edge < least_share) | (self.cut > MOST_CUT_SHARE))
 
-    def printed(self, surface_m: float, least_m: float) -> NDArray[np.bool_]:
-        """bool [I]: no higher than the surface that parcels lie on, at z = ``surface_m``: print, a stain, a mirrored
-        thing. Depth falls through film, too, but not everywhere, and some of it is missing."""
-        return np.asarray((self.height_m - surface_m < least_m) & (self.depth >= WHOLE_DEPTH))
-
     def terms(self, row: int) -> dict[str, float]:
         """What a reject tells of one mask."""
         return {
@@ -69,18 +60,17 @@ class Evidence:
             "depth_around": float(self.depth_around[row]),
             "edge_share": float(self.edge[row]),
             "cut_share": float(self.cut[row]),
-            "height_m": float(self.height_m[row]),
         }
 
 
 def mask_evidence(frame: Frame, view: View, instances: Sequence[Instance], config: EvidenceConfig) -> Evidence:
     """Evidence of ``instances``. view: made of ``frame``."""
     count = len(instances)
-    depth, height, contour = np.ones(count), np.full(count, np.inf), np.zeros((count, SAMPLES, 2))
+    depth, contour = np.ones(count), np.zeros((count, SAMPLES, 2))
     seen = np.zeros((count, 1), dtype=bool)
     for i, instance in enumerate(instances):
         if (found := _outline(view, instance)) is not None:
-            contour[i], depth[i], height[i] = found
+            contour[i], depth[i] = found
             seen[i] = True
     rows = _across(view, contour)
     labels = np.where(rows >= 0, view.labels.ravel()[rows], -1)
@@ -90,23 +80,20 @@ def mask_evidence(frame: Frame, view: View, instances: Sequence[Instance], confi
     edge = _share(_is_edge(frame, view, rows, config), free)
     edge[np.count_nonzero(free, axis=1) < LEAST_FREE_SHARE * SAMPLES] = 1.0
     beyond = np.any(_inverse_depth(view, rows[2:]) > 0, axis=0)
-    return Evidence(depth, _share(beyond, crosses), edge, _share(_at_margin(frame, view, contour), seen), height)
+    return Evidence(depth, _share(beyond, crosses), edge, _share(_at_margin(frame, view, contour), seen))
 
 
-def _outline(view: View, instance: Instance) -> tuple[Floats, float, float] | None:
-    """SAMPLES points [SAMPLES, 2] (u, v) along the mask's longest outline, working pixels, the mask's share of valid
-    depth and its median height; None of a mask that is too small to be judged."""
+def _outline(view: View, instance: Instance) -> tuple[Floats, float] | None:
+    """SAMPLES points [SAMPLES, 2] (u, v) along the mask's longest outline, working pixels, and the mask's share of
+    valid depth; None of a mask that is too small to be judged."""
     x0, y0, x1, y1 = view.box(instance.bbox)
     mask = (view.labels[y0:y1, x0:x1] == instance.id).astype(np.uint8)
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not outlines or len(longest := max(outlines, key=len)) < SAMPLES // 2:
         return None
     valid = np.count_nonzero(view.inverse_depth[y0:y1, x0:x1][mask > 0]) / np.count_nonzero(mask)
-    thinned = (slice(y0, y1, HEIGHT_STEP), slice(x0, x1, HEIGHT_STEP))
-    heights = view.height[thinned][(view.labels[thinned] == instance.id) & (view.inverse_depth[thinned] > 0)]
-    height = float(np.median(heights)) if len(heights) else np.inf
     rows = np.linspace(0, len(longest), SAMPLES, endpoint=False).astype(np.int64)
-    return longest[rows, 0] + np.array([x0, y0], dtype=np.float64), valid, height
+    return longest[rows, 0] + np.array([x0, y0], dtype=np.float64), valid
 
 
 def _across(view: View, contour: Floats) -> NDArray[np.int64]:

@@ -27,9 +27,6 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.helper_thread import HelperThread
 from robin_perception.core.scene import Instance, Scene
-from robin_perception.core.support_check import measure_support
-
-MOST_SUPPORT_ERROR_M = 0.05  # nothing higher is compared with the surface that is seen
 
 
 class SuctionPlanner:
@@ -125,11 +122,6 @@ class SuctionPlanner:
         """By id: masks where neither depth nor colour shows a thing."""
         evidence = mask_evidence(frame, view, instances, self.config.evidence)
         blind, edgeless = evidence.blind, evidence.edgeless(self.config.evidence.least_edge_share)
-        belt_z_m, least_m = self.cell.workspace.belt_z_m, self.config.evidence.least_height_m
-        if (evidence.height_m < belt_z_m + MOST_SUPPORT_ERROR_M).any():
-            support = scene.support or measure_support(frame, scene.labels, belt_z_m)  # a message has none
-            if support is not None:
-                edgeless |= evidence.printed(belt_z_m + support.height_m, least_m)
         rejected = {}
         for i in np.flatnonzero(blind | edgeless).tolist():
             reason = Reject.NO_DEPTH_AROUND if blind[i] else Reject.NO_EDGE
