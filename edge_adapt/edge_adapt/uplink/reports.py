@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from edge_adapt.record_file import LONGEST_RECORD, RECORD_FILE
 from edge_adapt.store.blobs import blob_name
@@ -36,7 +35,7 @@ class FileSource:
         """Raises RobinError STORE_BLOB_MISSING."""
         self._path, self._start = path, start
         try:
-            self._stream: BinaryIO = path.open("rb", buffering=0)
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as exc:
             raise RobinError(Code.STORE_BLOB_MISSING, f"{path}: {exc.strerror}") from None
 
@@ -45,7 +44,7 @@ class FileSource:
         cannot be read."""
         part = memoryview(_BUFFER)[:length]
         try:
-            count = os.preadv(self._stream.fileno(), [part], self._start + offset)
+            count = os.preadv(self._descriptor, [part], self._start + offset)
         except OSError as exc:
             raise RobinError(Code.STORE_BLOB_DAMAGED, f"{self._path}: {exc.strerror}") from None
         if count != length:
@@ -53,7 +52,7 @@ class FileSource:
         return part
 
     def close(self) -> None:
-        self._stream.close()
+        os.close(self._descriptor)
 
 
 class Outbox:

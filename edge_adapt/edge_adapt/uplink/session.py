@@ -94,6 +94,7 @@ class Session:
         self._tickets = itertools.count(1)
         self._open: dict[int, _Transfer] = {}
         self._done: list[Done] = []
+        self._urgent: _Transfer | None = None
         self.sent_bytes = 0
 
     def __len__(self) -> int:
@@ -114,7 +115,7 @@ class Session:
         transfer = self._open.get(message.ticket)
         if transfer is None:
             return
-        transfer.heard_s = self._clock()
+        transfer.heard_s, self._urgent = self._clock(), None
         if isinstance(message, Need | More):
             if message.until <= transfer.blob.size:
                 self._credit(transfer, message)
@@ -134,10 +135,8 @@ class Session:
 
     def next_message(self) -> Message | None:
         """The most urgent chunk or commit that credit and bandwidth allow."""
-        ready = [one for one in self._open.values() if one.may_go]
-        if not ready or self._bucket.wait_s() > 0:
+        if self._bucket.wait_s() > 0 or (transfer := self._most_urgent()) is None:
             return None
-        transfer = min(ready, key=lambda one: (one.blob.priority, one.ticket))
         if transfer.offset == transfer.blob.size:
             transfer.committed = True
             transfer.heard_s = self._clock()
@@ -157,7 +156,14 @@ class Session:
 
     @property
     def wants_to_send(self) -> bool:
-        return any(one.may_go for one in self._open.values())
+        return self._most_urgent() is not None
+
+    def _most_urgent(self) -> _Transfer | None:
+        """It stays so until something is heard, or it may not go on."""
+        if self._urgent is None or not self._urgent.may_go:
+            ready = (one for one in self._open.values() if one.may_go)
+            self._urgent = min(ready, key=lambda one: (one.blob.priority, one.ticket), default=None)
+        return self._urgent
 
     def silent_s(self) -> float:
         """How long the fleet has left the transfer unanswered that waits longest; 0: none waits for it."""
@@ -181,6 +187,7 @@ class Session:
 
     def _end(self, transfer: _Transfer, outcome: Outcome, code: int = 0, reason: str = "") -> None:
         del self._open[transfer.ticket]
+        self._urgent = None
         if transfer.source is not None:
             transfer.source.close()
         self._done.append(Done(transfer.blob, outcome, code, reason))

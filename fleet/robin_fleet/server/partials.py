@@ -7,9 +7,10 @@ import contextlib
 import errno
 import os
 import struct
-import zlib
 from collections.abc import Container, Iterator
 from pathlib import Path
+
+from isal.isal_zlib import crc32
 
 from edge_adapt.uplink.protocol import CHUNK_BYTES
 from robin_perception.core.disk import make_folder, write_error
@@ -24,7 +25,7 @@ def read_partial(path: Path) -> Iterator[bytes]:
         while len(head := stream.read(_HEAD.size)) == _HEAD.size:
             length, crc = _HEAD.unpack(head)
             data = stream.read(length) if 0 < length <= CHUNK_BYTES else b""
-            if len(data) != length or not data or zlib.crc32(data) != crc:
+            if len(data) != length or not data or crc32(data) != crc:
                 return
             yield data
 

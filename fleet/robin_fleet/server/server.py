@@ -27,7 +27,7 @@ from edge_adapt.uplink.protocol import (
 )
 from robin_fleet.ledger.core import Ledger
 from robin_fleet.server.config import ServerConfig
-from robin_fleet.server.desk import Desk
+from robin_fleet.server.desk import Desk, Work
 from robin_fleet.server.door import ENROLMENT, ROBOTS, Door
 from robin_fleet.server.keys import KeyRing, Request
 from robin_fleet.server.partials import Partials
@@ -77,7 +77,8 @@ class Server:
             raise
         self._worker = Worker(ingest, self._poke)
         self._out: deque[tuple[bytes, Message]] = deque()
-        self._desk = Desk(self.config, partials, lambda *answer: self._out.append(answer), self._worker.put, clock)
+        self._works: list[Work] = []
+        self._desk = Desk(self.config, partials, lambda *answer: self._out.append(answer), self._works.append, clock)
         self._pace = TokenBucket(_ENROLMENTS_PER_S, _ENROLMENT_BURST, clock)
         self._told: dict[bytes, float] = {}  # connections of revoked keys, and when they were told
         self._ticked_s = clock()
@@ -179,6 +180,10 @@ class Server:
                 self._ring.ask(Request(frames[0].bytes, message.ticket, message.token, key))
 
     def _send(self) -> None:
+        """What has come since goes to ingest at once, which is woken a single time, and answers to their robots."""
+        if self._works:
+            self._worker.put(list(self._works))
+            self._works.clear()
         while self._out:
             peer, message = self._out.popleft()
             if not self._answer(self._front, peer, message):

@@ -29,13 +29,13 @@ class Worker:
 
     def __init__(self, ingest: Ingest, done: Callable[[], object]) -> None:
         self._ingest, self._done = ingest, done
-        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Work] | None] = queue.SimpleQueue()
         self._results: deque[Result] = deque()
         self._thread = threading.Thread(target=self._run, name="fleet-ingest", daemon=True)
         self._thread.start()
 
-    def put(self, work: Work) -> None:
-        self._queue.put(work)
+    def put(self, works: list[Work]) -> None:
+        self._queue.put(works)
 
     def take(self) -> list[Result]:
         taken = []
@@ -65,12 +65,12 @@ class Worker:
         found: list[Work] = []
         while True:
             try:
-                work = self._queue.get(block=wait and not found)
+                works = self._queue.get(block=wait and not found)
             except queue.Empty:
                 return found
-            if work is None:
+            if works is None:
                 return None
-            found.append(work)
+            found += works
 
     def _answer(self, offers: list[Work]) -> None:
         if not offers:
