@@ -343,7 +343,17 @@ def _hostile(bench: UplinkBench, folder: Path) -> dict[str, Any]:
             robot.socket.setsockopt(zmq.LINGER, 2000)
             robot.socket.close()
             context.term()
-    dropped = ("malformed", "unknown_ticket", "ticket_reused", "out_of_order", "checksum", "beyond_credit", "too_fast")
+    dropped = (
+        "malformed",
+        "newer",
+        "unknown_kind",
+        "unknown_ticket",
+        "ticket_reused",
+        "out_of_order",
+        "checksum",
+        "beyond_credit",
+        "too_fast",
+    )
     return {
         "hostile": sent,
         "hostile_dropped": sum(costs.get(key, 0) for key in dropped),

@@ -11,12 +11,11 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from robin_perception.core.bounded import parse_json
-from robin_perception.core.config import StrictConfig, first_fault
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.ids import PlainId
+from robin_perception.core.wire import WireModel, parse_wire
 from robin_perception.model.bundle import HEAD_FILE, MANIFEST_FILE, MODEL_BYTES, NETWORK_FILE, NOVELTY_FILE
 
 RELEASE_BYTES = 1_000_000
@@ -24,6 +23,10 @@ RELEASE_BYTES = 1_000_000
 DATA = frozenset({".onnx", ".safetensors", ".json", ".npz", ".md"})
 """Endings of what a part may hold."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+TRIALS = ("replay", "shadow")
+"""Stages of a roll-out that a robot goes through by itself."""
 
 
 class PartKind(str, Enum):
@@ -46,14 +49,14 @@ NEEDED = {
 """Files that a part must hold."""
 
 
-class PartFile(StrictConfig):
+class PartFile(WireModel):
     """sha256 and size of one file."""
 
     sha256: Digest
     size_bytes: int = Field(ge=0, le=MODEL_BYTES)
 
 
-class Part(StrictConfig):
+class Part(WireModel):
     """One part. trunk: sha256 of the network that it is for, of a trunk its own; empty where it fits any."""
 
     kind: PartKind
@@ -80,7 +83,7 @@ class Part(StrictConfig):
         return f"parts/{self.kind.value}/{self.version}"
 
 
-class Release(StrictConfig):
+class Release(WireModel):
     """``release.json``. parts: of different kinds. model: id that scenes and picks with it name; empty where it brings
     no model of its own."""
 
@@ -101,17 +104,17 @@ class Release(StrictConfig):
         return next((part for part in self.parts if part.kind is kind), None)
 
 
-class Assignment(StrictConfig):
+class Assignment(WireModel):
     """What one robot is to do. use: run it, or keep it beside what runs for trials. rollout: for the journal. trial:
-    what the roll-out waits for; empty for none that a robot does by itself."""
+    what the roll-out waits for, "replay" or "shadow"; whatever else is none that this robot does by itself."""
 
     release: PlainId
     use: Literal["run", "try"] = "run"
     rollout: str = Field("", max_length=128)
-    trial: Literal["", "replay", "shadow"] = ""
+    trial: str = Field("", max_length=32)
 
 
-class Assignments(StrictConfig):
+class Assignments(WireModel):
     """``sites/SITE/assignments.json``. A robot that is not named stays with what it runs. back: releases that no robot
     of the site runs any more."""
 
@@ -129,19 +132,13 @@ def assignments_path(site: str) -> str:
 
 
 def parse_release(data: bytes, source: str) -> Release:
-    """Raises RobinError RELEASE_INVALID."""
-    try:
-        return Release.model_validate(parse_json(data, source, Code.RELEASE_INVALID))
-    except ValidationError as exc:
-        raise RobinError(Code.RELEASE_INVALID, f"{source}: {first_fault(exc)}") from None
+    """Raises RobinError RELEASE_INVALID, RELEASE_INCOMPATIBLE."""
+    return parse_wire(Release, data, source, Code.RELEASE_INVALID, Code.RELEASE_INCOMPATIBLE)
 
 
 def parse_assignments(data: bytes, source: str) -> Assignments:
-    """Raises RobinError RELEASE_INVALID."""
-    try:
-        return Assignments.model_validate(parse_json(data, source, Code.RELEASE_INVALID))
-    except ValidationError as exc:
-        raise RobinError(Code.RELEASE_INVALID, f"{source}: {first_fault(exc)}") from None
+    """Raises RobinError RELEASE_INVALID, RELEASE_INCOMPATIBLE."""
+    return parse_wire(Assignments, data, source, Code.RELEASE_INVALID, Code.RELEASE_INCOMPATIBLE)
 
 
 def check_fits(parts: Iterable[Part], trunk: str) -> None:

@@ -16,7 +16,7 @@ from edge_adapt.models.registry import ModelRegistry
 from edge_adapt.releases.client import ReleaseClient
 from edge_adapt.releases.config import LookOrder, ReleasesConfig
 from edge_adapt.releases.install import Fetched, follow
-from edge_adapt.releases.release import Assignment
+from edge_adapt.releases.release import TRIALS, Assignment
 from edge_adapt.releases.trial import StageName, try_release
 from edge_adapt.uplink.config import UplinkConfig
 from edge_adapt.uplink.reports import Outbox
@@ -50,7 +50,7 @@ def look(order: LookOrder) -> list[str]:
     if done is not None and (done.active or done.back or done.parts):
         told.append(_line(done))
     wanted = client.assignments(config.site).robots.get(config.robot)
-    if wanted is not None and wanted.trial and config.store is not None and config.uplink is not None:
+    if wanted is not None and wanted.trial in TRIALS and config.store is not None and config.uplink is not None:
         told += _trial(config, config.store, config.uplink, registry, wanted)
     return told
 

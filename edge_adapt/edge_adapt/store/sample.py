@@ -18,8 +18,9 @@ from pydantic import Field, ValidationError
 
 from edge_adapt.store.runs import decode_labels, encode_labels
 from robin_perception.core.bounded import parse_json
-from robin_perception.core.config import StrictConfig, first_fault
+from robin_perception.core.config import first_fault
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.wire import WireModel, parse_wire
 
 if TYPE_CHECKING:
     from edge_adapt.decision import Decision
@@ -119,7 +120,7 @@ def kind_of(decision: Decision) -> tuple[str, bool]:
     return (_UNFAMILIAR, True) if odd else (instance.class_name, False)
 
 
-class SampleRecord(StrictConfig):
+class SampleRecord(WireModel):
     """The JSON blob that holds a sample together; the index can be made anew from these. figure, threshold, seen: the
     draw, and the stratum's counters with this sample. files: name -> blob and bytes."""
 
@@ -141,11 +142,8 @@ class SampleRecord(StrictConfig):
 
     @classmethod
     def parse(cls, data: bytes, source: str) -> SampleRecord:
-        """Raises RobinError RECORD_INVALID."""
-        try:
-            return cls.model_validate(parse_json(data, source, Code.RECORD_INVALID))
-        except ValidationError as exc:
-            raise RobinError(Code.RECORD_INVALID, f"{source}: {first_fault(exc)}") from None
+        """Raises RobinError RECORD_INVALID, FORMAT_NEWER."""
+        return parse_wire(cls, data, source, Code.RECORD_INVALID)
 
     @property
     def decision_id(self) -> str:

@@ -3,6 +3,10 @@
 A message is one frame, a chunk two: header and bytes. Offsets and limits are absolute, so hearing a message twice
 does no harm. Whoever sends what does not hold to this gets MESSAGE_MALFORMED counted, and no answer.
 
+A minor version may add kinds of messages, and bytes behind the fields of one, behind a zero where its last field is
+text: who does not know them ignores them. Whatever may not be ignored makes a new PROTOCOL, which older software
+refuses with FORMAT_NEWER. Head and REFUSED are the same in all.
+
     robot:  OFFER                CHUNK ... CHUNK           COMMIT
     fleet:         HAVE | NEED            MORE ...              STORED | REFUSED
 """
@@ -130,7 +134,13 @@ class Enrolled(NamedTuple):
     robot: str
 
 
-Message = Offer | Have | Need | More | Chunk | Commit | Withdraw | Stored | Refused | Enrol | Enrolled
+class Unknown(NamedTuple):
+    """A kind of message that a newer minor version has."""
+
+    ticket: int
+
+
+Message = Offer | Have | Need | More | Chunk | Commit | Withdraw | Stored | Refused | Enrol | Enrolled | Unknown
 _TYPES: tuple[type[Message], ...] = (Offer, Have, Need, More, Chunk, Commit, Withdraw, Stored, Refused, Enrol, Enrolled)
 _NUMBERS = {kind: number for number, kind in enumerate(_TYPES, start=1)}
 
@@ -169,74 +179,81 @@ def pack(message: Message) -> list[bytes | memoryview]:
 
 
 def parse(frames: Frames) -> Message:
-    """Raises RobinError MESSAGE_MALFORMED."""
+    """Raises RobinError MESSAGE_MALFORMED, FORMAT_NEWER."""
     if not 1 <= len(frames) <= 2:
         raise _malformed(f"{len(frames)} frames")
     header = frames[0]
     if not _HEAD.size <= len(header) <= HEADER_BYTES:
         raise _malformed(f"a header of {len(header)} bytes")
     version, number, ticket = _HEAD.unpack_from(header)
-    if version != PROTOCOL:
-        raise _malformed(f"protocol {version}, this release has {PROTOCOL}")
-    if not 1 <= number <= len(_TYPES):
-        raise _malformed(f"message of type {number}")
+    if version > PROTOCOL and number != _NUMBERS[Refused]:
+        raise RobinError(Code.FORMAT_NEWER, f"protocol {version}, this release has {PROTOCOL}: update it first")
+    if not version or not number:
+        raise _malformed(f"protocol {version}, message of type {number}")
+    if number > len(_TYPES):
+        return Unknown(ticket)
     kind, body = _TYPES[number - 1], bytes(header[_HEAD.size :])
     if (kind is Chunk) != (len(frames) == 2):
         raise _malformed(f"{kind.__name__} of {len(frames)} frames")
     if kind is Chunk:
         return _chunk(ticket, body, frames[1])
-    return _PARSERS[kind](ticket, body) if kind in _PARSERS else _plain(kind, ticket, body)
+    return _PARSERS[kind](ticket, body) if kind in _PARSERS else kind(ticket)  # type: ignore[call-arg]
+
+
+def ticket_of(frames: Frames) -> int:
+    """Of a message that ``parse`` refuses as newer."""
+    return int(_HEAD.unpack_from(frames[0])[2])
 
 
 def _chunk(ticket: int, body: bytes, data: bytes | memoryview) -> Chunk:
-    if len(body) != _CHUNK.size or not 1 <= len(data) <= CHUNK_BYTES:
+    if len(body) < _CHUNK.size or not 1 <= len(data) <= CHUNK_BYTES:
         raise _malformed(f"a chunk of {len(data)} bytes")
-    offset, crc = _CHUNK.unpack(body)
+    offset, crc = _CHUNK.unpack_from(body)
     return Chunk(ticket, offset, crc, data)
-
-
-def _plain(kind: type[Message], ticket: int, body: bytes) -> Message:
-    if body:
-        raise _malformed(f"{kind.__name__} with {len(body)} bytes more")
-    return kind(ticket)  # type: ignore[call-arg]
 
 
 def _offer(ticket: int, body: bytes) -> Offer:
     if len(body) <= _OFFER.size:
         raise _malformed("an offer without a name")
     size, kind, priority = _OFFER.unpack_from(body)
-    if kind > max(Kind) or not 1 <= size <= 1 << 40:
-        raise _malformed(f"an offer of {size} bytes, kind {kind}")
+    if not 1 <= size <= 1 << 40:
+        raise _malformed(f"an offer of {size} bytes")
+    if kind > max(Kind):
+        raise RobinError(Code.FORMAT_NEWER, f"a blob of kind {kind}, this release has {max(Kind)}: update it first")
     return Offer(ticket, _text(body[_OFFER.size :], _NAME, "name of a blob"), size, Kind(kind), priority)
 
 
 def _need(ticket: int, body: bytes) -> Need:
-    if len(body) != _NEED.size:
+    if len(body) < _NEED.size:
         raise _malformed(f"a credit of {len(body)} bytes")
-    offset, until = _NEED.unpack(body)
+    offset, until = _NEED.unpack_from(body)
     if offset > until:
         raise _malformed(f"credit from {offset} to {until}")
     return Need(ticket, offset, until)
 
 
 def _more(ticket: int, body: bytes) -> More:
-    if len(body) != _MORE.size:
+    if len(body) < _MORE.size:
         raise _malformed(f"a credit of {len(body)} bytes")
-    return More(ticket, *_MORE.unpack(body))
+    return More(ticket, *_MORE.unpack_from(body))
 
 
 def _refused(ticket: int, body: bytes) -> Refused:
-    if not _REFUSED.size <= len(body) <= _REFUSED.size + _LONGEST_REASON:
+    if len(body) < _REFUSED.size:
         raise _malformed(f"a refusal of {len(body)} bytes")
     code, again = _REFUSED.unpack_from(body)
-    return Refused(ticket, code, bool(again), printable(body[_REFUSED.size :].decode("ascii", "replace")))
+    return Refused(ticket, code, bool(again), printable(_field(body[_REFUSED.size :])[:_LONGEST_REASON]))
 
 
 def _text(data: bytes, pattern: re.Pattern[str], what: str) -> str:
-    text = data.decode("ascii", "replace")
+    text = _field(data)
     if not pattern.fullmatch(text):
         raise _malformed(f"no {what}: '{text[:80]}'")
     return text
+
+
+def _field(data: bytes) -> str:
+    return data.partition(b"\0")[0].decode("ascii", "replace")
 
 
 _PARSERS: dict[type[Message], Callable[[int, bytes], Message]] = {

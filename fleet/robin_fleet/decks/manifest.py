@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from edge_adapt.annotations.picture import MOST_PARCELS
 from robin_fleet.annotation.prefill import IGNORED
 from robin_fleet.decks.juxtapose import JuxtaposeConfig
 from robin_fleet.ledger.labels import PSEUDO, Label
-from robin_perception.core.bounded import parse_json
 from robin_perception.core.config import StrictConfig, first_fault
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import IGNORE_LABEL
+from robin_perception.core.wire import WireModel, known_fields, parse_wire
 
 TRAIN, HELD = PARTS = ("train", "held")
 
@@ -34,7 +34,7 @@ class DeckConfig(StrictConfig):
     juxtapose: JuxtaposeConfig = JuxtaposeConfig()
 
 
-class Member(StrictConfig):
+class Member(WireModel):
     """One sample. sample: blob of its record, which names its files by their hashes. labels: blob of its labels. block:
     robot and pile. held_by: "station" or "time", empty in the part that is taught. origins: labels by origin."""
 
@@ -51,7 +51,7 @@ class Member(StrictConfig):
     origins: dict[str, int]
 
 
-class Stratum(StrictConfig):
+class Stratum(WireModel):
     """Result and goods. share: of the members that are taught."""
 
     train: int
@@ -59,7 +59,7 @@ class Stratum(StrictConfig):
     share: float
 
 
-class Manifest(StrictConfig):
+class Manifest(WireModel):
     """All that a deck is. held_after_s: by station, from when its samples are held out. left_out: samples that were
     asked for and are not in it, by reason."""
 
@@ -75,13 +75,15 @@ class Manifest(StrictConfig):
     left_out: dict[str, int]
     members: tuple[Member, ...]
 
+    @field_validator("config", mode="before")
+    @classmethod
+    def _known_settings(cls, values: object) -> object:
+        return known_fields(DeckConfig, values)
+
     @classmethod
     def parse(cls, data: bytes, source: str) -> Manifest:
-        """Raises RobinError DECK_DAMAGED."""
-        try:
-            return cls.model_validate(parse_json(data, source, Code.DECK_DAMAGED))
-        except ValidationError as exc:
-            raise RobinError(Code.DECK_DAMAGED, f"{source}: {first_fault(exc)}") from None
+        """Raises RobinError DECK_DAMAGED, FORMAT_NEWER."""
+        return parse_wire(cls, data, source, Code.DECK_DAMAGED)
 
     def to_bytes(self) -> bytes:
         return (self.model_dump_json(indent=1) + "\n").encode()

@@ -20,8 +20,9 @@ from robin_fleet.ledger.rollouts import count_pick, find_rollout, put
 from robin_fleet.rollout.plan import Stage
 from robin_fleet.rollout.state import Trial, tried
 from robin_perception.core.bounded import parse_json
-from robin_perception.core.config import StrictConfig, first_fault
+from robin_perception.core.config import first_fault
 from robin_perception.core.errors import Code, RobinError
+from robin_perception.core.wire import WireModel, known_fields, parse_wire
 
 OWN = "fleet"
 MOST_VALUES = 300
@@ -46,7 +47,7 @@ _TERMS = (
 )
 
 
-class Report(StrictConfig):
+class Report(WireModel):
     """Figures of one part of a robot. source: "uplink", "store" ...; values: by name; at_s: by the robot's clock."""
 
     format: int = Field(1, ge=1, le=1)
@@ -70,11 +71,8 @@ def book_report(connection: sa.Connection, incoming: Incoming, now_s: float) -> 
 
 
 def parse_report(data: bytes, source: str) -> Report:
-    """Raises RobinError METRICS_INVALID."""
-    try:
-        report = Report.model_validate(parse_json(data, source, Code.METRICS_INVALID))
-    except ValidationError as exc:
-        raise RobinError(Code.METRICS_INVALID, f"{source}: {first_fault(exc)}") from None
+    """Raises RobinError METRICS_INVALID, FORMAT_NEWER."""
+    report = parse_wire(Report, data, source, Code.METRICS_INVALID)
     if report.source == OWN:
         raise RobinError(Code.METRICS_INVALID, f"{source}: figures of the source '{OWN}' are the aggregator's own")
     for name in report.values:
@@ -86,7 +84,8 @@ def parse_report(data: bytes, source: str) -> Report:
 def book_decision(connection: sa.Connection, incoming: Incoming, now_s: float) -> None:
     """Count a pick that was tried, and keep the facts that may explain it. Raises RobinError RECORD_INVALID."""
     try:
-        decision = Decision.model_validate(parse_json(incoming.data, incoming.name, Code.RECORD_INVALID))
+        values = parse_json(incoming.data, incoming.name, Code.RECORD_INVALID)
+        decision = Decision.model_validate(known_fields(Decision, values))
     except ValidationError as exc:
         raise RobinError(Code.RECORD_INVALID, f"{incoming.name}: {first_fault(exc)}") from None
     if decision.result not in TRIED:
@@ -124,7 +123,7 @@ def facts_of(decision: Decision, at_s: float) -> dict[str, Any]:
     return facts | {f"ms_{name}": value for name, value in decision.timings_ms.items()}
 
 
-class _TrialValues(StrictConfig):
+class _TrialValues(WireModel):
     """As ``edge_adapt.releases.trial`` reports them. fault: number of a code, 0 for none."""
 
     rollout: int = Field(ge=1, le=9999)

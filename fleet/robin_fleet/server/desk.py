@@ -16,6 +16,7 @@ from typing import NamedTuple
 from edge_adapt.uplink.pace import TokenBucket
 from edge_adapt.uplink.protocol import (
     CHUNK_BYTES,
+    PROTOCOL,
     TRANSFERS,
     Chunk,
     Commit,
@@ -28,9 +29,11 @@ from edge_adapt.uplink.protocol import (
     Offer,
     Refused,
     Stored,
+    Unknown,
     Withdraw,
     is_whole,
     parse,
+    ticket_of,
 )
 from robin_fleet.server.config import ServerConfig
 from robin_fleet.server.credit import Credit
@@ -137,8 +140,14 @@ class Desk:
             return
         try:
             message = parse(frames)
-        except RobinError:
-            self.counts["malformed"] += 1
+        except RobinError as exc:
+            self.counts["newer" if exc.code is Code.FORMAT_NEWER else "malformed"] += 1
+            if exc.code is Code.FORMAT_NEWER:  # another kind of blob is refused for good, all of it until an update
+                again = frames[0][0] != PROTOCOL
+                self._send(peer, Refused(ticket_of(frames), int(exc.code), again, exc.text))
+            return
+        if isinstance(message, Unknown):
+            self.counts["unknown_kind"] += 1
             return
         if isinstance(message, Offer):
             self._offered(peer, known, message)

@@ -200,6 +200,7 @@ CODE_TEXTS = {
     Code.UPLINK_BUSY: "Another process sends from this folder; there can be one.",
     Code.ENROLMENT_REFUSED: "The fleet did not let this robot in: the token is wrong, too old or used.",
     Code.OUTBOX_FULL: "Reports wait for the fleet beyond their limit; the oldest were dropped and counted.",
+    Code.FORMAT_NEWER: "It was made by software of a newer major version; update this one first.",
     Code.MESSAGE_MALFORMED: "A message of the other end does not hold to the protocol; it was dropped and counted.",
     Code.KEY_REVOKED: "This robot's key was revoked; nothing that it sends is taken.",
     Code.TOKEN_INVALID: "An enrolment token is unknown, too old or used; `robin fleet token` makes another.",
