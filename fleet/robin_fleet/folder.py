@@ -22,6 +22,14 @@ LEDGER_FILE = "ledger.sqlite"
 OBJECT_FOLDER = "objects"
 
 
+class PruneConfig(StrictConfig):
+    """What `robin fleet up` removes by itself: orphans and old quarantine always, samples where a limit is set."""
+
+    every_h: float = Field(24.0, ge=1, le=8760, description="From one look to the next, h.")
+    older_days: float | None = Field(None, ge=2, le=36_500, description="Samples that came in so long ago go.")
+    most_gb: float | None = Field(None, ge=0, le=1e9, description="The oldest go until all have so much, 1e9 bytes.")
+
+
 class FleetConfig(StrictConfig):
     """Settings of an aggregator, in ``fleet.yaml``."""
 
@@ -30,6 +38,7 @@ class FleetConfig(StrictConfig):
     endpoint: str = Field("tcp://*:7410", description="Where robots send to; enrolment takes the port above.")
     releases: str = Field("", description="http://address:port where robots fetch releases; empty: not served.")
     server: ServerConfig = ServerConfig()
+    prune: PruneConfig = PruneConfig()
 
 
 @dataclass(frozen=True)

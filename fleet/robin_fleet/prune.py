@@ -8,7 +8,7 @@ books them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from robin_fleet.decks.make import read_deck
-from robin_fleet.folder import Fleet
+from robin_fleet.folder import Fleet, PruneConfig
 from robin_fleet.ingest.ingest import AREA
 from robin_fleet.ledger import prune as booked
 from robin_fleet.ledger.decks import decks
@@ -44,6 +44,11 @@ class PruneRule:
     older_s: float | None = None
     most_bytes: int | None = None
 
+    @classmethod
+    def of(cls, config: PruneConfig) -> PruneRule:
+        older_s = None if config.older_days is None else config.older_days * 86_400
+        return cls(older_s, None if config.most_gb is None else int(config.most_gb * 1e9))
+
 
 @dataclass
 class Pruned:
@@ -61,9 +66,19 @@ class Pruned:
         return asdict(self)
 
 
-def prune(fleet: Fleet, rule: PruneRule, now_s: float, *, dry: bool = False) -> Pruned:
-    """dry: only tell what would go. Raises RobinError LEDGER_*, OBJECTS_UNREACHABLE, DECK_DAMAGED where it cannot be
-    told what a deck rests on."""
+def last_pruned_s(folder: Path) -> float:
+    """When an aggregator was pruned last; 0: never."""
+    try:
+        return (folder / _ORPHANS_FILE).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def prune(
+    fleet: Fleet, rule: PruneRule, now_s: float, *, dry: bool = False, stop: Callable[[], bool] = lambda: False
+) -> Pruned:
+    """dry: only tell what would go. stop: asked before each batch; the rest goes the next time. Raises RobinError
+    LEDGER_*, OBJECTS_UNREACHABLE, DECK_DAMAGED where it cannot be told what a deck rests on."""
     with fleet.ledger.read() as connection:
         rows, resting = booked.samples_by_age(connection), booked.rested_on(connection)
         made = decks(connection)
@@ -71,10 +86,15 @@ def prune(fleet: Fleet, rule: PruneRule, now_s: float, *, dry: bool = False) -> 
         resting |= {member.sample for member in read_deck(fleet.objects, deck).members}
     wanted = _wanted(rows, rule, now_s)
     going = [row for row in wanted if row.sample not in resting]
-    done = Pruned(len(going), sum(row.bytes for row in going), len(wanted) - len(going))
+    done = Pruned(kept=len(wanted) - len(going))
+    for at in range(0, len(going), _BATCH):
+        batch = going[at : at + _BATCH]
+        if stop():
+            return done
+        if not dry:
+            _remove(fleet, batch, now_s)
+        done.samples, done.bytes = done.samples + len(batch), done.bytes + sum(row.bytes for row in batch)
     if not dry:
-        for at in range(0, len(going), _BATCH):
-            _remove(fleet, going[at : at + _BATCH], now_s)
         done.refused = _forget_refused(fleet)
     _orphans(fleet, done, now_s, dry)
     return done

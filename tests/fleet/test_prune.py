@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.cli_helpers import Robin
+from helpers.fleet_servers import LEDGERS, ledger_server, new_ledger_url
 from helpers.unfamiliar_samples import BLUE, RED, book, unfamiliar
 
 from edge_adapt.store.blobs import blob_name
 from robin_fleet import prune as pruning
-from robin_fleet.folder import Fleet, make_fleet, open_fleet
+from robin_fleet.folder import Fleet, FleetConfig, PruneConfig, make_fleet, open_fleet
+from robin_fleet.housekeeping import Housekeeping
 from robin_fleet.ledger.events import QUARANTINE, add_refused
 from robin_fleet.ledger.labels import PERSON, PSEUDO, Label, replace_labels
 from robin_fleet.ledger.samples import SampleFilter, files_of, find_samples, known_blobs
@@ -21,12 +26,19 @@ from robin_fleet.prune import ORPHAN_S, PruneRule, prune
 from robin_perception.core.errors import Code, RobinError
 
 DAY_S = 86_400.0
+NUMBERS = itertools.count()
 NOW_S = 400 * DAY_S
 
 
+@pytest.fixture(scope="module", params=LEDGERS)
+def place(request: pytest.FixtureRequest) -> Iterator[str]:
+    with ledger_server(request.param) as found:
+        yield found
+
+
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    make_fleet(tmp_path / "fleet")
+def fleet(place: str, tmp_path: Path) -> Iterator[Fleet]:
+    make_fleet(tmp_path / "fleet", FleetConfig(ledger=new_ledger_url(place, f"prune{next(NUMBERS)}")))
     with open_fleet(tmp_path / "fleet") as opened:
         yield opened
 
@@ -145,3 +157,27 @@ def test_the_command(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     told = robin("fleet", "prune", "--older", "3d", "--dry-run", *common)
     assert told.status == 0 and "1 samples" in told.out and "would go" in told.out and len(left(fleet)) == 1
     assert robin("fleet", "prune", "--most-gb", "0", *common).status == 0 and left(fleet) == set()
+
+
+def test_an_aggregator_makes_room_by_itself_once_a_period_and_also_after_a_restart(fleet: Fleet) -> None:
+    old, young, told = booked(fleet, 1, 200), booked(fleet, 2, 10), list[str]()
+    limited = replace(fleet, config=FleetConfig(prune=PruneConfig(older_days=180, every_h=12)))
+
+    def looks(at_s: float, one: Fleet = limited) -> set[str]:
+        Housekeeping(one, told.append, lambda: at_s).make_room()
+        os.utime(fleet.folder / "orphans.json", (NOW_S, NOW_S))  # as if that look had been at NOW_S
+        return left(fleet)
+
+    assert looks(NOW_S, fleet) == {old, young} and told == [], "no limit, no sample goes"
+    assert looks(NOW_S + 11 * 3600.0) == {old, young}, "not yet due"
+    assert looks(NOW_S + 13 * 3600.0) == {young} and told == ["room made: 1 samples, 0 orphans, 0 refused ones"]
+
+
+def test_a_look_that_is_ended_leaves_the_rest_for_the_next(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "_BATCH", 1)
+    for number in range(3):
+        booked(fleet, number + 1, 200 + number)
+    answers = iter([False, True])
+    done = prune(fleet, PruneRule(older_s=DAY_S), NOW_S, stop=lambda: next(answers))
+    assert done.samples == 1 and len(left(fleet)) == 2 and pruning.last_pruned_s(fleet.folder) == 0
+    assert prune(fleet, PruneRule(older_s=DAY_S), NOW_S).samples == 2 and pruning.last_pruned_s(fleet.folder) > 0

@@ -14,6 +14,8 @@ from helpers.release_samples import World, world
 
 from edge_adapt.releases.release import Assignment, Assignments
 from edge_adapt.store.blobs import blob_name
+from robin_fleet.folder import Fleet as Aggregator
+from robin_fleet.folder import FleetConfig
 from robin_fleet.housekeeping import Housekeeping
 from robin_fleet.ingest.ingest import Answer, Ingest
 from robin_fleet.ledger import rollouts as book
@@ -21,6 +23,7 @@ from robin_fleet.ledger.core import Ledger, open_ledger
 from robin_fleet.ledger.robots import enrol
 from robin_fleet.metrics.reports import handlers
 from robin_fleet.objects import open_objects
+from robin_fleet.objects.own_folder import FolderObjects
 from robin_fleet.rollout.plan import RolloutPlan, Stage, StageRule, TrialRule
 from robin_fleet.rollout.runner import LATE_S, RolloutRunner
 from robin_fleet.rollout.state import Phase, RolloutState, Trial
@@ -218,9 +221,14 @@ def test_picks_are_counted_from_decisions_once(fleet: Fleet, tmp_path: Path) -> 
     assert json.loads(data)["model_id"] == found.model
 
 
+def aggregator(fleet: Fleet, folder: Path) -> Aggregator:
+    """Of the same ledger, with objects of its own in ``folder``."""
+    return Aggregator(folder, FleetConfig(), fleet.ledger, FolderObjects(folder / "objects"))
+
+
 def test_housekeeping_keeps_signatures_fresh_and_roll_outs_going(fleet: Fleet, tmp_path: Path) -> None:
     told: list[str] = []
-    keeper = Housekeeping(fleet.world.repository.fleet, fleet.ledger, told.append, fleet.world.clock)
+    keeper = Housekeeping(aggregator(fleet, fleet.world.repository.fleet), told.append, fleet.world.clock)
     begun(fleet)
     before = fleet.world.repository.expiries()["timestamp"]
     keeper.step()
@@ -235,7 +243,7 @@ def test_housekeeping_keeps_signatures_fresh_and_roll_outs_going(fleet: Fleet, t
 
 def test_housekeeping_ends_with_its_aggregator(fleet: Fleet, tmp_path: Path) -> None:
     told: list[str] = []
-    keeper = Housekeeping(tmp_path / "none", fleet.ledger, told.append)
+    keeper = Housekeeping(aggregator(fleet, tmp_path / "none"), told.append)
     keeper.start()
     keeper.close()
     assert told == []

@@ -69,7 +69,7 @@ def up(
                 served.start()
                 stack.callback(served.close)
                 note(f"releases at {config.releases}, signed")
-            housekeeping = Housekeeping(fleet, opened.ledger, note)
+            housekeeping = Housekeeping(opened, note)
             housekeeping.start()
             stack.callback(housekeeping.close)
             server.run(stopped, teller.tell)
