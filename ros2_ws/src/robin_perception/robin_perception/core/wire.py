@@ -52,7 +52,9 @@ def _known(kind: object, value: object) -> object:
     models = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, BaseModel)]
     if not models:
         return value
-    return [known_fields(models[0], one) for one in value] if isinstance(value, list) else known_fields(models[0], value)
+    return (
+        [known_fields(models[0], one) for one in value] if isinstance(value, list) else known_fields(models[0], value)
+    )
 
 
 def _is_newer(found: str, known: str) -> bool:
