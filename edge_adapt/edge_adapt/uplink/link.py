@@ -72,7 +72,7 @@ class Link:
         poller.poll(max(0, int(wait_s * 1000)))
 
     def may_send(self) -> bool:
-        return self.is_up and bool(self.socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT)
+        return self.is_up and bool(int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT)
 
     def send(self, frames: Frames) -> bool:
         """False where the queue is full."""

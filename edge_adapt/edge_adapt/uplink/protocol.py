@@ -197,7 +197,7 @@ def parse(frames: Frames) -> Message:
         raise _malformed(f"{kind.__name__} of {len(frames)} frames")
     if kind is Chunk:
         return _chunk(ticket, body, frames[1])
-    return _PARSERS[kind](ticket, body) if kind in _PARSERS else kind(ticket)  # type: ignore[call-arg]
+    return _PARSERS[kind](ticket, body) if kind in _PARSERS else kind(ticket)
 
 
 def ticket_of(frames: Frames) -> int:
