@@ -22,6 +22,13 @@ def view(
     fleet: Annotated[
         Path | None, typer.Option("--fleet", metavar="DIR", envvar="ROBIN_FLEET", help="Folder of an aggregator.")
     ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option("--ledger", metavar="URL", help="Of an aggregator elsewhere: postgresql://..., kept in --fleet."),
+    ] = None,
+    objects: Annotated[
+        str | None, typer.Option("--objects", metavar="URL", help="s3://bucket/prefix?endpoint=..., of the same one.")
+    ] = None,
     desk: Annotated[
         Path | None, typer.Option("--desk", metavar="DIR", help="Help desk of the cell. Default: help/ of the run.")
     ] = None,
@@ -91,12 +98,25 @@ def view(
         "tls_key": tls_key,
         "tls_clients": tls_clients,
     }
+    _settle_fleet(fleet, ledger, objects)
     settings = parse_config(ViewSettings, values, "robin view")
     chosen = folders if folders or fleet else [Path("out/demo")]
     bundles = tuple(models) if models else tuple(path for path in (model_path(None),) if path.is_dir())
     with listening(overlay) if overlay else nullcontext() as live:
         sources = find_sources(chosen or (), fleet, desk, live)
         serve(replace(sources, cell=cell, planner=planner_config, models=bundles, versions=versions), settings, note)
+
+
+def _settle_fleet(fleet: Path | None, ledger: str | None, objects: str | None) -> None:
+    """A folder that names the ledger and the objects of an aggregator on another machine."""
+    given = {key: value for key, value in (("ledger", ledger), ("objects", objects)) if value is not None}
+    if not given:
+        return
+    if fleet is None:
+        raise RobinError(Code.OPTION_INVALID, "--ledger and --objects need --fleet DIR, a folder that keeps them")
+    from robin_cli.fleet.up import settle
+
+    settle(fleet, given)
 
 
 def _export(folders: list[Path], rerun: Path | None, foxglove: Path | None) -> None:

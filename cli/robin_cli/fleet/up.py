@@ -55,7 +55,7 @@ def up(
     from robin_fleet.server.server import Server
 
     given = {"endpoint": listen, "ledger": ledger, "objects": objects, "releases": releases}
-    _settle(fleet, {key: value for key, value in given.items() if value is not None})
+    settle(fleet, {key: value for key, value in given.items() if value is not None})
     with open_fleet(fleet) as opened, until_stopped() as stopped:
         keys, teller = server_keys(fleet), _Teller()
         ingest, config = Ingest(opened.ledger, opened.objects, handlers()), opened.config
@@ -76,7 +76,7 @@ def up(
     print(_line(teller.values))
 
 
-def _settle(fleet: Path, given: dict[str, str]) -> None:
+def settle(fleet: Path, given: dict[str, str]) -> None:
     """Make the folder, or change its settings."""
     from robin_fleet.folder import CONFIG_FILE, FleetConfig, make_fleet
     from robin_perception.core.config import load_config

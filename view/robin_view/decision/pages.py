@@ -81,7 +81,7 @@ def router(view: ViewState) -> APIRouter:
         parcel: Annotated[int | None, Query(ge=1, le=65_535)] = None,
         cups: Annotated[str, Query(max_length=32, pattern=r"^[0-7 ]*$")] = "",
     ) -> Response:
-        seen = _seen(view.archive.evidence(decision_id))
+        seen = seen_of(view.archive.evidence(decision_id))
         question = _question(seen, parcel, None if x is None or y is None else (x, y), cups)
         answer = None if question is None else view.worker.why(seen, question)
         return view.pages.page("decision/why.html.j2", request, answer=answer, question=question, d=seen.decision)
@@ -91,9 +91,9 @@ def router(view: ViewState) -> APIRouter:
         if not 0 <= number < len(view.sources.models):
             raise unknown("model", str(number))
         evidence, bundle = view.archive.evidence(decision_id), view.sources.models[number]
-        seen = _seen(evidence)
+        seen = seen_of(evidence)
         now = view.worker.replan(seen, bundle)
-        sides = (_side("recorded then", Replanned(seen.decision, seen.labels)), _side(f"{bundle.name}, now", now))
+        sides = (side_of("recorded then", Replanned(seen.decision, seen.labels)), side_of(f"{bundle.name}, now", now))
         return view.pages.page(
             "decision/models.html.j2", request, sides=sides, color=picture_address(decision_id, evidence)("color")
         )
@@ -140,7 +140,7 @@ def picture_address(key: str, evidence: Evidence, *, quick: bool = False) -> Add
     return address
 
 
-def _seen(evidence: Evidence) -> Seen:
+def seen_of(evidence: Evidence) -> Seen:
     """Raises RobinError INPUT_MISSING where the frame was not kept."""
     frame, labels = frame_of(evidence), evidence.labels()
     if frame is None or labels is None or labels.shape != (frame.height, frame.width):
@@ -169,7 +169,7 @@ def _point(frame: Frame, labels: NDArray[np.uint16], at: tuple[int, int]) -> tup
     return x, y, height
 
 
-def _side(title: str, made: Replanned) -> Side:
+def side_of(title: str, made: Replanned) -> Side:
     decision, chosen = made.decision, made.decision.chosen
     seen = next((i for i in decision.instances if chosen and i.id == chosen.instance), None)
     return Side(

@@ -13,6 +13,7 @@ from edge_adapt.models.registry import ModelRegistry
 from edge_adapt.models.told import explain, status
 from robin_perception.core.errors import Code, RobinError
 from robin_view.changed import Who, Why, then
+from robin_view.models.compared import compared
 from robin_view.models.curve import learning_curve
 from robin_view.models.releases import releases_told
 from robin_view.refusal import unknown
@@ -34,8 +35,12 @@ def router(view: ViewState) -> APIRouter:
     @routes.get("/version/{number}")
     def one(request: Request, number: int) -> Response:
         found = explain(_registry(view), number)
-        latest = [str(view.archive.index.line(int(row))["id"]) for row in view.archive.index.latest(1)]
-        return view.pages.page("models/version.html.j2", request, v=found, bars=_bars(found), latest=latest)
+        return view.pages.page("models/version.html.j2", request, v=found, bars=_bars(found))
+
+    @routes.get("/version/{number}/compared")
+    def pictures(request: Request, number: int) -> Response:
+        frames = compared(view, _registry(view), number)
+        return view.pages.page("models/compared.html.j2", request, frames=frames)
 
     @routes.post("/rollback")
     def rollback(who: Who, why: Why) -> Response:
