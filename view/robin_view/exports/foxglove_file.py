@@ -38,6 +38,10 @@ TOPICS = (
     _CAMERA.color, _CAMERA.depth, _CAMERA.info, f"/{OVERLAY}", f"/{GRASPS}", f"/{DECISION}", "/tf", POINTS, TRACES,
 )  # fmt: skip
 """What the file holds; /points and /traces are in no robot's topics."""
+_TRACE = {
+    "type": "object",
+    "properties": {"vacuum_pa": {"type": "array", "items": {"type": "number"}}, "weight_n": {"type": "number"}},
+}
 _FIELDS = ("x", "y", "z")
 _COLOURS = ("red", "green", "blue", "alpha")
 
@@ -65,7 +69,7 @@ class _Topics:
         self._grasps = channels.SceneUpdateChannel(f"/{GRASPS}", context=context)
         self._tf = channels.FrameTransformsChannel("/tf", context=context)
         self._decision = foxglove.Channel(f"/{DECISION}", message_encoding="json", context=context)
-        self._traces = foxglove.Channel(TRACES, message_encoding="json", context=context)
+        self._traces = foxglove.Channel(TRACES, schema=_TRACE, context=context)
 
     def write(self, pick: ShownPick) -> None:
         at_ns = pick.at_ns
