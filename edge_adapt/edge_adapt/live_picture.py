@@ -22,7 +22,7 @@ from robin_perception.segmentation.overlay import draw_labels
 
 PICTURE = "now.jpg"
 WIDTH = 640
-RATE_HZ = 8.0
+RATE_HZ = 6.0
 _AGAIN_S = 10.0
 _QUALITY = 80
 _LARGEST = 4_000_000

@@ -7,8 +7,8 @@ lies in the picture's folder or in one above it, up to the folder that was given
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,15 @@ from robin_perception.core.image_folder import (
 @dataclass(frozen=True)
 class LabelledFrame:
     """source: where it comes from. labels uint16 [H, W]: 0 background, 65535 ignore, else 1 .. 254. names: what each
-    id was called, where it was. pile: frames of one pile are alike; empty: it is told of none."""
+    id was called, where it was. visible: the seen share of each parcel of which somebody told it. pile: frames of one
+    pile are alike; empty: it is told of none."""
 
     source: str
     frame: Frame
     labels: NDArray[np.uint16]
     names: dict[int, str]
     pile: str = ""
+    visible: Mapping[int, float] = field(default_factory=dict)
 
 
 def labelled_frames(data: Path) -> Iterator[LabelledFrame]:
@@ -99,9 +101,11 @@ def _of_folder(folder: Path) -> LabelledFrame:
     for new, old in enumerate(ids, start=1):
         labels[given == old] = new
     rows = info.get("instances", ())
-    kinds = {row["id"]: str(row.get("kind", "")) for row in rows if isinstance(row, dict) and "id" in row}
-    names = {new: kinds.get(old, "") for new, old in enumerate(ids, start=1)}
-    return LabelledFrame(str(folder), frame, labels, names, str(info.get("pile", "")))
+    told = {row["id"]: row for row in rows if isinstance(row, dict) and "id" in row}
+    names = {new: str(told.get(old, {}).get("kind", "")) for new, old in enumerate(ids, start=1)}
+    shares = {new: told.get(old, {}).get("visible_fraction") for new, old in enumerate(ids, start=1)}
+    visible = {new: float(v) for new, v in shares.items() if isinstance(v, (int, float)) and 0 <= v <= 1}
+    return LabelledFrame(str(folder), frame, labels, names, str(info.get("pile", "")), visible)
 
 
 def _of_picture(picture: AnnotatedPicture, data: Path) -> LabelledFrame:

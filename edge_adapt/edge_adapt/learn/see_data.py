@@ -115,9 +115,11 @@ def _write(
 
 def _write_frame(folder: Path, frame: LabelledFrame, classes: tuple[str, ...]) -> None:
     save_frame(folder, frame.frame, frame.labels, _DEPTH_SCALE_M)
-    instances = [
-        {"id": number, "kind": name} if name in classes else {"id": number} for number, name in frame.names.items()
-    ]
+    instances = []
+    for number, name in frame.names.items():
+        kind = {"kind": name} if name in classes else {}
+        seen = {"visible_fraction": frame.visible[number]} if number in frame.visible else {}
+        instances.append({"id": number, **kind, **seen})
     info = {"source": frame.source, "pile": frame.pile, "instances": instances}
     (folder / SCENE_FILE).write_text(json.dumps(info, indent=1) + "\n")
     sync_tree(folder)

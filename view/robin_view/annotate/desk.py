@@ -21,27 +21,29 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.image_folder import IGNORE_LABEL, SCENE_FILE, save_frame
 from robin_view.annotate.drafts import IGNORE, Draft, Drafts, MaskEntry, draft_of
+from robin_view.annotate.prefill import entry, of_frame, with_picks
 from robin_view.archive.archive import Archive
+from robin_view.archive.frames import FrameEvidence, FrameReader
 from robin_view.archive.readers import RunReader, SampleReader
+from robin_view.decision.worker import Worker
 
 if TYPE_CHECKING:
     from robin_fleet.folder import Fleet
     from robin_fleet.ledger.labels import Label
 
 FOLDER, DRAFTS, DONE = "annotations", "drafts", "labels"
-_ON_ROBOT = (RunReader, SampleReader)
+_ON_ROBOT = (RunReader, SampleReader, FrameReader)
 _SAME_IOU = 0.5
 
 
 @dataclass(frozen=True)
 class Opened:
-    """One picture on the desk. first: what the labels began with. sample: of the aggregator's ledger, empty elsewhere.
+    """One picture on the desk. sample: of the aggregator's ledger, empty elsewhere.
     classes: names that the parcels may be given, those of the model first."""
 
     decision: Decision
     frame: Frame
     folder: Path
-    first: Draft
     draft: Draft
     classes: tuple[str, ...]
     sample: str = ""
@@ -50,8 +52,9 @@ class Opened:
 class Desk:
     """Safe to use from several threads."""
 
-    def __init__(self, archive: Archive, fleet: Fleet | None) -> None:
-        self._archive, self._fleet = archive, fleet
+    def __init__(self, archive: Archive, fleet: Fleet | None, worker: Worker, model: Path | None) -> None:
+        """model: bundle that looks at pictures which nobody has looked at; None: they begin empty."""
+        self._archive, self._fleet, self._worker, self._model = archive, fleet, worker, model
 
     def state(self, decision_id: str) -> str:
         """Of its labels, as ``Drafts.state``."""
@@ -64,17 +67,17 @@ class Desk:
         if frame is None:
             raise RobinError(Code.INPUT_MISSING, f"{decision_id}: its picture was not kept")
         folder, sample = self._place(decision_id)
-        first = self._first(decision_id, evidence, frame, sample)
-        draft = Drafts(folder / DRAFTS).load(decision_id, first.picture) or first
+        draft = Drafts(folder / DRAFTS).load(decision_id, decision.frame.digest)
+        draft = draft or self._first(decision_id, evidence, frame, sample)
         named = [mask.class_name for mask in draft.masks if mask.class_name != IGNORE]
         classes = tuple(name for name in dict.fromkeys((*decision.class_names, *self._goods(), *named)) if name)
-        return Opened(decision, frame, folder, first, draft, classes, sample)
+        return Opened(decision, frame, folder, draft, classes, sample)
 
     def save(self, opened: Opened, draft: Draft, by: str) -> Draft:
         """Raises RobinError ANNOTATION_STALE, ANNOTATION_INVALID for labels of another picture, DISK_FULL."""
-        first = opened.first
-        if any(getattr(draft, name) != getattr(first, name) for name in ("key", "picture", "width", "height")):
-            raise RobinError(Code.ANNOTATION_INVALID, f"{first.key}: these labels are of another picture")
+        known = opened.draft
+        if any(getattr(draft, name) != getattr(known, name) for name in ("key", "picture", "width", "height")):
+            raise RobinError(Code.ANNOTATION_INVALID, f"{known.key}: these labels are of another picture")
         return Drafts(opened.folder / DRAFTS).save(draft, by)
 
     def hand_over(self, opened: Opened, by: str) -> Path | None:
@@ -113,8 +116,12 @@ class Desk:
             seen = np.zeros(frame.depth.shape, dtype=np.uint16)
         if sample and self._fleet is not None:
             labels, told = _painted(_labels_of(self._fleet, sample), seen, decision)
+        elif isinstance(evidence, FrameEvidence):
+            labels, told = of_frame(evidence, self._worker, self._model)
         else:
-            labels, told = seen, [_entry(one.id, decision) for one in decision.instances if one.id > 0]
+            proposed = [entry(one.id, decision) for one in decision.instances if one.id > 0]
+            place = self._archive.index.place(self._archive.index.row(key) or 0)
+            labels, told = with_picks((seen, proposed), self._archive, place, key, self._worker)
         return draft_of(key, decision.frame.digest, labels, told)
 
     def _goods(self) -> Sequence[str]:
@@ -125,14 +132,6 @@ class Desk:
 
         with self._fleet.ledger.read() as connection:
             return [row.name for row in novelties(connection).values() if row.name and row.merged_into is None]
-
-
-def _entry(number: int, decision: Decision) -> MaskEntry:
-    one = next(one for one in decision.instances if one.id == number)
-    sure = min(max(one.detection * one.mask_quality, 0.0), 1.0)
-    visible = min(max(one.visible_fraction, 0.0), 1.0)
-    told = {"class_name": one.class_name[:80], "visible_fraction": round(visible, 3), "confidence": round(sure, 3)}
-    return MaskEntry(id=number, origin="pseudo", counts="", **told)
 
 
 def _labels_of(fleet: Fleet, sample: str) -> tuple[Label, ...]:

@@ -52,7 +52,8 @@ async def _body(request: Request) -> bytes:
 
 def router(view: ViewState) -> APIRouter:
     routes = APIRouter(prefix="/annotate")
-    desk = Desk(view.archive, view.fleet)
+    model = next(iter(view.sources.models), None)
+    desk = Desk(view.archive, view.fleet, view.worker, model)
 
     @routes.get("")
     def pictures(request: Request, page: Annotated[int, Query(ge=1, le=100_000)] = 1) -> Response:
@@ -83,10 +84,9 @@ def router(view: ViewState) -> APIRouter:
     @routes.post("/{key}/cut")
     def cut_masks(key: str, who: Who, work: CutRequest) -> Response:
         opened = desk.open(key)
-        model = next(iter(view.sources.models), None)
         counts = {mask.id: mask.counts for mask in work.masks}
         asked = Cut(work.kind, work.ids, work.clicks, counts)
-        picture = opened.first.picture
+        picture = opened.draft.picture
         job = partial(cut, opened.frame, picture, model, view.sources.cell, asked)
         if work.kind == "look":  # a picture is looked at while the person does
             view.worker.begin((picture, "look"), job)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edge_adapt.evidence import Evidence
 from robin_perception.core.errors import RobinError
 from robin_perception.core.ids import plain_id
+from robin_view.archive.frames import FrameReader
 from robin_view.archive.index import DecisionIndex
 from robin_view.archive.readers import Began, Reader, RunReader, SampleReader
 from robin_view.refusal import unknown
@@ -31,6 +32,8 @@ class Archive:
         self.readers: list[Reader] = []
         for folder in sources.runs:
             self.readers.append(RunReader(folder, len(self.readers)))
+        for folder in sources.frames:
+            self.readers.append(FrameReader(folder, len(self.readers)))
         if sources.store is not None:
             self.readers.append(SampleReader(sources.store, len(self.readers)))
         if fleet is not None:

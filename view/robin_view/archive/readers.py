@@ -96,7 +96,7 @@ class SampleReader:
         for row in rows:
             self._after = row.seq
             try:
-                sample = self._sample(row.record)
+                sample = self.sample(row.record)
             except RobinError as exc:
                 yield exc
                 continue
@@ -105,9 +105,10 @@ class SampleReader:
             yield told(record.decision, place, row.record, record.station, "color.png" in record.files)
 
     def evidence(self, place: Place) -> Evidence:
-        return SampleEvidence(self._sample(place.blob))
+        return SampleEvidence(self.sample(place.blob))
 
-    def _sample(self, blob: str) -> StoredSample:
+    def sample(self, blob: str) -> StoredSample:
+        """blob: its record's name. Raises RobinError STORE_*, RECORD_INVALID."""
         record = SampleRecord.parse(self._blobs.read(blob), str(self._blobs.path(blob)))
         return StoredSample(record, self._blobs.read)
 

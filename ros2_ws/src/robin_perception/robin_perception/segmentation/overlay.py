@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from functools import cache
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from robin_perception.core.scene import Scene
 
 _GOLDEN = 0.618033988749895
-IGNORED = 65_535  # a label that tells nothing
+GREY = 255  # labels from here on; 65535 tells nothing
 
 
 def instance_colour(instance_id: int) -> tuple[int, int, int]:
@@ -42,19 +43,23 @@ def draw_masks(rgb: NDArray[np.uint8], scene: Scene, alpha: float = 0.4, names: 
 
 
 def draw_labels(rgb: NDArray[np.uint8], labels: NDArray[np.uint16], alpha: float = 0.4) -> NDArray[np.uint8]:
-    """rgb uint8 [H,W,3] tinted by a label image; IGNORED is grey."""
-    colours = np.zeros((IGNORED + 1, 3), dtype=np.uint8)
-    for i in np.flatnonzero(np.bincount(labels.ravel())):
-        colours[i] = (128, 128, 128) if i == IGNORED else instance_colour(int(i))
-    picture = rgb.copy()
-    cv2.copyTo(
-        cv2.addWeighted(rgb, 1 - alpha, colours[labels], alpha, 0), np.asarray(labels > 0, dtype=np.uint8), picture
-    )
-    edge = np.zeros(labels.shape, dtype=bool)
+    """rgb uint8 [H,W,3] tinted by a label image; labels from GREY on are grey."""
+    # OpenCV lets go of the interpreter's lock, which whoever picks meanwhile needs.
+    tint = cv2.applyColorMap(np.minimum(labels, GREY).astype(np.uint8), _colours())
+    mask = np.asarray(labels > 0, dtype=np.uint8)
+    picture = np.asarray(cv2.copyTo(cv2.addWeighted(rgb, 1 - alpha, tint, alpha, 0), mask, rgb.copy()), dtype=np.uint8)
+    edge = np.zeros(labels.shape, dtype=np.uint8)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[1:] |= labels[1:] != labels[:-1]
-    picture[edge] = 255
+    cv2.add(picture, np.full(4, 255.0), dst=picture, mask=edge)
     return picture
+
+
+@cache
+def _colours() -> NDArray[np.uint8]:
+    """uint8 [256, 1, 3]."""
+    table = [instance_colour(number) for number in range(GREY)]
+    return np.array([*table, (128, 128, 128)], dtype=np.uint8)[:, None]
 
 
 def colour_depth(
