@@ -67,6 +67,16 @@ def test_a_mask_of_two_is_cut_what_lacks_is_added_what_is_nothing_removed() -> N
     assert annotator.effort.seconds < _drawn(scene)[0].seconds
 
 
+def test_a_box_stands_for_an_outline_where_three_clicks_are_enough() -> None:
+    scene, hints = boxes()
+    annotator = _Annotator(scene, hints)
+    shifted = np.roll(scene.truth[0][0], 18, axis=0)  # too far off for a stroke
+    annotator.masks = [(shifted & ~scene.truth[1][0], "carton"), *scene.truth[1:]]
+    annotator.correct()
+    assert annotator.actions == {"box": 1} and annotator.iou() > 0.95
+    assert annotator.effort.seconds == pytest.approx(4 * 1.3 + 0.28 + 3 * 1.35)
+
+
 def test_it_measures_labelled_scenes() -> None:
     segmenter = load_segmenter(ROOT / "models" / "base", "onnxruntime")
     found = measure(ROOT / "tests" / "data" / "labelled", 1, segmenter, lambda done, total: None)

@@ -170,6 +170,22 @@ def test_brush_outline_and_join(page: Page) -> None:
     saved(page)
 
 
+def test_a_box_of_three_clicks_takes_what_no_other_mask_has(page: Page) -> None:
+    before = page.evaluate("robinEditor.labels.area(1)")
+    page.keyboard.press("c")
+    for x, y in ((20, 20), (140, 20), (70, 120)):  # reaches into the mask that is there
+        page.evaluate("([x, y]) => robinEditor.click(x, y, false)", [x, y])
+    wait_for(page, 2)
+    free = page.evaluate("robinEditor.labels.area(robinEditor.selected)")
+    assert page.evaluate("robinEditor.labels.area(1)") == before and 3000 < free < 120 * 100
+    for (x, y), shift in (((20, 20), False), ((140, 20), False), ((70, 120), True)):
+        page.evaluate("([x, y, shift]) => robinEditor.click(x, y, shift)", [x, y, shift])
+    assert abs(page.evaluate("robinEditor.labels.area(robinEditor.selected)") - 120 * 100) < 250
+    page.keyboard.press("n")  # the proposal is more doubtful than what a person drew
+    assert page.evaluate("robinEditor.selected") == 1
+    saved(page)
+
+
 def test_what_was_done_survives_a_reload_at_once(server: ViewServer, page: Page) -> None:
     page.keyboard.press("s")
     click(page, "high")

@@ -219,10 +219,14 @@ class _Annotator:
         """A new outline, in place of a mask that is still off."""
         for number, (truth, kind) in enumerate(self._scene.truth):
             at, score = self._best(truth)
-            if score >= SESSION.enough_iou or (score >= SESSION.found_iou and self._brushed(number, at)):
+            replaces = score >= SESSION.found_iou
+            if score >= SESSION.enough_iou or (replaces and self._brushed(number, at, 1)):
+                continue
+            if self._boxed(number, at if replaces else -1):
+                continue
+            if replaces and self._brushed(number, at, SESSION.most_strokes):
                 continue
             outline, corners, pieces = _outlined(truth)
-            replaces = score >= SESSION.found_iou
             name = self.masks[at][1] if replaces else kind
             self.masks = [
                 (mask & ~outline, other) for i, (mask, other) in enumerate(self.masks) if not (replaces and i == at)
@@ -230,10 +234,31 @@ class _Annotator:
             self.masks.append((outline, name))
             self._did("draw", [number], corners + int(replaces), 1 + pieces)
 
-    def _brushed(self, number: int, at: int) -> bool:
-        """Whether a few strokes put a mask right; else nothing is done."""
+    def _boxed(self, number: int, at: int) -> bool:
+        """Whether a box of three clicks shows the parcel, in place of mask ``at`` (-1: there is none): where no other
+        mask is, or with Shift over them; else nothing is done."""
+        truth, kind = self._scene.truth[number]
+        corners = cv2.boxPoints(cv2.minAreaRect(cv2.findNonZero(truth.astype(np.uint8))))
+        filled = np.zeros(truth.shape, dtype=np.uint8)
+        cv2.fillPoly(filled, [np.rint(corners).astype(np.int32)], 1)
+        over = np.asarray(filled > 0)
+        under = over & ~np.logical_or.reduce(
+            [np.zeros_like(truth), *(mask for i, (mask, _) in enumerate(self.masks) if i != at)]
+        )
+        for box, shift in ((under, 0), (over, 1)):
+            if _iou(box & self._scene.said, truth) < SESSION.enough_iou:
+                continue
+            name = kind if at < 0 else self.masks[at][1]
+            self.masks = [(mask & ~box, other) for i, (mask, other) in enumerate(self.masks) if i != at]
+            self.masks.append((box, name))
+            self._did("box", [number], 3 + int(at >= 0), 1 + int(at < 0) + shift)
+            return True
+        return False
+
+    def _brushed(self, number: int, at: int, most: int) -> bool:
+        """Whether ``most`` strokes put a mask right; else nothing is done."""
         truth, (mask, name) = self._scene.truth[number][0], self.masks[at]
-        for strokes in range(1, SESSION.most_strokes + 1):
+        for strokes in range(1, most + 1):
             lacks, extra = truth & ~mask, mask & ~truth & self._scene.said
             adds = lacks.sum() >= extra.sum()
             stroke = _stroke(lacks if adds else extra)

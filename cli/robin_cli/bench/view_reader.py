@@ -19,29 +19,28 @@ _PICTURE = re.compile(rb'<img [^>]*src="(/d/[^"]*)"')
 
 
 class Tablet:
-    """One turn of reading. Two connections: events, and whatever they tell of."""
+    """One turn of reading. Three connections: events, pictures of the camera, picks."""
 
     def __init__(self, address: str) -> None:
-        self._events, self._pages = (http.client.HTTPConnection(address, timeout=60) for _ in range(2))
-        self._off = threading.Event()
-        self._news = threading.Condition()
+        self._address, self._off, self._news = address, threading.Event(), threading.Condition()
         self._newest: dict[str, str] = {}
         self.pictures = 0
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._read)]
+        work = (self._listen, self._looks, self._picks)
+        self._threads = [threading.Thread(target=one, daemon=True) for one in work]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
         self._off.set()
         with self._news:
-            self._news.notify()
+            self._news.notify_all()
         for thread in self._threads:
             thread.join(30)
 
     def _listen(self) -> None:
-        self._events.request("GET", "/live/events")
-        stream = self._events.getresponse()
-        name = ""
+        events = self._connection()
+        events.request("GET", "/live/events")
+        stream, name = events.getresponse(), ""
         while not self._off.is_set():
             line = stream.readline().decode()
             if line.startswith("event: "):
@@ -50,26 +49,33 @@ class Tablet:
                 values = json.loads(line[6:])
                 with self._news:
                     self._newest[name] = values["stamp" if name == "look" else "id"]
-                    self._news.notify()
-        self._events.close()
+                    self._news.notify_all()
+        events.close()
 
-    def _read(self) -> None:
-        while True:
-            with self._news:
-                self._news.wait_for(lambda: bool(self._newest) or self._off.is_set())
-                if self._off.is_set():
-                    break
-                news, self._newest = self._newest, {}
-            if "pick" in news:
-                for address in _PICTURE.findall(self._get(f"/live/now?decision={news['pick']}")):
-                    self._get(address.decode().replace("&amp;", "&"))
-            if "look" in news:
-                self.pictures += self._get(f"/live/picture?{news['look']}")[:2] == b"\xff\xd8"
-        self._pages.close()
+    def _looks(self) -> None:
+        pages = self._connection()
+        while stamp := self._next("look"):
+            self.pictures += _get(pages, f"/live/picture?{stamp}")[:2] == b"\xff\xd8"
 
-    def _get(self, path: str) -> bytes:
-        self._pages.request("GET", path)
-        return self._pages.getresponse().read()
+    def _picks(self) -> None:
+        pages = self._connection()
+        while decision := self._next("pick"):
+            for address in _PICTURE.findall(_get(pages, f"/live/now?decision={decision}")):
+                _get(pages, address.decode().replace("&amp;", "&"))
+
+    def _next(self, name: str) -> str:
+        """The newest that was not read yet; empty at the end."""
+        with self._news:
+            self._news.wait_for(lambda: name in self._newest or self._off.is_set())
+            return "" if self._off.is_set() else self._newest.pop(name)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self._address, timeout=60)
+
+
+def _get(pages: http.client.HTTPConnection, path: str) -> bytes:
+    pages.request("GET", path)
+    return pages.getresponse().read()
 
 
 def main() -> None:

@@ -20,7 +20,10 @@ from robin_view.changes import require_changes
 from robin_view.state import ViewState
 
 PAGE = 24
-TOOLS = (("select", "V"), ("split", "S"), ("join", "J"), ("add", "A"), ("brush", "B"), ("erase", "E"), ("polygon", "P"))
+TOOLS = (
+    ("select", "V"), ("split", "S"), ("join", "J"), ("add", "A"),
+    ("box", "C"), ("brush", "B"), ("erase", "E"), ("polygon", "P"),
+)  # fmt: skip
 ACTIONS = (("remove", "Del"), ("ignore", "X"), ("undo", "U"), ("redo", "R"), ("hide", "O"), ("fit", "F"))
 Who = Annotated[str, Depends(require_changes)]
 Coordinate = Annotated[int, Field(ge=-1, le=65_535)]

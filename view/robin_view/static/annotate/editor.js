@@ -6,13 +6,14 @@ import { IGNORE, Labels } from "./labels.js";
 import { List } from "./list.js";
 import { Stage } from "./stage.js";
 
-const TOOLS = { v: "select", b: "brush", e: "erase", p: "polygon", s: "split", j: "join", a: "add" };
+const TOOLS = { v: "select", b: "brush", e: "erase", p: "polygon", c: "box", s: "split", j: "join", a: "add" };
 const ACTIONS = { u: "undo", r: "redo", x: "ignore", o: "hide", f: "fit" };
 const HINTS = {
   select: "click a mask",
   brush: "paint the chosen mask; without one a new one",
   erase: "take pixels from the chosen mask; without one from all",
   polygon: "click corners, Enter closes: the chosen mask's new outline, or a new mask",
+  box: "click two corners of one side, then the side across: it takes what no other mask has, with Shift all",
   split: "click one parcel, then the other; Enter cuts off the first alone; with Shift more than two",
   join: "choose a mask, then click what belongs to it",
   add: "click a parcel that has no mask",
@@ -102,16 +103,30 @@ class Editor {
     const under = this.labels.at(x, y);
     if (this.tool === "select") this.select(under);
     else if (!this.mayChange) say("this page only shows");
-    else if (this.tool === "polygon") this.corner(x, y);
+    else if (this.tool === "polygon" || this.tool === "box") this.corner(x, y, more);
     else if (this.tool === "split") await this.splitAt(x, y, under, more);
     else if (this.tool === "join") await this.joinWith(under);
     else if (this.tool === "add") await this.addAt(x, y);
     this.stage.draw();
   }
 
-  corner(x, y) {
+  corner(x, y, more) {
     this.clicks.push([x, y]);
     this.stage.outline = this.clicks;
+    if (this.tool === "box" && this.clicks.length === 3) this.outlined(boxed(...this.clicks), more ? null : 0);
+  }
+
+  /** The chosen mask, or a new one, fills an outline. only: write over this id alone; null: over all. */
+  outlined(points, only = null) {
+    const id = this.selected || this.labels.freeId();
+    this.labels.change(() => {
+      if (this.selected) this.labels.clear(id);
+      else this.labels.make(id);
+      this.labels.fill(points, id, only);
+    }, [id]);
+    this.forget();
+    this.select(id);
+    this.changed();
   }
 
   async splitAt(x, y, under, more) {
@@ -189,16 +204,7 @@ class Editor {
 
   async enter() {
     if (this.tool === "polygon" && this.clicks.length > 2) {
-      const id = this.selected || this.labels.freeId();
-      const points = this.clicks;
-      this.labels.change(() => {
-        if (this.selected) this.labels.clear(id);
-        else this.labels.make(id);
-        this.labels.fill(points, id);
-      }, [id]);
-      this.forget();
-      this.select(id);
-      this.changed();
+      this.outlined(this.clicks);
     } else if (this.tool === "split" && this.clicks.length) {
       await this.split();
     } else if (this.tool === "brush" || this.tool === "erase") {
@@ -314,7 +320,8 @@ class Editor {
   }
 
   next(way) {
-    const ids = this.labels.ids();
+    const { known } = this.labels; // the most doubtful first; what a person did is sure
+    const ids = this.labels.ids().sort((one, other) => known.get(one).confidence - known.get(other).confidence);
     if (!ids.length) return;
     const at = ids.indexOf(this.selected);
     const id = ids[(at + way + ids.length + (at < 0 && way < 0 ? 1 : 0)) % ids.length];
@@ -386,6 +393,14 @@ class Editor {
 
 function told_of({ class_name, visible_fraction }) {
   return class_name ? { class_name, visible_fraction } : {};
+}
+
+/** Corners of a rectangle, of two along one side and a point on the side across. */
+function boxed([x1, y1], [x2, y2], [x3, y3]) {
+  const [dx, dy] = [x2 - x1, y2 - y1];
+  const part = ((x3 - x1) * -dy + (y3 - y1) * dx) / Math.max(1, dx * dx + dy * dy);
+  const [ax, ay] = [Math.round(-dy * part), Math.round(dx * part)];
+  return [[x1, y1], [x2, y2], [x2 + ax, y2 + ay], [x1 + ax, y1 + ay]];
 }
 
 const root = document.getElementById("annotate");

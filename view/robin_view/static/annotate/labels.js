@@ -107,8 +107,8 @@ export class Labels {
     }
   }
 
-  /** Fill an outline: pixels whose middle lies inside, by the even-odd rule. */
-  fill(points, id) {
+  /** Fill an outline: pixels whose middle lies inside, by the even-odd rule. only: as of a dot. */
+  fill(points, id, only = null) {
     const rows = points.map((point) => point[1]);
     const last = Math.min(this.height - 1, Math.max(...rows));
     for (let y = Math.max(0, Math.min(...rows)); y <= last; y++) {
@@ -120,7 +120,10 @@ export class Labels {
       crossed.sort((a, b) => a - b);
       for (let pair = 0; pair + 1 < crossed.length; pair += 2) {
         const end = Math.min(this.width - 1, Math.floor(crossed[pair + 1]));
-        for (let x = Math.max(0, Math.ceil(crossed[pair])); x <= end; x++) this.pixels[y * this.width + x] = id;
+        for (let x = Math.max(0, Math.ceil(crossed[pair])); x <= end; x++) {
+          const at = y * this.width + x;
+          if (only === null || this.pixels[at] === only) this.pixels[at] = id;
+        }
       }
     }
   }
