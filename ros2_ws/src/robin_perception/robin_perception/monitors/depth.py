@@ -13,7 +13,8 @@ from robin_perception.core.gate import distance_ratio
 from robin_perception.monitors.cause import Cause, Surroundings, Usual
 from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.monitors.look import Look
-from robin_perception.monitors.optics import edges_gone
+from robin_perception.monitors.optics import MOST_GOODS_DIRTY, clear_places
+from robin_perception.monitors.reference import Reference, goods_without_depth
 
 _LEAST_CELLS = 30
 _WHOLE = 0.8  # share of a cell's pixels that usually have depth
@@ -27,9 +28,10 @@ _PER_BLUR = 0.05  # ... and that blur does
 class DepthHoles(Cause):
     """Share of the depth that is missing where it usually is and no goods lie: a dead projector, sunlight, a cable.
 
-    Clear bags and mesh lose depth themselves and are not looked at. What dark and blur take away is taken off; where
-    there is or may be dirt, only places count that it does not cover. Where it is too dark to see these, holes count
-    that come and go, for dirt stays, and those that are more than dirt covers.
+    Clear bags and mesh lose depth themselves and are not looked at. Plain, bright goods count where most of them have
+    no depth: a belt with a pattern keeps its depth without a projector. What dark and blur take away is taken off.
+    Where there is or may be dirt, only places count that it does not cover. Where it is too dark to see these, holes
+    count that come and go, for dirt stays, and those that are more than dirt covers.
     """
 
     name, code, unit = "depth_holes", Code.DEPTH_HOLES, "share"
@@ -49,14 +51,20 @@ class DepthHoles(Cause):
             if np.count_nonzero(look.cell_free) < _LEAST_CELLS:
                 return None
             return 1.0 - float(look.has_depth[look.cell_free].mean()) - self._explained(around)
+        free = self._on_free_places(look, around, reference)
+        on_goods = 0.0 if "dirty_lens" in around.suspects else goods_without_depth(look) - MOST_GOODS_DIRTY
+        if free is None:
+            return on_goods if on_goods > 0.0 else None
+        return max(free, on_goods)
+
+    def _on_free_places(self, look: Look, around: Surroundings, reference: Reference) -> float | None:
         whole = reference.known(look) & (reference.has_depth > _WHOLE)
         lost = np.where(whole, np.maximum(0.0, reference.has_depth - look.has_depth), np.float32(np.nan))
         self._lost.append(lost)
         if "blur" in around.suspects:
             whole &= ~reference.edged(look)  # it takes depth away at outlines
         elif "dirty_lens" in around.suspects or "dirty_lens" not in around.found:  # not measured: there may be some
-            edges, gone = edges_gone(look, reference)
-            whole &= edges & ~gone
+            whole &= clear_places(look, reference)
             if np.count_nonzero(whole) < _LEAST_CELLS:
                 return self._not_dirt(around)
         if np.count_nonzero(whole) < _LEAST_CELLS:

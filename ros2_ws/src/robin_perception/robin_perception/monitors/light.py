@@ -25,10 +25,12 @@ _CLIPPED = 0.9  # linear light of a cell that is white
 def stops_from_usual(look: Look, reference: Reference, darker_half: bool = False) -> float | None:
     """log2 of the light on free places over the usual one, their median; None where too few are free.
 
-    darker_half: of those that are darker than most, which are not yet white when there is too much light.
+    darker_half: of those that are darker than most, without what is white: how much light falls on that, nobody sees.
     """
     known = reference.known(look)
     if darker_half and known.any():
+        seen = known & (look.light < _CLIPPED)
+        known = seen if np.count_nonzero(seen) >= 2 * _LEAST_CELLS else known
         known &= reference.light <= np.median(reference.light[known])
     if np.count_nonzero(known) < _LEAST_CELLS:
         return None
@@ -72,7 +74,9 @@ class OverExposed(Cause):
     def measure(self, look: Look, around: Surroundings) -> float | None:
         if around.reference is not None:
             stops = stops_from_usual(look, around.reference, darker_half=True)
-            return None if stops is None else stops - max(0.0, explained_stops(look, around.reference))
+            if stops is None:
+                return None  # no brighter is 0: what exposure might explain does not make a spread
+            return max(0.0, stops - max(0.0, explained_stops(look, around.reference)))
         if np.count_nonzero(look.cell_free) < _LEAST_CELLS:
             return None
         return 10.0 * float((look.light[look.cell_free] > _CLIPPED).mean())

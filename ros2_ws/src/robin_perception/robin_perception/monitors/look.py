@@ -24,6 +24,7 @@ _NOMINAL_WIDTH = 640
 _FAR_PX = 4  # pixels of the frame between those whose difference is an edge's height
 _BRIGHTER = 0.8  # quantile
 _NOISE_SHARE = 0.1  # of the cells: the flattest ones show noise and nothing else
+_WHOLLY = 0.99  # of a cell's pixels
 _LINEAR = (np.where((x := np.arange(256) / 255) <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)).astype(np.float32)
 
 
@@ -34,7 +35,8 @@ class Look:
     free: bool [h, w], belongs to no mask nor to a mask's rim.
 
     Of cells, float32 [rows, COLUMNS]: light 0 .. 1, linear; fine and coarse: mean squared differences of neighbours and
-    of pixels a few apart, noise taken off; has_depth: share of the pixels; cell_free: bool.
+    of pixels a few apart, noise taken off; has_depth: share of the pixels; cell_free and cell_goods: bool,
+    free as a whole and covered by masks as a whole.
     noise: RMS of the picture's noise, display values. brightness: linear light that a fifth of the picture exceeds.
     """
 
@@ -49,6 +51,7 @@ class Look:
     coarse: Floats
     has_depth: Floats
     cell_free: NDArray[np.bool_]
+    cell_goods: NDArray[np.bool_]
     noise: float
     brightness: float
 
@@ -79,6 +82,7 @@ def look_at(frame: Frame, labels: NDArray[np.uint16]) -> Look:
     noise = float(np.quantile(fine, _NOISE_SHARE))
     light = _cells(cv2.LUT(grey, _LINEAR), cells)
     free = cv2.dilate(masked.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0
+    uncovered = _cells(free, cells)
     return Look(
         frame,
         grey.astype(np.float32),
@@ -90,7 +94,8 @@ def look_at(frame: Frame, labels: NDArray[np.uint16]) -> Look:
         np.maximum(fine - noise, 0),
         np.maximum(coarse - noise, 0),
         _cells(valid, cells),
-        _cells(~free, cells) == 0,
+        uncovered > _WHOLLY,
+        uncovered == 0,
         float(np.sqrt(noise / 2)),
         float(np.quantile(light, _BRIGHTER)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +12,7 @@ from robin_perception.core.errors import Code
 from robin_perception.monitors.cause import Cause, Surroundings, Usual
 from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.monitors.look import Look
-from robin_perception.monitors.reference import Reference, opaque_cells
+from robin_perception.monitors.reference import Reference, goods_without_depth, opaque_cells
 
 _LEAST_CELLS = 20
 _LEAST_ENERGY = 0.05  # grey squared
@@ -21,12 +22,17 @@ _STRONG = 100.0  # times the noise's variance: what is weaker may be noise of br
 _LEAST_STRONG = 40  # cells
 _LEAST_BLURRED = 0.75  # quantile of these edges: dirt takes some, blur all of them
 _EDGE = 100.0  # mean squared grey step of a cell with a strong edge
-_LOST = -2.0  # log2 of a cell's contrast energy over the usual one, where dirt covers it
+_LOST = 0.25  # of a cell's contrast energy is left at most where dirt covers it
+_FADED = 0.6  # ... where there may be a little
+_BESIDE = np.ones((3, 3), np.uint8)  # cells; dirt is out of focus, and wider
+_LEAST_CLEAR = 30  # cells
 _GONE_BY_CHANCE = 0.015  # share of the edges that lie in a shadow of goods
 _HOLE = 0.3  # share of a cell's depth that is lost with it
 _LOOKS = 3  # in a row that dirt shows in the same place
 _WHOLE = 0.8  # share of a cell's pixels that usually have depth
-_MOST_PLAIN = 0.1  # share of their depth that is missing
+_MOST_ELSEWHERE = 0.1  # share of clear places without depth
+MOST_GOODS_DIRTY = 0.5
+"""Share of the goods that dirt hides."""
 _WHITE = 0.8  # linear light, beyond which an edge is cut off
 _OVER_NOISE = 30.0  # times the noise's variance: an edge that is told from it
 _OWN = 0.1  # share of commissioning frames in which a place may look like dirt
@@ -41,16 +47,25 @@ def _light_gain(look: Look, reference: Reference) -> float:
     return 2.0 / _DISPLAY_GAMMA * float(np.median(np.log2(light)))
 
 
-def edges_gone(look: Look, reference: Reference) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Cells [rows, columns] with an edge that stands out from today's noise, and those of them whose contrast has gone.
+def _contrast_left(look: Look, reference: Reference) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Cells [rows, columns] with an edge that stands out from today's noise, and what is left of each cell's contrast.
 
     White noise is the same in fine and coarse differences: what is between them is contrast, in poor light too.
     """
-    with np.errstate(invalid="ignore"):
-        contrast, usual = look.coarse - look.fine, reference.coarse - reference.fine
-        gain = 2.0 ** _light_gain(look, reference)
-        edges = reference.edged(look) & (usual * gain > _OVER_NOISE * look.noise**2)
-        return edges, edges & (contrast < 2.0**_LOST * gain * usual)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        usual = (reference.coarse - reference.fine) * np.float32(2.0 ** _light_gain(look, reference))
+        edges = reference.edged(look) & (usual > _OVER_NOISE * look.noise**2)
+        return edges, (look.coarse - look.fine) / usual
+
+
+def clear_places(look: Look, reference: Reference) -> NDArray[np.bool_]:
+    """Free cells [rows, columns] that no dirt covers, for beside them edges are as sharp as ever: the plain ones, or
+    these edges where too few are plain. On what is plain depth needs the projector, edges have it without."""
+    edges, left = _contrast_left(look, reference)
+    intact = edges & (left > _FADED)
+    near, faded = (cv2.dilate(cells.astype(np.uint8), _BESIDE) > 0 for cells in (intact, edges & ~intact))
+    plain = near & ~faded & reference.known(look) & ~reference.edged(look)
+    return plain if np.count_nonzero(plain) >= _LEAST_CLEAR else intact & ~faded
 
 
 class Blur(Cause):
@@ -103,23 +118,28 @@ class DirtyLens(Cause):
         if reference is None:
             return None
         self._smooth.append(opaque_cells(look))
-        patches = self._patches(look, reference) if len(self._smooth) == _LOOKS else 0.0
-        edges, gone = edges_gone(look, reference)
+        edges, left = _contrast_left(look, reference)
+        without_depth = reference.has_depth - look.has_depth > _HOLE
+        whole = reference.known(look) & (reference.has_depth > _WHOLE)
+        clear = whole & clear_places(look, reference)
+        clear = clear if np.count_nonzero(clear) >= _LEAST_CELLS else whole
+        elsewhere = float(without_depth[clear].mean()) if clear.any() else 0.0
+        patches = self._patches(look, reference, elsewhere) if len(self._smooth) == _LOOKS else 0.0
         if np.count_nonzero(edges) < _LEAST_CELLS:
             return None if "dark" in around.suspects else patches
-        without_depth = reference.has_depth - look.has_depth > _HOLE
-        by_chance = _GONE_BY_CHANCE * float(without_depth[edges].mean())
-        return max(patches, float((gone & without_depth)[edges].mean()) - by_chance)
+        gone = left[edges] < _LOST
+        by_chance = max(_GONE_BY_CHANCE * float(without_depth[edges].mean()), elsewhere * float(gone.mean()))
+        return max(patches, float((gone & without_depth[edges]).mean()) - by_chance)
 
-    def _patches(self, look: Look, reference: Reference) -> float:
-        """Share of the picture that stays smooth and without depth; 0 where much depth is missing in plain places, for
-        then smooth goods lose theirs, too."""
-        whole = reference.known(look) & (reference.has_depth > _WHOLE)
-        lost = np.maximum(0.0, reference.has_depth[whole] - look.has_depth[whole])
-        plain = float(lost.mean()) if whole.any() else 0.0
-        if plain > _MOST_PLAIN:
+    def _patches(self, look: Look, reference: Reference, elsewhere: float) -> float:
+        """Share of the picture that stays smooth and without depth; where ``elsewhere`` much depth is missing, too, or
+        on most goods, it is not dirt that takes it."""
+        if elsewhere > _MOST_ELSEWHERE:
             return 0.0
-        return float((np.logical_and.reduce(self._smooth) & (reference.opaque < _OWN)).mean())
+        stays = np.logical_and.reduce(self._smooth) & (reference.opaque < _OWN)
+        if goods_without_depth(look) > MOST_GOODS_DIRTY:
+            stays &= ~look.cell_goods
+        return float(stays.mean())
 
     def text(self, deviation: float) -> str:
         return f"{100 * deviation:.0f} % of the picture is covered: clean the camera's glass"

@@ -16,6 +16,7 @@ _SMOOTH = 25.0  # ... of a cell that shows nothing
 _BRIGHT = 0.5  # of the picture's middle light: dirt scatters light, black goods do not
 _WHITE = 0.85  # linear light: gloss
 _NO_DEPTH = 0.3  # share of the pixels
+_LEAST_GOODS = 20  # cells
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,15 @@ def smooth_cells(look: Look) -> NDArray[np.bool_]:
 def opaque_cells(look: Look) -> NDArray[np.bool_]:
     """... that have no depth either: what dirt on the glass looks like."""
     return np.asarray(smooth_cells(look) & (look.has_depth < _NO_DEPTH))
+
+
+def goods_without_depth(look: Look) -> float:
+    """Share of the plain, bright goods that has none; 0 where too few lie there. Stereo cannot match what is plain
+    without a projector. Clear, black and glossy goods have no depth by nature; they are not plain and bright."""
+    goods = look.cell_goods & smooth_cells(look)
+    if np.count_nonzero(goods) < _LEAST_GOODS:
+        return 0.0
+    return float((look.has_depth[goods] < _NO_DEPTH).mean())
 
 
 def make_reference(looks: Sequence[Look]) -> Reference:
