@@ -16,35 +16,52 @@ WIDTH, HEIGHT, FOCAL_PX, CAMERA_Z_M = 640, 480, 600.0, 1.2
 
 @dataclass(frozen=True)
 class Spoilt:
-    """light: factor; blur_px: sigma; dirt, holes: share; moved_px: of the picture; apart_px: depth to the right;
-    unit: factor of depth."""
+    """light: factor; blur_px: sigma; dirt, holes: share; dirt_rim_px: around the dirt, less opaque and without depth;
+    no_projector: only what has texture has depth; moved_px: of the picture; apart_px: depth to the right; unit: factor
+    of depth."""
 
     light: float = 1.0
     blur_px: float = 0.0
     dirt: bool = False
+    dirt_rim_px: int = 0
+    no_projector: bool = False
     holes: float = 0.0
     moved_px: float = 0.0
     apart_px: int = 0
     unit: float = 1.0
 
 
+@dataclass(frozen=True)
+class Cell:
+    """belt: its linear light. patterned: it has texture all over, and the boxes have none."""
+
+    belt: float = 0.18
+    patterned: bool = False
+
+
 HEALTHY = Spoilt()
+USUAL = Cell()
 
 
 def station_frame(
-    seed: int, spoilt: Spoilt = HEALTHY, stamp_s: float = 0.0, camera_id: str = "cell"
+    seed: int,
+    spoilt: Spoilt = HEALTHY,
+    stamp_s: float = 0.0,
+    camera_id: str = "cell",
+    cell: Cell = USUAL,
 ) -> tuple[Frame, Scene]:
     """One frame with boxes of ``seed``, and the scene that a perfect segmenter would make of it."""
     rng = np.random.default_rng([7, seed])
     light, depth, labels = (
-        _cell(),
+        _cell(cell),
         np.full((HEIGHT, WIDTH), CAMERA_Z_M, np.float32),
         np.zeros((HEIGHT, WIDTH), np.uint16),
     )
     for number in range(1, int(rng.integers(3, 7))):
         x, y, w, h = rng.integers([180, 130, 40, 30], [400, 300, 90, 70])
-        light[y : y + h, x : x + w] = rng.uniform(0.1, 0.7)
-        light[y + 6 : y + h - 6 : 5, x + 6 : x + w - 6] *= 0.5
+        light[y : y + h, x : x + w] = rng.uniform(0.1, 0.7) if not cell.patterned else 0.3
+        if not cell.patterned:
+            light[y + 6 : y + h - 6 : 5, x + 6 : x + w - 6] *= 0.5
         depth[y : y + h, x : x + w] = CAMERA_Z_M - rng.uniform(0.05, 0.15)
         labels[y : y + h, x : x + w] = number
     return _photographed(light, depth, labels, spoilt, rng, stamp_s, camera_id)
@@ -55,10 +72,10 @@ def frozen(frame: Frame, stamp_s: float) -> Frame:
     return replace(frame, stamp_s=stamp_s)
 
 
-def _cell() -> NDArray[np.float32]:
+def _cell(cell: Cell) -> NDArray[np.float32]:
     """Linear light of belt, rails and marks on them."""
     rng = np.random.default_rng(3)
-    light = np.full((HEIGHT, WIDTH), 0.18, np.float32)
+    light = np.full((HEIGHT, WIDTH), cell.belt, np.float32)
     light *= cv2.resize(rng.uniform(0.9, 1.1, (60, 80)).astype(np.float32), (WIDTH, HEIGHT))
     for low in (30, 420):
         light[low : low + 30] = 0.45
@@ -68,6 +85,9 @@ def _cell() -> NDArray[np.float32]:
     light[80:400, 60:72], light[80:400, 560:566] = 0.5, 0.04
     light[100:380:24, 90:130] = 0.4
     light[110:380:30, 500:540] = 0.06
+    if cell.patterned:
+        light[::8] *= 0.5
+        light[:, ::8] *= 0.5
     return light
 
 
@@ -89,7 +109,11 @@ def _photographed(
     if spoilt.dirt:
         for x, y, radius in ((75, 240, 45), (300, 40, 40), (320, 240, 40)):
             disc = cv2.circle(np.zeros(light.shape, np.uint8), (x, y), radius, 1, -1) > 0
-            light, depth = np.where(disc, np.float32(0.25), light), np.where(disc, np.float32(0), depth)
+            wide = cv2.circle(np.zeros(light.shape, np.uint8), (x, y), radius + spoilt.dirt_rim_px, 1, -1) > 0
+            light = np.where(disc, np.float32(0.25), np.where(wide, 0.1 + 0.6 * light, light)).astype(np.float32)
+            depth = np.where(wide, np.float32(0), depth)
+    if spoilt.no_projector:
+        depth = np.where(_contrast(light) < 0.05, np.float32(0), depth)
     if spoilt.holes:
         blobs = cv2.resize(rng.random((24, 32)).astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
         depth = np.where(blobs < spoilt.holes, np.float32(0), depth)
@@ -103,6 +127,13 @@ def _photographed(
     K = np.array([[FOCAL_PX, 0, (WIDTH - 1) / 2], [0, FOCAL_PX, (HEIGHT - 1) / 2], [0, 0, 1.0]])
     frame = Frame(np.repeat(grey[..., None], 3, axis=2), depth.astype(np.float32), K, T, stamp_s, camera_id)
     return frame, Scene(stamp_s, "test", labels, (), np.zeros((1, 1), np.float32))
+
+
+def _contrast(light: NDArray[np.float32]) -> NDArray[np.float32]:
+    """RMS of log brightness around each pixel."""
+    log = np.log(light + 0.02)
+    mean = cv2.blur(log, (9, 9))
+    return np.asarray(np.sqrt(np.maximum(cv2.blur(log * log, (9, 9)) - mean * mean, 0.0)), dtype=np.float32)
 
 
 def _warped(light: NDArray[np.float32], move: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.station_frames import HEALTHY, Spoilt, frozen, station_frame
+from helpers.station_frames import HEALTHY, Cell, Spoilt, frozen, station_frame
 
 from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.errors import Code, RobinError
@@ -73,6 +73,30 @@ def test_each_fault_is_named_within_five_frames_and_nothing_else_is(name: str) -
 )
 def test_where_it_is_too_dark_to_see_dirt_holes_are_what_comes_and_goes(spoilt: Spoilt, expected: list[str]) -> None:
     assert names(watched(spoilt).conditions) == expected
+
+
+def named_at(cell: Cell, spoilt: Spoilt) -> list[str]:
+    """By the end of five frames, at a station that was commissioned with these surroundings."""
+    monitor = StationMonitor(MonitorsConfig(), take_baseline(station_frame(seed, cell=cell) for seed in range(30)))
+    for i in range(100, 105):
+        monitor.observe(*station_frame(i, spoilt, float(i), cell=cell))
+    return names(monitor.conditions)
+
+
+@pytest.mark.parametrize("cell", [Cell(), Cell(patterned=True)])
+def test_a_dead_projector_is_no_dirt_on_a_plain_belt_nor_under_plain_goods(cell: Cell) -> None:
+    assert named_at(cell, HEALTHY) == []
+    assert named_at(cell, Spoilt(no_projector=True)) == ["depth_holes"]
+
+
+def test_the_rim_of_dirt_is_no_hole_in_depth() -> None:
+    assert named_at(Cell(), Spoilt(dirt=True, dirt_rim_px=40)) == ["dirty_lens"]
+
+
+def test_a_white_belt_hides_no_excess_of_light() -> None:
+    white = Cell(belt=0.8)
+    assert named_at(white, HEALTHY) == []
+    assert named_at(white, Spoilt(light=4.0)) == ["over_exposed"]
 
 
 def belt_of_equal_brightness(shift_px: int, blur_px: float = 0.0) -> Frame:

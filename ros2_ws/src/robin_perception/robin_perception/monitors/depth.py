@@ -21,6 +21,7 @@ _WHOLE = 0.8  # share of a cell's pixels that usually have depth
 _PER_DARK_STOP = 0.1  # holes that a failing light explains
 _MOST_DARK = 0.12  # ... of those that come and go
 _LOOKS = 3  # in a row, in which dirt takes the same depth
+_MOST_GOODS_BARE = 0.35  # share of plain, bright goods that have no depth by nature: clear film has hardly a fifth
 _MOST_DIRT = 0.45  # share of the depth that dirt may take
 _PER_BLUR = 0.05  # ... and that blur does
 
@@ -52,7 +53,8 @@ class DepthHoles(Cause):
                 return None
             return 1.0 - float(look.has_depth[look.cell_free].mean()) - self._explained(around)
         free = self._on_free_places(look, around, reference)
-        on_goods = 0.0 if "dirty_lens" in around.suspects else goods_without_depth(look) - MOST_GOODS_DIRTY
+        usual = _MOST_GOODS_BARE if "dirty_lens" in around.found else MOST_GOODS_DIRTY  # not measured: there may be dirt
+        on_goods = 0.0 if "dirty_lens" in around.suspects else goods_without_depth(look) - usual
         if free is None:
             return on_goods if on_goods > 0.0 else None
         return max(free, on_goods)
