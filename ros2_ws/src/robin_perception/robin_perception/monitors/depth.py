@@ -53,7 +53,8 @@ class DepthHoles(Cause):
                 return None
             return 1.0 - float(look.has_depth[look.cell_free].mean()) - self._explained(around)
         free = self._on_free_places(look, around, reference)
-        usual = _MOST_GOODS_BARE if "dirty_lens" in around.found else MOST_GOODS_DIRTY  # not measured: there may be dirt
+        dirt_is_told = "dirty_lens" in around.found
+        usual = _MOST_GOODS_BARE if dirt_is_told else MOST_GOODS_DIRTY
         on_goods = 0.0 if "dirty_lens" in around.suspects else goods_without_depth(look) - usual
         if free is None:
             return on_goods if on_goods > 0.0 else None
