@@ -66,12 +66,12 @@ def measure_learning(bench: LearningBench, progress: Progress) -> dict[str, Any]
             scratch_folder("robin-bench-") as folder,
             Teaching(bench.model, folder, bench.seed, bench.deep, progress) as teaching,
         ):
-            alone, beside = _in_turns(bench, _picking(bench, segmenter, frames), teaching, progress)
+            alone, beside = _in_turns(bench, picking(bench.period_s, segmenter, frames), teaching, progress)
             taught = teaching.to_json()
         engine = engine_facts(segmenter.engine)
     return {
         **changes,
-        "frame_to_plan_ms": {"alone": spread(_joined(alone)), "beside": spread(_joined(beside))},
+        "frame_to_plan_ms": {"alone": spread(joined(alone)), "beside": spread(joined(beside))},
         **{f"{name}_ratio": ratio(alone, beside, percent) for name, percent in (("p50", 50), ("p99", 99))},
         "teaching": taught,
         **engine,
@@ -92,7 +92,7 @@ def ratio(alone: Sequence[Sequence[float]], beside: Sequence[Sequence[float]], p
     rng, pairs = np.random.default_rng(0), len(alone)
 
     def found(rows: NDArray[np.int64]) -> float:
-        above, below = (np.percentile(_joined([turns[row] for row in rows]), percent) for turns in (beside, alone))
+        above, below = (np.percentile(joined([turns[row] for row in rows]), percent) for turns in (beside, alone))
         return float(above / below)
 
     draws = [found(rng.integers(pairs, size=pairs)) for _ in range(REPLICATES)]
@@ -107,13 +107,14 @@ def learning_figures(result: dict[str, Any]) -> list[Figure]:
     swap, rollback, frames = result["swap_ms"], result["rollback_s"], result["frames"]
     note = f"{swap['n']} swaps among {frames['ran']} frames"
     taught = result["teaching"]
+    limit = budget("learning.frame_to_plan_p99_ratio")
     steps = f"{taught['steps']} steps at niceness {taught['niceness']}, {taught['threads']} threads"
     back = f"p50 {rollback['p50']:.2f}, n {rollback['n']}; to the first frame by the old model"
     return [
         Figure("beside", "frame to plan alone, p50", times["alone"]["p50"], "ms", None, of_spread(times["alone"])),
         Figure("beside", "frame to plan, p50", times["beside"]["p50"], "ms", None, of_spread(times["beside"])),
-        Figure("beside", "ratio of p50", p50["value"], "", None, _interval(p50)),
-        Figure("beside", "ratio of p99", p99["value"], "", budget("learning.frame_to_plan_p99_ratio"), _interval(p99)),
+        Figure("beside", "ratio of p50", p50["value"], "", None, interval_of(p50)),
+        Figure("beside", "ratio of p99", p99["value"], "", limit, interval_of(p99)),
         Figure("beside", "cores that teaching had", taught["cpu_s"] / taught["wall_s"], "", None, steps),
         Figure("change", "swap, worst", swap["max"], "ms", budget("learning.swap_worst_ms"), note),
         Figure("change", "frames lost", frames["lost"], "", budget("learning.frames_lost")),
@@ -121,16 +122,16 @@ def learning_figures(result: dict[str, Any]) -> list[Figure]:
     ]
 
 
-def _interval(found: dict[str, float]) -> str:
+def interval_of(found: dict[str, float]) -> str:
     return f"95 % [{found['low']:.3f}, {found['high']:.3f}]"
 
 
-def _joined(turns: Sequence[Sequence[float]]) -> list[float]:
+def joined(turns: Sequence[Sequence[float]]) -> list[float]:
     return [value for turn in turns for value in turn]
 
 
-def _picking(bench: LearningBench, segmenter: Segmenter, frames: Sequence[Frame]) -> Callable[[float], list[float]]:
-    """Picks for so many seconds; milliseconds from frame to plan of each."""
+def picking(period_s: float, segmenter: Segmenter, frames: Sequence[Frame]) -> Callable[[float], list[float]]:
+    """Picks for so many seconds, one each ``period_s``; milliseconds from frame to plan of each."""
     planner, number = make_planner(PLANNER, CellConfig()), 0
 
     def pick(seconds: float) -> list[float]:
@@ -143,7 +144,7 @@ def _picking(bench: LearningBench, segmenter: Segmenter, frames: Sequence[Frame]
             began = time.perf_counter()
             planner.plan(frame, segmenter.segment(frame))
             times.append((time.perf_counter() - began) * 1e3)
-            number, due = number + 1, max(due + bench.period_s, time.perf_counter())
+            number, due = number + 1, max(due + period_s, time.perf_counter())
         return times
 
     return pick

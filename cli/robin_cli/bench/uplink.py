@@ -4,10 +4,9 @@ messages, and what a sample costs the fleet."""
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -20,9 +19,7 @@ import zmq
 
 from edge_adapt.recording import png_bytes
 from edge_adapt.store.blobs import blob_name
-from edge_adapt.store.config import StoreConfig
-from edge_adapt.store.sample import Sample, SampleRecord
-from edge_adapt.store.store import SampleStore
+from edge_adapt.store.sample import SampleRecord
 from edge_adapt.uplink.client import UplinkClient
 from edge_adapt.uplink.config import UplinkConfig
 from edge_adapt.uplink.identity import IDENTITY_FILE, Identity, new_key_pair, write_private
@@ -33,13 +30,13 @@ from edge_adapt.uplink.session import Blob, Outcome, Session
 from robin_cli.bench.budgets import budget
 from robin_cli.bench.durability import free_ports
 from robin_cli.bench.figures import Figure
-from robin_cli.bench.uplink_ends import ServerSpec, peak_mb, pull, serve
+from robin_cli.bench.uplink_ends import SAMPLE_BYTES, filled_store, noise, peak_mb, pull, serving
 from robin_cli.bench.uplink_fuzz import hostile_frames
+from robin_cli.bench.uplink_picks import PicksBench, measure_picks, picks_figures
 from robin_cli.doctor.machine import machine_facts
 from robin_fleet.server.config import ServerConfig
 from robin_perception.core.output import scratch_folder
 
-_SAMPLE_BYTES = 2_000_000
 _RAW_QUEUE = 32
 _WARM_MB = 20
 _DAY_S = 86_400.0
@@ -50,7 +47,7 @@ Progress = Callable[[int, int, str], None]
 @dataclass(frozen=True)
 class UplinkBench:
     """mb: sent for throughput, by one robot. repeats: of each, in turns. robots: that send small samples for
-    ``seconds``. hostile: messages."""
+    ``seconds``. hostile: messages. picks: beside an uplink; None: no such part."""
 
     mb: int
     repeats: int
@@ -58,6 +55,7 @@ class UplinkBench:
     seconds: float
     hostile: int
     seed: int
+    picks: PicksBench | None
 
 
 def measure_uplink(bench: UplinkBench, progress: Progress) -> dict[str, Any]:
@@ -72,6 +70,9 @@ def measure_uplink(bench: UplinkBench, progress: Progress) -> dict[str, Any]:
         result |= _many(bench, folder)
         progress(3, 4, "hostile messages")
         result |= _hostile(bench, folder)
+        if bench.picks is not None:
+            progress(3, 4, "picks beside it")
+            result |= measure_picks(bench.picks, folder)
     return {**result, "seed": bench.seed, "machine": facts}
 
 
@@ -80,9 +81,19 @@ def uplink_figures(result: dict[str, Any]) -> list[Figure]:
     raw = f"raw {result['raw_mb_s']:.0f} MB/s encrypted, {result['plain_mb_s']:.0f} plain"
     many = f"{result['robots']} robots, {result['samples_s']:.0f} samples/s booked"
     lines = [
-        Figure("uplink", "share of a raw push", result["share_of_raw"], "", budget("uplink.share_of_raw"), raw),
-        Figure("uplink", "- in processor time", result["share_of_raw_cpu"], "", None, "raw / uplink, both ends"),
-        Figure("uplink", "one robot", result["uplink_mb_s"], "MB/s", None, "store to server"),
+        Figure(
+            "uplink",
+            "share of a raw push",
+            result["share_of_raw"],
+            "",
+            budget("uplink.share_of_raw"),
+            _ends(result, "share_of_raw"),
+        ),
+        Figure(
+            "uplink", "- in processor time", result["share_of_raw_cpu"], "", None, _ends(result, "share_of_raw_cpu")
+        ),
+        Figure("uplink", "- of a plain one", result["share_of_plain"], "", None, _ends(result, "share_of_plain")),
+        Figure("uplink", "one robot", result["uplink_mb_s"], "MB/s", None, f"store to server; {raw}"),
         Figure("uplink", "one robot, booked", result["booked_mb_s"], "MB/s", None, "store to ledger and objects"),
         Figure("memory", "beyond credit, robot", result["robot_memory_mb"], "MB", budget("uplink.memory_mb")),
         Figure("memory", "beyond credit, server", result["server_memory_mb"], "MB", budget("uplink.memory_mb")),
@@ -92,31 +103,18 @@ def uplink_figures(result: dict[str, Any]) -> list[Figure]:
         Figure("cost", "cores for 5,000 robots x 200 a day", result["fleet_cores"], "", None, "samples of 2 MB"),
     ]
     told = f"{result['hostile']} messages, {result['hostile_dropped']} dropped and counted"
+    lines += picks_figures(result) if "picks_ms" in result else []
     return [*lines, Figure("hostile", "stored", result["hostile_stored"], "", budget("uplink.missing"), told)]
 
 
-@contextlib.contextmanager
-def _server(
-    folder: Path, *, books: bool, robots: int = 1, config: ServerConfig | None = None
-) -> Iterator[tuple[list[Identity], dict[str, Any]]]:
-    """Who may send to it; what it cost stands in the other when it has ended."""
-    spawned, costs = get_context("spawn"), dict[str, Any]()
-    near, far = spawned.Pipe()
-    endpoint = f"tcp://127.0.0.1:{free_ports()[0]}"
-    spec = ServerSpec(folder, endpoint, books, robots, config or ServerConfig())
-    process = spawned.Process(target=serve, args=(spec, far), daemon=True)
-    process.start()
-    try:
-        yield [Identity.model_validate(one) for one in near.recv()], costs
-    finally:
-        near.send("stop")
-        costs |= near.recv()
-        process.join()
+def _ends(result: dict[str, Any], name: str) -> str:
+    return f"{result[f'{name}_least']:.2f} to {result[f'{name}_most']:.2f}"
 
 
 def _throughput(bench: UplinkBench, folder: Path) -> dict[str, Any]:
-    """In turns, so that a busy machine is busy for all of them; the best of each is told."""
-    store = _filled(folder / "store", bench.mb, bench.seed)
+    """In turns, so that a busy machine is busy for all of them: shares are of one turn each, and their median is told.
+    The least and the most of five turns are a 94 % interval of it, of six a 97 % one. Rates are the best of each."""
+    store = filled_store(folder / "store", bench.mb, bench.seed)
     raw, plain, whole = list[float](), list[float](), list[float]()
     raw_cpu, whole_cpu = list[float](), list[float]()
     memory = [0.0, 0.0]
@@ -126,7 +124,7 @@ def _throughput(bench: UplinkBench, folder: Path) -> dict[str, Any]:
             found.append(bench.mb / seconds)
             raw_cpu += [cpu_s] if curve else []
         place = folder / f"null-{turn}"
-        with _server(place, books=False) as (identities, costs):
+        with serving(place, books=False) as (identities, costs):
             seconds, grown, cpu_s = _sent(store, place, identities[0])
         whole.append(bench.mb / seconds)
         whole_cpu.append(cpu_s + costs["cpu_s"])
@@ -136,41 +134,33 @@ def _throughput(bench: UplinkBench, folder: Path) -> dict[str, Any]:
         "raw_mb_s": round(max(raw), 1),
         "plain_mb_s": round(max(plain), 1),
         "uplink_mb_s": round(max(whole), 1),
-        "share_of_raw": round(max(whole) / max(raw), 3),
-        "share_of_plain": round(max(whole) / max(plain), 3),
-        "share_of_raw_cpu": round(min(raw_cpu) / min(whole_cpu), 3),
+        **_shares("share_of_raw", whole, raw),
+        **_shares("share_of_plain", whole, plain),
+        **_shares("share_of_raw_cpu", raw_cpu, whole_cpu),
         "robot_memory_mb": round(memory[0], 1),
         "server_memory_mb": round(max(0.0, memory[1] - credit_mb), 1),
         "server_memory_with_credit_mb": round(memory[1], 1),
     }
 
 
+def _shares(name: str, found: list[float], of: list[float]) -> dict[str, float]:
+    """Median, least and most of the turns."""
+    shares = [one / other for one, other in zip(found, of, strict=True)]
+    ends = {name: float(np.median(shares)), f"{name}_least": min(shares), f"{name}_most": max(shares)}
+    return {key: round(share, 3) for key, share in ends.items()}
+
+
 def _booked(bench: UplinkBench, folder: Path) -> dict[str, Any]:
     place = folder / "booked"
-    with _server(place, books=True) as (identities, costs):
+    with serving(place, books=True) as (identities, costs):
         seconds, _, _ = _sent(folder / "store", place, identities[0])
-    samples = bench.mb * 1e6 / _SAMPLE_BYTES
+    samples = bench.mb * 1e6 / SAMPLE_BYTES
     cpu_ms = 1e3 * costs["cpu_s"] / samples
     return {
         "booked_mb_s": round(bench.mb / seconds, 1),
         "sample_cpu_ms": round(cpu_ms, 2),
         "fleet_cores": round(FLEET_ROBOTS * FLEET_SAMPLES / _DAY_S * cpu_ms / 1e3, 2),
     }
-
-
-def _filled(folder: Path, mb: int, seed: int) -> Path:
-    """A store of samples of 2 MB: two pictures of noise."""
-    rng = np.random.default_rng(seed)
-    with SampleStore(folder, StoreConfig(least_free_mb=0)) as store:
-        for number in range(mb * 1_000_000 // _SAMPLE_BYTES):
-            pictures = {name: png_bytes(_noise(rng, 560, 595)) for name in ("color.png", "after.png")}
-            decision = json.dumps({"decision_id": f"bench-{number}"})
-            store.add(Sample(f"bench-{number}", decision, "carton", "clean", files=pictures))
-    return folder
-
-
-def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def _sent(store: Path, place: Path, identity: Identity) -> tuple[float, float, float]:
@@ -252,7 +242,7 @@ class _SmallRobot:
     def begin(self) -> None:
         """The next sample: its picture first."""
         self._seq += 1
-        picture = png_bytes(_noise(self._rng, 8, 8 + int(self._rng.integers(8))))
+        picture = png_bytes(noise(self._rng, 8, 8 + int(self._rng.integers(8))))
         name = blob_name(picture, ".png")
         record = SampleRecord(
             seq=self._seq, share="balanced", name="carton", result="clean", block=0, figure=0.5, threshold=1.0, seen=1,
@@ -296,7 +286,7 @@ class _Bytes:
 
 def _many(bench: UplinkBench, folder: Path) -> dict[str, Any]:
     """All robots in this process; those of the first seconds, in which they connect, do not count."""
-    with _server(folder / "many", books=True, robots=bench.robots) as (identities, costs):
+    with serving(folder / "many", books=True, robots=bench.robots) as (identities, costs):
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         context.set(zmq.MAX_SOCKETS, bench.robots + 10)
         robots = [_SmallRobot(context, one, bench.seed + number) for number, one in enumerate(identities)]
@@ -332,7 +322,7 @@ def _many(bench: UplinkBench, folder: Path) -> dict[str, Any]:
 def _hostile(bench: UplinkBench, folder: Path) -> dict[str, Any]:
     """Of a robot that is enrolled: whoever is not gets no message through."""
     rng = random.Random(bench.seed)
-    with _server(folder / "hostile", books=True) as (identities, costs):
+    with serving(folder / "hostile", books=True) as (identities, costs):
         sent = 0
         while sent < bench.hostile:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

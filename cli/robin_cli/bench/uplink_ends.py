@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import resource
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import zmq
 
+from edge_adapt.recording import png_bytes
+from edge_adapt.store.config import StoreConfig
+from edge_adapt.store.sample import Sample
+from edge_adapt.store.store import SampleStore
 from edge_adapt.uplink.identity import Identity, KeyPair, new_key_pair
+from robin_cli.bench.durability import free_ports
 from robin_fleet.ingest.ingest import Answer, Incoming, Ingest, Outcome
 from robin_fleet.ledger import robots
 from robin_fleet.ledger.core import open_ledger
@@ -24,6 +33,7 @@ from robin_fleet.server.server import Server
 
 _PULLED = 8
 _ALIVE_S = 120_000
+SAMPLE_BYTES = 2_000_000
 
 
 class NullIngest:
@@ -61,11 +71,45 @@ def serve(spec: ServerSpec, pipe: Connection) -> None:
         process = psutil.Process()
         before_s, before_mb = sum(process.cpu_times()[:2]), process.memory_info().rss / 1e6
         pipe.send([_identity(pair, number, spec.endpoint, keys) for number, pair in enumerate(pairs)])
-        server.run(pipe.poll)
+        server.run(_seldom(pipe.poll))
         cpu_s = sum(process.cpu_times()[:2]) - before_s
         figures = server.figures()
         server.close()
         pipe.send({**figures, "cpu_s": cpu_s, "memory_mb": peak_mb() - before_mb, "ledger_bytes": _size(spec.folder)})
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path, *, books: bool, robots: int = 1, config: ServerConfig | None = None
+) -> Iterator[tuple[list[Identity], dict[str, Any]]]:
+    """Who may send to it; what it cost stands in the other when it has ended."""
+    spawned, costs = get_context("spawn"), dict[str, Any]()
+    near, far = spawned.Pipe()
+    endpoint = f"tcp://127.0.0.1:{free_ports()[0]}"
+    spec = ServerSpec(folder, endpoint, books, robots, config or ServerConfig())
+    process = spawned.Process(target=serve, args=(spec, far), daemon=True)
+    process.start()
+    try:
+        yield [Identity.model_validate(one) for one in near.recv()], costs
+    finally:
+        near.send("stop")
+        costs |= near.recv()
+        process.join()
+
+
+def filled_store(folder: Path, mb: int, seed: int) -> Path:
+    """A store of samples of 2 MB: two pictures of noise."""
+    rng = np.random.default_rng(seed)
+    with SampleStore(folder, StoreConfig(least_free_mb=0)) as store:
+        for number in range(mb * 1_000_000 // SAMPLE_BYTES):
+            pictures = {name: png_bytes(noise(rng, 560, 595)) for name in ("color.png", "after.png")}
+            decision = json.dumps({"decision_id": f"bench-{number}"})
+            store.add(Sample(f"bench-{number}", decision, "carton", "clean", files=pictures))
+    return folder
+
+
+def noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def pull(endpoint: str, keys: KeyPair | None, total: int, pipe: Connection) -> None:
@@ -83,6 +127,20 @@ def pull(endpoint: str, keys: KeyPair | None, total: int, pipe: Connection) -> N
         left -= len(socket.recv(copy=False).buffer)
     pipe.send(time.process_time() - before_s)
     context.destroy(0)
+
+
+def _seldom(ask: Callable[[], bool]) -> Callable[[], bool]:
+    """At most every 50 ms: a selector made for each round of the server would count as its own cost."""
+    due_s = 0.0
+
+    def asked() -> bool:
+        nonlocal due_s
+        if time.monotonic() < due_s:
+            return False
+        due_s = time.monotonic() + 0.05
+        return ask()
+
+    return asked
 
 
 def peak_mb() -> float:

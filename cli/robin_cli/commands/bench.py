@@ -238,15 +238,22 @@ def uplink(
     robots: Annotated[int, typer.Option("--robots", metavar="N", min=1, help="That send small samples.")] = 1000,
     seconds: Annotated[float, typer.Option("--seconds", metavar="S", min=1, help="So long.")] = 60.0,
     hostile: Annotated[int, typer.Option("--hostile", metavar="N", min=1, help="Malformed messages.")] = 10_000,
+    picks: Annotated[
+        float, typer.Option("--picks", metavar="S", min=0, help="Seconds of picking, half of it beside an uplink.")
+    ] = 120.0,
+    turns: Annotated[int, typer.Option("--turns", metavar="N", min=2, help="Turns beside the uplink.")] = 10,
     seed: SeedOption = 7,
+    model: ModelOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Send a store to a fleet on this machine, beside a raw push; then as many robots, and as a hostile one."""
+    """Send a store to a fleet on this machine, beside a raw push and beside picks; as many robots; as a hostile one."""
     require_writable(json_file)
     from robin_cli.bench.uplink import UplinkBench, measure_uplink, uplink_figures
+    from robin_cli.bench.uplink_picks import PicksBench
 
+    beside = PicksBench(model_path(model), picks, turns, seed) if picks else None
     with progress_bar("uplink", "") as advance:
-        result = measure_uplink(UplinkBench(mb, repeats, robots, seconds, hostile, seed), advance)
+        result = measure_uplink(UplinkBench(mb, repeats, robots, seconds, hostile, seed, beside), advance)
     _tell("uplink on loopback", result, uplink_figures(result), json_file)
 
 
