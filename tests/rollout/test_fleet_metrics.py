@@ -33,6 +33,7 @@ from robin_fleet.objects import open_objects
 from robin_fleet.release.repository import ReleaseRepository
 from robin_fleet.rollout.plan import RobotFacts, RolloutPlan
 from robin_fleet.rollout.state import started
+from robin_fleet.server.figures import write_figures
 from robin_perception.core.bounded_arrays import decode_image
 from robin_perception.core.errors import Code, RobinError
 
@@ -93,7 +94,7 @@ def test_reports_are_booked_once_and_bad_ones_refused(small: Ledger, tmp_path: P
         ({**report, "values": {"sent-mb": 1}}, Answer.QUARANTINED),
         ({**report, "source": "fleet"}, Answer.QUARANTINED),
         ({**report, "values": {f"v{n}": 1 for n in range(400)}}, Answer.QUARANTINED),
-        ({**report, "more": 1}, Answer.QUARANTINED),
+        ({**report, "format": 2}, Answer.QUARANTINED),
     ):
         data = json.dumps(values).encode()
         assert ingest.blob("a", blob_name(data, ".json"), "metrics", data).answer is answer
@@ -124,7 +125,8 @@ def fleet_of(small: Ledger, folder: Path) -> FleetCollector:
             book.count_pick(connection, "a", "m", made.clock.now_s, clean)
         robots = [RobotFacts(name, "north/belt") for name in ("a", "b")]
         book.put(connection, started("r1", "new", "m2", "", RolloutPlan(), robots, 0.0), 0.0)
-    return FleetCollector(small, ReleaseRepository(made.repository.fleet), made.clock)
+    write_figures(folder, {"stored": 7, "revoked": 1, "E830": 2}, made.clock.now_s)
+    return FleetCollector(small, ReleaseRepository(made.repository.fleet), made.clock, folder)
 
 
 def test_prometheus_reads_what_the_ledger_holds(small: Ledger, tmp_path: Path) -> None:
@@ -139,6 +141,26 @@ def test_prometheus_reads_what_the_ledger_holds(small: Ledger, tmp_path: Path) -
     (failed,) = families["robin_fleet_picks_failed"].samples
     assert failed.name == "robin_fleet_picks_failed_total" and failed.value == 1.0
     assert {s.labels["role"] for s in families["robin_fleet_release_expires_seconds"].samples} >= {"root", "timestamp"}
+
+
+def test_counts_of_the_server_are_told_also_while_the_ledger_is_away(
+    small: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(name: str) -> dict[str, float]:
+        text = exposed(collector).decode()
+        samples = next((one.samples for one in text_string_to_metric_families(text) if one.name == name), [])
+        return {one.labels.get("figure", ""): one.value for one in samples}
+
+    def away() -> None:
+        raise RobinError(Code.LEDGER_UNREACHABLE, "no answer")
+
+    collector = fleet_of(small, tmp_path)
+    assert shown("robin_fleet_ledger_code") == {"": 0.0} and shown("robin_fleet_picks")
+    monkeypatch.setattr(small, "read", away)
+    assert shown("robin_fleet_ledger_code") == {"": float(Code.LEDGER_UNREACHABLE)} and not shown("robin_fleet_picks")
+    assert shown("robin_fleet_server") == {"stored": 7.0, "revoked": 1.0, "E830": 2.0}
+    (tmp_path / "server.json").write_text("{")
+    assert shown("robin_fleet_server") == {}
 
 
 def test_the_endpoint_serves_them_on_this_machine(small: Ledger, tmp_path: Path) -> None:

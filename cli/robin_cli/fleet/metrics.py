@@ -57,7 +57,7 @@ def _serve(opened: Fleet, port: int) -> None:
     from robin_fleet.metrics.exposition import FleetCollector, registry_of
     from robin_fleet.release.repository import ReleaseRepository
 
-    registry = registry_of(FleetCollector(opened.ledger, ReleaseRepository(opened.folder)))
+    registry = registry_of(FleetCollector(opened.ledger, ReleaseRepository(opened.folder), folder=opened.folder))
     server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
     note(f"http://127.0.0.1:{server.server_port}/metrics; Ctrl-C ends it")
     try:

@@ -13,6 +13,7 @@ from robin_cli.fleet.options import FleetOption
 from robin_cli.options import JsonOption
 from robin_cli.signals import until_stopped
 from robin_cli.terminal import note, require_writable, write_json
+from robin_perception.core.errors import RobinError
 
 if TYPE_CHECKING:
     from robin_fleet.server.server import Server
@@ -57,7 +58,7 @@ def up(
     given = {"endpoint": listen, "ledger": ledger, "objects": objects, "releases": releases}
     settle(fleet, {key: value for key, value in given.items() if value is not None})
     with open_fleet(fleet) as opened, until_stopped() as stopped:
-        keys, teller = server_keys(fleet), _Teller()
+        keys, teller = server_keys(fleet), _Teller(fleet)
         ingest, config = Ingest(opened.ledger, opened.objects, handlers()), opened.config
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: write_json(json_file, teller.values))
@@ -87,17 +88,22 @@ def settle(fleet: Path, given: dict[str, str]) -> None:
 
 
 class _Teller:
-    """A line when something has changed, now and then."""
+    """A line when something has changed, now and then, and the counts for Prometheus."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.values: dict[str, Any] = {}
         self._told, self._due_s = "", 0.0
 
     def tell(self, server: Server) -> None:
+        from robin_fleet.server.figures import write_figures
+
         self.values = server.figures()
         now_s = time.monotonic()
         if now_s >= self._due_s:
             self._due_s = now_s + _TOLD_S
+            with contextlib.suppress(RobinError):  # a full disk: they are written again
+                write_figures(self._folder, self.values, time.time())
             if (line := _line(self.values)) != self._told:
                 self._told = line
                 note(line)

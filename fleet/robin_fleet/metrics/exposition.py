@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, generate_latest
@@ -22,12 +23,16 @@ from robin_fleet.ledger.robots import ENROLLED, Robot, all_robots
 from robin_fleet.release.repository import ReleaseRepository
 from robin_fleet.rollout.plan import STAGES
 from robin_fleet.rollout.state import Phase
+from robin_fleet.server.figures import read_figures
 from robin_perception.core.errors import RobinError
 
 FRESH_S = 86_400.0
 """Figures that are older are not shown: a robot that is silent has none."""
 _ROBOT = ("robot", "site", "station")
 FLEET = {
+    "robin_fleet_server": "Counts of the server: messages, blobs, refusals by reason and by code (E830).",
+    "robin_fleet_server_written_seconds": "When the server wrote these, seconds since 1970.",
+    "robin_fleet_ledger_code": "Number of the code why the ledger cannot be read; 0: it can.",
     "robin_fleet_robot_seen_seconds": "When a robot was last heard of, seconds since 1970.",
     "robin_fleet_picks": "Picks that were tried.",
     "robin_fleet_picks_failed": "Picks that were tried and were not clean.",
@@ -44,13 +49,28 @@ _COUNTERS = frozenset({"robin_fleet_picks", "robin_fleet_picks_failed", "robin_f
 
 @dataclass(frozen=True, eq=False)  # a registry holds it by what it is
 class FleetCollector(Collector):
-    """Reads the ledger each time it is asked. repository: None where the fleet has no releases."""
+    """Reads the ledger each time it is asked. repository: None where the fleet has no releases. folder: of the
+    aggregator, where its server writes its counts. A ledger that is away is a figure, too."""
 
     ledger: Ledger
     repository: ReleaseRepository | None = None
     clock: Callable[[], float] = time.time
+    folder: Path | None = None
 
     def collect(self) -> Iterator[Metric]:
+        if self.folder is not None:
+            yield from _of_server(self.folder)
+        ledger, failure = _family("robin_fleet_ledger_code", ()), 0
+        try:
+            yield from list(self._booked())
+        except RobinError as exc:
+            failure = int(exc.code)
+        ledger.add_metric((), failure)
+        yield ledger
+        if self.repository is not None:
+            yield _of_releases(self.repository)
+
+    def _booked(self) -> Iterator[Metric]:
         with self.ledger.read() as connection:
             robots = {one.robot: one for one in all_robots(connection) if one.state == ENROLLED}
             yield from _of_robots(connection, robots, self.clock() - FRESH_S)
@@ -60,8 +80,6 @@ class FleetCollector(Collector):
             for code, count in refused_by_code(connection).items():
                 refused.add_metric((str(code),), count)
             yield refused
-        if self.repository is not None:
-            yield _of_releases(self.repository)
 
     def describe(self) -> Iterable[Metric]:
         return ()  # or the registry would read the ledger to learn names
@@ -81,6 +99,15 @@ def exposed(collector: FleetCollector) -> bytes:
 def _family(name: str, labels: tuple[str, ...]) -> GaugeMetricFamily | CounterMetricFamily:
     kind = CounterMetricFamily if name in _COUNTERS else GaugeMetricFamily
     return kind(name, FLEET[name], labels=labels)
+
+
+def _of_server(folder: Path) -> Iterator[Metric]:
+    counts, written = _family("robin_fleet_server", ("figure",)), _family("robin_fleet_server_written_seconds", ())
+    if (found := read_figures(folder)) is not None:
+        written.add_metric((), found.at_s)
+        for figure, value in found.values.items():
+            counts.add_metric((figure,), value)
+    yield from (counts, written)
 
 
 def _of_robots(connection: sa.Connection, robots: dict[str, Robot], since_s: float) -> Iterator[Metric]:

@@ -177,6 +177,7 @@ class Desk:
             self._partials.remove(work.path)
         if result.error is not None:
             self.counts["put_off" if result.again else "refused"] += 1
+            self.counts[f"E{int(result.error.code)}"] += 1
         elif work.store:
             self.counts["stored"] += 1
             self.counts["bytes"] += work.size
