@@ -35,6 +35,7 @@ class FleetConfig(StrictConfig):
 
     ledger: str = Field("", description="sqlite:///path or postgresql://user@host/name; empty = a file in the folder.")
     objects: str = Field("", description="file:///folder or s3://bucket/prefix?endpoint=…; empty = in the folder.")
+    compute: str = Field("", description="processes://N, dask://host:port, ray://host:port; empty = in each command.")
     endpoint: str = Field("tcp://*:7410", description="Where robots send to; enrolment takes the port above.")
     releases: str = Field("", description="http://address:port where robots fetch releases; empty: not served.")
     server: ServerConfig = ServerConfig()
@@ -49,6 +50,10 @@ class Fleet:
     config: FleetConfig
     ledger: Ledger
     objects: Objects
+
+    @property
+    def objects_url(self) -> str:
+        return _objects_url(self.folder, self.config)
 
     def close(self) -> None:
         self.ledger.close()
@@ -81,8 +86,12 @@ def open_fleet(folder: Path) -> Fleet:
     own = folder.absolute()
     ledger = open_ledger(config.ledger or f"sqlite:///{own / LEDGER_FILE}")
     try:
-        objects = open_objects(config.objects or (own / OBJECT_FOLDER).as_uri())
+        objects = open_objects(_objects_url(folder, config))
     except BaseException:
         ledger.close()
         raise
     return Fleet(folder, config, ledger, objects)
+
+
+def _objects_url(folder: Path, config: FleetConfig) -> str:
+    return config.objects or (folder.absolute() / OBJECT_FOLDER).as_uri()

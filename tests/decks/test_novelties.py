@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,12 +13,12 @@ import pytest
 from helpers.cli_helpers import Robin
 from helpers.unfamiliar_samples import BLUE, GREEN, RED, book, unfamiliar
 
-from robin_fleet.folder import Fleet, make_fleet, open_fleet
+from robin_fleet.folder import Fleet, FleetConfig, make_fleet, open_fleet
 from robin_fleet.ledger import novelties as booked
 from robin_fleet.novelties import review
 from robin_fleet.novelties.clusters import ClusterConfig, Clustering, grouped
 from robin_fleet.novelties.ranking import GUARD_S, Seen, standing
-from robin_fleet.novelties.update import update
+from robin_fleet.novelties.update import update, update_fleet
 from robin_perception.core.errors import Code, RobinError
 
 SIZE = 196
@@ -104,6 +105,17 @@ def test_a_loose_crowd_is_no_group() -> None:
     config = ClusterConfig()
     assert list(grouped(looks(1, 12, 0.45), config)) == []
     assert [len(rows) for rows in grouped(looks(1, 12, 0.2), config)] == [12]
+
+
+def test_other_processes_find_the_same(fleet: Fleet) -> None:
+    for number in range(6):
+        book(fleet, unfamiliar(RED, number), "lyon", "b1", number * FAR_S)
+    spread = replace(fleet, config=FleetConfig(compute="processes://1"))
+    done = update_fleet(spread)
+    assert (done.looked, done.sightings, done.new, done.unreadable) == (6, 6, 1, 0)
+    with pytest.raises(RobinError) as told:
+        update_fleet(replace(fleet, config=FleetConfig(compute="abacus://7")))
+    assert told.value.code is Code.OPTION_INVALID
 
 
 def test_failures_sites_and_count_raise_a_novelty() -> None:

@@ -147,10 +147,10 @@ def technicians(fleet: FleetOption, json_file: JsonOption = None) -> None:
 
 
 def _updated(fleet: Fleet) -> dict[str, int]:
-    from robin_fleet.novelties.update import update
+    from robin_fleet.novelties.update import update_fleet
 
     with progress_bar("looking at samples", "samples") as advance:
-        done = update(fleet.ledger, fleet.objects, progress=lambda done, total: advance(done, total, ""))
+        done = update_fleet(fleet, lambda done, total: advance(done, total, ""))
     if done.unreadable:
         note(f"{done.unreadable} samples cannot be read")
     return dict(vars(done))

@@ -151,10 +151,10 @@ def sign(
 def _due(fleet: Fleet, every_s: float) -> tuple[str | None, list[Ranked]]:
     from robin_fleet.ledger.decks import trainings
     from robin_fleet.novelties.review import ranked
-    from robin_fleet.novelties.update import update
+    from robin_fleet.novelties.update import update_fleet
     from robin_fleet.training.schedule import due, past_bar
 
-    update(fleet.ledger, fleet.objects)
+    update_fleet(fleet)
     found = ranked(fleet.ledger)
     with fleet.ledger.read() as connection:
         earlier = trainings(connection)

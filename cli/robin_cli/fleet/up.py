@@ -38,6 +38,10 @@ def up(
         str | None,
         typer.Option("--objects", metavar="URL", help="s3://bucket/prefix?endpoint=... Default: the folder."),
     ] = None,
+    compute: Annotated[
+        str | None,
+        typer.Option("--compute", metavar="URL", help="Heavy work: processes://N, dask://..., ray://host:port."),
+    ] = None,
     releases: Annotated[
         str | None,
         typer.Option("--releases", metavar="http://ADDRESS:PORT", help="Robots fetch signed releases from there."),
@@ -55,7 +59,7 @@ def up(
     from robin_fleet.server.keys import server_keys
     from robin_fleet.server.server import Server
 
-    given = {"endpoint": listen, "ledger": ledger, "objects": objects, "releases": releases}
+    given = {"endpoint": listen, "ledger": ledger, "objects": objects, "compute": compute, "releases": releases}
     settle(fleet, {key: value for key, value in given.items() if value is not None})
     with open_fleet(fleet) as opened, until_stopped() as stopped:
         keys, teller = server_keys(fleet), _Teller(fleet)

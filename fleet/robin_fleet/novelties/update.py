@@ -4,14 +4,17 @@ while a station had a fault is taken out again."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
+from robin_fleet.compute import open_compute
+from robin_fleet.compute.interface import Compute
+from robin_fleet.folder import Fleet
 from robin_fleet.ledger import novelties as booked
 from robin_fleet.ledger.core import Ledger
 from robin_fleet.ledger.novelties import CONFIRMED, DISMISSED, MERGED, NoveltyRow, SightingRow
@@ -19,6 +22,7 @@ from robin_fleet.ledger.samples import SampleRow, find_sample
 from robin_fleet.novelties.clusters import Cluster, ClusterConfig, Clustering, next_number
 from robin_fleet.novelties.ranking import GUARD_S
 from robin_fleet.novelties.sightings import LookedAt, look_at
+from robin_fleet.objects import open_objects
 from robin_fleet.objects.interface import Objects
 from robin_perception.core.errors import Code, RobinError
 
@@ -28,10 +32,12 @@ _GONE = frozenset({Code.RECORD_INVALID, Code.OBJECT_MISSING, Code.OBJECT_DAMAGED
 Progress = Callable[[int, int], None]
 
 
-class Mapper(Protocol):
-    """What spreads work over processes or machines, as ``robin_fleet.compute`` does."""
+@dataclass(frozen=True)
+class Spread:
+    """Work on other processes or machines. objects: URL of the object store, which each of them opens by itself."""
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]: ...
+    compute: Compute
+    objects: str
 
 
 @dataclass
@@ -50,21 +56,32 @@ class Updated:
 def update(
     ledger: Ledger,
     objects: Objects,
-    mapper: Mapper | None = None,
+    spread: Spread | None = None,
     progress: Progress = lambda done, total: None,
     config: ClusterConfig | None = None,
 ) -> Updated:
-    """Do all that is to be done; what was done before is not done again. mapper: None works in this process.
-    Raises RobinError LEDGER_*, OBJECTS_UNREACHABLE, DISK_FULL."""
+    """Do all that is to be done; what was done before is not done again. spread: None works in this process.
+    Raises RobinError LEDGER_*, OBJECTS_UNREACHABLE, DISK_FULL, COMPUTE_*."""
     done = Updated()
     while samples := _next_samples(ledger):
-        found = list((mapper.map if mapper else map)(partial(_looked, objects), samples))
+        if spread is None:
+            found = [_looked(objects, row) for row in samples]
+        else:
+            found = list(spread.compute.map(partial(_looked_there, spread.objects), samples))
         _book(ledger, objects, samples, found, done)
         progress(done.looked, done.looked)
     with ledger.write() as connection:
         done.kept_out = booked.keep_out(connection, GUARD_S)
         _settle(connection, done, config or ClusterConfig())
     return done
+
+
+def update_fleet(fleet: Fleet, progress: Progress = lambda done, total: None) -> Updated:
+    """``update``, where the fleet's settings have heavy work done."""
+    if not fleet.config.compute:
+        return update(fleet.ledger, fleet.objects, progress=progress)
+    with open_compute(fleet.config.compute) as compute:
+        return update(fleet.ledger, fleet.objects, Spread(compute, fleet.objects_url), progress)
 
 
 def _next_samples(ledger: Ledger) -> list[SampleRow]:
@@ -81,6 +98,16 @@ def _looked(objects: Objects, row: SampleRow) -> LookedAt | None:
         if exc.code in _GONE or int(exc.code) < 200:  # the picture, not the place where it lies
             return None
         raise
+
+
+def _looked_there(url: str, row: SampleRow) -> LookedAt | None:
+    return _looked(_opened(url), row)
+
+
+@cache
+def _opened(url: str) -> Objects:
+    """Once in each worker."""
+    return open_objects(url)
 
 
 def _book(
