@@ -131,8 +131,8 @@ def _measured(folder: Path, segmenter: Segmenter) -> dict[str, Any]:
 
 
 class _Annotator:
-    """Does what is most wrong first: masks of several parcels, parcels of several masks, parcels without one, masks of
-    nothing, outlines that are off, names."""
+    """Does what is most wrong first: masks of several parcels, parcels of several masks, parcels without one. Then it
+    goes from mask to mask by a key, which chooses each: masks of nothing, outlines that are off, names."""
 
     def __init__(self, scene: Scene, hints: NetworkHints) -> None:
         self._scene, self._hints = scene, hints
@@ -146,7 +146,10 @@ class _Annotator:
         return float(np.mean([self._best(mask)[1] for mask, _ in self._scene.truth]))
 
     def correct(self) -> None:
-        for step in (self._split, self._join, self._add, self._remove, self._draw, self._name):
+        for step in (self._split, self._join, self._add):
+            step()
+        self.effort.keys += len(self.masks)  # N goes through all of them, the most doubtful first
+        for step in (self._remove, self._draw, self._name):
             step()
         self.effort.thoughts += len(self._scene.truth) - len(self._touched)
 
@@ -210,7 +213,7 @@ class _Annotator:
             counted = mask & self._scene.said
             useful = max((_iou(counted, truth) for truth, _ in self._scene.truth), default=0.0)
             if useful < SESSION.found_iou and counted.sum() > SESSION.least_px:
-                self._did("remove", (), 1, 1)
+                self._did("remove", (), 0, 1)
             else:
                 kept.append((mask, name))
         self.masks = kept
@@ -232,7 +235,7 @@ class _Annotator:
                 (mask & ~outline, other) for i, (mask, other) in enumerate(self.masks) if not (replaces and i == at)
             ]
             self.masks.append((outline, name))
-            self._did("draw", [number], corners + int(replaces), 1 + pieces)
+            self._did("draw", [number], corners, 1 + pieces)
 
     def _boxed(self, number: int, at: int) -> bool:
         """Whether a box of three clicks shows the parcel, in place of mask ``at`` (-1: there is none): where no other
@@ -251,7 +254,7 @@ class _Annotator:
             name = kind if at < 0 else self.masks[at][1]
             self.masks = [(mask & ~box, other) for i, (mask, other) in enumerate(self.masks) if i != at]
             self.masks.append((box, name))
-            self._did("box", [number], 3 + int(at >= 0), 1 + int(at < 0) + shift)
+            self._did("box", [number], 3, 1 + int(at < 0) + shift)
             return True
         return False
 
@@ -266,7 +269,7 @@ class _Annotator:
             if _iou(mask & self._scene.said, truth) >= SESSION.enough_iou:
                 self.masks = [(other & ~mask, called) for other, called in self.masks]
                 self.masks[at] = mask, name
-                self._did("brush", [number], 1 + 2 * strokes, 1 + strokes)
+                self._did("brush", [number], 2 * strokes, 1 + strokes)
                 return True
         return False
 
@@ -275,7 +278,7 @@ class _Annotator:
             at, _ = self._best(truth)
             if kind and at >= 0 and self.masks[at][1] != kind:
                 self.masks[at] = self.masks[at][0], kind
-                self._did("name", [number], 1, 1)
+                self._did("name", [number], 0, 1)
 
 
 def _drawn(scene: Scene) -> tuple[Effort, float]:

@@ -32,6 +32,8 @@ class Editor {
     this.tool = "select";
     this.radius = 6;
     this.clicks = [];
+    this.seen = new Set(); // masks that were chosen since the last round
+    this.trail = [];
     this.held = null;
     this.busy = false;
     this.keeper = new Keeper(this, draft);
@@ -85,6 +87,10 @@ class Editor {
 
   select(id) {
     this.stage.selected = id;
+    if (id) {
+      this.seen.add(id);
+      this.trail.push(id);
+    }
     this.stage.draw(true);
     this.list.mark();
   }
@@ -319,12 +325,16 @@ class Editor {
     this.list.under(this.labels.at(...this.stage.cursor));
   }
 
+  /** The most doubtful mask that was not looked at yet, or back to the one before. */
   next(way) {
-    const { known } = this.labels; // the most doubtful first; what a person did is sure
+    const { known } = this.labels; // what a person did is sure
     const ids = this.labels.ids().sort((one, other) => known.get(one).confidence - known.get(other).confidence);
-    if (!ids.length) return;
-    const at = ids.indexOf(this.selected);
-    const id = ids[(at + way + ids.length + (at < 0 && way < 0 ? 1 : 0)) % ids.length];
+    if (way < 0) this.trail.pop();
+    const id = way < 0 ? this.trail.pop() : ids.find((one) => !this.seen.has(one));
+    if (!known.has(id)) {
+      if (way > 0) this.seen.clear();
+      return say(way > 0 ? "every mask was looked at" : "there was none before");
+    }
     this.stage.cursor = this.labels.middle(id);
     this.select(id);
   }
