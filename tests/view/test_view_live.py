@@ -99,10 +99,18 @@ def test_help_is_shown_and_answered_here(page: ViewServer, desk: HelpDesk) -> No
     assert answer(page, "answer=done&pick=sample-run-00000-001").status == 409
 
 
+def test_a_request_about_no_pick_is_answered(page: ViewServer, desk: HelpDesk) -> None:
+    asked = desk.ask(load_cause("look at tool and pile", HelpConfig()))
+    own = {"origin": page.url, "x-robin-token": page.view.sessions.page_token, **FORM}
+    done = page.ask(f"/live/help/{asked.help_id}/answer", "POST", "answer=done&pick=", own)
+    assert done.status == 200, done.text
+    assert [closed.answer for closed in desk.tick()] == ["done"]
+
+
 def test_a_wrong_answer_and_another_pick_are_refused(page: ViewServer, desk: HelpDesk) -> None:
     assert answer(page, "answer=fly&pick=sample-run-00000-001").status == 400
     assert answer(page, "answer=done&pick=another").status == 409
-    assert answer(page, "answer=done").status == 400
+    assert answer(page, "answer=done").status == 409
     assert page.ask("/live/help/..%2f..%2fx/picture").status == 404
     assert desk.tick() == ()
 

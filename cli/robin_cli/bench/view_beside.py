@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_adapt.live_picture import LivePicture
 from edge_adapt.record_file import RECORD_FILE
@@ -28,32 +27,33 @@ from robin_view.sources import LIVE
 
 FRAMES = 8
 PASSES = 15
-"""Over all frames, a turn: its p99 is of FRAMES x PASSES plans."""
+"""Of a round: its p99 are of FRAMES x PASSES plans."""
 PICK_S = 3.0
 """A record with pictures comes so often, as from a cell with 1200 picks an hour."""
 _NICE = 10
+_SETTLE_S = 0.1
 _DRAWS = 2000
 
 
 def measure_beside(
     folder: Path, url: str, rounds: int, seed: int, model: Path, engine: str, advance: Callable[[int, int, str], None]
 ) -> dict[str, Any]:
-    """``rounds`` pairs of turns; which of both comes first changes from pair to pair.
+    """``rounds`` times PASSES pairs of turns of a second or so, so that whatever else the machine does meets both;
+    which of a pair comes first changes from pair to pair. A round gives one ratio, of FRAMES x PASSES plans of either.
 
-    folder: what the server at ``url`` follows; its last record is CROWDED. Keys: ``live_hz``; ``beside_p50`` and
-    ``beside_p99``, medians of the ratios of frame to plan with the page over without, and their 95 % intervals under
-    ``*_interval``.
+    folder: what the server at ``url`` follows; its last record is CROWDED. Keys: ``live_hz``, of the time that pictures
+    were offered; ``beside_p50`` and ``beside_p99``, medians of the ratios of frame to plan with the page over without,
+    and their 95 % intervals under ``*_interval``.
     """
     helper = HelperThread()
     segmenter = load_segmenter(model, engine, engine_config=EngineConfig(), helper=helper)
     planner = make_planner("geometric", CellConfig(), helper=helper)
     frames = simulated_frames(PipelineBench(FRAMES, 1, 1280, 720, 0, "geometric", seed, model, engine))
-    records = _Records(folder)
+    records, ratios, beside_s = _Records(folder), list[tuple[float, float]](), 0.0
 
-    def turn(picture: LivePicture | None) -> NDArray[np.float64]:
+    def turn(picture: LivePicture | None) -> list[float]:
         times = []
-        for number in range(FRAMES * PASSES):
-            frame = frames[number % FRAMES]
+        for frame in frames:
             began = time.perf_counter()
             scene = segmenter.segment(frame)
             if picture is not None:
@@ -62,24 +62,28 @@ def measure_beside(
             times.append(1e3 * (time.perf_counter() - began))
             if picture is not None:
                 records.step()
-        return np.asarray(times)
+        return times
 
     turn(None)  # warm
-    ratios, looks = list[tuple[float, float]](), list[float]()
-    with _tablet(url) as follow:
+    with contextlib.closing(LivePicture(folder / LIVE)) as picture, _tablet(url) as tablet:
         for number in range(rounds):
-            found: dict[bool, NDArray[np.float64]] = {}
-            for beside in (number % 2 == 0, number % 2 == 1):
-                if beside:
-                    with contextlib.closing(LivePicture(folder / LIVE)) as picture, follow(looks):
-                        found[True] = turn(picture)
-                else:
-                    found[False] = turn(None)
-                advance(2 * number + len(found), 2 * rounds, "picking beside Live")
+            found: dict[bool, list[float]] = {True: [], False: []}
+            for part in range(PASSES):
+                for beside in (part % 2 == 0, part % 2 == 1):
+                    began = time.perf_counter()
+                    found[beside] += turn(picture if beside else None)
+                    if beside:
+                        time.sleep(_SETTLE_S)  # what the page is at ends before the turn without
+                        beside_s += time.perf_counter() - began
             with_page, without = (np.percentile(found[beside], (50, 99)) for beside in (True, False))
             ratios.append((with_page[0] / without[0], with_page[1] / without[1]))
+            advance(number + 1, rounds, "picking beside Live")
     rng, values = np.random.default_rng(seed), np.asarray(ratios)
-    result: dict[str, Any] = {"live_hz": round(float(np.median(looks)), 2), "rounds": rounds, "beside_ratios": ratios}
+    result: dict[str, Any] = {
+        "live_hz": round(tablet.pictures / beside_s, 2),
+        "rounds": rounds,
+        "beside_ratios": ratios,
+    }
     for column, name in enumerate(("beside_p50", "beside_p99")):
         draws = np.median(rng.choice(values[:, column], (_DRAWS, rounds)), axis=1)
         result[name] = round(float(np.median(values[:, column])), 3)
@@ -103,28 +107,22 @@ class _Records:
             file.write(self._line.replace(f'"{CROWDED}"', f'"beside-{self._number:05d}"') + "\n")
 
 
+class _Tablet:
+    """pictures: of the camera, that it got; known once it has ended."""
+
+    pictures = 0
+
+
 @contextlib.contextmanager
-def _tablet(url: str) -> Iterator[Callable[[list[float]], contextlib.AbstractContextManager[None]]]:
-    """Follows Live while inside of what is given, and appends the pictures that it got a second."""
+def _tablet(url: str) -> Iterator[_Tablet]:
+    """Follows Live in a process of its own; a real one has a processor of its own."""
     command = [sys.executable, "-m", "robin_cli.bench.view_reader", url]
+    tablet = _Tablet()
     reader = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: os.nice(_NICE)
     )
-    assert reader.stdin is not None and reader.stdout is not None
-    say, hear = reader.stdin, reader.stdout
-
-    @contextlib.contextmanager
-    def follow(looks: list[float]) -> Iterator[None]:
-        say.write("on\n")
-        say.flush()
-        yield
-        say.write("off\n")
-        say.flush()
-        told = json.loads(hear.readline())
-        looks.append(told["pictures"] / told["seconds"])
-
     try:
-        yield follow
+        yield tablet
     finally:
-        say.close()
-        reader.wait(60)
+        told, _ = reader.communicate(timeout=60)
+        tablet.pictures = json.loads(told or "0")

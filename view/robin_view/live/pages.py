@@ -66,10 +66,10 @@ def router(view: ViewState) -> APIRouter:
         request: Request,
         help_id: str,
         answer: Annotated[str, Form(max_length=200)],
-        pick: Annotated[str, Form(max_length=128)],
         who: Annotated[str, Depends(require_changes)],
+        pick: Annotated[str, Form(max_length=128)] = "",
     ) -> Response:
-        """pick: that the person saw the request to be about."""
+        """pick: that the person saw the request to be about; empty where it is about none."""
         desk = _desk(view)
         asked = desk.request(plain_id(help_id, "help"))
         view.audit.write(who, "help answered", help_id=asked.help_id, answer=answer, pick=asked.plan_id)
