@@ -49,7 +49,7 @@ export class Stage {
   /** All of the picture in view. */
   fit() {
     const { width } = this.canvas.parentElement.getBoundingClientRect();
-    const height = Math.min((width * this.labels.height) / this.labels.width, Math.max(260, innerHeight * 0.72));
+    const height = Math.min((width * this.labels.height) / this.labels.width, Math.max(260, innerHeight * 0.65));
     const dense = devicePixelRatio || 1;
     this.canvas.style.height = `${height}px`;
     this.canvas.width = Math.round(width * dense);
