@@ -283,6 +283,7 @@ def test_bad_data_and_records(robin: Robin, tmp_path: Path, model: Path) -> None
         ((*dataset, "--config", tmp_path / "config.yaml"), "E402", "parcel_max"),
         ((*dataset, "--config", tmp_path / "none.yaml"), "E101", "none.yaml"),
         (("export", "--checkpoint", tmp_path / "none", "--out", tmp_path / "b"), "E101", "none"),
+        (("export", "--checkpoint", tmp_path, "--out", tmp_path / "b", "--share", 0.5), "E405", "--from"),
     ):
         done = robin(*command)
         assert done.status == 2, (command, done.err)

@@ -102,20 +102,35 @@ def export(
     card: Annotated[
         Path | None, typer.Option("--card", metavar="FILE", help="Text for CARD.md. Default: a heading.")
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Bundle that the training began with; see --share."),
+    ] = None,
+    share: Annotated[
+        float,
+        typer.Option("--share", min=0, max=1, help="Weights this share of the way from that bundle to the checkpoint."),
+    ] = 1.0,
     json_file: JsonOption = None,
 ) -> None:
     """Write the trained network as a model bundle (ONNX graph, head weights, manifest) and verify it."""
     require_writable(json_file)
+    if share < 1 and start_from is None:
+        raise RobinError(Code.OPTION_INVALID, "--share needs --from, the bundle where the way begins")
     _require_torch()
+    from edge_adapt.training.blend import Blend
     from edge_adapt.training.export import export_bundle
     from edge_adapt.training.trainer import read_network
     from robin_cli.commands.provenance import provenance_of
-    from robin_perception.model.bundle import require_bundle_folder
+    from robin_perception.model.bundle import load_bundle, require_bundle_folder
 
     require_bundle_folder(out)
     text = read_plain_text(card) if card is not None else ""
-    network = read_network(checkpoint)
-    bundle = export_bundle(network, out, name, provenance=provenance_of(checkpoint), card=text)
+    network, provenance = read_network(checkpoint), provenance_of(checkpoint)
+    blend = None if start_from is None else Blend(load_bundle(start_from), share)
+    if blend is not None:
+        notes = f"{provenance.notes}; weights {100 * share:.0f} % of the way from {blend.bundle.model_id}"
+        provenance = provenance.model_copy(update={"notes": notes})
+    bundle = export_bundle(network, out, name, provenance=provenance, card=text, blend=blend)
     manifest = bundle.manifest
     write_json(json_file, {"model": bundle.model_id, "out": out, "parameters": manifest.parameters})
     print(f"{bundle.model_id}: {manifest.parameters:,} parameters, {out}")

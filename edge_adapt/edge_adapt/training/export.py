@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edge_adapt.training.blend import Blend
 from edge_adapt.training.geometry import NETWORK_HEIGHT, NETWORK_WIDTH
 from edge_adapt.training.head import (
     CENTRE_X_PX,
@@ -156,12 +157,17 @@ def export_bundle(
     calibration: CalibrationTables | None = None,
     thresholds: Thresholds | None = None,
     card: str = "",
+    blend: Blend | None = None,
 ) -> Bundle:
-    """Write the bundle of ``network`` to ``out_dir`` and load it back, verified."""
+    """Write the bundle of ``network`` to ``out_dir`` and load it back, verified. blend: only a share of the way to it
+    is gone. Raises RobinError as ``Blend`` and ``write_bundle``."""
+    graph, head = export_onnx(network), head_weights(network.head)
+    if blend is not None:
+        graph, head = blend.graph(graph), blend.head(head, network.classes)
     return write_bundle(
         out_dir,
-        export_onnx(network),
-        head_weights(network.head),
+        graph,
+        head,
         name=name,
         input_size=(NETWORK_HEIGHT, NETWORK_WIDTH),
         max_instances=MAX_INSTANCES,

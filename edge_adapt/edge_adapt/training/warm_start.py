@@ -36,14 +36,15 @@ def start_from_bundle(network: SegmentationNetwork, bundle_dir: Path, batches: S
     bundle = load_bundle(bundle_dir)
     _fill_head(network.head, network.classes, bundle)
     blocks = _in_order_of_use(network, batches[0])
-    folded = _folded_convolutions(bundle)
+    convolutions = trunk_convolutions(onnx.load_model(str(bundle.network_path)).graph, bundle)
+    folded = [[torch.from_numpy(numpy_helper.to_array(t).copy()) for t in pair] for pair in convolutions]
     if len(folded) != len(blocks):
-        raise _other_shape(bundle, f"{len(folded)} convolutions, not {len(blocks)}")
+        raise other_shape(bundle, f"{len(folded)} convolutions, not {len(blocks)}")
     with torch.no_grad():
         for block, (weight, bias) in zip(blocks, folded, strict=True):
             convolution, norm = _parts(block)
             if convolution.weight.shape != weight.shape:
-                raise _other_shape(bundle, f"a convolution of {list(weight.shape)}")
+                raise other_shape(bundle, f"a convolution of {list(weight.shape)}")
             convolution.weight.copy_(weight)
             norm.running_mean, norm.running_var = torch.zeros_like(bias), torch.full_like(bias, 1 - norm.eps)
             norm.weight.fill_(1.0)
@@ -56,7 +57,7 @@ def read_head(bundle: Bundle) -> Head:
     """The head of a bundle, trainable. Raises RobinError MODEL_TENSOR_MISSING when it is of another shape."""
     pixel, heat = (np.shape(bundle.head.get(f"head.{layer}.weight", ())) for layer in ("pixel1", "heat1"))
     if len(pixel) != 2 or len(heat) != 2:
-        raise _other_shape(bundle, "another 'head.pixel1.weight' or 'head.heat1.weight'")
+        raise other_shape(bundle, "another 'head.pixel1.weight' or 'head.heat1.weight'")
     head = Head(pixel[1], heat[1], len(bundle.manifest.classes))
     _fill_head(head, bundle.manifest.classes, bundle)
     return head
@@ -73,25 +74,24 @@ def _fill_head(head: Head, classes: tuple[str, ...], bundle: Bundle) -> None:
             if value is not None and name == "classes" and len(value) == len(known):
                 value, target = value[others], target[own]
             if value is None or value.shape != tuple(target.shape):
-                raise _other_shape(bundle, f"another 'head.{name}.{part}'")
+                raise other_shape(bundle, f"another 'head.{name}.{part}'")
             if name == "classes":
                 parameter.data[own] = torch.from_numpy(value)
             else:
                 target.copy_(torch.from_numpy(value))
 
 
-def _folded_convolutions(bundle: Bundle) -> list[tuple[Tensor, Tensor]]:
-    """Weight and bias of the trunk's convolutions, in the order of the graph, which is the order of use."""
-    graph = onnx.load_model(str(bundle.network_path)).graph
+def trunk_convolutions(graph: onnx.GraphProto, bundle: Bundle) -> list[tuple[onnx.TensorProto, onnx.TensorProto]]:
+    """Weight and bias of the trunk's convolutions, in the order of the graph, which is the order of use. bundle: whose
+    network has another shape where one of them is missing (RobinError MODEL_TENSOR_MISSING)."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     found = []
     for node in graph.node:
         if node.op_type == "Conv" and node.name.startswith(_TRUNK):
             tensors = [constants[name] for name in node.input[1:] if name in constants]
             if len(tensors) != 2:
-                raise _other_shape(bundle, f"'{node.name}' without a weight and a bias")
-            weight, bias = (torch.from_numpy(numpy_helper.to_array(t).copy()) for t in tensors)
-            found.append((weight, bias))
+                raise other_shape(bundle, f"'{node.name}' without a weight and a bias")
+            found.append((tensors[0], tensors[1]))
     return found
 
 
@@ -142,5 +142,5 @@ def _forward(network: SegmentationNetwork, batch: Batch) -> None:
     network.eval().features(batch.rgb, batch.depth, batch.intrinsics, batch.belt_plane)
 
 
-def _other_shape(bundle: Bundle, what: str) -> RobinError:
+def other_shape(bundle: Bundle, what: str) -> RobinError:
     return RobinError(Code.MODEL_TENSOR_MISSING, f"{bundle.directory}: holds a network of another shape ({what})")
