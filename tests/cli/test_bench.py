@@ -103,7 +103,7 @@ def test_a_budget_has_one_limit_and_nan_keeps_none() -> None:
 
 def test_the_table_names_units_in_its_keys() -> None:
     table = yaml.safe_load(BUDGETS_FILE.read_text())
-    units = ("_ms", "_s", "_mb", "_percent", "_ratio", "_lost", "_unaccounted", "_uncounted", "_torn")
+    units = ("_ms", "_s", "_mb", "_hz", "_percent", "_ratio", "_lost", "_unaccounted", "_uncounted", "_torn")
     plain = {"missing", "duplicated", "unexplained", "share_of_raw", "slowest_share"}  # counts and shares
     assert all(key.endswith(units) or key in plain for part in table.values() for key in part)
 

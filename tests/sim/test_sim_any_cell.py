@@ -15,8 +15,9 @@ from robin_grasp.tool import WorkspaceConfig
 from robin_perception.core.config import parse_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import IGNORE_LABEL, load_frame, load_labels, scene_folders
+from robin_perception.core.scene import OTHER
 from robin_sim.any_cell import scenes
-from robin_sim.any_cell.config import DEPTH_CAMERAS, PLACES, THING, AnyCellConfig
+from robin_sim.any_cell.config import DEPTH_CAMERAS, PLACES, AnyCellConfig
 from robin_sim.any_cell.depth import measure
 from robin_sim.any_cell.layouts import Goods, draw_layout, scaled
 from robin_sim.any_cell.scenes import AnyScene, draw_any_scene, draw_goods_of_group
@@ -57,7 +58,7 @@ def test_a_data_set_of_any_cell_is_whole_and_follows_from_its_seed(tmp_path: Pat
     config = DatasetConfig(any_cell=AnyCellConfig(), image_sizes=((*SIZE, 1.0),), views_per_pile=2)
     make_dataset(tmp_path / "one", 4, 11, 1, config)
     make_dataset(tmp_path / "two", 4, 11, 1, config)
-    assert json.loads((tmp_path / "one/dataset.json").read_text())["classes"][-1] == THING
+    assert json.loads((tmp_path / "one/dataset.json").read_text())["classes"][-1] == OTHER
     for folder, again in zip(scene_folders(tmp_path / "one"), scene_folders(tmp_path / "two"), strict=True):
         labels, info = load_labels(folder), json.loads((folder / "scene.json").read_text())
         load_frame(folder).validated()
@@ -148,7 +149,7 @@ def test_things_are_of_their_class_and_closed_meshes() -> None:
     for _ in range(60):
         thing = draw_thing(rng)
         seen.add(thing.variant)
-        assert thing.kind_name == THING and thing.mass_kg > 0
+        assert thing.kind_name == OTHER and thing.mass_kg > 0
         assert np.allclose(np.ptp(thing.mesh.vertices, axis=0), thing.size_m, atol=1e-6)
         assert thing.mesh.triangles.max() < len(thing.mesh.vertices) and np.isfinite(thing.mesh.uv).all()
     assert len(seen) == 8

@@ -153,7 +153,7 @@ def test_of_a_decision_in_two_places_the_one_with_pictures_counts(tmp_path: Path
         told = [archive.evidence(f"piles-00000-{i:03d}").decision for i in range(3)]
     lines = [d.model_copy(update={"images": {}}).model_dump_json() for d in told]
     (bare / "decisions.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    archive = opened(Sources((bare,), tmp_path / "store"))
+    archive = opened(Sources((bare,), store=tmp_path / "store"))
     assert len(archive.index) == 3 and archive.index.find(Query()).of == 3
     assert archive.evidence("piles-00000-002").has("color")
 

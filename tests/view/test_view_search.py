@@ -23,7 +23,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
     folder = tmp_path_factory.mktemp("run")
     record_samples(folder, RESULTS)
     fill(folder / "store", 2)
-    with view_server(Sources((folder,), folder / "store"), folder) as server:
+    with view_server(Sources((folder,), store=folder / "store"), folder) as server:
         assert server.view.archive.wait(lambda: len(server.view.archive.index) == 59, 30)
         yield server
 

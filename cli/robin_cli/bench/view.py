@@ -172,7 +172,12 @@ def _figures(values: dict[str, Any]) -> list[Figure]:
         note = f"[{low:.3f}, {high:.3f}], {values['rounds']} pairs; p50 {values['beside_p50']:.3f}"
         figures.append(
             Figure(
-                "Live", "frame to plan, p99, over without", values["beside_p99"], "", budget("view.beside_p99"), note
+                "Live",
+                "frame to plan, p99, over without",
+                values["beside_p99"],
+                "",
+                budget("view.frame_to_plan_p99_ratio"),
+                note,
             )
         )
     figures.append(Figure("server", "- all records read", values["read_s"], "s"))
