@@ -12,6 +12,9 @@ from pydantic import Field
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.errors import Code
 
+PILE_PICKS = 24
+"""That label each other's frames, at most."""
+
 
 class Origin(str, Enum):
     """pick: the frame right before the pick that took the parcel. earlier: a frame before, since which nothing of the

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_adapt.decision import Decision
-from edge_adapt.labels.label import LabelConfig, MaskLabel
+from edge_adapt.labels.label import PILE_PICKS, LabelConfig, MaskLabel
 from edge_adapt.labels.pick_label import SeenPick
 from edge_adapt.labels.pile import PileLabels
 from edge_adapt.recording import DEPTH_SCALE_M
@@ -35,7 +35,6 @@ from robin_perception.core.image_folder import IGNORE_LABEL, SCENE_FILE, save_fr
 from robin_perception.core.scene import Instance, Scene
 
 SUPPORT_M = 0.01  # height over the support plane up to which nothing lies there
-PILE_PICKS = 24  # that label each other, at most
 _GONE = (Code.STORE_BLOB_MISSING, Code.INPUT_MISSING)  # the store made room meanwhile
 _SPECK_PX, _WIDE_PX = 7, 31
 _MARGIN_PX = 9  # around what lies higher, and around masks: both run over edges

@@ -15,8 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edge_adapt.training.warm_start import other_shape, trunk_convolutions
-from robin_perception.core.scene import CLASSES
+from edge_adapt.training.warm_start import known_classes, other_shape, trunk_convolutions
 from robin_perception.model.bundle import Bundle
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -42,11 +41,10 @@ class Blend:
                 tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
         return bytes(model.SerializeToString())
 
-    def head(self, trained: Weights, classes: tuple[str, ...] = CLASSES) -> dict[str, NDArray[np.float32]]:
+    def head(self, trained: Weights, classes: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
         """A class that the bundle does not know keeps the trained weights. Raises RobinError MODEL_TENSOR_MISSING."""
         known = self.bundle.manifest.classes
-        rows = [(i, known.index(name)) for i, name in enumerate(classes) if name in known]
-        own, others = ([pair[side] for pair in rows] for side in (0, 1))
+        own, others = known_classes(classes, known)
         found = {}
         for name, value in trained.items():
             before = self.bundle.head.get(name, np.zeros(0, dtype=np.float32))

@@ -63,10 +63,15 @@ def read_head(bundle: Bundle) -> Head:
     return head
 
 
+def known_classes(classes: tuple[str, ...], known: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """Rows of ``classes`` that ``known`` has too, and their rows there."""
+    own = [row for row, name in enumerate(classes) if name in known]
+    return own, [known.index(classes[row]) for row in own]
+
+
 def _fill_head(head: Head, classes: tuple[str, ...], bundle: Bundle) -> None:
     known = bundle.manifest.classes
-    rows = [(i, known.index(name)) for i, name in enumerate(classes) if name in known]
-    own, others = ([pair[side] for pair in rows] for side in (0, 1))
+    own, others = known_classes(classes, known)
     for name in head.layers:
         layer = head.layer(name)
         for part, parameter in (("weight", layer.weight), ("bias", layer.bias)):

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from edge_adapt.annotations.picture import Mask
 from edge_adapt.decision import Decision
-from edge_adapt.labels.label import LabelConfig, MaskLabel
+from edge_adapt.labels.label import PILE_PICKS, LabelConfig, MaskLabel
 from edge_adapt.labels.pile import FrameLabels, PileLabels
-from edge_adapt.learn.lessons import PILE_PICKS, pile_of, seen_pick
+from edge_adapt.learn.lessons import pile_of, seen_pick
 from edge_adapt.store.runs import encode_labels
 from edge_adapt.store.sample import SampleRecord, StoredSample
 from robin_fleet.ledger.core import Ledger

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_adapt.decision import Decision
 from edge_adapt.evidence import frame_of
+from edge_adapt.labels.label import PILE_PICKS
 from robin_perception.core.errors import RobinError
 from robin_perception.core.image_folder import IGNORE_LABEL
 from robin_view.annotate.drafts import IGNORE, MaskEntry, Origin
@@ -22,7 +23,6 @@ from robin_view.archive.readers import SampleReader
 from robin_view.decision.worker import Seen, Worker
 
 Told = tuple[NDArray[np.uint16], list[MaskEntry]]
-PILE_PICKS = 24
 _TAKEN = 0.5  # of a proposal, that a pick's label covers which then stands for it
 
 
