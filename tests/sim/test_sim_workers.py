@@ -28,13 +28,29 @@ def test_workers_end_when_their_parent_is_killed(arguments: tuple[str, ...], tmp
     finally:
         process.kill()
         process.wait()
-    _wait_for(lambda: not any(worker.is_running() for worker in workers), 30)
+    _wait_for(lambda: not any(_runs(worker) for worker in workers), 30)
 
 
 def _workers(parent: int) -> list[psutil.Process]:
     """The two spawned workers, once both have loaded the simulator (the resource tracker is a third child)."""
-    children = [p for p in psutil.Process(parent).children() if "spawn_main" in " ".join(p.cmdline())]
+    children = [p for p in psutil.Process(parent).children() if "spawn_main" in _command(p)]
     return children if len(children) == 2 and all(_loaded(p) for p in children) else []
+
+
+def _command(process: psutil.Process) -> str:
+    """Empty of a process that ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie's error is one of these
+        return ""
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether it does anything: a zombie only waits for somebody to ask how it ended."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _loaded(process: psutil.Process) -> bool:
