@@ -30,6 +30,7 @@ from robin_perception.novelty.scorer import NoveltyConfig, NoveltyScorer
 from robin_perception.segmentation.closer_look import CloserLookConfig, joined
 from robin_perception.segmentation.decode import DecodeConfig, Decoded, decode
 from robin_perception.segmentation.mask_grid import MaskGrid, mask_grid
+from robin_perception.segmentation.parts import PartsConfig, with_parts_joined
 from robin_perception.segmentation.refine import Guide, make_guide
 from robin_perception.segmentation.view import NearConfig, View
 from robin_perception.supervision import SupervisionConfig, start_engine
@@ -51,6 +52,7 @@ class SegmenterConfig(StrictConfig):
     """From a frame to its scene."""
 
     decode: DecodeConfig = DecodeConfig()
+    parts: PartsConfig = PartsConfig()
     closer_look: CloserLookConfig = CloserLookConfig()
     near: NearConfig = NearConfig()
     support_check: SupportCheckConfig = SupportCheckConfig()
@@ -233,7 +235,11 @@ class Segmenter:
         manifest = self.bundle.manifest
         threshold = manifest.thresholds.detection
         tables, config, depth = tables or manifest.calibration, config or self.config.decode, view.images["depth"]
-        return decode(tensors, view.box, tables, threshold, config, guide, depth)
+        return self._whole(view, decode(tensors, view.box, tables, threshold, config, guide, depth))
+
+    def _whole(self, view: View, decoded: Decoded) -> Decoded:
+        """With the parts of a parcel joined that another one lies across."""
+        return with_parts_joined(decoded, view.frame.depth[view.window], view.intrinsics, self.config.parts)
 
     def _grid(self, view: View) -> MaskGrid:
         return mask_grid(view.box, self._stride)
@@ -258,6 +264,7 @@ class Segmenter:
         manifest = bundle.manifest
         limits = manifest.calibration, manifest.thresholds.detection
         decoded = decode(tensors, view.box, *limits, self.config.decode, found_by, view.images["depth"])
+        decoded = self._whole(view, decoded)
         times = (start, prepared, inferred, time.perf_counter())
         timings = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(("prepare", "network", "decode"))}
         return Look(view, tensors, found_by, maps.result() if maps else None, decoded, *made_by, timings)

@@ -168,13 +168,18 @@ class View:
         frame, there = self.frame, self.window
         return {"rgb": self.box.rgb(frame.rgb[there]), "depth": self.box.depth(frame.depth[there])}
 
-    @cached_property
-    def geometry(self) -> Inputs:
-        """The network's intrinsics, whose principal point may lie outside, and belt_plane."""
+    @property
+    def intrinsics(self) -> NDArray[np.float64]:
+        """K of the window's own pixels; the principal point may lie outside."""
         moved = self.frame.K.copy()
         moved[:2, 2] -= (self.x, self.y)
+        return moved
+
+    @cached_property
+    def geometry(self) -> Inputs:
+        """The network's intrinsics and belt_plane."""
         plane = self.belt_plane * np.array([1, 1, 1, self.scale], dtype=np.float32)
-        return {"intrinsics": self.box.intrinsics(moved), "belt_plane": plane}
+        return {"intrinsics": self.box.intrinsics(self.intrinsics), "belt_plane": plane}
 
     @property
     def inputs(self) -> Inputs:
