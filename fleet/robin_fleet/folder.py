@@ -30,6 +30,15 @@ class PruneConfig(StrictConfig):
     most_gb: float | None = Field(None, ge=0, le=1e9, description="The oldest go until all have so much, 1e9 bytes.")
 
 
+class TrainingConfig(StrictConfig):
+    """What `robin fleet up` trains by itself."""
+
+    deck: str = Field("", description="Name of the deck, of which each training makes a new version; empty: never.")
+    every_h: int = Field(84, ge=1, le=8760, description="From one training to the next, h; a novelty may come between.")
+    look_every_h: float = Field(1.0, gt=0, le=168, description="From one look whether it is due to the next, h.")
+    quick: bool = Field(False, description="Teach the head alone, not the whole network.")
+
+
 class FleetConfig(StrictConfig):
     """Settings of an aggregator, in ``fleet.yaml``."""
 
@@ -40,6 +49,7 @@ class FleetConfig(StrictConfig):
     releases: str = Field("", description="http://address:port where robots fetch releases; empty: not served.")
     server: ServerConfig = ServerConfig()
     prune: PruneConfig = PruneConfig()
+    training: TrainingConfig = TrainingConfig()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from helpers.unfamiliar_samples import book
 from edge_adapt.annotations.read import labelled_frames
 from edge_adapt.training.data import PackedDataset
 from robin_cli.fleet.deck import FORMATS as OFFERED
+from robin_cli.fleet.train import renewed
 from robin_fleet.decks.export import FORMATS, export_deck
 from robin_fleet.decks.juxtapose import JuxtaposeConfig
 from robin_fleet.decks.make import find_deck, make_deck, read_deck
@@ -217,3 +218,14 @@ def test_commands(fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert robin("fleet", "deck", "show", "first", *common, "--picture", tmp_path / "laid.jpg").status == 0
     assert cv2.imread(str(tmp_path / "laid.jpg")).shape[1] == 3 * 420
     assert robin("fleet", "deck", "make", "Bad Name", *common, "--by", "Ana").status == 2
+
+
+def test_a_training_renews_its_deck_as_it_was_made(fleet: Fleet) -> None:
+    first = made(fleet, "renewed")
+    assert renewed(fleet, first) == first  # nothing new came in
+    for pick, sample in enumerate(pile_samples(70)):
+        book(fleet, sample, "site0", "b0", 1000.0 + pick, 200 + pick)
+    second = renewed(fleet, first)
+    deck = read_deck(fleet.objects, second)
+    assert (second.version, deck.licence, deck.config) == (2, "internal", CONFIG)
+    assert len(deck.members) == len(read_deck(fleet.objects, first).members) + 3

@@ -25,6 +25,7 @@ from robin_perception.core.errors import Code, RobinError
 
 if TYPE_CHECKING:
     from robin_fleet.folder import Fleet
+    from robin_fleet.ledger.decks import DeckRow
     from robin_fleet.novelties.review import Ranked
 
 app = typer.Typer(
@@ -46,6 +47,9 @@ def run(
             "--every", metavar="T", help="Only when due: 84h or 7d since the last one, or a novelty past its bar."
         ),
     ] = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="First make the deck's next version, of all samples that came in.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Teach the head alone, not the whole network.")] = False,
     closed_loop: Annotated[
         int,
@@ -88,6 +92,8 @@ def run(
             write_json(json_file, {"due": False})
             print("not due")
             return
+        if renew:
+            row = renewed(opened, row)
         names = tuple(one.row.novelty for one in past)
         with progress_bar("training", "steps") as advance:
             loop = f"{scenario}: {closed_loop} picks, seed {seed}" if closed_loop else ""
@@ -146,6 +152,17 @@ def sign(
         done = signed(opened, training, by, decision, text)
     write_json(json_file, done._asdict())
     print(f"{training}: {decision} by {done.signed_by}, {shown_time(done.at_s)}")
+
+
+def renewed(fleet: Fleet, row: DeckRow) -> DeckRow:
+    """The deck's next version, of all samples, under its licence and settings; itself where nothing came in."""
+    from robin_fleet.decks.make import make_deck, read_deck
+    from robin_fleet.ledger.samples import SampleFilter, find_samples
+
+    with fleet.ledger.read() as connection:
+        rows = find_samples(connection, SampleFilter())
+    earlier = read_deck(fleet.objects, row)
+    return make_deck(fleet.ledger, fleet.objects, row.deck, rows, "robin fleet train", earlier.licence, earlier.config)
 
 
 def _due(fleet: Fleet, every_s: float) -> tuple[str | None, list[Ranked]]:

@@ -46,10 +46,15 @@ def up(
         str | None,
         typer.Option("--releases", metavar="http://ADDRESS:PORT", help="Robots fetch signed releases from there."),
     ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option("--train", metavar="DECK", help="Train on new versions of this deck by itself, when that is due."),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Take in what robots send, until Ctrl-C; then what is in hand is finished. The options become the folder's own."""
     require_writable(json_file)
+    from robin_cli.fleet.scheduled import ScheduledTrainings, train_command
     from robin_fleet.folder import open_fleet
     from robin_fleet.housekeeping import Housekeeping
     from robin_fleet.ingest.ingest import Ingest
@@ -60,7 +65,7 @@ def up(
     from robin_fleet.server.server import Server
 
     given = {"endpoint": listen, "ledger": ledger, "objects": objects, "compute": compute, "releases": releases}
-    settle(fleet, {key: value for key, value in given.items() if value is not None})
+    settle(fleet, {key: value for key, value in given.items() if value is not None}, train)
     with open_fleet(fleet) as opened, until_stopped() as stopped:
         keys, teller = server_keys(fleet), _Teller(fleet)
         ingest, config = Ingest(opened.ledger, opened.objects, handlers()), opened.config
@@ -77,17 +82,24 @@ def up(
             housekeeping = Housekeeping(opened, note)
             housekeeping.start()
             stack.callback(housekeeping.close)
+            if config.training.deck:
+                command, look_s = train_command(fleet, config.training), config.training.look_every_h * 3600
+                trainings = ScheduledTrainings(fleet, command, look_s, note)
+                trainings.start()
+                stack.callback(trainings.close)
             server.run(stopped, teller.tell)
     print(_line(teller.values))
 
 
-def settle(fleet: Path, given: dict[str, str]) -> None:
-    """Make the folder, or change its settings."""
+def settle(fleet: Path, given: dict[str, Any], train: str | None = None) -> None:
+    """Make the folder, or change its settings. train: the deck of trainings."""
     from robin_fleet.folder import CONFIG_FILE, FleetConfig, make_fleet
     from robin_perception.core.config import load_config
 
     known = fleet / CONFIG_FILE
     config = load_config(FleetConfig, known if known.is_file() else None)
+    if train is not None:
+        given = {**given, "training": config.training.model_copy(update={"deck": train})}
     make_fleet(fleet, config.model_copy(update=given) if given else None)
 
 

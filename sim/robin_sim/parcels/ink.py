@@ -154,6 +154,25 @@ def crinkles(img: Image, count: int, strength: float, rng: np.random.Generator) 
     shade(img, cv2.GaussianBlur(field, (0, 0), 0.8) * 1.6)
 
 
+def mirrored_room(img: Image, facet_px: float, rng: np.random.Generator) -> None:
+    """Crumpled foil, in place: facets of about ``facet_px``, each a small mirror that shows a dark or a light part of
+    the room, or a lamp, and shades off to one side."""
+    h, w = img.shape[:2]
+    count = max(4, int(h * w / facet_px**2))
+    seeds = np.full((h, w), 255, np.uint8)
+    seeds[rng.integers(0, h, count), rng.integers(0, w, count)] = 0
+    _, facet = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    seen = rng.choice([0.45, 0.8, 1.05, 1.7], facet.max() + 1, p=[0.35, 0.3, 0.2, 0.15])
+    seen = (seen * rng.uniform(0.8, 1.2, len(seen))).astype(np.float32)[facet]
+    slope = rng.normal(0, 0.25 / facet_px, (facet.max() + 1, 2)).astype(np.float32)[facet]
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    for axis, place in enumerate((x, y)):
+        centre = np.bincount(facet.ravel(), place.ravel()) / np.maximum(np.bincount(facet.ravel()), 1)
+        seen += slope[..., axis] * (place - centre.astype(np.float32)[facet])
+    seen = cv2.GaussianBlur(seen, (0, 0), 0.7)
+    img[...] = np.clip(img * seen[..., None], 0, 255).astype(np.uint8)
+
+
 # ------------------------------------------------------------------------------------------------------- full prints
 
 Palette = tuple[Colour, ...]

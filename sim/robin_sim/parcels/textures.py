@@ -88,7 +88,7 @@ def _carton(img: Image, variant: Variant, atlas: Atlas, base: Colour, rng: np.ra
     else:
         _print_faces(img, variant, atlas, palette, rng)
         if variant.name == "foil":
-            ink.crinkles(img, 30, 20.0, rng)
+            ink.mirrored_room(img, float(np.exp(rng.uniform(np.log(0.008), np.log(0.035)))) * atlas.pixels_per_m, rng)
         else:
             _seams_and_tape(img, atlas, base, rng)
     _paper(img, 1.0, rng)
