@@ -68,6 +68,16 @@ def test_statistics_tell_odd_from_known_and_are_the_same_each_time() -> None:
     assert np.mean(score[~taught.odd & ~taught.faulty] > found.limit) < 0.1
 
 
+def test_what_lies_between_two_kinds_of_known_goods_is_unlike_either() -> None:
+    given, rng = statistics(), np.random.default_rng(5)
+    low = np.abs(rng.normal(0.2, 0.01, (40, SIZE))).astype(np.float32)
+    high = np.abs(rng.normal(0.6, 0.01, (40, SIZE))).astype(np.float32)
+    two = replace(given, reference=np.concatenate([low, high]))
+    between, same = np.full((1, SIZE), 0.4, np.float32), np.full((1, SIZE), 0.2, np.float32)
+    apart, near = two.terms(between)[0, 2], two.terms(same)[0, 2]
+    assert apart == pytest.approx(0.2 * SIZE**0.5, rel=0.05) and near < 0.1 * apart
+
+
 def test_too_few_parcels_give_no_limit() -> None:
     few = samples(count=60)
     with pytest.raises(RobinError) as caught:
@@ -103,6 +113,13 @@ def test_statistics_that_hold_nan_are_a_numbered_reason() -> None:
     broken = replace(given, mean=np.full(SIZE, np.nan, dtype=np.float32))
     with pytest.raises(RobinError, match="'mean'") as caught:
         parse_statistics(broken.to_bytes(), "file")
+    assert caught.value.code is Code.NOVELTY_STATISTICS_INVALID
+
+
+def test_statistics_of_too_few_known_goods_are_a_numbered_reason() -> None:
+    given = statistics()
+    with pytest.raises(RobinError, match="'reference' is float16") as caught:
+        parse_statistics(replace(given, reference=given.reference[:4]).to_bytes(), "file")
     assert caught.value.code is Code.NOVELTY_STATISTICS_INVALID
 
 

@@ -112,11 +112,15 @@ def test_rerun_file_is_read_by_rerun(tmp_path: Path) -> None:
     assert write_rerun(tmp_path / "run", path) == len(made)
     assert path.read_bytes().startswith(b"RRF2")
     rows: Counter[str] = Counter()
+    static: set[str] = set()
     for chunk in reader.RrdReader(path).stream():
         rows[chunk.entity_path] += chunk.num_rows
+        if chunk.is_static:
+            static.update(column for column in chunk.to_record_batch().schema.names)
     assert rows["/base_link/cloud"] == rows["/base_link/camera/image/masks"] == rows["/decision"] == len(made)
     assert rows["/base_link/grasps/0"] == len(made)
     assert rows["/vacuum_pa"] == rows["/weight_n"] == TRACES.samples * len(made)
+    assert any("AnnotationContext" in column for column in static)  # the viewer heeds no other
 
 
 def test_a_missing_run_leaves_no_file(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ BASE, CAMERA = "base_link", "base_link/camera"
 OPEN, CLOSED = (61, 219, 89), (153, 153, 153)
 _PER_METRE = 1000.0
 _POINT_M = 0.002
+_MOST_PARCELS = 250
 
 
 def write_rerun(run: Path, path: Path) -> int:
@@ -37,6 +38,7 @@ def write_rerun(run: Path, path: Path) -> int:
     with written_aside(path) as aside, rr.RecordingStream("robin_edge", recording_id=run.name) as stream:
         stream.save(aside, default_blueprint=_layout())
         stream.log("/", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
+        stream.log(f"{CAMERA}/image", _parcel_colours(), static=True)
         for count, pick in enumerate(shown_picks(run), 1):
             stream.set_time("pick", sequence=count)
             stream.set_time("time", timestamp=pick.at_ns / 1e9)
@@ -59,7 +61,15 @@ def _layout() -> rrb.Blueprint:
         rrb.TimeSeriesView(origin="weight_n", name="weight, N"),
         rrb.TextDocumentView(origin="decision", name="why"),
     )
-    return rrb.Blueprint(rrb.Horizontal(rrb.Spatial3DView(origin=BASE, name="cell"), pictures, curves))
+    # The depth picture would be drawn over the cloud once more, without its colours.
+    cell = rrb.Spatial3DView(origin=BASE, name="cell", contents=["$origin/**", f"- /{CAMERA}/depth/**"])
+    return rrb.Blueprint(rrb.Horizontal(cell, pictures, curves))
+
+
+def _parcel_colours() -> rr.AnnotationContext:
+    """Those of the masks. The viewer heeds static ones only, and paints the background where it is given none."""
+    parcels = [(number, f"parcel {number}", instance_colour(number)) for number in range(1, _MOST_PARCELS + 1)]
+    return rr.AnnotationContext([(0, "", (0, 0, 0, 0)), *parcels])
 
 
 def _told(stream: rr.RecordingStream, pick: ShownPick) -> None:
@@ -83,8 +93,6 @@ def _seen(stream: rr.RecordingStream, pick: ShownPick) -> None:
     points, colours = cloud(frame)
     stream.log(f"{BASE}/cloud", rr.Points3D(points, colors=colours, radii=_POINT_M))
     if pick.labels is not None:
-        goods = [(one.id, f"{one.id} {one.class_name}", instance_colour(one.id)) for one in pick.decision.instances]
-        stream.log(f"{CAMERA}/image", rr.AnnotationContext(goods))
         stream.log(f"{CAMERA}/image/masks", rr.SegmentationImage(pick.labels, opacity=0.4))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from robin_perception.novelty.appearance import SIZE
 from robin_perception.novelty.calibration import DEFAULT_RATE, conformal_limit
-from robin_perception.novelty.statistics import NoveltyStatistics
+from robin_perception.novelty.statistics import MOST_REFERENCES, TERM_WEIGHTS, NoveltyStatistics
 
 Floats = NDArray[np.float32]
 
@@ -54,14 +54,21 @@ def fit(samples: Samples, trunk: str, provenance: dict[str, Any], rate: float = 
         scale.astype(np.float32),
         np.linalg.inv(covariance).astype(np.float32),
         *layer,
-        middle=np.zeros(2, dtype=np.float32),
-        spread=np.ones(2, dtype=np.float32),
+        reference=_reference(known),
+        middle=np.zeros(len(TERM_WEIGHTS), dtype=np.float32),
+        spread=np.ones(len(TERM_WEIGHTS), dtype=np.float32),
         limit=1.0,
         rate=rate,
         trunk=trunk,
         provenance=provenance,
     )
     return _scaled(raw, samples.appearance[good], samples.appearance[bad], rate)
+
+
+def _reference(known: Floats) -> Floats:
+    """Known goods to compare with, as the file keeps them: all, or as many as it takes, drawn evenly."""
+    chosen = np.linspace(0, len(known) - 1, min(len(known), MOST_REFERENCES)).round().astype(np.intp)
+    return known[chosen].astype(np.float16).astype(np.float32)
 
 
 def _scaled(raw: NoveltyStatistics, good: Floats, bad: Floats, rate: float) -> NoveltyStatistics:
