@@ -16,6 +16,7 @@ from robin_grasp.recovery.help_desk import HelpDesk
 from robin_grasp.recovery.help_request import load_cause
 from robin_perception.core.errors import Code
 from robin_view.live import stream
+from robin_view.live.pages import per_hour
 from robin_view.sources import Sources
 
 PAGE = {"accept": "text/html"}
@@ -54,6 +55,14 @@ def test_the_latest_pick_its_figures_and_the_last_ones(page: ViewServer) -> None
     assert "clean of the last 3</dt><dd>1<" in text and "/quick/color" in text
     picture = page.ask("/d/sample-run-00000-002/quick/color")
     assert picture.headers["content-type"] == "image/jpeg" and picture.body[:2] == b"\xff\xd8"
+
+
+def test_picks_of_piles_that_are_picked_side_by_side_are_no_faster_than_the_cell() -> None:
+    lines = [{"at_s": at_s, "pick_s": 3.5} for at_s in (20.0, 10.0, 0.0)]
+    assert per_hour(lines) == 360.0
+    assert per_hour([{**line, "at_s": line["at_s"] / 10} for line in lines]) == pytest.approx(3600 / 3.5)
+    assert per_hour([{**line, "pick_s": float("nan")} for line in lines]) == 360.0  # an older record
+    assert per_hour(lines[:1]) is None
 
 
 def test_nothing_yet(tmp_path: Path) -> None:

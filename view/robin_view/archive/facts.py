@@ -63,6 +63,7 @@ class _Outcome(_Part):
     result: _Word
     probability: float | None = None
     reasons: tuple[_Word, ...] = ()
+    duration_s: float | None = None
 
 
 class _Record(_Part):
@@ -88,7 +89,8 @@ class _Record(_Part):
 @dataclass(frozen=True)
 class Facts:
     """One decision, as it is looked for. figures: score, novelty (of the most unfamiliar parcel), detection and visible
-    of the chosen one, belief of the pick check, parcels, frame_to_plan_ms; NaN where there is none. tags: flags,
+    of the chosen one, belief of the pick check, parcels, frame_to_plan_ms, pick_s (of the cell's own time); NaN where
+    there is none. tags: flags,
     conditions, actions. pictures: whether its frame is kept beside it."""
 
     decision_id: str
@@ -132,6 +134,7 @@ def facts_of(data: bytes | Mapping[str, Any], source: str, station: str = "", pi
             "belief": nan if belief is None else belief,
             "parcels": float(len(record.instances)),
             "frame_to_plan_ms": record.timings_ms.get("frame_to_plan", nan),
+            "pick_s": nan if record.outcome is None or record.outcome.duration_s is None else record.outcome.duration_s,
         },
         tags=_tags(record),
         text=_text(record),

@@ -14,7 +14,7 @@ from robin_view.archive.columns import Column, Ids, Tags, Texts, Words
 from robin_view.archive.facts import Facts
 
 WORDS = ("result", "class", "station", "model", "run")
-FIGURES = ("score", "novelty", "detection", "visible", "belief", "parcels", "frame_to_plan_ms")
+FIGURES = ("score", "novelty", "detection", "visible", "belief", "parcels", "frame_to_plan_ms", "pick_s")
 ORDERS = ("newest", "oldest", *(f"{way} {name}" for name in FIGURES for way in ("least", "most")))
 
 

@@ -92,16 +92,23 @@ def now(view: ViewState, decision_id: str) -> dict[str, Any]:
         return {"card": None, "last": [], "per_hour": None, "clean": None}
     evidence = view.archive.evidence(name)
     attempts = [line for line in lines if line["result"] in ATTEMPTED]
-    span_s = attempts[0]["at_s"] - attempts[-1]["at_s"] if len(attempts) > 1 else 0.0
     return {
         "card": pick_card(evidence, picture_address(name, evidence, quick=True)),
         "key": name,
         "d": evidence.decision,
         "row": pick_row(int(rows[0]) + 1, evidence.decision, ""),
         "last": lines[:LAST],
-        "per_hour": 3600.0 * (len(attempts) - 1) / span_s if span_s > 0 else None,
+        "per_hour": per_hour(attempts),
         "clean": (sum(line["result"] == "clean" for line in attempts), len(attempts)),
     }
+
+
+def per_hour(attempts: list[dict[str, Any]]) -> float | None:
+    """Picks per hour of lines, the latest first, by when they were recorded; no faster than the cell itself says that
+    it was, since simulated piles are picked side by side. None for fewer than two."""
+    span_s = attempts[0]["at_s"] - attempts[-1]["at_s"] if len(attempts) > 1 else 0.0
+    own_s = sum(line["pick_s"] for line in attempts[:-1] if line["pick_s"] > 0)
+    return 3600.0 * (len(attempts) - 1) / max(span_s, own_s) if span_s > 0 else None
 
 
 def _desk(view: ViewState) -> HelpDesk:

@@ -27,7 +27,7 @@ FACETS = (
     ("model", "Model"),
     ("run", "Run"),
 )
-RANGES = tuple((name, name.removesuffix("_ms").replace("_", " ")) for name in FIGURES)
+RANGES = tuple((name, name.removesuffix("_ms").removesuffix("_s").replace("_", " ")) for name in FIGURES)
 MOST_IN_FACET = 40
 _LAST_S = 4e9
 

@@ -22,7 +22,7 @@ from robin_perception.novelty.appearance import SIZE
 Floats = NDArray[np.float32]
 
 FORMAT = "appearance-2"
-TERM_WEIGHTS = np.array([1.0, 0.3, 0.7], dtype=np.float32)
+TERM_WEIGHTS = np.array([1.0, 0.3, 0.5], dtype=np.float32)
 """Of the learned layer's log odds, of the distance to all known goods, and of that to the nearest ones."""
 NEIGHBOURS = 5
 MOST_REFERENCES = 4096
