@@ -28,7 +28,7 @@ class Surroundings:
 
     reference, meter: from commissioning; None where there is no baseline. support: what the frame's scene says of the
     surface under the goods. found: cause -> deviation from the usual, of the causes that were asked before.
-    suspects: those of them that are half-way to their limit or beyond.
+    suspects: those of them that are far enough on the way to their limit.
     """
 
     reference: Reference | None = None
@@ -43,14 +43,17 @@ class Cause(ABC):
     """One per stream; a subclass that remembers frames overrides ``reset``.
 
     name: as in the configuration. code: its number. unit: of the statistic. spoiled_by: causes, asked before, under
-    which the statistic says nothing. default: what is usual, and what is tolerated, where there is no baseline; None:
-    nothing can be said without one.
+    which the statistic says nothing. suspect: of the way to its limit, from which on it may be what spoils another's.
+    from_zero: 0 is as it should be, whatever is usual. default: what is usual, and what is tolerated, where there is no
+    baseline; None: nothing can be said without one.
     """
 
     name: ClassVar[str]
     code: ClassVar[Code]
     unit: ClassVar[str]
     spoiled_by: ClassVar[frozenset[str]] = frozenset()
+    suspect: ClassVar[float] = 0.5
+    from_zero: ClassVar[bool] = False
     default: ClassVar[tuple[Usual, float] | None] = None
 
     def __init__(self, config: MonitorsConfig) -> None:

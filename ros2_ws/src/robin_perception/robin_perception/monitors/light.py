@@ -22,16 +22,18 @@ _EXPOSED_BY = 1.5  # stops of exposure per stop of what is left of the change: t
 _CLIPPED = 0.9  # linear light of a cell that is white
 
 
-def stops_from_usual(look: Look, reference: Reference, darker_half: bool = False) -> float | None:
+def stops_from_usual(look: Look, reference: Reference, darker_half: bool) -> float | None:
     """log2 of the light on free places over the usual one, their median; None where too few are free.
 
     darker_half: of those that are darker than most, without what is white: how much light falls on that, nobody sees.
+    Else of those that are brighter: noise cannot make black any blacker, so a black belt seems to keep its light.
     """
     known = reference.known(look)
-    if darker_half and known.any():
-        seen = known & (look.light < _CLIPPED)
+    if known.any():
+        seen = known & (look.light < _CLIPPED) if darker_half else known
         known = seen if np.count_nonzero(seen) >= 2 * _LEAST_CELLS else known
-        known &= reference.light <= np.median(reference.light[known])
+        middle = np.median(reference.light[known])
+        known &= reference.light <= middle if darker_half else reference.light >= middle
     if np.count_nonzero(known) < _LEAST_CELLS:
         return None
     ratio = np.maximum(look.light[known], _LEAST_LIGHT) / np.maximum(reference.light[known], _LEAST_LIGHT)
@@ -55,7 +57,7 @@ class Dark(Cause):
         if around.reference is None:
             brightest = max(float(np.quantile(look.light, 0.98)), _LEAST_LIGHT)
             return max(0.0, math.log2(max(look.noise, 0.5))) - math.log2(brightest)
-        stops = stops_from_usual(look, around.reference)
+        stops = stops_from_usual(look, around.reference, darker_half=False)
         if stops is None:
             return None
         noisy = look.noise > _NOISIER * around.reference.noise[0, 0]

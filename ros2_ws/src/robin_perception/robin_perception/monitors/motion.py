@@ -26,10 +26,14 @@ _SHARED = 6.0  # neighbouring pixels err together: so many count as one
 _WIDER = 3.0  # errors of heights are shared by so many times more
 _SEEN = 30.0  # times the prior's information
 _PRIOR_M, _PRIOR_RAD = 0.1, 0.1
+_FRAMES_SHARE = 0.25  # of a frame's error variance, that the others have too
+_PRIOR = np.diag([_PRIOR_M**-2] * 3 + [_PRIOR_RAD**-2] * 3)
+_CONTRADICTS = 25.0  # squared distance in standard deviations, of six numbers: by chance once in 3,000
 _LEAST_GRADIENT = 3.0  # display values per thinned pixel
 _LEAST_PIXELS = 60
 _ROBUST = 2.0  # noises beyond which a residual counts less
-_LEVELS = ((8.0, 3), (4.0, 3), (1.5, 2), (0.0, 3))  # blur in thinned pixels, steps
+_LEVELS = ((8.0, 3), (4.0, 3), (1.5, 2), (0.0, 10))  # blur in thinned pixels, steps at most
+_ARRIVED = 2e-4  # metres, radians: a step as short is the last one of its level
 _MOST_PIXELS = 800  # of a level
 _HIGHEST_STEP_M = 0.05  # of a height that still belongs to the same surface
 _LEAST_LIKENESS = 0.5
@@ -45,11 +49,12 @@ _EVERY = (slice(None, None, 2), slice(None, None, 3))  # of the pixels, whose he
 @dataclass(frozen=True)
 class Motion:
     """twist: float64 [6], the camera's translation (m) and rotation vector (rad) since commissioning, in its own
-    optical frame. covariance: float64 [6, 6]. lost: enough of the commissioned places is free, and none of their marks
-    is found anywhere near: it moved farther than can be measured."""
+    optical frame. information: float64 [6, 6], the inverse of its covariance; 0 along what nothing tells, where
+    ``twist`` is 0 too. lost: enough of the commissioned places is free, and none of their marks is found anywhere near:
+    it moved farther than can be measured."""
 
     twist: Vector
-    covariance: Vector
+    information: Vector
     lost: bool = False
 
     @property
@@ -58,14 +63,33 @@ class Motion:
 
     def shift_of(self, points: Vector) -> tuple[Vector, Vector]:
         """What a grasp at points [N, 3] of the camera's frame is off by: float64 [N, 3] in that frame, metres, and its
-        standard deviation [N]."""
-        moved = self.twist[:3] + np.cross(self.twist[3:], points)
-        spread = np.empty(len(points))
-        for i, (x, y, z) in enumerate(points):
-            lever = np.array([[0, z, -y], [-z, 0, x], [y, -x, 0]])
-            reach = np.hstack([np.eye(3), lever])
-            spread[i] = np.sqrt(np.trace(reach @ self.covariance @ reach.T))
-        return moved, spread
+        covariance [N, 3, 3]."""
+        reach = np.zeros((len(points), 3, 6))
+        reach[:, [0, 1, 2], [0, 1, 2]] = 1.0
+        reach[:, [0, 1, 2], [4, 5, 3]] = points[:, [2, 0, 1]]
+        reach[:, [0, 1, 2], [5, 3, 4]] = -points[:, [1, 2, 0]]
+        return reach @ self.twist, reach @ self._covariance() @ reach.transpose(0, 2, 1)
+
+    def contradicts(self, other: Motion) -> bool:
+        """They differ by more than their errors do (Mahalanobis)."""
+        apart = self.twist - other.twist
+        both = np.linalg.inv(self.information + _PRIOR) + np.linalg.inv(other.information + _PRIOR)
+        return float(apart @ np.linalg.solve(both, apart)) > _CONTRADICTS
+
+    def _covariance(self) -> Vector:
+        information, directions = np.linalg.eigh(self.information)
+        seen = information > 0.5 / max(_PRIOR_M, _PRIOR_RAD) ** 2
+        along = directions[:, seen]
+        return np.asarray((along / information[seen]) @ along.T, dtype=np.float64)
+
+
+def together(motions: Sequence[Motion]) -> Motion:
+    """Of several frames that do not contradict each other, at least one: the mean, weighted by their information.
+    Part of their errors is the commissioned picture's or the goods' that still lie there, and stays."""
+    information = np.sum([motion.information for motion in motions], axis=0)
+    told = np.sum([motion.information @ motion.twist for motion in motions], axis=0)
+    alike = 1.0 + _FRAMES_SHARE * (len(motions) - 1)
+    return Motion(np.linalg.pinv(information, hermitian=True) @ told, information / alike)
 
 
 class MotionMeter:
@@ -80,6 +104,7 @@ class MotionMeter:
         inner = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         self._ground = reference.ground[_EVERY]
         depth = self._depth(np.where(np.isfinite(reference.ground), reference.ground, 0.0))
+        self._middle = np.array([0.0, 0.0, float(np.median(depth))])
         self._levels = [
             _Level(_band(grey, known, sigma), inner, depth, self._K, sigma, steps) for sigma, steps in _LEVELS
         ]
@@ -98,7 +123,7 @@ class MotionMeter:
 
         A camera that did not move needs only the sharpest picture; blurred ones come first where that does not fit, and
         the answer is the one that fits better. Along a belt without marks every answer fits: what explains the picture
-        no better than no motion does is not told, and only heights count.
+        no better than no motion does counts only where it is less than what heights alone tell.
         """
         by_height = self._by_height(look)
         sharpest = self._levels[-1]
@@ -108,18 +133,22 @@ class MotionMeter:
             return None
         still = _step(places, by_height, np.zeros(6))
         if still[2] >= _THE_SAME:
-            return _well_seen(*by_height)
+            return Motion(still[0], still[1])
         best = self._aligned(look, by_height, [sharpest])
         if best is None or best[2] < _ALIKE:
             other = self._aligned(look, by_height, self._levels)
             if other is not None and (best is None or other[2] > best[2] + _BETTER):
                 best = other
         if still[2] >= _LEAST_LIKENESS and (best is None or 1.0 - best[2] > _EXPLAINED * (1.0 - still[2])):
-            return _well_seen(*by_height)
+            alone = _well_seen(*by_height)
+            return alone if best is None or self._shift_m(best[0]) > self._shift_m(alone.twist) else Motion(*best[:2])
         if best is None or best[2] < _LEAST_LIKENESS:
-            return Motion(np.zeros(6), np.eye(6), lost=True) if still[2] < _LEAST_LIKENESS else None
-        twist, normal, _ = best
-        return Motion(twist, np.asarray(np.linalg.inv(normal), dtype=np.float64))
+            return Motion(np.zeros(6), _PRIOR, lost=True) if still[2] < _LEAST_LIKENESS else None
+        return Motion(*best[:2])
+
+    def _shift_m(self, twist: Vector) -> float:
+        """Of what lies in the middle of the picture."""
+        return float(np.linalg.norm(twist[:3] + np.cross(twist[3:], self._middle)))
 
     def _aligned(
         self, look: Look, by_height: tuple[Vector, Vector], levels: Sequence[_Level]
@@ -133,12 +162,14 @@ class MotionMeter:
                 twist = twist + step
                 if not np.isfinite(twist).all() or np.abs(twist).max() > _FARTHEST:
                     return None
+                if np.abs(step).max() < _ARRIVED:
+                    break
         return twist, normal, likeness
 
     def _by_height(self, look: Look) -> tuple[Vector, Vector]:
         """Normal matrix [6, 6] and right side [6] of what heights say: a surface that was level then seems to have
         risen or tilted as the camera moved. The weak prior is in it."""
-        normal = np.diag([_PRIOR_M**-2] * 3 + [_PRIOR_RAD**-2] * 3)
+        normal = _PRIOR.copy()
         off = look.height[_EVERY] - self._ground
         on = look.free[_EVERY] & look.valid[_EVERY] & self._level & (np.abs(off) < _HIGHEST_STEP_M)
         if np.count_nonzero(on) < _LEAST_PIXELS:
@@ -158,7 +189,8 @@ def _well_seen(normal: Vector, right: Vector) -> Motion:
     information, directions = np.linalg.eigh(normal)
     seen = information > _SEEN * max(_PRIOR_M**-2, _PRIOR_RAD**-2)
     along = directions[:, seen]
-    return Motion(along @ ((along.T @ right) / information[seen]), (along / information[seen]) @ along.T)
+    twist = along @ ((along.T @ right) / information[seen])
+    return Motion(twist, (along * information[seen]) @ along.T)
 
 
 def _step(

@@ -12,7 +12,7 @@ from robin_perception.core.errors import Code
 from robin_perception.monitors.cause import Cause, Surroundings, Usual
 from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.monitors.look import Look
-from robin_perception.monitors.reference import Reference, goods_without_depth, opaque_cells
+from robin_perception.monitors.reference import NO_DEPTH, SMOOTH, Reference, goods_without_depth, opaque_cells
 
 _LEAST_CELLS = 20
 _LEAST_ENERGY = 0.05  # grey squared
@@ -20,7 +20,7 @@ _DISPLAY_GAMMA = 2.2
 _SHARPEST = 0.6  # quantile of the edges by their usual sharpness; the rest is half noise
 _STRONG = 100.0  # times the noise's variance: what is weaker may be noise of bright places, which no blur takes
 _LEAST_STRONG = 40  # cells
-_LEAST_BLURRED = 0.75  # quantile of these edges: dirt takes some, blur all of them
+_LEAST_BLURRED = 0.5  # quantile of these edges: goods without a mask lie over some, blur takes all
 _EDGE = 100.0  # mean squared grey step of a cell with a strong edge
 _LOST = 0.25  # of a cell's contrast energy is left at most where dirt covers it
 _FADED = 0.6  # ... where there may be a little
@@ -30,11 +30,12 @@ _GONE_BY_CHANCE = 0.015  # share of the edges that lie in a shadow of goods
 _HOLE = 0.3  # share of a cell's depth that is lost with it
 _LOOKS = 3  # in a row that dirt shows in the same place
 _WHOLE = 0.8  # share of a cell's pixels that usually have depth
-_MOST_ELSEWHERE = 0.1  # share of clear places without depth
+_MOST_ELSEWHERE = 0.1  # share of clear places that stay without depth
 MOST_GOODS_DIRTY = 0.5
 """Share of the goods that dirt hides."""
 _WHITE = 0.8  # linear light, beyond which an edge is cut off
 _OVER_NOISE = 30.0  # times the noise's variance: an edge that is told from it
+_VEIL = 1.3  # times as bright as the rest of the cell
 _OWN = 0.1  # share of commissioning frames in which a place may look like dirt
 
 
@@ -56,6 +57,16 @@ def _contrast_left(look: Look, reference: Reference) -> tuple[NDArray[np.bool_],
         usual = (reference.coarse - reference.fine) * np.float32(2.0 ** _light_gain(look, reference))
         edges = reference.edged(look) & (usual > _OVER_NOISE * look.noise**2)
         return edges, (look.coarse - look.fine) / usual
+
+
+def _veiled(look: Look, reference: Reference) -> NDArray[np.bool_]:
+    """Free cells [rows, columns] that show nothing, have no depth, and are brighter than the light explains: dirt over
+    a dark floor, which is dark beside bright goods."""
+    known = reference.known(look)
+    if not known.any():
+        return known
+    gain = np.maximum(look.light, 1e-4) / np.maximum(reference.light, 1e-4)
+    return known & (look.coarse < SMOOTH) & (look.has_depth < NO_DEPTH) & (gain > _VEIL * np.median(gain[known]))
 
 
 def clear_places(look: Look, reference: Reference) -> NDArray[np.bool_]:
@@ -87,6 +98,10 @@ class Blur(Cause):
         edges = reference.edged(look) & (look.light < _WHITE)
         if np.count_nonzero(edges) < _LEAST_CELLS:
             return None
+        kept = edges & (reference.has_depth - look.has_depth < _HOLE)  # dirt takes depth from what it makes soft
+        if np.count_nonzero(kept) < _LEAST_CELLS:
+            return None
+        edges = kept
         strong = edges & (reference.coarse - reference.fine > _STRONG * reference.noise**2)
         if np.count_nonzero(strong) >= _LEAST_STRONG:
             edges = strong
@@ -108,33 +123,39 @@ class DirtyLens(Cause):
 
     def __init__(self, config: MonitorsConfig) -> None:
         self._smooth: deque[NDArray[np.bool_]] = deque(maxlen=_LOOKS)
+        self._lost: deque[NDArray[np.bool_]] = deque(maxlen=_LOOKS)
         super().__init__(config)
 
     def reset(self) -> None:
         self._smooth.clear()
+        self._lost.clear()
+        self._gone: deque[tuple[int, int, float]] = deque(maxlen=_LOOKS)
 
     def measure(self, look: Look, around: Surroundings) -> float | None:
         reference = around.reference
         if reference is None:
             return None
-        self._smooth.append(opaque_cells(look))
+        self._smooth.append(opaque_cells(look) | _veiled(look, reference))
         edges, left = _contrast_left(look, reference)
         without_depth = reference.has_depth - look.has_depth > _HOLE
+        self._lost.append(without_depth)
         whole = reference.known(look) & (reference.has_depth > _WHOLE)
         clear = whole & clear_places(look, reference)
         clear = clear if np.count_nonzero(clear) >= _LEAST_CELLS else whole
         elsewhere = float(without_depth[clear].mean()) if clear.any() else 0.0
-        patches = self._patches(look, reference, elsewhere) if len(self._smooth) == _LOOKS else 0.0
+        patches = self._patches(look, reference, clear) if len(self._smooth) == _LOOKS else 0.0
         if np.count_nonzero(edges) < _LEAST_CELLS:
             return None if "dark" in around.suspects else patches
         gone = left[edges] < _LOST
         by_chance = max(_GONE_BY_CHANCE * float(without_depth[edges].mean()), elsewhere * float(gone.mean()))
-        return max(patches, float((gone & without_depth[edges]).mean()) - by_chance)
+        self._gone.append((np.count_nonzero(gone & without_depth[edges]), len(gone), by_chance))
+        covered, seen, chance = np.sum(self._gone, axis=0)
+        return max(patches, float(covered / seen - chance / len(self._gone)))
 
-    def _patches(self, look: Look, reference: Reference, elsewhere: float) -> float:
-        """Share of the picture that stays smooth and without depth; where ``elsewhere`` much depth is missing, too, or
-        on most goods, it is not dirt that takes it."""
-        if elsewhere > _MOST_ELSEWHERE:
+    def _patches(self, look: Look, reference: Reference, clear: NDArray[np.bool_]) -> float:
+        """Share of the picture that stays smooth and without depth; where much of what is ``clear`` stays without it,
+        too, or most goods are, it is not dirt that takes it."""
+        if clear.any() and np.logical_and.reduce(self._lost)[clear].mean() > _MOST_ELSEWHERE:
             return 0.0
         stays = np.logical_and.reduce(self._smooth) & (reference.opaque < _OWN)
         if goods_without_depth(look) > MOST_GOODS_DIRTY:

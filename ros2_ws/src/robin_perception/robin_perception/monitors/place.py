@@ -14,9 +14,10 @@ from robin_perception.core.support_check import SupportSeen, measure_support
 from robin_perception.monitors.cause import Cause, Surroundings, Usual
 from robin_perception.monitors.config import MonitorsConfig
 from robin_perception.monitors.look import Look
-from robin_perception.monitors.motion import Motion
+from robin_perception.monitors.motion import Motion, together
 
 _SURE = 1.0  # standard deviations that are taken off: it is moved by that much at least
+_TOGETHER = 5  # frames
 _WORST_M = 0.02  # a motion that is known no better is not told
 _LOST_MM = 100.0  # about as far as a motion can be measured
 _SURELY_MM = 17.0  # what the surface alone must differ by
@@ -31,6 +32,7 @@ class CameraMoved(Cause):
 
     name, code, unit = "camera_moved", Code.CAMERA_MOVED, "mm"
     spoiled_by = frozenset({"frozen", "depth_unit", "over_exposed"})
+    suspect, from_zero = 0.6, True
     default = Usual(2.0, 1.5), _SURELY_MM - 2.0
 
     def __init__(self, config: MonitorsConfig) -> None:
@@ -39,9 +41,10 @@ class CameraMoved(Cause):
 
     def reset(self) -> None:
         self._bare = BareSupport()
+        self._motions: deque[Motion] = deque(maxlen=_TOGETHER)
 
     def measure(self, look: Look, around: Surroundings) -> float | None:
-        motion = None if around.meter is None else around.meter.measure(look)
+        motion = None if around.meter is None else self._together(around.meter.measure(look))
         if motion is not None and motion.lost:
             self._told = "its fixed marks are nowhere near where they were, or something hides them"
             return None if "dark" in around.suspects else _LOST_MM
@@ -54,6 +57,17 @@ class CameraMoved(Cause):
         surely = around.reference is None or (found is not None and found > _SURELY_MM)
         return found if surely else None
 
+    def _together(self, motion: Motion | None) -> Motion | None:
+        """What this frame says and the ones before that say the same: their errors are their own."""
+        if motion is None:
+            return None
+        if motion.lost or (self._motions and motion.contradicts(together(self._motions))):
+            self._motions.clear()
+        if motion.lost:
+            return motion
+        self._motions.append(motion)
+        return together(self._motions)
+
     def _by_marks(self, motion: Motion, look: Look, belt_z_m: float) -> float | None:
         frame = look.frame
         plane = frame.belt_plane(belt_z_m)
@@ -62,15 +76,18 @@ class CameraMoved(Cause):
         falls = -(rays @ plane[:3])
         if (falls < 0.1).any():
             return None
-        shifts, spreads = motion.shift_of(rays * (plane[3] / falls)[:, None])
-        if spreads.max() > _WORST_M:
+        shifts, covariances = motion.shift_of(rays * (plane[3] / falls)[:, None])
+        variances, axes = np.linalg.eigh(covariances)
+        off = (np.abs((shifts[:, None] @ axes)[:, 0]) - _SURE * np.sqrt(variances.clip(0))).clip(0)
+        surely = np.linalg.norm(off, axis=1).max()
+        if surely == 0 and variances.max() > _WORST_M**2:
             return None
         x, y, z = 1e3 * (frame.T_base_camera[:3, :3] @ shifts[0])
         turned = math.degrees(motion.turned_rad)
         self._told = (
             f"{x:+.0f}, {y:+.0f}, {z:+.0f} mm in the middle (x, y, z of base_link), turned by {turned:.1f} degrees"
         )
-        return 1e3 * float((np.linalg.norm(shifts, axis=1) - _SURE * spreads).clip(0).max())
+        return 1e3 * float(surely)
 
     def _by_support(self, support: SupportSeen | None) -> float | None:
         if support is None:

@@ -12,10 +12,12 @@ from robin_perception.monitors.look import Floats, Look
 
 _SEEN_SHARE = 0.3  # of the frames in which a cell must have been free to be known
 _LEAST_EDGE = 12.0  # mean squared grey step of a cell that has an edge worth looking at
-_SMOOTH = 25.0  # ... of a cell that shows nothing
+SMOOTH = 25.0
+"""... of a cell that shows nothing."""
 _BRIGHT = 0.5  # of the picture's middle light: dirt scatters light, black goods do not
 _WHITE = 0.85  # linear light: gloss
-_NO_DEPTH = 0.3  # share of the pixels
+NO_DEPTH = 0.3
+"""Share of a cell's pixels that have depth at most where it has none."""
 _LEAST_GOODS = 20  # cells
 
 
@@ -51,12 +53,12 @@ class Reference:
 def smooth_cells(look: Look) -> NDArray[np.bool_]:
     """Cells [rows, columns] that show nothing, and are neither dark nor white."""
     light = look.light
-    return np.asarray((look.coarse < _SMOOTH) & (light > _BRIGHT * np.median(light)) & (light < _WHITE))
+    return np.asarray((look.coarse < SMOOTH) & (light > _BRIGHT * np.median(light)) & (light < _WHITE))
 
 
 def opaque_cells(look: Look) -> NDArray[np.bool_]:
     """... that have no depth either: what dirt on the glass looks like."""
-    return np.asarray(smooth_cells(look) & (look.has_depth < _NO_DEPTH))
+    return np.asarray(smooth_cells(look) & (look.has_depth < NO_DEPTH))
 
 
 def goods_without_depth(look: Look) -> float:
@@ -65,7 +67,7 @@ def goods_without_depth(look: Look) -> float:
     goods = look.cell_goods & smooth_cells(look)
     if np.count_nonzero(goods) < _LEAST_GOODS:
         return 0.0
-    return float((look.has_depth[goods] < _NO_DEPTH).mean())
+    return float((look.has_depth[goods] < NO_DEPTH).mean())
 
 
 def make_reference(looks: Sequence[Look]) -> Reference:

@@ -18,7 +18,6 @@ from robin_perception.monitors.motion import MotionMeter
 from robin_perception.monitors.registry import make_causes
 from robin_perception.monitors.sequential import SequentialTest, slack_for
 
-_SUSPECT = 0.5  # of the way to its limit, and a cause may be what spoils another's statistic
 _RECENT = 5  # frames whose middle value is told
 REFUSED_AS = {Code.DEPTH_UNIT_SUSPECT: "depth_unit", Code.PICTURE_FROZEN: "frozen"}
 """Codes of frames that the gate refuses -> the cause that they show."""
@@ -167,7 +166,7 @@ class _Watched:
             self._value = math.nan
             return
         around.found[self.cause.name] = value - self._usual
-        if value - self._usual > _SUSPECT * (self.limit - self._usual):
+        if value - self._usual > self.cause.suspect * (self.limit - self._usual):
             around.suspects.add(self.cause.name)
         self.note(value, look.frame.stamp_s)
 
@@ -185,7 +184,8 @@ class _Watched:
             if self.cause.default is None:
                 return
             usual, tolerated = self.cause.default
-        self._usual, self._sigma = usual.location, max(usual.spread, tolerated / self.test.slack)
+        self._usual = 0.0 if self.cause.from_zero and baseline is not None else usual.location
+        self._sigma = max(usual.spread, tolerated / self.test.slack)
 
     def condition(self) -> Condition:
         beyond = [value for value in self._recent if value > self.limit] or [self.limit]
