@@ -17,8 +17,8 @@ Severity = Annotated[float, Field(ge=0.0, le=1.0)]
 class CameraShift(StrictConfig):
     """How far the real camera stands from where the cell believes it stands (a bracket that was knocked).
 
-    The image is taken from the shifted pose while ``Frame.T_base_camera`` keeps the calibrated one. Translation is in
-    base_link, metres; the rotation vector is in the camera's optical frame, radians.
+    The image is taken from the shifted pose while ``Frame.T_base_camera`` keeps the calibrated one. Translation,
+    metres, and rotation vector, radians, are in the camera's optical frame.
     """
 
     translation_m: tuple[float, float, float] = (0.0, 0.0, 0.0)

@@ -17,14 +17,13 @@ WIDTH, HEIGHT, FOCAL_PX, CAMERA_Z_M = 640, 480, 600.0, 1.2
 @dataclass(frozen=True)
 class Spoilt:
     """light: factor; blur_px: sigma; dirt, holes: share; dirt_rim_px: around the dirt, less opaque and without depth;
-    dirt_rows: from the top, wholly covered; no_projector: only what has texture has depth; moved_px: of the picture; apart_px: depth to the right; unit: factor
+    no_projector: only what has texture has depth; moved_px: of the picture; apart_px: depth to the right; unit: factor
     of depth."""
 
     light: float = 1.0
     blur_px: float = 0.0
     dirt: bool = False
     dirt_rim_px: int = 0
-    dirt_rows: int = 0
     no_projector: bool = False
     holes: float = 0.0
     moved_px: float = 0.0
@@ -113,7 +112,6 @@ def _photographed(
             wide = cv2.circle(np.zeros(light.shape, np.uint8), (x, y), radius + spoilt.dirt_rim_px, 1, -1) > 0
             light = np.where(disc, np.float32(0.25), np.where(wide, 0.1 + 0.6 * light, light)).astype(np.float32)
             depth = np.where(wide, np.float32(0), depth)
-    light[: spoilt.dirt_rows], depth[: spoilt.dirt_rows] = 0.25, 0.0
     if spoilt.no_projector:
         depth = np.where(_contrast(light) < 0.05, np.float32(0), depth)
     if spoilt.holes:

@@ -37,6 +37,7 @@ _ARRIVED = 2e-4  # metres, radians: a step as short is the last one of its level
 _MOST_PIXELS = 800  # of a level
 _HIGHEST_STEP_M = 0.05  # of a height that still belongs to the same surface
 _LEAST_LIKENESS = 0.5
+_NOWHERE = 0.3  # likeness below which none of the marks is where it was; goods without a mask leave more
 _ALIKE = 0.9  # two pictures that need no better alignment
 _SHADOW = 4.0  # thinned pixels
 _EXPLAINED = 0.8  # of what is unlike without motion, that may be left with it
@@ -143,7 +144,7 @@ class MotionMeter:
             alone = _well_seen(*by_height)
             return alone if best is None or self._shift_m(best[0]) > self._shift_m(alone.twist) else Motion(*best[:2])
         if best is None or best[2] < _LEAST_LIKENESS:
-            return Motion(np.zeros(6), _PRIOR, lost=True) if still[2] < _LEAST_LIKENESS else None
+            return Motion(np.zeros(6), _PRIOR, lost=True) if max(still[2], best[2] if best else 0) < _NOWHERE else None
         return Motion(*best[:2])
 
     def _shift_m(self, twist: Vector) -> float:

@@ -20,7 +20,7 @@ _DISPLAY_GAMMA = 2.2
 _SHARPEST = 0.6  # quantile of the edges by their usual sharpness; the rest is half noise
 _STRONG = 100.0  # times the noise's variance: what is weaker may be noise of bright places, which no blur takes
 _LEAST_STRONG = 40  # cells
-_LEAST_BLURRED = 0.5  # quantile of these edges: goods without a mask lie over some, blur takes all
+_LEAST_BLURRED = 0.65  # quantile of these edges: goods without a mask lie over some, a moved camera leaves some
 _EDGE = 100.0  # mean squared grey step of a cell with a strong edge
 _LOST = 0.25  # of a cell's contrast energy is left at most where dirt covers it
 _FADED = 0.6  # ... where there may be a little
@@ -98,10 +98,9 @@ class Blur(Cause):
         edges = reference.edged(look) & (look.light < _WHITE)
         if np.count_nonzero(edges) < _LEAST_CELLS:
             return None
-        kept = edges & (reference.has_depth - look.has_depth < _HOLE)  # dirt takes depth from what it makes soft
-        if np.count_nonzero(kept) < _LEAST_CELLS:
+        edges &= reference.has_depth - look.has_depth < _HOLE  # dirt takes depth from what it makes soft
+        if np.count_nonzero(edges) < _LEAST_CELLS:
             return None
-        edges = kept
         strong = edges & (reference.coarse - reference.fine > _STRONG * reference.noise**2)
         if np.count_nonzero(strong) >= _LEAST_STRONG:
             edges = strong
@@ -148,7 +147,7 @@ class DirtyLens(Cause):
             return None if "dark" in around.suspects else patches
         gone = left[edges] < _LOST
         by_chance = max(_GONE_BY_CHANCE * float(without_depth[edges].mean()), elsewhere * float(gone.mean()))
-        self._gone.append((np.count_nonzero(gone & without_depth[edges]), len(gone), by_chance))
+        self._gone.append((int(np.count_nonzero(gone & without_depth[edges])), len(gone), by_chance))
         covered, seen, chance = np.sum(self._gone, axis=0)
         return max(patches, float(covered / seen - chance / len(self._gone)))
 

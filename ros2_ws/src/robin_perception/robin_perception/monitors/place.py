@@ -18,7 +18,7 @@ from robin_perception.monitors.motion import Motion, together
 
 _SURE = 1.0  # standard deviations that are taken off: it is moved by that much at least
 _TOGETHER = 5  # frames
-_WORST_M = 0.02  # a motion that is known no better is not told
+_WORST_M = 0.008  # a motion along a direction in which it is known no better is not told
 _LOST_MM = 100.0  # about as far as a motion can be measured
 _SURELY_MM = 17.0  # what the surface alone must differ by
 _LEVER_M = 0.4  # from the middle of the workspace to its corners: what a tilt moves them by
@@ -78,9 +78,10 @@ class CameraMoved(Cause):
             return None
         shifts, covariances = motion.shift_of(rays * (plane[3] / falls)[:, None])
         variances, axes = np.linalg.eigh(covariances)
-        off = (np.abs((shifts[:, None] @ axes)[:, 0]) - _SURE * np.sqrt(variances.clip(0))).clip(0)
-        surely = np.linalg.norm(off, axis=1).max()
-        if surely == 0 and variances.max() > _WORST_M**2:
+        spreads = np.sqrt(variances.clip(0))
+        off = (np.abs((shifts[:, None] @ axes)[:, 0]) - _SURE * spreads).clip(0)
+        surely = np.linalg.norm(np.where(spreads < _WORST_M, off, 0.0), axis=1).max()
+        if surely == 0 and spreads.max() > _WORST_M:
             return None
         x, y, z = 1e3 * (frame.T_base_camera[:3, :3] @ shifts[0])
         turned = math.degrees(motion.turned_rad)
