@@ -242,7 +242,8 @@ def _step_of(report: OutcomeReport) -> RecoveryStepRecord:
 
 
 def _with_held(ended: PickOutcome, held: PickOutcome | None) -> PickOutcome:
-    """Traces and look of the last load that was judged, where the end of the pick came without."""
+    """Traces and looks of the last load that was judged, where the end of the pick came without."""
     if held is None:
         return ended
-    return replace(ended, traces=ended.traces or held.traces, load=ended.load or held.load)
+    looks = {"load": ended.load or held.load, "load_above": ended.load_above or held.load_above}
+    return replace(ended, traces=ended.traces or held.traces, **looks)

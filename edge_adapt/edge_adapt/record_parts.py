@@ -140,8 +140,8 @@ class TracesRecord(StrictConfig):
 
 
 class LoadRecord(StrictConfig):
-    """A look at the load, whose pictures lie beside the record as ``images["load"]`` and ``["load_depth"]``: its frame,
-    and the tool's pose at that moment."""
+    """A look at the load, whose pictures lie beside the record as ``images["load"]`` and ``["load_depth"]``, from above
+    ``["load_above"]`` and ``["load_above_depth"]``: its frame, and the tool's pose at that moment."""
 
     frame: FrameRecord
     tool_position_m: Vector3
@@ -150,7 +150,7 @@ class LoadRecord(StrictConfig):
 
 class OutcomeRecord(JudgementRecord):
     """What became of the pick, and how it was judged. truth is filled by the simulated cell only; there ``result`` is
-    what truly happened. traces, load: of the last load that was judged, None where the cell has neither."""
+    what truly happened. traces, load, load_above: of the last load that was judged, None where the cell has none."""
 
     result: Result
     vacuum_pa: tuple[Figure, ...]
@@ -159,6 +159,7 @@ class OutcomeRecord(JudgementRecord):
     truth: Truth = Field(default_factory=dict)
     traces: TracesRecord | None = None
     load: LoadRecord | None = None
+    load_above: LoadRecord | None = None
 
 
 class ConditionRecord(StrictConfig):

@@ -17,7 +17,7 @@ from robin_sim.cameras import CameraView
 from robin_sim.faults import CameraShift
 from robin_sim.goods import draw_goods
 from robin_sim.in_hand import let_go, set_down
-from robin_sim.load_camera import LoadCameraConfig, look_at_load
+from robin_sim.load_camera import LoadCameraConfig, LoadSensors, look_at_load
 from robin_sim.model import Parcel, RenderedView
 from robin_sim.oracle import dominant_parcel, oracle_scene
 from robin_sim.pick import PickResultSim, execute_pick
@@ -71,8 +71,8 @@ class OpenPile:
         dirt: NDArray[np.float32] | None = None,
         on_look: Callable[[Frame], object] = lambda frame: None,
     ) -> None:
-        pile_rng, self._sensor_rng, self._physics_rng, self.planner_rng, self._hand_rng, dirt_rng = (
-            np.random.default_rng([seed, pile_index]).spawn(6)
+        pile_rng, self._sensor_rng, self._physics_rng, self.planner_rng, self._hand_rng, dirt_rng, above_rng = (
+            np.random.default_rng([seed, pile_index]).spawn(7)
         )
         self.index = pile_index
         self.stamp_s = 0.0
@@ -90,6 +90,7 @@ class OpenPile:
         self.pile = make_pile(pile_rng, goods, workspace, self._start.arrangement)
         self._around = draw_surroundings(cell_rng, config, workspace)
         self._sensor = config.camera.draw_sensor(cell_rng)
+        self._load_sensors = LoadSensors(self._hand_rng, above_rng, self._sensor)
         self.cell = cell.model_copy(update={"workspace": workspace})
         self._truth: RenderedView | None = None
         self.frame: Frame | None = None
@@ -177,8 +178,9 @@ class OpenPile:
         held = self.held
         done = set_down(held.picked, held.contact, held.cell)
         self.pile, self._held = done.pile, None
-        self.stamp_s += done.duration_s
-        return done.duration_s
+        took_s = self.lower_s + done.duration_s
+        self.stamp_s += took_s
+        return took_s
 
     def let_go(self, cups: int) -> PickOutcome:
         """Open the cups of that mask over the spot that the load came from, and bring the rest to the place station
@@ -187,7 +189,8 @@ class OpenPile:
         held = self.held
         target, physics = _first(held.meant), (self._physics_rng, self._hand_rng)
         picked, _ = let_go(held.picked, cups, held.contact, target, held.cell, *physics)
-        now = picked.outcome.truth["target"]
+        late = replace(picked.outcome, duration_s=picked.outcome.duration_s + self.lower_s)
+        picked, now = replace(picked, outcome=late), picked.outcome.truth["target"]
         return self._arrived(Held(picked, held.contact, () if now is None else (int(str(now)),), held.cell))
 
     def remove(self, parcels: Sequence[Parcel]) -> None:
@@ -215,9 +218,9 @@ class OpenPile:
         return self._held is not None and self._held.picked.arrived
 
     @property
-    def look_s(self) -> float:
-        """How long the tool stands for the look at the load."""
-        return 0.0 if self._load_camera is None else self._load_camera.look_s
+    def lower_s(self) -> float:
+        """From the looks at the load until it is let go; as long again, where it is not let go, until it hangs high."""
+        return 0.0 if self._load_camera is None else self._load_camera.lower_s
 
     @property
     def held(self) -> Held:
@@ -231,13 +234,12 @@ class OpenPile:
         if outcome.result is PickResult.WRONG and arrived and arrived[0] in held.meant:
             outcome = replace(outcome, result=PickResult.CLEAN, truth={**outcome.truth, "target": arrived[0]})
         self.pile, self._held = picked.pile, held
-        load = None
-        if self._load_camera is not None and picked.arrived:
-            at_s = self.stamp_s + outcome.duration_s
-            load = look_at_load(picked.load, held.cell, self._hand_rng, self._sensor, self._load_camera, at_s)
-            outcome = replace(outcome, duration_s=outcome.duration_s + self._load_camera.look_s)
         self.stamp_s += outcome.duration_s
-        return replace(outcome, load=load, truth={**outcome.truth, "reason": failure_reason(outcome)})
+        below = above = None
+        if self._load_camera is not None and picked.arrived:
+            below, above = look_at_load(picked.load, held.cell, self._load_sensors, self._load_camera, self.stamp_s)
+        truth = {**outcome.truth, "reason": failure_reason(outcome)}
+        return replace(outcome, load=below, load_above=above, truth=truth)
 
 
 def _first(meant: tuple[int, ...]) -> int:

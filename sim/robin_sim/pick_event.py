@@ -99,8 +99,8 @@ class PickEvent:
     recovery policy has given up, and ``left_for_last``, those of goods that were never held where nothing else is left.
     cups: as they stood when it was planned, empty where nobody watches them.
     recovered: what the policy did; None without one. extra_s: cell time of the turn that
-    is not in the outcome's duration. timings_ms: as measured; "judge_late" is what judging took beyond the stand for
-    the look at the load.
+    is not in the outcome's duration. timings_ms: as measured; "judge_late" is what judging took beyond the time in
+    which the load is lowered.
     """
 
     pile_index: int

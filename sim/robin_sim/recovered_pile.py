@@ -138,7 +138,7 @@ class RecoveredPile:
             opened.deliver()
         self._ended(turn, judgement, parcel)
         log = Recovered(tuple(turn.steps), first, bad_load, turn.left_wrong, judgement)
-        late_ms = max(0.0, turn.judge_ms - 1e3 * opened.look_s)
+        late_ms = max(0.0, turn.judge_ms - 1e3 * opened.lower_s)
         timings = {**event.timings_ms, "judge": turn.judge_ms, "judge_late": late_ms}
         done = replace(event, outcome=turn.final(), after=opened.frame, recovered=log, timings_ms=timings)
         return replace(done, extra_s=event.extra_s + turn.late_s)

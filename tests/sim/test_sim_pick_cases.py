@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.grasp_scenes import Box, box_scene
-from helpers.judged_picks import OTHER, TARGET, grasp, load_view, outcome, scene_of, traces
+from helpers.judged_picks import OTHER, TARGET, grasp, load_view, outcome, scene_of, top_view, traces
 
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.pick_features import FEATURE_NAMES, pick_evidence
@@ -28,7 +28,8 @@ MODEL = Path(__file__).resolve().parents[2] / "models" / "base"
 
 
 def case(number: int, result: PickResult = PickResult.CLEAN, after: object = AFTER) -> PickCase:
-    made = outcome(traces=traces(), load=load_view([(0.0, 0.0, 0.20, 0.16, 0.10)]))
+    below, above = load_view([(0.0, 0.0, 0.20, 0.16, 0.10)]), top_view([(0.0, 0.0, 0.20, 0.16, 0.0)], width=320)
+    made = outcome(traces=traces(), load=below, load_above=above)
     made = replace(made, result=result, truth={"target": 0, "lifted": [0], "delivered": [0]})
     return PickCase("made-by_hand-s7-00000", number, CellConfig(), SCENE, BEFORE, after, grasp(), made)  # type: ignore[arg-type]
 
@@ -45,6 +46,7 @@ def test_a_case_comes_back_as_it_was(tmp_path: Path) -> None:
         assert np.abs(new.after.depth - old.after.depth).max() <= DEPTH_UNIT_M / 2 + 1e-6
         assert new.grasp.terms == old.grasp.terms and new.outcome.truth == old.outcome.truth
         assert new.outcome.traces is not None and new.outcome.load is not None and old.outcome.traces is not None
+        assert new.outcome.load_above is not None and new.outcome.load_above.frame.width == 320
         assert np.array_equal(new.outcome.traces.vacuum_pa, old.outcome.traces.vacuum_pa)
         rows = [pick_evidence(c.grasp, c.scene, c.before, c.after, c.outcome, c.cell).row() for c in (old, new)]
         assert np.allclose(*rows, atol=0.02, equal_nan=True)

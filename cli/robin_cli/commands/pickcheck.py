@@ -118,7 +118,7 @@ def evaluate(
         rows = case_rows(paths, work, lambda done, of: advance(done, of, ""))
     found = figures(rows, judge)
     write_json(json_file, {"seed": seed, **found})
-    _print_confusion(f"{found['picks']} picks, with a look at the load", found["confusion"])
+    _print_confusion(f"{found['picks']} picks, with both looks at the load", found["confusion"])
     columns = ("multi", "drop and wrong", "caught", "clean called otherwise", "calibration error")
     print_table("recall, %", ("judge", *columns), [(name, *_shown(part)) for name, part in found["views"].items()])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +12,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.picks.load_features import LoadSegmenter
-from robin_grasp.picks.outcome import PickResult
-from robin_grasp.picks.pick_features import pick_evidence
+from robin_grasp.picks.outcome import PickOutcome, PickResult
+from robin_grasp.picks.pick_features import PickEvidence, pick_evidence
 from robin_grasp.picks.pick_judge import RESULTS, JudgedPicks, PickJudge, judge_set
+from robin_perception.core.frame import Frame
+from robin_perception.core.scene import Scene
 from robin_perception.core.stats import rate
 from robin_sim.pick_cases.former_check import judged_formerly
 from robin_sim.pick_cases.store import PickCase, load_cases
 
 BINS = 15  # of the calibration error
+ABOVE, LOOKS = "above", ("load", "segmented")
 VIEWS: dict[str, tuple[str, ...]] = {
-    "look": (),
-    "no_look": ("load", "segmented"),
+    "both_looks": (),
+    "one_look": (ABOVE,),
     "no_segmenter": ("segmented",),
-    "no_traces": ("traces", "load", "segmented"),
-    "no_frame_after": ("change", "load", "segmented"),
-    "tool_only": ("traces", "change", "load", "segmented"),
+    "no_look": LOOKS,
+    "no_traces": ("traces", *LOOKS),
+    "no_frame_after": ("change", *LOOKS),
+    "tool_only": ("traces", "change", *LOOKS),
 }
-"""Name of an evaluation -> groups of features that it does without."""
+"""Name of an evaluation -> groups of features that it does without, or the look from above."""
 
 
 @dataclass(frozen=True)
 class CaseRow:
-    """What is kept of a case. groups: the groups of features that it has. former: the former judge's result, and its
-    belief. judge_ms, look_ms: of all features but those of the load, and of the load's with the network."""
+    """What is kept of a case. features, groups: as of ``PickEvidence``; one_look: the features without the look from
+    above. arrived: something came to the place station. former: the former judge's result, and its belief. ms: what the
+    features took."""
 
     group: str
     number: int
     truth: PickResult
     features: NDArray[np.float64]
+    one_look: NDArray[np.float64]
     groups: tuple[str, ...]
+    arrived: bool
     former: tuple[PickResult, float]
     ms: float
 
 
 def case_row(case: PickCase, see_load: LoadSegmenter | None) -> CaseRow:
+    outcome, seen = case.outcome, None
+
+    def see(frame: Frame) -> Scene:
+        nonlocal seen
+        assert see_load is not None
+        seen = see_load(frame) if seen is None else seen  # both judgements show it the same frame
+        return seen
+
+    def evidence(outcome: PickOutcome) -> PickEvidence:
+        asked = None if see_load is None else see
+        return pick_evidence(case.grasp, case.scene, case.before, case.after, outcome, case.cell, asked)
+
     started = time.perf_counter()
-    evidence = pick_evidence(case.grasp, case.scene, case.before, case.after, case.outcome, case.cell, see_load)
+    found = evidence(outcome)
     ms = 1e3 * (time.perf_counter() - started)
-    former = judged_formerly(case.grasp, case.scene, case.before, case.after, case.outcome, case.cell)
-    return CaseRow(case.group, case.number, case.outcome.result, evidence.row(), evidence.groups, former, ms)
+    one_look = evidence(replace(outcome, load_above=None)).row()
+    former = judged_formerly(case.grasp, case.scene, case.before, case.after, outcome, case.cell)
+    arrived = bool(outcome.truth["delivered"])
+    return CaseRow(case.group, case.number, outcome.result, found.row(), one_look, found.groups, arrived, former, ms)
 
 
 def rows_of(paths: Iterable[Path], see_load: LoadSegmenter | None) -> Iterator[CaseRow]:
@@ -79,14 +100,15 @@ def figures(rows: Sequence[CaseRow], judge: PickJudge) -> dict[str, Any]:
     truth = np.array([row.truth.value for row in rows])
     found = {name: _view(rows, truth, judge, lacking) for name, lacking in VIEWS.items()}
     former = np.array([row.former[0].value for row in rows])
-    found["former"] = _figures(truth, former, np.array([row.former[1] for row in rows]))
+    belief, arrived = np.array([row.former[1] for row in rows]), np.array([row.arrived for row in rows])
+    found["former"] = _figures(truth, former, belief, arrived)
     times = [row.ms for row in rows]
     return {
         "picks": len(rows),
         "truth": {result.value: int((truth == result.value).sum()) for result in RESULTS},
         "judge": judge.digest,
         "evidence_ms": {"p50": float(np.median(times)), "p95": float(np.quantile(times, 0.95))},
-        **found["look"],
+        **found["both_looks"],
         "views": found,
     }
 
@@ -98,14 +120,18 @@ def _view(
     sets = np.array([judge_set(group for group in row.groups if group not in lacking) for row in rows])
     for name in np.unique(sets):
         members = np.flatnonzero(sets == name)
-        odds[members] = judge.probabilities(str(name), np.stack([rows[k].features for k in members.tolist()]))
+        seen = [rows[k].one_look if ABOVE in lacking else rows[k].features for k in members.tolist()]
+        odds[members] = judge.probabilities(str(name), np.stack(seen))
     names = np.array([result.value for result in RESULTS])
-    return _figures(truth, names[odds.argmax(axis=1)], odds.max(axis=1))
+    return _figures(truth, names[odds.argmax(axis=1)], odds.max(axis=1), np.array([row.arrived for row in rows]))
 
 
-def _figures(truth: NDArray[np.str_], judged: NDArray[np.str_], belief: NDArray[np.float64]) -> dict[str, Any]:
-    """confusion: truth -> judged -> picks. recall: of each truth. bad_recall: of drop and wrong together, judged
-    as what they are. bad_caught: of multi, drop and wrong, not judged clean. clean_called_otherwise: of clean picks."""
+def _figures(
+    truth: NDArray[np.str_], judged: NDArray[np.str_], belief: NDArray[np.float64], arrived: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """confusion: truth -> judged -> picks. recall: of each truth. multi_arrived_recall: of doubles of which something
+    came to the place station. drop_wrong_recall: of drop and wrong together, judged as what they are. caught: of multi,
+    drop and wrong, not judged clean. clean_called_otherwise: of clean picks."""
     of = {result.value: truth == result.value for result in RESULTS}
     confusion = {a: {b: int((of[a] & (judged == b)).sum()) for b in of} for a in of}
     right = truth == judged
@@ -114,6 +140,7 @@ def _figures(truth: NDArray[np.str_], judged: NDArray[np.str_], belief: NDArray[
     return {
         "confusion": confusion,
         "recall": {name: rate(int((members & right).sum()), int(members.sum())) for name, members in of.items()},
+        "multi_arrived_recall": rate(int((of["multi"] & arrived & right).sum()), int((of["multi"] & arrived).sum())),
         "drop_wrong_recall": rate(int((bad & right).sum()), int(bad.sum())),
         "caught": rate(int((caught & (judged != "clean")).sum()), int(caught.sum())),
         "clean_called_otherwise": rate(int((of["clean"] & ~right).sum()), int(of["clean"].sum())),

@@ -29,7 +29,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, depth_units
 from robin_perception.core.scene import Instance, Scene
 
-FORMAT = "robin-pick-cases-1"
+FORMAT = "robin-pick-cases-2"
 DEPTH_UNIT_M = 1e-4
 MOST_BYTES = 1 << 30
 Arrays = dict[str, NDArray[Any]]
@@ -38,7 +38,7 @@ Arrays = dict[str, NDArray[Any]]
 @dataclass(frozen=True)
 class PickCase:
     """One executed pick. group: scenario, planner, seed and pile, which have the pile in common. cell: with the pile's
-    workspace. outcome: with traces, load and truth."""
+    workspace. outcome: with traces, looks at the load and truth."""
 
     group: str
     number: int
@@ -57,12 +57,12 @@ def save_cases(path: Path, cases: Sequence[PickCase]) -> None:
     frames: list[Frame] = []
     rows = []
     for k, case in enumerate(cases):
-        traces, load = case.outcome.traces, case.outcome.load
+        traces = case.outcome.traces
         arrays[f"{k}.labels"] = _png(case.scene.labels)
         if traces is not None:
             arrays[f"{k}.vacuum"], arrays[f"{k}.weight"] = traces.vacuum_pa, traces.weight_n
-        if load is not None:
-            arrays |= _pictures(f"{k}.load", load.frame)
+        for name, look in _looks(case.outcome).items():
+            arrays |= _pictures(f"{k}.{name}", look.frame)
         rows.append(
             {
                 "number": case.number,
@@ -219,8 +219,13 @@ def _grasp(row: dict[str, Any]) -> Grasp:
     return Grasp(pose, row["cups"], row["instance_id"], row["score"], row["terms"], tuple(row["cup_seal"]))
 
 
+def _looks(outcome: PickOutcome) -> dict[str, LoadView]:
+    looks = {"load": outcome.load, "load_above": outcome.load_above}
+    return {name: look for name, look in looks.items() if look is not None}
+
+
 def _outcome_json(outcome: PickOutcome) -> dict[str, Any]:
-    traces, load = outcome.traces, outcome.load
+    traces = outcome.traces
     return {
         "result": outcome.result.value,
         "vacuum_pa": list(outcome.vacuum_pa),
@@ -228,18 +233,22 @@ def _outcome_json(outcome: PickOutcome) -> dict[str, Any]:
         "duration_s": outcome.duration_s,
         "truth": {name: value for name, value in outcome.truth.items() if name not in ("seals", "releases")},
         "traces": None if traces is None else {"rate_hz": traces.rate_hz, "marks": dict(traces.marks)},
-        "load": None if load is None else {"frame": _frame_json(load.frame), "T_base_tool": load.T_base_tool.tolist()},
+        "looks": {
+            name: {"frame": _frame_json(look.frame), "T_base_tool": look.T_base_tool.tolist()}
+            for name, look in _looks(outcome).items()
+        },
     }
 
 
 def _outcome(row: dict[str, Any], arrays: Arrays, k: int, path: Path) -> PickOutcome:
-    traces = load = None
+    traces = None
     if row["traces"] is not None:
         rate, marks = row["traces"]["rate_hz"], row["traces"]["marks"]
         traces = PickTraces(rate, arrays[f"{k}.vacuum"], arrays[f"{k}.weight"], marks)
-    if row["load"] is not None:
-        frame = _frame(arrays, f"{k}.load", row["load"]["frame"], path)
-        load = LoadView(frame, np.array(row["load"]["T_base_tool"]))
+    looks = {
+        name: LoadView(_frame(arrays, f"{k}.{name}", look["frame"], path), np.array(look["T_base_tool"]))
+        for name, look in row["looks"].items()
+    }
     return PickOutcome(
         PickResult(row["result"]),
         tuple(row["vacuum_pa"]),
@@ -247,5 +256,6 @@ def _outcome(row: dict[str, Any], arrays: Arrays, k: int, path: Path) -> PickOut
         row["duration_s"],
         row["truth"],
         traces,
-        load,
+        looks.get("load"),
+        looks.get("load_above"),
     )

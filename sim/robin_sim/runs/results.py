@@ -48,7 +48,7 @@ class PickSummary:
     result: a PickResult value, or one of NOT_ATTEMPTED. reason: what the physics saw, or the plan's message; empty for
     a clean pick. kind: of the target, empty when there is none. duration_s: simulated motion with its overhead;
     latency_ms: frame to ranked plan. knocked_off: other parcels that were pushed out of the workspace. recovery: what
-    the policy did, None without one. judge_late_ms: what judging took beyond the look at the load.
+    the policy did, None without one. judge_late_ms: what judging took beyond the lowering of the load.
     """
 
     pile: int

@@ -9,12 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robin_grasp.picks.load_shapes import (
+    EDGE_COLOUR,
+    STEP_M,
+    cell_colour,
+    cell_points,
+    grown,
+    off_plane,
+    second_share,
+    sides,
+    spread,
+)
 from robin_grasp.picks.outcome import PickOutcome
 from robin_grasp.picks.sensor_features import HELD_SHARE
 from robin_grasp.picks.silhouette import CELL_M, CELLS, LEAST_CELLS, Mask, Silhouette, closed, grid_cells, tool_points
@@ -26,8 +38,6 @@ from robin_perception.core.pose import is_rigid
 from robin_perception.core.scene import Instance, Scene
 
 SLACK_CELLS = 3  # between an outline seen from above and from below
-STEP_M = 0.012  # of depth between two parts of a load
-EDGE_COLOUR = 18.0  # of 255, gradient that parts two faces
 LEAST_PART = 0.08  # of the load's area that a part or an instance has
 LEAST_DETECTION = 0.3
 BESIDE_CELLS = 2  # a lip this near to a face may hang on it
@@ -80,16 +90,25 @@ SEGMENTED_FEATURES: dict[str, str] = {
 NAN = math.nan
 
 
-def load_misfit(view: LoadView) -> str:
-    """Why a look at the load cannot be used, in one line; empty if it can."""
+@dataclass(frozen=True)
+class Footprints:
+    """Masks on the grid in the lip plane, bool [CELLS, CELLS]: of the target, and of the instances near it, by id."""
+
+    target: Mask
+    others: dict[int, Mask]
+
+
+def load_misfit(view: LoadView, above: bool = False) -> str:
+    """Why a look at the load cannot be used, in one line; empty if it can. above: it is the look from above."""
     frame = view.frame
     if frame.depth.shape != frame.rgb.shape[:2]:
         return "colour and depth of the look at the load differ in size"
     if not is_rigid(frame.T_base_camera) or not is_rigid(view.T_base_tool):
         return "a pose of the look at the load is no rigid one"
     in_tool = np.linalg.inv(view.T_base_tool) @ frame.T_base_camera
-    if in_tool[2, 3] < 0.2 or in_tool[2, 2] > -0.3:
-        return f"the load camera stands {in_tool[2, 3]:.2f} m below the lips and does not look at them"
+    way, side = (-1.0, "above") if above else (1.0, "below")
+    if way * in_tool[2, 3] < 0.2 or way * in_tool[2, 2] > -0.3:
+        return f"the load camera stands {way * in_tool[2, 3]:.2f} m {side} the lips and does not look at them"
     axis = frame.K @ np.linalg.inv(in_tool)[:3, 3]
     if not (0 <= axis[0] / axis[2] < frame.width and 0 <= axis[1] / axis[2] < frame.height):
         return "the tool is outside the look at the load"
@@ -108,27 +127,27 @@ def on_belt(view: LoadView) -> Frame:
 
 
 def load_features(
-    grasp: Grasp,
-    scene: Scene,
     target: Instance,
-    before: Frame,
+    prints: Footprints,
     view: LoadView,
     seen: Silhouette,
     changed_share: dict[int, float] | None,
     held: NDArray[np.int64],
+    rides: Mask | None = None,
 ) -> dict[str, float]:
     """LOAD_FEATURES of a view that ``load_misfit`` let through, but for those that need more than it. seen: its
-    ``silhouette``. changed_share: of each mask, by id; None: unknown. held: grid cells of the cups that hold."""
-    footprint, others = _footprints(grasp, scene, target, before)
+    ``silhouette``, with what a look from above adds. changed_share: of each mask, by id; None: unknown. held: grid
+    cells of the cups that hold. rides: bool [CELLS, CELLS], where something lies on the load; None: nobody looked."""
+    footprint, others = prints.target, prints.others
     area = float(seen.load.sum())
     square_dm2 = 1e2 * CELL_M**2
     features = dict.fromkeys(LOAD_FEATURES, NAN)
     features["load_dm2"] = area * square_dm2
     if area < LEAST_CELLS:
         return features
-    allowed = _grown(footprint, SLACK_CELLS)
+    allowed = grown(footprint, SLACK_CELLS)
     outside = seen.load & ~allowed
-    below = _grown(seen.load, SLACK_CELLS)
+    below = grown(seen.load, SLACK_CELLS)
     size = max(float(footprint.sum()), 1.0)
     under = {i: float((other & outside).sum()) / max(float(other.sum()), 1.0) for i, other in others.items()}
     gone = {i: share * _known(changed_share, i) for i, share in under.items()}
@@ -143,7 +162,12 @@ def load_features(
         "other_gone_under": max(gone.values(), default=0.0),
         "held_beside_load": _beside(held, seen.load),
     }
-    return features | _shape(seen, footprint) | _parts(seen, view)
+    features |= _shape(seen, footprint) | _parts(seen, view)
+    if rides is not None:
+        share = float(rides.sum()) / area
+        features["second_part_share"] = max(features["second_part_share"], share)
+        features["second_face_share"] = max(features["second_face_share"], share)
+    return features
 
 
 def load_volume(values: dict[str, float]) -> dict[str, float]:
@@ -197,7 +221,7 @@ def segmented_features(
 def _beside(held: NDArray[np.int64], patch: Mask) -> float:
     """Cups at these cells that hang on nothing of the patch."""
     cells = held[held >= 0]
-    return float((~_grown(patch, BESIDE_CELLS).ravel()[cells]).sum())
+    return float((~grown(patch, BESIDE_CELLS).ravel()[cells]).sum())
 
 
 def _boundary_features(scene: Scene, seen: Silhouette) -> dict[str, float]:
@@ -216,7 +240,7 @@ def _boundary_features(scene: Scene, seen: Silhouette) -> dict[str, float]:
     whole = (load > 0) & (boundary < WEAK_BOUNDARY)
     return {
         "boundary_line": _strongest_line(np.asarray(cv2.dilate(boundary, np.ones((3, 3)))), np.asarray(inner)),
-        "boundary_part_share": _second_share(whole, float(load.sum())),
+        "boundary_part_share": second_share(whole, float(load.sum())),
     }
 
 
@@ -238,8 +262,8 @@ def _strongest_line(strength: NDArray[Any], inner: NDArray[Any]) -> float:
     return best
 
 
-def _footprints(grasp: Grasp, scene: Scene, target: Instance, before: Frame) -> tuple[Mask, dict[int, Mask]]:
-    """Of the target, and of the other instances near it, by id, as the frame before the pick shows them."""
+def footprints(grasp: Grasp, scene: Scene, target: Instance, before: Frame) -> Footprints:
+    """As the frame before the pick shows them."""
     x, y, _ = tool_points(before, before.depth, np.linalg.inv(grasp.T_base_tool))
     cells = grid_cells(x, y)
     known = (before.depth > 0) & (cells >= 0)
@@ -251,19 +275,19 @@ def _footprints(grasp: Grasp, scene: Scene, target: Instance, before: Frame) -> 
         grid[cells[box][(scene.labels[box] == instance.id) & known[box]]] = True
         if instance.id == target.id or grid.sum() >= LEAST_CELLS:
             found[instance.id] = closed(grid.reshape(CELLS, CELLS))
-    return found.pop(target.id), found
+    return Footprints(found.pop(target.id), found)
 
 
 def _shape(seen: Silhouette, footprint: Mask) -> dict[str, float]:
     area = float(seen.load.sum())
     count, _, stats, _ = cv2.connectedComponentsWithStats(seen.load.astype(np.uint8), connectivity=8)
     sizes = np.sort(stats[1:count, cv2.CC_STAT_AREA])[::-1]
-    hull = cv2.convexHull(_cell_points(seen.load))
+    hull = cv2.convexHull(cell_points(seen.load))
     hull_area = float(cv2.contourArea(hull)) + 0.5 * float(cv2.arcLength(hull, True)) + 1.0
-    long_m, short_m = _sides(seen.load)
-    mask_long_m, mask_short_m = _sides(footprint)
+    long_m, short_m = sides(seen.load)
+    mask_long_m, mask_short_m = sides(footprint)
     heights = seen.height[np.isfinite(seen.height)]
-    off_m = _off_plane(seen.height)
+    off_m = off_plane(seen.height)
     return {
         "solidity": area / hull_area,
         "rectangularity": area * CELL_M**2 / (long_m * short_m),
@@ -290,78 +314,22 @@ def _notch(load: Mask) -> float:
     return 0.0 if defects is None else CELL_M * float(defects.reshape(-1, 4)[:, 3].max()) / 256.0
 
 
-def _cell_points(mask: Mask) -> NDArray[np.float32]:
-    ys, xs = np.nonzero(mask)
-    return np.stack([xs, ys], axis=1).astype(np.float32)
-
-
-def _sides(mask: Mask) -> tuple[float, float]:
-    """Sides of the smallest rectangle around a mask, the longer first, m."""
-    if not mask.any():
-        return CELL_M, CELL_M
-    _, sides, _ = cv2.minAreaRect(_cell_points(mask))
-    return CELL_M * (max(sides) + 1.0), CELL_M * (min(sides) + 1.0)
-
-
-def _off_plane(height: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Distance of every known cell from the main plane: least squares over the nearer half, three times."""
-    ys, xs = np.nonzero(np.isfinite(height))
-    if len(xs) < LEAST_CELLS:
-        return np.zeros(0)
-    A = np.stack([CELL_M * xs, CELL_M * ys, np.ones(len(xs))], axis=1)
-    z = height[ys, xs].astype(np.float64)
-    off = np.zeros(len(z))
-    for _ in range(3):
-        near = off <= np.median(off)
-        off = np.abs(z - A @ np.linalg.lstsq(A[near], z[near], rcond=None)[0])
-    return off
-
-
 def _parts(seen: Silhouette, view: LoadView) -> dict[str, float]:
     """How the load comes apart at steps of depth, and at these and edges of colour. Its rim is left out: there a filter
     sees the background, and parts would hang together by it."""
     inner = cv2.erode(seen.load.astype(np.uint8), np.ones((3, 3))) > 0
     height = np.asarray(cv2.medianBlur(np.nan_to_num(seen.height, nan=-1.0), 5), dtype=np.float32)
     known = cv2.erode((height > -0.9).astype(np.uint8), np.ones((3, 3))) > 0
-    steps = _spread(height) > STEP_M
+    steps = spread(height) > STEP_M
     whole = inner & ~(steps & known)
     area = max(float(inner.sum()), 1.0)
+    edges = spread(cell_colour(seen.cells, view.frame.rgb)) > EDGE_COLOUR
     return {
-        "second_part_share": _second_share(whole, area),
-        "second_face_share": _second_share(whole & ~(_spread(_colour(seen, view)) > EDGE_COLOUR), area),
+        "second_part_share": second_share(whole, area),
+        "second_face_share": second_share(whole & ~edges, area),
     }
-
-
-def _spread(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Largest difference within 3 x 3 cells, of any channel."""
-    kernel = np.ones((3, 3))
-    apart = cv2.dilate(image, kernel) - cv2.erode(image, kernel)
-    return np.asarray(apart if apart.ndim == 2 else apart.max(axis=2), dtype=np.float32)
-
-
-def _second_share(open_area: Mask, area: float) -> float:
-    count, _, stats, _ = cv2.connectedComponentsWithStats(open_area.astype(np.uint8), connectivity=4)
-    sizes = np.sort(stats[1:count, cv2.CC_STAT_AREA])[::-1]
-    return float(sizes[1]) / area if len(sizes) > 1 else 0.0
-
-
-def _colour(seen: Silhouette, view: LoadView) -> NDArray[np.float32]:
-    """Mean colour of the load in each cell of the grid, smoothed, float32 [CELLS, CELLS, 3]."""
-    shown = seen.cells >= 0
-    cells = seen.cells[shown]
-    count = np.maximum(np.bincount(cells, minlength=CELLS * CELLS), 1)
-    grid = np.zeros((CELLS, CELLS, 3), dtype=np.float32)
-    for channel in range(3):
-        total = np.bincount(cells, view.frame.rgb[..., channel][shown].astype(np.float64), CELLS * CELLS)
-        grid[..., channel] = (total / count).reshape(CELLS, CELLS)
-    return np.asarray(cv2.medianBlur(grid, 5))
 
 
 def _known(changed_share: dict[int, float] | None, instance: int) -> float:
     share = NAN if changed_share is None else changed_share.get(instance, NAN)
     return 1.0 if math.isnan(share) else share
-
-
-def _grown(mask: Mask, cells: int) -> Mask:
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * cells + 1, 2 * cells + 1))
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel) > 0)

@@ -15,6 +15,7 @@ from robin_grasp.picks.load_features import (
     LOAD_FEATURES,
     SEGMENTED_FEATURES,
     LoadSegmenter,
+    footprints,
     held_cells,
     load_features,
     load_misfit,
@@ -30,6 +31,7 @@ from robin_grasp.picks.sensor_features import (
     trace_misfit,
 )
 from robin_grasp.picks.silhouette import silhouette
+from robin_grasp.picks.top_of_load import riding, top_of_load, with_hidden
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import CellConfig, mask_to_cups
 from robin_perception.core.errors import Code, RobinError
@@ -88,7 +90,8 @@ def pick_evidence(
     see_load: runs the network on the look at the load; None: it is not asked. Raises RobinError OUTCOME_INVALID for
     figures of another tool, and where the scene does not hold the grasp's instance.
     """
-    tool, traces, load = cell.tool, outcome.traces, outcome.load
+    tool, traces = cell.tool, outcome.traces
+    load, above = outcome.load, outcome.load_above
     if len(outcome.vacuum_pa) != tool.cup_count or grasp.cups >> tool.cup_count:
         text = f"vacuum of {len(outcome.vacuum_pa)} cups, open cups {mask_to_cups(grasp.cups)}"
         raise RobinError(Code.OUTCOME_INVALID, f"{text}: the tool of the pick check has {tool.cup_count}")
@@ -126,8 +129,16 @@ def pick_evidence(
     elif misfit := load_misfit(load):
         lacks.append(Lack(Code.LOAD_VIEW_UNUSABLE, misfit))
     else:
-        seen, held = silhouette(load, tool), held_cells(outcome, tool)
-        values |= load_features(grasp, scene, target, before, load, seen, changed, held)
+        seen, held, rides = silhouette(load, tool), held_cells(outcome, tool), None
+        if above is None:
+            lacks.append(Lack(Code.LOAD_VIEW_MISSING, "there is no look at the load from above"))
+        elif misfit := load_misfit(above, above=True):
+            lacks.append(Lack(Code.LOAD_VIEW_UNUSABLE, misfit))
+        else:
+            top = top_of_load(above, tool)
+            seen, rides = with_hidden(seen, top), riding(top)
+        prints = footprints(grasp, scene, target, before)
+        values |= load_features(target, prints, load, seen, changed, held, rides)
         values |= load_volume(values)
         groups.append("load")
         if see_load is not None:
