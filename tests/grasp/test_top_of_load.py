@@ -38,6 +38,11 @@ def test_what_the_load_hides_from_below_is_seen_from_above() -> None:
     assert both["second_face_share"] > 0.2
 
 
+def test_a_part_that_reaches_above_the_lips_was_not_hidden() -> None:
+    one, both = evidence(None).values, evidence(top_view([TOP, (*HIDDEN[:4], -0.05)])).values
+    assert both["outside_dm2"] == one["outside_dm2"] == 0
+
+
 @pytest.mark.parametrize("width", [320, 512, 1280])
 def test_what_lies_on_the_load_is_a_second_part(width: int) -> None:
     wide = (0.0, 0.0, 0.44, 0.40, 0.0)

@@ -62,11 +62,13 @@ def top_of_load(view: LoadView, tool: ToolConfig) -> Top:
 
 
 def with_hidden(below: Silhouette, top: Top) -> Silhouette:
-    """The load with what is seen from above only; its depth below the lips is not known there."""
-    hidden = without_specks(top.shown & ~grown(below.load, SLACK_CELLS))
+    """The load with what is seen from above only; its depth below the lips is not known there. What reaches above the
+    lips is left out: the look from below leaves it out too, hidden or not."""
+    shown = top.shown & ~(top.height > RIDES_M)
+    hidden = without_specks(shown & ~grown(below.load, SLACK_CELLS))
     if not hidden.any():
         return below
-    return replace(below, load=below.load | (top.shown & grown(hidden, SLACK_CELLS + 1)))
+    return replace(below, load=below.load | (shown & grown(hidden, SLACK_CELLS + 1)))
 
 
 def riding(top: Top) -> Mask:
