@@ -124,6 +124,33 @@ def test_one_that_was_not_meant_is_wrong() -> None:
     assert outcome.result is PickResult.WRONG and opened.held.holds_other
 
 
+def held_with(camera: LoadCameraConfig | None) -> tuple[OpenPile, PickOutcome]:
+    opened = OpenPile(SCENARIO, CELL, 0, 0, load_camera=camera)
+    opened.pile = ONE
+    return opened, opened.begin_pick(Grasp(tool_down(0, 0, SIZE[2]), 255, 1, 0.9, {}), (0,))
+
+
+def test_the_arm_does_not_stand_for_the_looks_and_a_lowered_load_is_raised_again() -> None:
+    without, plain = held_with(None)
+    opened, seen = held_with(LoadCameraConfig(lower_s=0.4))
+    assert seen.load is not None and seen.load_above is not None and plain.load is None
+    assert seen.duration_s == plain.duration_s
+    assert opened.set_down() == pytest.approx(without.set_down() + 0.4, abs=1e-6)
+
+
+def test_a_second_parcel_that_is_put_back_costs_the_way_up_once() -> None:
+    def put_back_s(lower_s: float) -> float:
+        opened = OpenPile(SCENARIO, CELL, 0, 0, load_camera=LoadCameraConfig(lower_s=lower_s))
+        opened.pile = TWO
+        opened.begin_pick(Grasp(tool_down(0, 0, SIZE[2]), 255, 1, 0.9, {}), (0,))
+        before_s = opened.stamp_s
+        took_s = opened.let_go(0b1010_1010 & 0b1100_1100).duration_s
+        assert opened.stamp_s == pytest.approx(before_s + took_s)
+        return took_s
+
+    assert put_back_s(0.4) == pytest.approx(put_back_s(0.0) + 0.4, abs=1e-6)
+
+
 def test_a_good_load_is_delivered_at_once() -> None:
     (event,), opened = run(ONE, [255])
     assert event.result == "clean" and actions(event) == [Action.DELIVER] and opened.empty
