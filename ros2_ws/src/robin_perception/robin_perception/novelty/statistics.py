@@ -25,7 +25,7 @@ FORMAT = "appearance-2"
 TERM_WEIGHTS = np.array([1.0, 0.3, 0.5], dtype=np.float32)
 """Of the learned layer's log odds, of the distance to all known goods, and of that to the nearest ones."""
 NEIGHBOURS = 5
-MOST_REFERENCES = 4096
+MOST_REFERENCES = 1024
 _MOST_BYTES = 10_000_000
 _MOST_HIDDEN = 4096
 
