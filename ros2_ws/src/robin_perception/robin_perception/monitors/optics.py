@@ -96,8 +96,6 @@ class Blur(Cause):
             sharpest = float(np.quantile(look.fine[edges] / look.coarse[edges], 0.9))
             return -float(np.log2(max(sharpest, 1e-3)))
         edges = reference.edged(look) & (look.light < _WHITE)
-        if np.count_nonzero(edges) < _LEAST_CELLS:
-            return None
         edges &= reference.has_depth - look.has_depth < _HOLE  # dirt takes depth from what it makes soft
         if np.count_nonzero(edges) < _LEAST_CELLS:
             return None
