@@ -245,5 +245,5 @@ def _with_held(ended: PickOutcome, held: PickOutcome | None) -> PickOutcome:
     """Traces and looks of the last load that was judged, where the end of the pick came without."""
     if held is None:
         return ended
-    looks = {"load": ended.load or held.load, "load_above": ended.load_above or held.load_above}
-    return replace(ended, traces=ended.traces or held.traces, **looks)
+    load, above = ended.load or held.load, ended.load_above or held.load_above
+    return replace(ended, traces=ended.traces or held.traces, load=load, load_above=above)
