@@ -17,13 +17,13 @@ from helpers.unfamiliar_samples import book
 from edge_adapt.annotations.read import labelled_frames
 from edge_adapt.training.data import PackedDataset
 from robin_cli.fleet.deck import FORMATS as OFFERED
-from robin_cli.fleet.train import renewed
+from robin_cli.fleet.train import due, renewed, unfinished
 from robin_fleet.decks.export import FORMATS, export_deck
 from robin_fleet.decks.juxtapose import JuxtaposeConfig
 from robin_fleet.decks.make import find_deck, make_deck, read_deck
 from robin_fleet.decks.manifest import DeckConfig, difference, label_image
 from robin_fleet.folder import Fleet, make_fleet, open_fleet
-from robin_fleet.ledger.decks import DeckRow
+from robin_fleet.ledger.decks import ACCEPTED, RUNNING, DeckRow, TrainingRow, put_training
 from robin_fleet.ledger.labels import PERSON, PSEUDO, Label, labels_of, replace_labels
 from robin_fleet.ledger.samples import SampleFilter, SampleRow, find_samples
 from robin_perception.core.errors import Code, RobinError
@@ -229,3 +229,27 @@ def test_a_training_renews_its_deck_as_it_was_made(fleet: Fleet) -> None:
     deck = read_deck(fleet.objects, second)
     assert (second.version, deck.licence, deck.config) == (2, "internal", CONFIG)
     assert len(deck.members) == len(read_deck(fleet.objects, first).members) + 3
+
+
+def test_a_training_that_was_stopped_goes_on_before_another_is_due(fleet: Fleet) -> None:
+    deck = made(fleet, "stopped")
+    begun = TrainingRow(
+        "stopped-1-0",
+        deck.deck,
+        1,
+        "base-0",
+        "",
+        RUNNING,
+        "the first one",
+        {"novelties": ["nov-0001"]},
+        None,
+        1e9,
+        None,
+    )
+    with fleet.ledger.write() as connection:
+        put_training(connection, begun)
+    assert unfinished(fleet, "another") is None
+    assert due(fleet, deck.deck, 1e12) == ("the first one", ("nov-0001",))
+    with fleet.ledger.write() as connection:
+        put_training(connection, begun._replace(state=ACCEPTED, ended_s=2e9))
+    assert unfinished(fleet, deck.deck) is None and due(fleet, deck.deck, 1e12)[0] is None

@@ -25,8 +25,7 @@ from robin_perception.core.errors import Code, RobinError
 
 if TYPE_CHECKING:
     from robin_fleet.folder import Fleet
-    from robin_fleet.ledger.decks import DeckRow
-    from robin_fleet.novelties.review import Ranked
+    from robin_fleet.ledger.decks import DeckRow, TrainingRow
 
 app = typer.Typer(
     help="Retraining from a deck: when it is due, the gate, a report that a person signs.", no_args_is_help=True
@@ -87,14 +86,15 @@ def run(
 
     with open_fleet(fleet) as opened:
         row = find_deck(opened.ledger, deck)
-        why, past = ("asked for", []) if every_s is None else _due(opened, every_s)
+        why, names = ("asked for", ()) if every_s is None else due(opened, row.deck, every_s)
         if why is None:
             write_json(json_file, {"due": False})
             print("not due")
             return
-        if renew:
+        if (stopped := None if every_s is None else unfinished(opened, row.deck)) is not None:
+            row = find_deck(opened.ledger, f"{stopped.deck}:{stopped.version}")
+        elif renew:
             row = renewed(opened, row)
-        names = tuple(one.row.novelty for one in past)
         with progress_bar("training", "steps") as advance:
             loop = f"{scenario}: {closed_loop} picks, seed {seed}" if closed_loop else ""
             request = RunRequest(
@@ -165,19 +165,33 @@ def renewed(fleet: Fleet, row: DeckRow) -> DeckRow:
     return make_deck(fleet.ledger, fleet.objects, row.deck, rows, "robin fleet train", earlier.licence, earlier.config)
 
 
-def _due(fleet: Fleet, every_s: float) -> tuple[str | None, list[Ranked]]:
+def unfinished(fleet: Fleet, deck: str) -> TrainingRow | None:
+    """The latest training on that deck, where it was stopped before it was judged: it goes on first."""
+    from robin_fleet.ledger.decks import RUNNING, trainings
+
+    with fleet.ledger.read() as connection:
+        latest = next((row for row in trainings(connection) if row.deck == deck), None)
+    return latest if latest is not None and latest.state == RUNNING else None
+
+
+def due(fleet: Fleet, deck: str, every_s: float) -> tuple[str | None, tuple[str, ...]]:
+    """Why a training is due, None where none is; and the novelties that it is about."""
     from robin_fleet.ledger.decks import trainings
     from robin_fleet.novelties.review import ranked
     from robin_fleet.novelties.update import update_fleet
-    from robin_fleet.training.schedule import due, past_bar
+    from robin_fleet.training.schedule import due as due_now
+    from robin_fleet.training.schedule import past_bar
 
+    if (stopped := unfinished(fleet, deck)) is not None:
+        return stopped.why, tuple(stopped.result.get("novelties", ()))
     update_fleet(fleet)
     found = ranked(fleet.ledger)
     with fleet.ledger.read() as connection:
         earlier = trainings(connection)
     taught = {novelty for row in earlier for novelty in row.result.get("novelties", ())}
     last_s = max((row.started_s for row in earlier), default=None)
-    return due(time.time(), last_s, every_s, found, taught), past_bar(found)
+    why = due_now(time.time(), last_s, every_s, found, taught)
+    return why, tuple(one.row.novelty for one in past_bar(found))
 
 
 def _seconds(text: str) -> float:
