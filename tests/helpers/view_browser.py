@@ -39,13 +39,13 @@ def tab(opened: Browser, dark: bool = False, known: str = "\n") -> Iterator[Page
 
     def listen(message: ConsoleMessage) -> None:
         if message.type == "error" and known not in message.text:
-            wrong.append(message.text)
+            wrong.append(f"{message.text}: {message.location['url']}")
 
     page.on("console", listen)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     yield page
     context.close()
-    assert wrong == []
+    assert not wrong, wrong
 
 
 def keep(page: Page, name: str) -> None:

@@ -195,6 +195,23 @@ def test_what_was_done_survives_a_reload_at_once(server: ViewServer, page: Page)
     assert len(ids(page)) == 2
 
 
+def test_what_never_reached_the_server_is_there_after_a_reload(server: ViewServer, page: Page) -> None:
+    page.evaluate(
+        "() => { const ask = fetch;"
+        " window.fetch = (to, how) => how?.method === 'PUT' ? new Promise(() => {}) : ask(to, how) }"
+    )
+    page.keyboard.press("s")
+    click(page, "high")
+    click(page, "low")
+    wait_for(page, 2)
+    load(page, server)
+    assert len(ids(page)) == 2
+    load(page, server)
+    with tab(page.context.browser) as other:
+        load(other, server)
+        assert len(ids(other)) == 2
+
+
 def test_a_second_page_overwrites_nothing(server: ViewServer, page: Page) -> None:
     other = page.context.new_page()
     load(other, server)

@@ -1,7 +1,7 @@
 // The annotation page: tools, keyboard, and keeping what was done.
 
 import { ask, say } from "../page.js";
-import { Keeper } from "./keeper.js";
+import { draftOf, Keeper } from "./keeper.js";
 import { IGNORE, Labels } from "./labels.js";
 import { List } from "./list.js";
 import { Stage } from "./stage.js";
@@ -415,7 +415,7 @@ function boxed([x1, y1], [x2, y2], [x3, y3]) {
 
 const root = document.getElementById("annotate");
 const told = JSON.parse(document.getElementById("told").textContent);
-const editor = new Editor(root, await ask(`/annotate/${told.key}/draft`), told);
+const editor = new Editor(root, await draftOf(`/annotate/${told.key}/draft`), told);
 await editor.stage.show(told.picture);
 editor.state("ready");
 if (told.changes) editor.look();

@@ -4,6 +4,7 @@ import { ask } from "../page.js";
 
 const SAVE_MS = 700;
 const KEEPALIVE_BYTES = 60000; // browsers let no more outlive a page
+const LANDS_MS = 3000; // what was sent when the page went away is waited for so long
 
 export class Keeper {
   /** draft: as the server keeps it; the version is what a save must begin with. */
@@ -15,6 +16,8 @@ export class Keeper {
     this.lost = false;
     document.addEventListener("visibilitychange", () => document.hidden && this.flush());
     addEventListener("pagehide", () => this.flush());
+    if (draft.unsaved) this.soon();
+    delete draft.unsaved;
   }
 
   soon() {
@@ -50,19 +53,28 @@ export class Keeper {
     this.saving = null;
   }
 
-  /** The page goes away: what is pending is sent all the same. */
+  /** The page goes away: what is pending is sent all the same, and stays here until the server is seen to have it. */
   flush() {
-    if (!this.timer || !this.editor.mayChange) return;
+    if (!(this.timer || this.saving) || !this.editor.mayChange || this.lost) return;
+    const body = this.body();
+    const sent = JSON.stringify(body);
+    const sends = !this.saving && sent.length < KEEPALIVE_BYTES;
+    const version = this.draft.version + (this.saving || sends ? 1 : 0);
+    const left = { version, holds: sends || !this.timer, masks: body.masks };
+    localStorage.setItem(this.address, JSON.stringify(left));
+    if (sends) this.send(sent);
+  }
+
+  send(body) {
     clearTimeout(this.timer);
     this.timer = null;
-    const body = JSON.stringify(this.body());
     const token = document.querySelector('meta[name="page-token"]').content;
     const headers = { "content-type": "application/json", "x-robin-token": token };
-    const keepalive = body.length < KEEPALIVE_BYTES;
-    this.saving = fetch(this.address, { method: "PUT", headers, body, keepalive })
+    this.saving = fetch(this.address, { method: "PUT", headers, body, keepalive: true })
       .then((answer) => answer.json())
       .then(({ version }) => (this.draft.version = version ?? this.draft.version))
-      .catch(() => this.editor.state("not saved"));
+      .catch(() => this.editor.state("not saved"))
+      .finally(() => (this.saving = null));
   }
 
   async finish() {
@@ -72,4 +84,18 @@ export class Keeper {
     const { next } = await ask(`${this.editor.base}/done`, { method: "POST", body });
     location.assign(next);
   }
+}
+
+/** The draft as the server has it once what the page sent last has landed, or with what it left here unsaved. */
+export async function draftOf(address) {
+  const left = JSON.parse(localStorage.getItem(address) ?? "null");
+  const until = Date.now() + (left ? LANDS_MS : 0);
+  let draft = await ask(address);
+  while (left && draft.version < left.version && Date.now() < until) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    draft = await ask(address);
+  }
+  localStorage.removeItem(address);
+  if (!left || draft.version > left.version || (draft.version === left.version && left.holds)) return draft;
+  return { ...draft, masks: left.masks, unsaved: true };
 }
