@@ -54,7 +54,7 @@ bench: .venv/.stamp-run ## latency of the pick path and of engines, rates of the
 
 regression-bag: .venv/.stamp-run ## record the regression bag anew (after a change of bundle or planner), tests/data/regression
 	rm -rf tests/data/regression
-	OMP_NUM_THREADS=1 $(ROBIN) record --scenario mixed --picks 36 --picks-per-pile 3 --seed 36 --size 512x384 --jpeg 90 \
+	OMP_NUM_THREADS=1 $(ROBIN) record --scenario mixed --picks 36 --picks-per-pile 6 --seed 36 --size 512x384 --jpeg 90 \
 	  --zstd-level 19 --no-recovery --out tests/data/regression
 
 clean: ## remove caches and results of runs (data sets and models stay)

@@ -51,9 +51,11 @@ def test_from_scenes_to_a_calibrated_bundle(robin: Robin, scenes: Path, place: P
     assert provenance["scenes"] == 3 and provenance["steps"] == 2
     assert {"poly_bag/black", "poly_bag/clear"} <= set(provenance["excluded"])
 
-    done = robin("calibrate", "--data", scenes, "--model", bundle)
+    done = robin("calibrate", "--data", scenes, "--model", bundle, "--detection", 0.3)
     assert done.status == 0, done.err
-    assert json.loads((bundle / "manifest.json").read_text())["calibration"]["fitted_on"].startswith("scenes")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["calibration"]["fitted_on"].startswith("scenes")
+    assert manifest["thresholds"]["detection"] == 0.3
 
     result = place / "seg.json"
     done = robin("eval", "seg", "--data", scenes, "--model", bundle, "--record", "here", "--json", result)

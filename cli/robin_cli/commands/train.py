@@ -143,12 +143,22 @@ def calibrate(
     model: ModelOption = None,
     engine: EngineOption = "auto",
     limit: LimitOption = None,
+    detection: Annotated[
+        float | None,
+        typer.Option(
+            "--detection",
+            metavar="P",
+            min=0.0,
+            max=1.0,
+            help="Calibrated probability below which an instance is not reported. Default: as in the manifest.",
+        ),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Fit the calibration of a bundle's scores on held-out scenes and store it in its manifest."""
     require_writable(json_file)
     from robin_perception.core.output import require_room
-    from robin_perception.model.bundle import update_manifest
+    from robin_perception.model.bundle import Thresholds, update_manifest
     from robin_perception.model.calibration import fit_calibration
     from robin_perception.segmentation.segmenter import load_segmenter
 
@@ -157,7 +167,8 @@ def calibrate(
     require_room(bundle)
     with progress_bar("calibrating", "scenes") as advance:
         tables = fit_calibration(segmenter, data, limit, lambda done, total: advance(done, total, ""))
-    update_manifest(bundle, calibration=tables)
+    limits = {} if detection is None else {"thresholds": Thresholds(detection=detection)}
+    update_manifest(bundle, calibration=tables, **limits)
     write_json(json_file, tables.model_dump(mode="json"))
     for key, value in sorted(tables.reliability.items()):
         print(f"{key}: {value:.4f}")
