@@ -70,6 +70,15 @@ def saved(page: Page) -> None:
     page.wait_for_selector("#annotate[data-state=saved]")
 
 
+def split_and_load(page: Page, server: ViewServer) -> None:
+    """Two of the one mask, and the page anew before that is saved."""
+    page.keyboard.press("s")
+    click(page, "high")
+    click(page, "low")
+    wait_for(page, 2)
+    load(page, server)
+
+
 def taught(server: ViewServer) -> Any:
     (frame,) = labelled_frames(server.view.sources.runs[0] / "annotations" / "labels")
     return frame
@@ -187,11 +196,7 @@ def test_a_box_of_three_clicks_takes_what_no_other_mask_has(page: Page) -> None:
 
 
 def test_what_was_done_survives_a_reload_at_once(server: ViewServer, page: Page) -> None:
-    page.keyboard.press("s")
-    click(page, "high")
-    click(page, "low")
-    wait_for(page, 2)
-    load(page, server)
+    split_and_load(page, server)
     assert len(ids(page)) == 2
 
 
@@ -200,11 +205,7 @@ def test_what_never_reached_the_server_is_there_after_a_reload(server: ViewServe
         "() => { const ask = fetch;"
         " window.fetch = (to, how) => how?.method === 'PUT' ? new Promise(() => {}) : ask(to, how) }"
     )
-    page.keyboard.press("s")
-    click(page, "high")
-    click(page, "low")
-    wait_for(page, 2)
-    load(page, server)
+    split_and_load(page, server)
     assert len(ids(page)) == 2
     load(page, server)
     with tab(page.context.browser) as other:
