@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,21 +16,29 @@ from sensor_msgs.msg import Image
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.node_config import NodeConfig
 from robin_perception.node_parameters import DYNAMIC
+from robin_perception.nodes import run
 from robin_perception.nodes.base import RobinNode
-from robin_perception.nodes.run import run_nodes
 
 
 class ProbeConfig(NodeConfig):
-    """low, high: a range that must be one. fail: where setup, start or the service fails, and how; hang: deactivate."""
+    """low, high: a range that must be one. fail: where setup, start or the service fails, and how; hang: deactivate;
+    wait, spin: start never comes back from C, without and with Python's lock."""
 
     rate_hz: float = Field(5.0, gt=0, le=60, json_schema_extra=DYNAMIC)
     low: float = Field(1.0, ge=0, le=10, json_schema_extra=DYNAMIC)
     high: float = Field(2.0, ge=0, le=10, json_schema_extra=DYNAMIC)
     cups: int = Field(8, ge=1, le=8)
     model: Path = Path("models/base")
-    fail: Literal["", "setup", "setup_bug", "start", "service", "service_bug", "callback_bug", "hang"] = Field(
-        "", json_schema_extra=DYNAMIC
-    )
+    fail: Literal[
+        "", "setup", "setup_bug", "start", "service", "service_bug", "callback_bug", "hang", "wait", "spin"
+    ] = Field("", json_schema_extra=DYNAMIC)
+
+
+def never_back(libc: ctypes.CDLL) -> None:
+    """Lock a mutex twice; a PyDLL keeps Python's lock meanwhile."""
+    mutex = ctypes.create_string_buffer(64)
+    for _ in range(2):
+        libc.pthread_mutex_lock(mutex)
 
 
 class ProbeNode(RobinNode[ProbeConfig]):
@@ -45,6 +55,12 @@ class ProbeNode(RobinNode[ProbeConfig]):
 
     def start(self) -> None:
         self._fail("start")
+        if self.config.fail == "wait":
+            never_back(ctypes.CDLL(None))
+        if self.config.fail == "spin":
+            run.STUCK_S = 2 * run.BEAT_S
+            time.sleep(run.STUCK_S)  # until that is in force
+            never_back(ctypes.PyDLL(None))
 
     def stop(self) -> None:
         if self.config.fail == "hang":
@@ -75,4 +91,4 @@ class ProbeNode(RobinNode[ProbeConfig]):
 
 
 if __name__ == "__main__":
-    sys.exit(run_nodes(lambda: [ProbeNode()]))
+    sys.exit(run.run_nodes(lambda: [ProbeNode()]))

@@ -163,6 +163,29 @@ def test_a_node_that_hangs_says_which_call_it_is_at_and_ends_when_asked_again(
         process.kill()
 
 
+def test_a_node_that_the_middleware_never_gives_back_ends_when_asked(client: RosClient, tmp_path: Path) -> None:
+    process = NodeProcess(PROBE, tmp_path / "log", {"autostart": True, "fail": "wait"}, "-r", "__node:=waiting")
+    try:
+        client.wait(lambda: "configure: done" in process.log, "its start")
+        client.spin(0.5)
+        process.process.send_signal(signal.SIGINT)
+        client.wait(lambda: "E605 NODE_STILL_BUSY: still at it 5 s" in process.log, "reason why it does not end", 15.0)
+        assert "MainThread: never_back (ros_probe_node.py:" in process.log
+        process.process.send_signal(signal.SIGINT)
+        assert process.process.wait(5.0) == 1
+    finally:
+        process.kill()
+
+
+def test_a_process_that_keeps_python_to_itself_says_where_and_ends(client: RosClient, tmp_path: Path) -> None:
+    process = NodeProcess(PROBE, tmp_path / "log", {"autostart": True, "fail": "spin"}, "-r", "__node:=spinning")
+    try:
+        assert process.process.wait(60.0) == 1
+        assert "Timeout (0:00:04)!" in process.log and "in never_back" in process.log
+    finally:
+        process.kill()
+
+
 def test_a_process_that_ended_is_gone_for_others_at_once(client: RosClient, tmp_path: Path) -> None:
     process = NodeProcess(PROBE, tmp_path / "log", {"autostart": True}, "-r", "__node:=short")
     client.wait_diagnosed("/short", "active")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
+import select
 import signal
 import sys
 import threading
@@ -29,39 +31,62 @@ SAY_WHY_S = 5.0
 """A process that has not ended so long after its signal says what it is at."""
 GIVE_UP_S = 15.0
 """... and after so long it ends all the same."""
+STUCK_S = 30.0
+"""A process in which one thread has kept Python to itself for so long ends by itself."""
+BEAT_S = 2.0
+"""How often that is looked at."""
+_LAST_RESORT_S = 3.0
 _AGAIN_S = 1.0  # two signals within this time are one Ctrl-C
+_SIGNALS = frozenset((signal.SIGINT, signal.SIGTERM))
 
 
 class Ending:
-    """The signals that end this process. The first lets nodes finish what they have in hand; another one, a second or
-    more later, ends the process at once. Either way within ``give_up_s``."""
+    """What ends this process.
+
+    - The first signal lets nodes finish what they have in hand; another one, a second or more later, ends the process
+      at once. Either way within ``give_up_s``, also where the main thread, in which Python handles signals, waits in
+      the middleware: a thread of its own hears of them through a pipe.
+    - A process in which no thread gets Python's lock for ``STUCK_S`` says where its threads are and ends, so that the
+      station starts it anew. Fast DDS 2.14 can loop without end while it takes a message of which only pieces came.
+    """
 
     def __init__(self) -> None:
         self.give_up_s = GIVE_UP_S
         self._asked_s: float | None = None
-        self._hurried = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._signalled)
+        self._heard, told = os.pipe()
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._watch, name="ending", daemon=True).start()
 
     @property
     def asked(self) -> bool:
         """Whether a signal has come."""
         return self._asked_s is not None
 
-    def _signalled(self, *_: Any) -> None:
-        now = time.monotonic()
-        if self._asked_s is None:
-            self._asked_s = now
-            threading.Thread(target=self._watch, name="ending", daemon=True).start()
-        elif now - self._asked_s > _AGAIN_S:
-            self._hurried.set()
-
     def _watch(self) -> None:
-        if not self._hurried.wait(SAY_WHY_S):
+        # faulthandler's own thread needs neither Python's lock nor the logger's, which whatever is stuck may hold.
+        faulthandler.dump_traceback_later(STUCK_S, exit=True, file=sys.__stderr__)
+        while not self._signalled(BEAT_S):
+            faulthandler.dump_traceback_later(STUCK_S, exit=True, file=sys.__stderr__)
+        self._asked_s = time.monotonic()
+        faulthandler.dump_traceback_later(self.give_up_s + _LAST_RESORT_S, exit=True, file=sys.__stderr__)
+        time.sleep(_AGAIN_S)
+        self._signalled(0.0)
+        if not self._signalled(SAY_WHY_S - _AGAIN_S):
             self._say("still at it")
-            self._hurried.wait(self.give_up_s - SAY_WHY_S)
+            self._signalled(self.give_up_s - SAY_WHY_S)
         self._say("ended in the middle of it")
         os._exit(1)
+
+    def _signalled(self, within_s: float) -> bool:
+        """Whether a signal to end comes in that time."""
+        end = time.monotonic() + within_s
+        while select.select([self._heard], [], [], max(0.0, end - time.monotonic()))[0]:
+            if _SIGNALS.intersection(os.read(self._heard, 4096)):
+                return True
+        return False
 
     def _say(self, what: str) -> None:
         assert self._asked_s is not None
