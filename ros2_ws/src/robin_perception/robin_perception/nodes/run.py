@@ -67,11 +67,11 @@ class Ending:
 
     def _watch(self) -> None:
         # faulthandler's own thread needs neither Python's lock nor the logger's, which whatever is stuck may hold.
-        faulthandler.dump_traceback_later(STUCK_S, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(STUCK_S, exit=True)
         while not self._signalled(BEAT_S):
-            faulthandler.dump_traceback_later(STUCK_S, exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(STUCK_S, exit=True)
         self._asked_s = time.monotonic()
-        faulthandler.dump_traceback_later(self.give_up_s + _LAST_RESORT_S, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(self.give_up_s + _LAST_RESORT_S, exit=True)
         time.sleep(_AGAIN_S)
         self._signalled(0.0)
         if not self._signalled(SAY_WHY_S - _AGAIN_S):
