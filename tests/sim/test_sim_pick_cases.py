@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from helpers.grasp_scenes import Box, box_scene
 from helpers.judged_picks import OTHER, TARGET, grasp, load_view, outcome, scene_of, top_view, traces
 
+from robin_cli.main import main
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.pick_features import FEATURE_NAMES, pick_evidence
-from robin_grasp.picks.pick_judge import RESULTS, shipped_judge
+from robin_grasp.picks.pick_judge import RESULTS, SHIPPED_JUDGE, shipped_judge
 from robin_grasp.plan import Plan
 from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
@@ -143,6 +145,11 @@ def test_cases_are_made_once_and_alike(tmp_path: Path) -> None:
     for one, two in zip(*made, strict=True):
         assert one.outcome.truth == two.outcome.truth and np.array_equal(one.after.rgb, two.after.rgb)
     assert all(c.outcome.traces is not None for c in made[0])
+    told = tmp_path / "told.json"
+    command = f"eval pickcheck --cases {tmp_path / 'b'} --seed 130499 --picks 3 --beside {SHIPPED_JUDGE} --json {told}"
+    assert main(command.split()) == 0
+    found = json.loads(told.read_text())
+    assert found["picks"] == len(made[0]) and found["beside"]["views"] == found["views"]
 
 
 def test_piles_take_turns_in_their_kinds(tmp_path: Path) -> None:

@@ -98,6 +98,9 @@ def evaluate(
     judge_file: Annotated[
         Path | None, typer.Option("--judge", metavar="FILE", help="The judge's file. Default: the one that is shipped.")
     ] = None,
+    beside: Annotated[
+        Path | None, typer.Option("--beside", metavar="FILE", help="Another judge's file, to judge the same picks.")
+    ] = None,
     model: ModelOption = None,
     engine: EngineByNameOption = "onnxruntime",
     workers: WorkersOption = 0,
@@ -111,22 +114,30 @@ def evaluate(
     from robin_sim.pick_cases.run import CaseWork, case_rows, make_cases
 
     judge = load_judge(judge_file if judge_file is not None else SHIPPED_JUDGE)
+    other = None if beside is None else load_judge(beside)
     work = CaseWork(model_path(model), engine, worker_count(workers))
     with progress_bar("pick cases", "picks") as advance:
         paths = make_cases(folder, seed, picks, work, lambda done, of: advance(done, of, ""))
     with progress_bar("judging", "piles") as advance:
         rows = case_rows(paths, work, lambda done, of: advance(done, of, ""))
     found = figures(rows, judge)
-    write_json(json_file, {"seed": seed, **found})
+    compared = {} if other is None else {"beside": figures(rows, other)}
+    write_json(json_file, {"seed": seed, **found, **compared})
     _print_confusion(f"{found['picks']} picks, with both looks at the load", found["confusion"])
-    columns = ("multi", "drop and wrong", "caught", "clean called otherwise", "calibration error")
-    print_table("recall, %", ("judge", *columns), [(name, *_shown(part)) for name, part in found["views"].items()])
+    _print_views("recall, %", found)
+    for part in compared.values():
+        _print_views(f"recall of {beside}, %", part)
 
 
 def _print_confusion(title: str, confusion: dict[str, dict[str, int]]) -> None:
     names = list(confusion)
     rows = [(truth, *(str(confusion[truth][judged]) for judged in names)) for truth in names]
     print_table(title, ("truth", *names), rows)
+
+
+def _print_views(title: str, found: dict[str, Any]) -> None:
+    columns = ("multi", "drop and wrong", "caught", "clean called otherwise", "calibration error")
+    print_table(title, ("judge", *columns), [(name, *_shown(part)) for name, part in found["views"].items()])
 
 
 def _shown(part: dict[str, Any]) -> tuple[str, ...]:
