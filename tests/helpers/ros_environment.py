@@ -10,6 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKSPACE = ROOT / "build/ros/install"
+PROBE = Path(__file__).with_name("ros_probe_node.py")
 LONG_S = 150.0  # a loaded machine; alone a step of a cell takes a tenth of that
 SIMULATED_NODES = ("sim_cell", "segmentation", "planning", "pick_check", "recorder")
 _SCENARIO = """

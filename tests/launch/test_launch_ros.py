@@ -18,7 +18,7 @@ import pytest
 from helpers.decision_samples import sample_decision, sample_frame, sample_scene
 from helpers.perception_graphs import colour_bundle
 from helpers.ros_client import DOMAIN, NodeProcess, RosClient
-from helpers.ros_environment import ros_environ
+from helpers.ros_environment import PROBE, ros_environ
 from std_srvs.srv import Trigger
 
 from edge_adapt.nodes.convert import decision_to_msg
@@ -28,7 +28,6 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.nodes.qos import RESULT
 from robin_perception.topics import DECISION
 
-PROBE = Path(__file__).parents[1] / "helpers" / "ros_probe_node.py"
 MANAGER = "robin_bringup.nodes.lifecycle_manager"
 ACCEPTANCE = "robin_bringup.nodes.acceptance"
 PATIENCE_S = 90.0  # importing ROS and the rooms takes long on a loaded machine; nothing waits so long when all is well

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from helpers.ros_client import NodeProcess, RosClient  # skips the module where ROS is not installed
+from helpers.ros_environment import PROBE
 
 from robin_perception.core.errors import Code
 
@@ -18,7 +19,6 @@ from robin_msgs.srv import LoadModel  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
 pytestmark = pytest.mark.slow
-PROBE = Path(__file__).parents[1] / "helpers" / "ros_probe_node.py"
 NODE = "/probe"
 OK, WARN, ERROR = (getattr(diagnostic_msgs.DiagnosticStatus, name) for name in ("OK", "WARN", "ERROR"))
 

@@ -121,12 +121,13 @@ def evaluate(
     with progress_bar("judging", "piles") as advance:
         rows = case_rows(paths, work, lambda done, of: advance(done, of, ""))
     found = figures(rows, judge)
-    compared = {} if other is None else {"beside": figures(rows, other)}
-    write_json(json_file, {"seed": seed, **found, **compared})
+    if other is not None:
+        found["beside"] = figures(rows, other)
+    write_json(json_file, {"seed": seed, **found})
     _print_confusion(f"{found['picks']} picks, with both looks at the load", found["confusion"])
     _print_views("recall, %", found)
-    for part in compared.values():
-        _print_views(f"recall of {beside}, %", part)
+    if other is not None:
+        _print_views(f"recall of {beside}, %", found["beside"])
 
 
 def _print_confusion(title: str, confusion: dict[str, dict[str, int]]) -> None:

@@ -35,7 +35,7 @@ STUCK_S = 30.0
 """A process in which one thread has kept Python to itself for so long ends by itself."""
 BEAT_S = 2.0
 """How often that is looked at."""
-_LAST_RESORT_S = 3.0
+_LAST_RESORT_S = 3.0  # after that, where even saying so hangs
 _AGAIN_S = 1.0  # two signals within this time are one Ctrl-C
 _SIGNALS = frozenset((signal.SIGINT, signal.SIGTERM))
 
@@ -67,9 +67,10 @@ class Ending:
 
     def _watch(self) -> None:
         # faulthandler's own thread needs neither Python's lock nor the logger's, which whatever is stuck may hold.
-        faulthandler.dump_traceback_later(STUCK_S, exit=True)
-        while not self._signalled(BEAT_S):
+        while True:
             faulthandler.dump_traceback_later(STUCK_S, exit=True)
+            if self._signalled(BEAT_S):
+                break
         self._asked_s = time.monotonic()
         faulthandler.dump_traceback_later(self.give_up_s + _LAST_RESORT_S, exit=True)
         time.sleep(_AGAIN_S)

@@ -22,10 +22,10 @@ def use_large_message_profile() -> bool:
 
     Call it before ``rclpy.init``; other middlewares ignore it.
     """
+    remove_left_segments(_SHARED_MEMORY)
     given = next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), None)
     if given is not None:
         return Path(given) == PROFILE
-    remove_left_segments(_SHARED_MEMORY)
     if not _SHARED_MEMORY.is_dir() or shutil.disk_usage(_SHARED_MEMORY).free < _LEAST_FREE_BYTES:
         return False
     for name in _VARIABLES:  # the name changed between releases
