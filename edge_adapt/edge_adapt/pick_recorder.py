@@ -242,8 +242,7 @@ def _step_of(report: OutcomeReport) -> RecoveryStepRecord:
 
 
 def _with_held(ended: PickOutcome, held: PickOutcome | None) -> PickOutcome:
-    """Traces and looks of the last load that was judged, where the end of the pick came without."""
+    """Traces and look of the last load that was judged, where the end of the pick came without."""
     if held is None:
         return ended
-    load, above = ended.load or held.load, ended.load_above or held.load_above
-    return replace(ended, traces=ended.traces or held.traces, load=load, load_above=above)
+    return replace(ended, traces=ended.traces or held.traces, load=ended.load or held.load)

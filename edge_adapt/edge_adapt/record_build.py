@@ -158,7 +158,6 @@ def outcome_record(outcome: PickOutcome, judgement: JudgementRecord | None = Non
         truth=plain(outcome.truth),
         traces=None if outcome.traces is None else traces_record(outcome.traces),
         load=None if outcome.load is None else load_record(outcome.load),
-        load_above=None if outcome.load_above is None else load_record(outcome.load_above),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeAdapter, model_validator
 
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.traces import MOST_SAMPLES
@@ -140,8 +140,8 @@ class TracesRecord(StrictConfig):
 
 
 class LoadRecord(StrictConfig):
-    """A look at the load, whose pictures lie beside the record as ``images["load"]`` and ``["load_depth"]``, from above
-    ``["load_above"]`` and ``["load_above_depth"]``: its frame, and the tool's pose at that moment."""
+    """A look at the load, whose pictures lie beside the record as ``images["load"]`` and ``["load_depth"]``: its frame,
+    and the tool's pose at that moment."""
 
     frame: FrameRecord
     tool_position_m: Vector3
@@ -150,7 +150,7 @@ class LoadRecord(StrictConfig):
 
 class OutcomeRecord(JudgementRecord):
     """What became of the pick, and how it was judged. truth is filled by the simulated cell only; there ``result`` is
-    what truly happened. traces, load, load_above: of the last load that was judged, None where the cell has none."""
+    what truly happened. traces, load: of the last load that was judged, None where the cell has neither."""
 
     result: Result
     vacuum_pa: tuple[Figure, ...]
@@ -159,7 +159,14 @@ class OutcomeRecord(JudgementRecord):
     truth: Truth = Field(default_factory=dict)
     traces: TracesRecord | None = None
     load: LoadRecord | None = None
-    load_above: LoadRecord | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_a_look_from_above(cls, values: Any) -> Any:
+        """Records of version 5 may tell of one, which nothing reads."""
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if name != "load_above"}
 
 
 class ConditionRecord(StrictConfig):

@@ -1,5 +1,5 @@
 """What is kept of a pick besides its record: the frame as an image folder, the segmentation, the frame after, what the
-tool's sensors told over time and the looks at the load."""
+tool's sensors told over time and the look at the load."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ def pick_images(
     """File name -> bytes.
 
     color.png, depth.png and camera.json make an image folder that ``robin plan`` reads; labels.png holds the predicted
-    instance ids; after.png and after_depth.png are the next frame, where there is one. Of the outcome's traces and
-    looks at the load, where it has them: traces.safetensors; load.png, load_depth.png; load_above.png,
-    load_above_depth.png.
+    instance ids; after.png and after_depth.png are the next frame, where there is one. Of the outcome's traces and look
+    at the load, where it has them: traces.safetensors; load.png, load_depth.png.
     """
     images = {
         "color.png": png_bytes(frame.rgb),
@@ -39,11 +38,9 @@ def pick_images(
         images["after_depth.png"] = png_bytes(depth_units(after.depth, DEPTH_SCALE_M))
     if outcome is not None and outcome.traces is not None:
         images[TRACES_FILE] = traces_bytes(outcome.traces)
-    looks = {} if outcome is None else {"load": outcome.load, "load_above": outcome.load_above}
-    for name, look in looks.items():
-        if look is not None:
-            images[f"{name}.png"] = png_bytes(look.frame.rgb)
-            images[f"{name}_depth.png"] = png_bytes(depth_units(look.frame.depth, DEPTH_SCALE_M))
+    if outcome is not None and outcome.load is not None:
+        images["load.png"] = png_bytes(outcome.load.frame.rgb)
+        images["load_depth.png"] = png_bytes(depth_units(outcome.load.frame.depth, DEPTH_SCALE_M))
     return images
 
 

@@ -14,7 +14,6 @@ from robin_perception.segmentation.overlay import colour_depth
 
 CROP_MARGIN_PX = 12
 LOAD_MARGIN_PX = 30
-LOOKS = ("load", "load_above")
 PARCEL = "parcel-{}"
 """Name of the picture of one parcel alone."""
 CHOSEN = "chosen"
@@ -25,8 +24,8 @@ _PARCEL = re.compile(r"parcel-(\d{1,5})")
 def picture(evidence: Evidence, name: str) -> RGB | None:
     """uint8 [H, W, 3]. name: as ``Evidence.has`` knows it, or of one parcel; depth comes in colours, the load is cut
     to what hangs there. None where there is none."""
-    if (look := name.removesuffix("_depth")) in LOOKS:
-        return _load(evidence, look, name)
+    if name in ("load", "load_depth"):
+        return _load(evidence, name)
     if name.endswith("depth"):
         return _depth(evidence, name)
     parcel = _parcel(evidence.decision, name)
@@ -67,10 +66,10 @@ def _box(decision: Decision, parcel: int) -> tuple[int, int, int, int] | None:
     return next((seen.bbox for seen in decision.instances if seen.id == parcel), None)
 
 
-def _load(evidence: Evidence, look: str, name: str) -> RGB | None:
+def _load(evidence: Evidence, name: str) -> RGB | None:
     """Cut to what hangs there: the rest of the picture is dark."""
-    rgb, depth = evidence.rgb(look), _depth(evidence, f"{look}_depth")
-    found = rgb if name == look else depth
+    rgb, depth = evidence.rgb("load"), _depth(evidence, "load_depth")
+    found = rgb if name == "load" else depth
     if found is None or depth is None or depth.shape != found.shape:
         return found
     return np.ascontiguousarray(found[_window(depth)])

@@ -70,8 +70,6 @@ class ToldCard:
     traces: Markup
     load: str
     load_depth: str
-    load_above: str
-    load_above_depth: str
     actions: tuple[ActionLine, ...]
     cups: bool
     doubted: tuple[int, ...]
@@ -94,8 +92,6 @@ def told_card(evidence: Evidence, address: Callable[[str], str]) -> ToldCard:
         traces=Markup(_traces(evidence)),
         load=address("load"),
         load_depth=address("load_depth"),
-        load_above=address("load_above"),
-        load_above_depth=address("load_above_depth"),
         actions=_actions(decision, address),
         cups=bool(decision.cup_health),
         doubted=tuple(cup.cup for cup in cups_in_doubt(decision.cup_health)),

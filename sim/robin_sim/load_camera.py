@@ -1,16 +1,14 @@
-"""Two looks at the load at the place station: an RGB-D camera under it looks up at what hangs on the tool, another one
-looks down from beside the arm at what lies on it.
+"""A look at the load: an RGB-D camera under the place station that looks up at what hangs on the tool.
 
-The arm brings every load between the cameras, which therefore stand about the tool here, wherever the transfer ended.
+The arm brings every load over the camera, which therefore stands under the tool here, wherever the transfer ended.
 
-The picture from below is made in a base turned upside down, in which the camera looks down at the load, so that light
-and exposure are those of every other picture; the frame that comes out of it is in base_link.
+The picture is made in a base turned upside down, in which the camera looks down at the load, so that light and exposure
+are those of every other picture; the frame that comes out of it is in base_link.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +19,7 @@ from robin_grasp.tool import CellConfig, ToolConfig, WorkspaceConfig
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.frame import Frame
 from robin_sim.backgrounds import Background, Surface, box
-from robin_sim.cameras import CameraView, hfov_of_aspect, intrinsics, look_at
+from robin_sim.cameras import CameraView, hfov_of_aspect, intrinsics
 from robin_sim.lighting import Light, Lighting
 from robin_sim.model import Material, Mesh, Pile
 from robin_sim.pick import Load
@@ -29,83 +27,40 @@ from robin_sim.render import render
 from robin_sim.sensor import SensorModelConfig, spoil
 
 Array = NDArray[np.float64]
-CAMERA_ID, ABOVE_CAMERA_ID = "load_camera", "load_camera_above"
+CAMERA_ID = "load_camera"
 _UPSIDE_DOWN = np.diag([1.0, -1.0, -1.0, 1.0])
 _CUP_SIDES = 16
 
 
 class LoadCameraConfig(StrictConfig):
-    """Where the cameras stand, and how long the cell has for what they show.
+    """Where the camera stands, and how long the cell has for what it shows.
 
-    The looks cost no time: the tool does not stand for them. The load is then lowered to its place, and only before it
+    The look costs no time: the tool does not stand for it. The load is then lowered to its place, and only before it
     is let go must it be known what hangs there.
     """
 
     width: int = Field(512, ge=160, le=4096)
     height: int = Field(384, ge=120, le=4096)
     below_m: float = Field(0.80, gt=0.3, le=3, description="under the lips of the tool")
-    above: bool = Field(True, description="a second camera looks down on the load, from beyond it")
-    above_m: float = Field(0.90, gt=0.3, le=3, description="from the middle of the lips to the second camera")
-    above_tilt_rad: float = Field(0.61, ge=0, le=1.3, description="of the second camera's axis off the vertical")
     lower_s: float = Field(
-        0.30, ge=0, le=5, description="from the looks until the load is let go, and back up with one that is not"
+        0.30, ge=0, le=5, description="from the look until the load is let go, and back up with one that is not"
     )
 
 
-@dataclass(frozen=True)
-class LoadSensors:
-    """Noise of both cameras, which are of one make. below, above: each with draws of its own, so that the second camera
-    changes nothing else."""
-
-    below: np.random.Generator
-    above: np.random.Generator
-    model: SensorModelConfig
-
-
 def look_at_load(
-    load: Load, cell: CellConfig, sensors: LoadSensors, config: LoadCameraConfig, stamp_s: float = 0.0
-) -> tuple[LoadView, LoadView | None]:
-    """What the cameras see of a load: from below, and from above, None without a second camera. Mount, lamps and
-    sensors are the station's own: faults of the camera over the pile are not theirs."""
-    below = load_camera_pose(load.T_base_tool, config)
-    # In the turned base the lips of the tool are near z = 0, where belts are.
-    turn = _UPSIDE_DOWN.copy()
-    turn[:3, 3] = -_UPSIDE_DOWN[:3, :3] @ (below[:3, 3] + np.array([0.0, 0.0, config.below_m]))
-    first = _picture(load, cell, below, turn, sensors.below, sensors.model, config, stamp_s, CAMERA_ID)
-    if not config.above:
-        return first, None
-    above = above_camera_pose(load.T_base_tool, config)
-    shift = np.eye(4)
-    shift[:3, 3] = -load.T_base_tool[:3, 3]
-    second = _picture(load, cell, above, shift, sensors.above, sensors.model, config, stamp_s, ABOVE_CAMERA_ID)
-    return first, second
-
-
-def load_camera_pose(T_base_tool: Array, config: LoadCameraConfig) -> Array:
-    """T_base_camera, float64 [4, 4]: under the tool, looking straight up, the picture's right along base +x."""
-    pose = np.eye(4)
-    pose[:3, 3] = T_base_tool[:3, 3] - [0.0, 0.0, config.below_m]
-    return pose
-
-
-def above_camera_pose(T_base_tool: Array, config: LoadCameraConfig) -> Array:
-    """T_base_camera, float64 [4, 4], of the second camera: it looks at the middle of the lips, from above and from
-    beyond the tool as the arm sees it, the picture's right along base +y."""
-    return look_at(T_base_tool[:3, 3], config.above_m, config.above_tilt_rad, 0.0, math.pi / 2)
-
-
-def _picture(
     load: Load,
     cell: CellConfig,
-    T_base_camera: Array,
-    turn: Array,
     rng: np.random.Generator,
     sensor: SensorModelConfig,
     config: LoadCameraConfig,
-    stamp_s: float,
-    camera_id: str,
+    stamp_s: float = 0.0,
 ) -> LoadView:
-    """turn: from base_link to the base that the picture is made in."""
+    """What the load camera sees of a load. Its mount, lamps and sensor are the station's own: faults of the camera over
+    the pile are not its faults."""
+    T_base_camera = load_camera_pose(load.T_base_tool, config)
+    # In the turned base the lips of the tool are near z = 0, where belts are.
+    turn = _UPSIDE_DOWN.copy()
+    turn[:3, 3] = -_UPSIDE_DOWN[:3, :3] @ (T_base_camera[:3, 3] + np.array([0.0, 0.0, config.below_m]))
     K = intrinsics(config.width, config.height, hfov_of_aspect(config.width, config.height))
     camera = CameraView(config.width, config.height, K, turn @ T_base_camera)
     poses = turn @ load.poses.reshape(-1, 4, 4)
@@ -113,8 +68,15 @@ def _picture(
     tool = _tool_surfaces(cell.tool, turn @ load.T_base_tool)
     view = render(pile, camera, _lamps(config), Background(tool, "tool"))
     seen = spoil(view, camera, rng, sensor, stamp_s=stamp_s)
-    frame = Frame(seen.rgb, seen.depth, seen.K, T_base_camera, stamp_s, camera_id=camera_id)
+    frame = Frame(seen.rgb, seen.depth, seen.K, T_base_camera, stamp_s, camera_id=CAMERA_ID)
     return LoadView(frame, load.T_base_tool)
+
+
+def load_camera_pose(T_base_tool: Array, config: LoadCameraConfig) -> Array:
+    """T_base_camera, float64 [4, 4]: under the tool, looking straight up, the picture's right along base +x."""
+    pose = np.eye(4)
+    pose[:3, 3] = T_base_tool[:3, 3] - [0.0, 0.0, config.below_m]
+    return pose
 
 
 def _lamps(config: LoadCameraConfig) -> Lighting:

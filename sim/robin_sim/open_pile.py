@@ -17,7 +17,7 @@ from robin_sim.cameras import CameraView
 from robin_sim.faults import CameraShift
 from robin_sim.goods import draw_goods
 from robin_sim.in_hand import let_go, set_down
-from robin_sim.load_camera import LoadCameraConfig, LoadSensors, look_at_load
+from robin_sim.load_camera import LoadCameraConfig, look_at_load
 from robin_sim.model import Parcel, RenderedView
 from robin_sim.oracle import dominant_parcel, oracle_scene
 from robin_sim.pick import PickResultSim, execute_pick
@@ -71,8 +71,8 @@ class OpenPile:
         dirt: NDArray[np.float32] | None = None,
         on_look: Callable[[Frame], object] = lambda frame: None,
     ) -> None:
-        pile_rng, self._sensor_rng, self._physics_rng, self.planner_rng, self._hand_rng, dirt_rng, above_rng = (
-            np.random.default_rng([seed, pile_index]).spawn(7)
+        pile_rng, self._sensor_rng, self._physics_rng, self.planner_rng, self._hand_rng, dirt_rng = (
+            np.random.default_rng([seed, pile_index]).spawn(6)
         )
         self.index = pile_index
         self.stamp_s = 0.0
@@ -90,7 +90,6 @@ class OpenPile:
         self.pile = make_pile(pile_rng, goods, workspace, self._start.arrangement)
         self._around = draw_surroundings(cell_rng, config, workspace)
         self._sensor = config.camera.draw_sensor(cell_rng)
-        self._load_sensors = LoadSensors(self._hand_rng, above_rng, self._sensor)
         self.cell = cell.model_copy(update={"workspace": workspace})
         self._truth: RenderedView | None = None
         self.frame: Frame | None = None
@@ -219,7 +218,7 @@ class OpenPile:
 
     @property
     def lower_s(self) -> float:
-        """From the looks at the load until it is let go; as long again, where it is not let go, until it hangs high."""
+        """From the look at the load until it is let go; as long again, where it is not let go, until it hangs high."""
         return 0.0 if self._load_camera is None else self._load_camera.lower_s
 
     @property
@@ -235,11 +234,10 @@ class OpenPile:
             outcome = replace(outcome, result=PickResult.CLEAN, truth={**outcome.truth, "target": arrived[0]})
         self.pile, self._held = picked.pile, held
         self.stamp_s += outcome.duration_s
-        below = above = None
+        load = None
         if self._load_camera is not None and picked.arrived:
-            below, above = look_at_load(picked.load, held.cell, self._load_sensors, self._load_camera, self.stamp_s)
-        truth = {**outcome.truth, "reason": failure_reason(outcome)}
-        return replace(outcome, load=below, load_above=above, truth=truth)
+            load = look_at_load(picked.load, held.cell, self._hand_rng, self._sensor, self._load_camera, self.stamp_s)
+        return replace(outcome, load=load, truth={**outcome.truth, "reason": failure_reason(outcome)})
 
 
 def _first(meant: tuple[int, ...]) -> int:

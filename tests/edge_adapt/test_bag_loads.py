@@ -14,8 +14,8 @@ from helpers.cli_helpers import Robin, colours, pickable_folder
 from helpers.decision_samples import sample_scene
 from helpers.pick_samples import load_view, pick_traces
 
-from edge_adapt.bag.messages import SCENE_TYPE, grasp_as_recorded, scene_message
-from edge_adapt.bag.outcome_messages import outcome_as_recorded
+from edge_adapt.bag.messages import OUTCOME_TYPE, SCENE_TYPE, grasp_as_recorded, scene_message
+from edge_adapt.bag.outcome_messages import outcome_as_recorded, outcome_message, recorded_outcome
 from edge_adapt.bag.pick_writer import FrameInput, PickWriter, RecordedLoad, RecordedPick
 from edge_adapt.bag.pipeline import (
     PipelineRecord,
@@ -41,6 +41,8 @@ from robin_grasp.recovery.help_desk import HelpDesk
 from robin_grasp.recovery.help_request import SET_DOWN, HelpRequest, load_cause
 from robin_grasp.recovery.machine import Fate, PickTarget, Recovery, Step
 from robin_grasp.tool import CellConfig, WorkspaceConfig
+from robin_perception.bags import cdr
+from robin_perception.bags.definitions import full_text, parse_full_text
 from robin_perception.bags.frames import BagFrames, ImageCoding, stamp_ns
 from robin_perception.bags.reader import BagReader
 from robin_perception.core.condition import Condition, Family, PickingEffect
@@ -271,6 +273,21 @@ def test_depth_of_the_look_is_what_was_judged(station: Station) -> None:
     seen = outcome_as_recorded(replace(fine, load=replace(fine.load, frame=shifted)))
     assert seen.load is not None and np.array_equal(seen.load.frame.depth, fine.load.frame.depth)
     assert outcome_as_recorded(seen).load is not None and seen.result is fine.result
+
+
+def test_a_bag_whose_outcomes_have_a_look_from_above_is_read_without_it(tmp_path: Path) -> None:
+    text = full_text(OUTCOME_TYPE).replace("LoadView load_view ", "LoadView load_view_above\nLoadView load_view ")
+    sent = weighs(9.0)
+    message = outcome_message(OutcomeReport.of("p1", 2.0, sent), SECOND)
+    message["load_view_above"] = message["load_view"]
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic(TOPICS.outcome, OUTCOME_TYPE, definition=text)
+        writer.write_cdr(TOPICS.outcome, cdr.encode(OUTCOME_TYPE, message, parse_full_text(OUTCOME_TYPE, text)), SECOND)
+    (read,) = BagReader(tmp_path / "bag").messages({TOPICS.outcome: [OUTCOME_TYPE]})
+    back = recorded_outcome(read.values())
+    assert read.values()["load_view_above"]["color"]["height"] == 48 and back == sent
+    assert back.load is not None and sent.load is not None
+    assert np.array_equal(back.load.frame.rgb, sent.load.frame.rgb)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.grasp_scenes import Box
-from helpers.judged_picks import OTHER, TARGET, WEIGHT_N, grasp, load_view, outcome, scene_of, top_view, traces
+from helpers.judged_picks import OTHER, TARGET, WEIGHT_N, grasp, load_view, outcome, scene_of, traces
 
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.pick_features import FEATURE_GROUPS, FEATURES, PickEvidence, pick_evidence
@@ -23,14 +23,13 @@ from robin_perception.core.scene import Scene
 
 BEFORE, SCENE = scene_of()
 ALONE = (0.0, 0.0, 0.20, 0.16, 0.10)
-TOP = (0.0, 0.0, 0.20, 0.16, 0.0)
 BESIDE = (0.0, -0.17, 0.20, 0.16, 0.10)  # the tool's y axis runs against base y
 
 
 def evidence(
     after: Frame | None = None, made: PickOutcome | None = None, see: object = None, picked: object = None
 ) -> PickEvidence:
-    made = made or outcome(traces=traces(), load=load_view([ALONE]), load_above=top_view([TOP]))
+    made = made or outcome(traces=traces(), load=load_view([ALONE]))
     return pick_evidence(picked or grasp(), SCENE, BEFORE, after, made, CellConfig(), see)  # type: ignore[arg-type]
 
 

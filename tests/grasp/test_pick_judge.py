@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.judged_picks import OTHER, TARGET, WEIGHT_N, grasp, load_view, outcome, scene_of, top_view, traces
+from helpers.judged_picks import OTHER, TARGET, WEIGHT_N, grasp, load_view, outcome, scene_of, traces
 
 from edge_adapt.judge_training import LESS, MORE, JudgeTrainingConfig, train_judge
 from robin_grasp.boosted_trees import LEAF, Trees, save_trees
@@ -164,7 +164,7 @@ def test_the_shipped_judge_tells_where_it_comes_from() -> None:
     assert min(facts["picks"].values()) >= 20
 
 
-ALL = {"traces": traces(), "load": load_view([ALONE]), "load_above": top_view([(*ALONE[:4], 0.0)])}
+ALL = {"traces": traces(), "load": load_view([ALONE])}
 
 
 def test_a_clean_pick() -> None:

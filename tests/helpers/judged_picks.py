@@ -1,11 +1,10 @@
-"""One pick made by hand: two boxes, the frames before and after, sensor traces, and looks at the load."""
+"""One pick made by hand: two boxes, the frames before and after, sensor traces, and a look at the load."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from helpers.grasp_scenes import Box, box_scene
 from robin_grasp.picks.outcome import PickOutcome, PickResult
@@ -54,49 +53,28 @@ def outcome(
     cups: Sequence[int] = range(8),
     traces: PickTraces | None = None,
     load: LoadView | None = None,
-    load_above: LoadView | None = None,
 ) -> PickOutcome:
     """Result and truth say what must not be read: a miss."""
     vacuum = tuple(VACUUM_PA if cup in cups else 0.0 for cup in range(8))
-    return PickOutcome(PickResult.MISS, vacuum, weight_n, 3.0, traces=traces, load=load, load_above=load_above)
+    return PickOutcome(PickResult.MISS, vacuum, weight_n, 3.0, traces=traces, load=load)
 
 
 def load_view(boxes: Sequence[tuple[float, float, float, float, float]], below_m: float = 1.2) -> LoadView:
     """A camera straight below the tool looks up at boxes that hang on it: each (x, y, size x, size y, depth below the
     lips) in the tool frame, m."""
-    in_tool = np.diag([1.0, -1.0, -1.0, 1.0])  # looks along the tool's -z
-    in_tool[2, 3] = below_m
-    return _look(boxes, in_tool, 512, "load_camera")
-
-
-def top_view(
-    boxes: Sequence[tuple[float, float, float, float, float]], width: int = 512, above_m: float = 1.2
-) -> LoadView:
-    """A camera straight above the lips looks down at the tops of boxes, and no tool is in its way: each (x, y, size x,
-    size y, depth of the top below the lips) in the tool frame, m."""
-    in_tool = np.eye(4)  # looks along the tool's +z
-    in_tool[2, 3] = -above_m
-    return _look(boxes, in_tool, width, "load_camera_above")
-
-
-def _look(
-    boxes: Sequence[tuple[float, float, float, float, float]],
-    in_tool: NDArray[np.float64],
-    width: int,
-    camera_id: str,
-) -> LoadView:
-    height = 3 * width // 4
-    focal = 370.0 * width / 512
-    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    width, height = 512, 384
+    K = np.array([[370.0, 0, width / 2], [0, 370.0, height / 2], [0, 0, 1]])
     T_base_tool = np.diag([1.0, -1.0, -1.0, 1.0])
     T_base_tool[:3, 3] = (0.75, 0.9, 0.6)
+    in_tool = np.diag([1.0, -1.0, -1.0, 1.0])  # looks along the tool's -z
+    in_tool[2, 3] = below_m
     v, u = np.mgrid[0:height, 0:width].astype(np.float64)
     depth = np.zeros((height, width), np.float32)
     rgb = np.zeros((height, width, 3), np.uint8)
     for k, (x, y, size_x, size_y, hang) in enumerate(boxes):
-        z = abs(in_tool[2, 3] - hang)
-        px, py = (u - K[0, 2]) / K[0, 0] * z, in_tool[1, 1] * (v - K[1, 2]) / K[1, 1] * z
+        z = below_m - hang
+        px, py = (u - K[0, 2]) / K[0, 0] * z, -(v - K[1, 2]) / K[1, 1] * z
         inside = (np.abs(px - x) <= size_x / 2) & (np.abs(py - y) <= size_y / 2)
         nearer = inside & ((depth == 0) | (z < depth))
-        depth[nearer], rgb[nearer] = z, (200, 60 + 100 * k % 200, 40)
-    return LoadView(Frame(rgb, depth, K, T_base_tool @ in_tool, camera_id=camera_id), T_base_tool)
+        depth[nearer], rgb[nearer] = z, (200, 60 + 100 * k, 40)
+    return LoadView(Frame(rgb, depth, K, T_base_tool @ in_tool, camera_id="load_camera"), T_base_tool)

@@ -99,7 +99,6 @@ def judged_report(cups: int = 8) -> OutcomeReport:
         stage=Stage.HELD,
         traces=pick_traces(cups=cups),
         load=load_view(),
-        load_above=load_view(1, width=80),
         probabilities=dict(zip(PickResult, (0.1, 0.05, 0.05, 0.7, 0.1), strict=True)),
         features={"log_load": 0.64, "load_instances": 2.0},
         after_s=STAMP_S + 0.25,
@@ -121,7 +120,7 @@ def told_decision() -> Decision:
     plan = sample_plan()
     best = replace(plan.grasps[0], cup_seal=(math.nan, 0.75, 0.5, math.nan, math.nan, 1.0, 0.25, math.nan))
     plan = replace(plan, grasps=(best, *plan.grasps[1:]))
-    outcome = replace(sample_outcome("drop"), traces=pick_traces(), load=load_view(), load_above=load_view(1, width=80))
+    outcome = replace(sample_outcome("drop"), traces=pick_traces(), load=load_view())
     judged = PickJudgement(
         PickResult.MULTI,
         0.7,
@@ -177,7 +176,7 @@ def told_decision() -> Decision:
 def record_told(folder: Path) -> Decision:
     """``told_decision`` in a record folder with all that lies beside it."""
     frame = sample_frame(np.random.default_rng(2))
-    outcome = replace(sample_outcome("drop"), traces=pick_traces(), load=load_view(), load_above=load_view(1, width=80))
+    outcome = replace(sample_outcome("drop"), traces=pick_traces(), load=load_view())
     with DecisionStore(folder) as store:
         images = pick_images(frame, sample_scene(frame), sample_frame(np.random.default_rng(3)), outcome)
         return store.append(told_decision(), images)

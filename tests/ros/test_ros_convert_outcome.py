@@ -103,30 +103,22 @@ def test_a_judged_report_comes_back(cups: int) -> None:
     assert back == sent and back.stage is Stage.HELD and back.lacking == ()
     assert back.traces is not None and sent.traces is not None and same_traces(back.traces, sent.traces)
     assert back.load is not None and sent.load is not None and same_look(back.load, sent.load)
-    assert back.load_above is not None and sent.load_above is not None and same_look(back.load_above, sent.load_above)
     measured = back.measured()
-    assert measured.traces is back.traces and measured.load is back.load and measured.load_above is back.load_above
+    assert measured.traces is back.traces and measured.load is back.load
 
 
 def test_a_report_without_traces_and_look_lacks_nothing() -> None:
-    sent = replace(judged_report(), traces=None, load=None, load_above=None)
-    sent = replace(sent, stage=Stage.ENDED, probabilities={}, help_id="")
+    sent = replace(judged_report(), traces=None, load=None, stage=Stage.ENDED, probabilities={}, help_id="")
     message = outcome_to_msg(sent)
     assert message.traces.rate_hz == 0 and message.load_view.color.height == 0
-    assert message.load_view_above.color.height == 0
     back = outcome_from_msg(over_the_wire(message))
     assert back == sent and back.traces is None and back.load is None and back.lacking == ()
-    assert back.load_above is None
     message.stage = ""
     assert outcome_from_msg(message).stage is Stage.ENDED
 
 
 def _no_depth(message: PickOutcomeMsg) -> None:
     message.load_view.depth.data = bytes(len(message.load_view.depth.data))
-
-
-def _no_depth_above(message: PickOutcomeMsg) -> None:
-    message.load_view_above.depth.data = bytes(len(message.load_view_above.depth.data))
 
 
 def _setting(path: str, value: object) -> Callable[[PickOutcomeMsg], None]:
@@ -153,7 +145,6 @@ def _setting(path: str, value: object) -> Callable[[PickOutcomeMsg], None]:
         (_setting("traces.mark_names", ["vacuum", "lift", "weigh", "transfer", "nap"]), Code.TRACES_INVALID, "nap"),
         (_setting("load_view.depth", load_view().frame and PickOutcomeMsg().load_view.depth), None, "load view"),
         (_no_depth, Code.DEPTH_EMPTY, "load view"),
-        (_no_depth_above, Code.DEPTH_EMPTY, "load view from above"),
     ],
 )
 def test_what_cannot_be_used_is_left_out_and_told(change: Callable, code: Code | None, said: str) -> None:
@@ -164,7 +155,7 @@ def test_what_cannot_be_used_is_left_out_and_told(change: Callable, code: Code |
     assert [lack.code for lack in back.lacking if code is not None] == ([] if code is None else [code])
     (lack,) = back.lacking
     assert said in lack.text and "p1-000001" in lack.text
-    assert [back.traces, back.load, back.load_above].count(None) == 1
+    assert (back.traces is None) != (back.load is None)
 
 
 def test_traces_of_too_many_samples_are_left_out() -> None:
@@ -246,8 +237,6 @@ def test_a_recorded_outcome_is_what_was_measured() -> None:
     )
     assert back.traces is not None and report.traces is not None and same_traces(back.traces, report.traces)
     assert back.load is not None and report.load is not None and same_look(back.load, report.load)
-    assert back.load_above is not None and report.load_above is not None
-    assert same_look(back.load_above, report.load_above)
     older = {"result": "", "vacuum_pa": np.zeros(8), "lifted_weight_n": 0.5, "duration_s": 1.0}
     assert recorded_outcome(older).traces is None and recorded_outcome(older).result is PickResult.MISS
     with pytest.raises(RobinError) as error:

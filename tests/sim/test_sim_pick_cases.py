@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.grasp_scenes import Box, box_scene
-from helpers.judged_picks import OTHER, TARGET, grasp, load_view, outcome, scene_of, top_view, traces
+from helpers.judged_picks import OTHER, TARGET, grasp, load_view, outcome, scene_of, traces
 
 from robin_cli.main import main
 from robin_grasp.picks.outcome import PickResult
@@ -30,8 +30,7 @@ MODEL = Path(__file__).resolve().parents[2] / "models" / "base"
 
 
 def case(number: int, result: PickResult = PickResult.CLEAN, after: object = AFTER) -> PickCase:
-    below, above = load_view([(0.0, 0.0, 0.20, 0.16, 0.10)]), top_view([(0.0, 0.0, 0.20, 0.16, 0.0)], width=320)
-    made = outcome(traces=traces(), load=below, load_above=above)
+    made = outcome(traces=traces(), load=load_view([(0.0, 0.0, 0.20, 0.16, 0.10)]))
     made = replace(made, result=result, truth={"target": 0, "lifted": [0], "delivered": [0]})
     return PickCase("made-by_hand-s7-00000", number, CellConfig(), SCENE, BEFORE, after, grasp(), made)  # type: ignore[arg-type]
 
@@ -48,10 +47,23 @@ def test_a_case_comes_back_as_it_was(tmp_path: Path) -> None:
         assert np.abs(new.after.depth - old.after.depth).max() <= DEPTH_UNIT_M / 2 + 1e-6
         assert new.grasp.terms == old.grasp.terms and new.outcome.truth == old.outcome.truth
         assert new.outcome.traces is not None and new.outcome.load is not None and old.outcome.traces is not None
-        assert new.outcome.load_above is not None and new.outcome.load_above.frame.width == 320
         assert np.array_equal(new.outcome.traces.vacuum_pa, old.outcome.traces.vacuum_pa)
         rows = [pick_evidence(c.grasp, c.scene, c.before, c.after, c.outcome, c.cell).row() for c in (old, new)]
         assert np.allclose(*rows, atol=0.02, equal_nan=True)
+
+
+def test_a_look_from_above_in_a_file_of_before_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "pile.npz"
+    save_cases(path, [case(0)])
+    arrays = dict(np.load(path))
+    header = json.loads(str(arrays.pop("header")))
+    looks = header["picks"][0]["outcome"]["looks"]
+    looks["load_above"] = looks["load"]
+    arrays |= {f"0.load_above.{kind}": arrays[f"0.load.{kind}"] for kind in ("color", "depth")}
+    np.savez(tmp_path / "before.npz", header=np.array(json.dumps(header)), **arrays)
+    (new,), (old,) = load_cases(path), load_cases(tmp_path / "before.npz")
+    assert case_count(tmp_path / "before.npz") == 1 and old.outcome == new.outcome
+    assert np.array_equal(case_row(old, None).features, case_row(new, None).features, equal_nan=True)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from helpers.store_samples import SMALL, index_of, kept_ids, quick_folder, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_adapt.decision_store import read_decisions
+from edge_adapt.recording import png_bytes
 from edge_adapt.store.acks import Ack, AckLog, Word
 from edge_adapt.store.config import StoreConfig
+from edge_adapt.store.export import Exported, export
 from edge_adapt.store.reservoir import block_after, draw, split
 from edge_adapt.store.runs import decode_labels, encode_labels
 from edge_adapt.store.sample import AFTER, Features, StoredSample, sample_of
@@ -25,6 +29,8 @@ from edge_adapt.store.verify import verify
 from robin_perception.core.config import parse_config
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import depth_units
+
+RECORDS = Path(__file__).parents[1] / "data/records"
 
 
 @pytest.fixture
@@ -68,6 +74,18 @@ def test_a_pick_is_read_back_as_it_was(folder: Path) -> None:
             stored.features("u" * 64)
         with refused(Code.INPUT_MISSING):
             stored.file("load.png")
+
+
+def test_a_sample_with_a_look_from_above_is_read_and_exported(folder: Path, tmp_path: Path) -> None:
+    (record,) = read_decisions(RECORDS / "version_5.jsonl").decisions
+    frame = sample_frame(np.random.default_rng(2))
+    sample = sample_of(record, frame, sample_scene(frame), pictures={"load_above.png": png_bytes(frame.rgb)})
+    with SampleStore(folder, StoreConfig(least_free_mb=0)) as store:
+        store.add(replace(sample, decision=(RECORDS / "version_5.jsonl").read_text()))
+    with StoreReader(folder) as reader:
+        assert "load_above" in only(reader).record.decision["outcome"] and only(reader).decision() == record
+        assert np.array_equal(only(reader).colour("load_above"), frame.rgb)
+        assert export(reader, tmp_path / "out", "folders") == Exported(1, 0)
 
 
 def test_the_frame_after_one_pick_is_kept_once_with_the_frame_before_the_next(folder: Path) -> None:

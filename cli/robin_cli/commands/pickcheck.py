@@ -124,7 +124,7 @@ def evaluate(
     if other is not None:
         found["beside"] = figures(rows, other)
     write_json(json_file, {"seed": seed, **found})
-    _print_confusion(f"{found['picks']} picks, with both looks at the load", found["confusion"])
+    _print_confusion(f"{found['picks']} picks, with a look at the load", found["confusion"])
     _print_views("recall, %", found)
     if other is not None:
         _print_views(f"recall of {beside}, %", found["beside"])

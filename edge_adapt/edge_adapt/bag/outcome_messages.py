@@ -39,7 +39,6 @@ def outcome_message(report: OutcomeReport, ns: int) -> Message:
         "lifted_weight_n": report.lifted_weight_n,
         "traces": _traces(report.traces),
         "load_view": _load_view(report.load),
-        "load_view_above": _load_view(report.load_above),
         "duration_s": report.duration_s,
         "truth_json": json.dumps(report.truth) if report.truth else "",
         "probability": 0.0 if report.probability is None else report.probability,
@@ -61,10 +60,10 @@ def outcome_message(report: OutcomeReport, ns: int) -> Message:
 
 
 def recorded_outcome(values: Mapping[str, Any]) -> PickOutcome:
-    """What the cell measured, of a recorded PickOutcome; without traces and looks where it has none or is older.
+    """What the cell measured, of a recorded PickOutcome; without traces and look where it has none or is older.
 
     The result is a placeholder where the cell told none. Raises RobinError BAG_INVALID, TRACES_INVALID, and what
-    ``make_frame`` raises for a look.
+    ``make_frame`` raises for the look.
     """
     try:
         result = PickResult(values["result"] or PickResult.MISS)
@@ -72,13 +71,12 @@ def recorded_outcome(values: Mapping[str, Any]) -> PickOutcome:
         weight_n, duration_s = float(values["lifted_weight_n"]), float(values["duration_s"])
     except (KeyError, ValueError) as exc:
         raise RobinError(Code.BAG_INVALID, f"outcome of '{values.get('plan_id', '')}': {exc}") from None
-    traces = recorded_traces(values.get("traces"))
-    load, above = (recorded_load(values.get(name)) for name in ("load_view", "load_view_above"))
-    return PickOutcome(result, vacuum, weight_n, duration_s, traces=traces, load=load, load_above=above)
+    traces, load = recorded_traces(values.get("traces")), recorded_load(values.get("load_view"))
+    return PickOutcome(result, vacuum, weight_n, duration_s, traces=traces, load=load)
 
 
 def outcome_as_recorded(outcome: PickOutcome) -> PickOutcome:
-    """What a reader of the bag gets for ``outcome``: looks with depth in whole millimetres. Keeps result and truth."""
+    """What a reader of the bag gets for ``outcome``: depth of the look in whole millimetres. Keeps result and truth."""
     report = OutcomeReport.of("", 0.0, replace(outcome, truth={}))
     read = recorded_outcome(cdr.decode(OUTCOME_TYPE, cdr.encode(OUTCOME_TYPE, outcome_message(report, 0))))
     return replace(read, result=outcome.result, truth=outcome.truth)

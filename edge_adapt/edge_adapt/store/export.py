@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_adapt.annotations.coco_write import CocoWriter
 from edge_adapt.decision import Decision
 from edge_adapt.store.index import SampleRow
-from edge_adapt.store.sample import ABOVE, AFTER, BEFORE, DEPTH_SUFFIX, LOAD, StoredSample
+from edge_adapt.store.sample import AFTER, BEFORE, DEPTH_SUFFIX, LOAD, StoredSample
 from edge_adapt.store.store import StoreReader
 from robin_perception.core.disk import make_folder, write_error
 from robin_perception.core.errors import Code, RobinError
@@ -24,7 +24,7 @@ from robin_perception.core.image_folder import (
 )
 
 FORMATS = ("folders", "coco", "mcap")
-_DEPTHS = {BEFORE: DEPTH_FILE, AFTER: "after_depth.png", LOAD: "load_depth.png", ABOVE: "load_above_depth.png"}
+_DEPTHS = {BEFORE: DEPTH_FILE, AFTER: "after_depth.png", LOAD: "load_depth.png"}
 _AFTER_S = 0.1  # between the frames of a pick
 COCO_FILE = "annotations.json"
 DECISION_FILE = "decision.json"

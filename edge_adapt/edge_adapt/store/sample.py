@@ -34,7 +34,7 @@ NOTHING = "none"
 """Name of the stratum of frames in which nothing was chosen."""
 _UNFAMILIAR = "unfamiliar"
 DEPTH_SUFFIX = ".npy.zst"
-BEFORE, AFTER, LOAD, ABOVE = "color", "after", "load", "load_above"
+BEFORE, AFTER, LOAD = "color", "after", "load"
 """Views of a pick: before it, after it, the load on the tool."""
 _ZSTD_LEVEL = 3
 _MOST_DEPTH_BYTES = 2 * 4096 * 4096 + 65536
@@ -83,7 +83,6 @@ def sample_of(
 
     files = dict(pictures or {})
     views = {BEFORE: frame, AFTER: after, LOAD: outcome.load.frame if outcome and outcome.load else None}
-    views[ABOVE] = outcome.load_above.frame if outcome and outcome.load_above else None
     for view, seen in views.items():
         if seen is not None:
             files[f"{view}.png"] = png_bytes(seen.rgb)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +12,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robin_grasp.picks.load_features import LoadSegmenter
-from robin_grasp.picks.outcome import PickOutcome, PickResult
-from robin_grasp.picks.pick_features import PickEvidence, pick_evidence
+from robin_grasp.picks.outcome import PickResult
+from robin_grasp.picks.pick_features import pick_evidence
 from robin_grasp.picks.pick_judge import RESULTS, JudgedPicks, PickJudge, judge_set
-from robin_perception.core.frame import Frame
-from robin_perception.core.scene import Scene
 from robin_perception.core.stats import rate
 from robin_sim.pick_cases.former_check import judged_formerly
 from robin_sim.pick_cases.store import PickCase, load_cases
 
 BINS = 15  # of the calibration error
-ABOVE, LOOKS = "above", ("load", "segmented")
+LOOK = ("load", "segmented")
 VIEWS: dict[str, tuple[str, ...]] = {
-    "both_looks": (),
-    "one_look": (ABOVE,),
+    "look": (),
     "no_segmenter": ("segmented",),
-    "no_look": LOOKS,
-    "no_traces": ("traces", *LOOKS),
-    "no_frame_after": ("change", *LOOKS),
-    "tool_only": ("traces", "change", *LOOKS),
+    "no_look": LOOK,
+    "no_traces": ("traces", *LOOK),
+    "no_frame_after": ("change", *LOOK),
+    "tool_only": ("traces", "change", *LOOK),
 }
-"""Name of an evaluation -> groups of features that it does without, or the look from above."""
+"""Name of an evaluation -> groups of features that it does without."""
 
 
 @dataclass(frozen=True)
 class CaseRow:
-    """What is kept of a case. features, groups: as of ``PickEvidence``; one_look: the features without the look from
-    above. arrived: something came to the place station. former: the former judge's result, and its belief. ms: what the
-    features took."""
+    """What is kept of a case. features, groups: as of ``PickEvidence``. arrived: something came to the place
+    station. former: the former judge's result, and its belief. ms: what the features took."""
 
     group: str
     number: int
     truth: PickResult
     features: NDArray[np.float64]
-    one_look: NDArray[np.float64]
     groups: tuple[str, ...]
     arrived: bool
     former: tuple[PickResult, float]
@@ -53,25 +48,12 @@ class CaseRow:
 
 
 def case_row(case: PickCase, see_load: LoadSegmenter | None) -> CaseRow:
-    outcome, seen = case.outcome, None
-
-    def see(frame: Frame) -> Scene:
-        nonlocal seen
-        assert see_load is not None
-        seen = see_load(frame) if seen is None else seen  # both judgements show it the same frame
-        return seen
-
-    def evidence(outcome: PickOutcome) -> PickEvidence:
-        asked = None if see_load is None else see
-        return pick_evidence(case.grasp, case.scene, case.before, case.after, outcome, case.cell, asked)
-
+    pick = (case.grasp, case.scene, case.before, case.after, case.outcome, case.cell)
     started = time.perf_counter()
-    found = evidence(outcome)
+    found = pick_evidence(*pick, see_load)
     ms = 1e3 * (time.perf_counter() - started)
-    one_look = evidence(replace(outcome, load_above=None)).row()
-    former = judged_formerly(case.grasp, case.scene, case.before, case.after, outcome, case.cell)
-    arrived = bool(outcome.truth["delivered"])
-    return CaseRow(case.group, case.number, outcome.result, found.row(), one_look, found.groups, arrived, former, ms)
+    truth, arrived = case.outcome.result, bool(case.outcome.truth["delivered"])
+    return CaseRow(case.group, case.number, truth, found.row(), found.groups, arrived, judged_formerly(*pick), ms)
 
 
 def rows_of(paths: Iterable[Path], see_load: LoadSegmenter | None) -> Iterator[CaseRow]:
@@ -108,7 +90,7 @@ def figures(rows: Sequence[CaseRow], judge: PickJudge) -> dict[str, Any]:
         "truth": {result.value: int((truth == result.value).sum()) for result in RESULTS},
         "judge": judge.digest,
         "evidence_ms": {"p50": float(np.median(times)), "p95": float(np.quantile(times, 0.95))},
-        **found["both_looks"],
+        **found["look"],
         "views": found,
     }
 
@@ -120,8 +102,7 @@ def _view(
     sets = np.array([judge_set(group for group in row.groups if group not in lacking) for row in rows])
     for name in np.unique(sets):
         members = np.flatnonzero(sets == name)
-        seen = [rows[k].one_look if ABOVE in lacking else rows[k].features for k in members.tolist()]
-        odds[members] = judge.probabilities(str(name), np.stack(seen))
+        odds[members] = judge.probabilities(str(name), np.stack([rows[k].features for k in members.tolist()]))
     names = np.array([result.value for result in RESULTS])
     return _figures(truth, names[odds.argmax(axis=1)], odds.max(axis=1), np.array([row.arrived for row in rows]))
 

@@ -1,7 +1,8 @@
 """Cases on disk: one file per pile, whole under its name or not there, with all that the pick check may look at.
 
 A file is an .npz: pictures as PNG (lossless; depth in steps of 0.1 mm), sensor traces as arrays, the rest as one JSON
-text under "header". A pile's frames stand once each: the frame after a pick is the frame before the next.
+text under "header". A pile's frames stand once each: the frame after a pick is the frame before the next. "looks" may
+name others than "load", in files that were written before; they are not read.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Arrays = dict[str, NDArray[Any]]
 @dataclass(frozen=True)
 class PickCase:
     """One executed pick. group: scenario, planner, seed and pile, which have the pile in common. cell: with the pile's
-    workspace. outcome: with traces, looks at the load and truth."""
+    workspace. outcome: with traces, load and truth."""
 
     group: str
     number: int
@@ -57,12 +58,12 @@ def save_cases(path: Path, cases: Sequence[PickCase]) -> None:
     frames: list[Frame] = []
     rows = []
     for k, case in enumerate(cases):
-        traces = case.outcome.traces
+        traces, load = case.outcome.traces, case.outcome.load
         arrays[f"{k}.labels"] = _png(case.scene.labels)
         if traces is not None:
             arrays[f"{k}.vacuum"], arrays[f"{k}.weight"] = traces.vacuum_pa, traces.weight_n
-        for name, look in _looks(case.outcome).items():
-            arrays |= _pictures(f"{k}.{name}", look.frame)
+        if load is not None:
+            arrays |= _pictures(f"{k}.load", load.frame)
         rows.append(
             {
                 "number": case.number,
@@ -219,13 +220,12 @@ def _grasp(row: dict[str, Any]) -> Grasp:
     return Grasp(pose, row["cups"], row["instance_id"], row["score"], row["terms"], tuple(row["cup_seal"]))
 
 
-def _looks(outcome: PickOutcome) -> dict[str, LoadView]:
-    looks = {"load": outcome.load, "load_above": outcome.load_above}
-    return {name: look for name, look in looks.items() if look is not None}
+def _look_json(look: LoadView) -> dict[str, Any]:
+    return {"frame": _frame_json(look.frame), "T_base_tool": look.T_base_tool.tolist()}
 
 
 def _outcome_json(outcome: PickOutcome) -> dict[str, Any]:
-    traces = outcome.traces
+    traces, load = outcome.traces, outcome.load
     return {
         "result": outcome.result.value,
         "vacuum_pa": list(outcome.vacuum_pa),
@@ -233,22 +233,17 @@ def _outcome_json(outcome: PickOutcome) -> dict[str, Any]:
         "duration_s": outcome.duration_s,
         "truth": {name: value for name, value in outcome.truth.items() if name not in ("seals", "releases")},
         "traces": None if traces is None else {"rate_hz": traces.rate_hz, "marks": dict(traces.marks)},
-        "looks": {
-            name: {"frame": _frame_json(look.frame), "T_base_tool": look.T_base_tool.tolist()}
-            for name, look in _looks(outcome).items()
-        },
+        "looks": {} if load is None else {"load": _look_json(load)},
     }
 
 
 def _outcome(row: dict[str, Any], arrays: Arrays, k: int, path: Path) -> PickOutcome:
-    traces = None
+    traces = load = None
     if row["traces"] is not None:
         rate, marks = row["traces"]["rate_hz"], row["traces"]["marks"]
         traces = PickTraces(rate, arrays[f"{k}.vacuum"], arrays[f"{k}.weight"], marks)
-    looks = {
-        name: LoadView(_frame(arrays, f"{k}.{name}", look["frame"], path), np.array(look["T_base_tool"]))
-        for name, look in row["looks"].items()
-    }
+    if (look := row["looks"].get("load")) is not None:
+        load = LoadView(_frame(arrays, f"{k}.load", look["frame"], path), np.array(look["T_base_tool"]))
     return PickOutcome(
         PickResult(row["result"]),
         tuple(row["vacuum_pa"]),
@@ -256,6 +251,5 @@ def _outcome(row: dict[str, Any], arrays: Arrays, k: int, path: Path) -> PickOut
         row["duration_s"],
         row["truth"],
         traces,
-        looks.get("load"),
-        looks.get("load_above"),
+        load,
     )

@@ -59,7 +59,7 @@ class RecordedLoads:
         after = self._encoded(event.after)
         report = OutcomeReport.of(plan_id, after.frame.stamp_s, replace(event.outcome, truth=dict(truth)))
         if held:
-            report = replace(report, traces=None, load=None, load_above=None)
+            report = replace(report, traces=None, load=None)
         elif judged:
             after, report = judged[-1].after, report.judged(judged[-1].judgement)
         ended = next((taken for taken in steps if taken.step.state is State.ENDED), None)

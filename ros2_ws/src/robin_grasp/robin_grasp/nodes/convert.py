@@ -165,13 +165,11 @@ def outcome_to_msg(report: OutcomeReport) -> PickOutcomeMsg:
         message.traces = _traces_to_msg(report.traces)
     if report.load is not None:
         message.load_view = _load_view_to_msg(report.load)
-    if report.load_above is not None:
-        message.load_view_above = _load_view_to_msg(report.load_above)
     return message
 
 
 def outcome_from_msg(message: PickOutcomeMsg) -> OutcomeReport:
-    """The outcome. Traces and looks at the load that cannot be used are left out and told in ``lacking``.
+    """The outcome. Traces and a look at the load that cannot be used are left out and told in ``lacking``.
 
     Raises RobinError ID_INVALID, or OUTCOME_INVALID for a result, figures or truth that cannot be.
     """
@@ -213,8 +211,7 @@ def outcome_from_msg(message: PickOutcomeMsg) -> OutcomeReport:
     ).validated()
     traces = _usable(lambda: _traces_from_msg(message.traces, len(report.vacuum_pa)), f"{name}: traces", lacking)
     load = _usable(lambda: _load_view_from_msg(message.load_view), f"{name}: load view", lacking)
-    above = _usable(lambda: _load_view_from_msg(message.load_view_above), f"{name}: load view from above", lacking)
-    return replace(report, traces=traces, load=load, load_above=above, lacking=tuple(lacking))
+    return replace(report, traces=traces, load=load, lacking=tuple(lacking))
 
 
 def _one_of(kind: type[KindT], value: str, name: str) -> KindT:

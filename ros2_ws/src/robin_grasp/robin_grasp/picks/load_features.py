@@ -98,17 +98,16 @@ class Footprints:
     others: dict[int, Mask]
 
 
-def load_misfit(view: LoadView, above: bool = False) -> str:
-    """Why a look at the load cannot be used, in one line; empty if it can. above: it is the look from above."""
+def load_misfit(view: LoadView) -> str:
+    """Why a look at the load cannot be used, in one line; empty if it can."""
     frame = view.frame
     if frame.depth.shape != frame.rgb.shape[:2]:
         return "colour and depth of the look at the load differ in size"
     if not is_rigid(frame.T_base_camera) or not is_rigid(view.T_base_tool):
         return "a pose of the look at the load is no rigid one"
     in_tool = np.linalg.inv(view.T_base_tool) @ frame.T_base_camera
-    way, side = (-1.0, "above") if above else (1.0, "below")
-    if way * in_tool[2, 3] < 0.2 or way * in_tool[2, 2] > -0.3:
-        return f"the load camera stands {way * in_tool[2, 3]:.2f} m {side} the lips and does not look at them"
+    if in_tool[2, 3] < 0.2 or in_tool[2, 2] > -0.3:
+        return f"the load camera stands {in_tool[2, 3]:.2f} m below the lips and does not look at them"
     axis = frame.K @ np.linalg.inv(in_tool)[:3, 3]
     if not (0 <= axis[0] / axis[2] < frame.width and 0 <= axis[1] / axis[2] < frame.height):
         return "the tool is outside the look at the load"
@@ -133,11 +132,9 @@ def load_features(
     seen: Silhouette,
     changed_share: dict[int, float] | None,
     held: NDArray[np.int64],
-    rides: Mask | None = None,
 ) -> dict[str, float]:
     """LOAD_FEATURES of a view that ``load_misfit`` let through, but for those that need more than it. seen: its
-    ``silhouette``, with what a look from above adds. changed_share: of each mask, by id; None: unknown. held: grid
-    cells of the cups that hold. rides: bool [CELLS, CELLS], where something lies on the load; None: nobody looked."""
+    ``silhouette``. changed_share: of each mask, by id; None: unknown. held: grid cells of the cups that hold."""
     footprint, others = prints.target, prints.others
     area = float(seen.load.sum())
     square_dm2 = 1e2 * CELL_M**2
@@ -162,12 +159,7 @@ def load_features(
         "other_gone_under": max(gone.values(), default=0.0),
         "held_beside_load": _beside(held, seen.load),
     }
-    features |= _shape(seen, footprint) | _parts(seen, view)
-    if rides is not None:
-        share = float(rides.sum()) / area
-        features["second_part_share"] = max(features["second_part_share"], share)
-        features["second_face_share"] = max(features["second_face_share"], share)
-    return features
+    return features | _shape(seen, footprint) | _parts(seen, view)
 
 
 def load_volume(values: dict[str, float]) -> dict[str, float]:

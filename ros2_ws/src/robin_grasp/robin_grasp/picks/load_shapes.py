@@ -1,4 +1,4 @@
-"""Shapes on the grid in the lip plane that the looks at a load are laid on."""
+"""Shapes on the grid in the lip plane that the look at a load is laid on."""
 
 from __future__ import annotations
 

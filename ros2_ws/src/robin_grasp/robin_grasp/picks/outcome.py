@@ -34,8 +34,7 @@ class PickOutcome:
 
     vacuum_pa: pressure difference of each of the tool's cups after the lift, Pa (0 for a closed valve or no seal).
     lifted_weight_n: force on the tool after the lift, newtons.
-    traces: the same over time; load: a look at what hangs on the tool, from below; load_above: one from above; None
-    where the cell has none.
+    traces: the same over time; load: a look at what hangs on the tool, from below; None where the cell has neither.
     truth: simulation only, never shown to the planner: target, delivered, moved parcels, peel events.
     """
 
@@ -46,4 +45,3 @@ class PickOutcome:
     truth: dict[str, object] = field(default_factory=dict)
     traces: PickTraces | None = field(default=None, compare=False)
     load: LoadView | None = field(default=None, compare=False)
-    load_above: LoadView | None = field(default=None, compare=False)

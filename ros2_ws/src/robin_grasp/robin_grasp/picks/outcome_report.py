@@ -56,7 +56,6 @@ class OutcomeReport:
     stage: Stage = Stage.ENDED
     traces: PickTraces | None = field(default=None, compare=False)
     load: LoadView | None = field(default=None, compare=False)
-    load_above: LoadView | None = field(default=None, compare=False)
     probabilities: Mapping[PickResult, float] = field(default_factory=dict)
     features: Mapping[str, float] = field(default_factory=dict)
     after_s: float | None = None
@@ -79,7 +78,6 @@ class OutcomeReport:
             outcome.truth,
             traces=outcome.traces,
             load=outcome.load,
-            load_above=outcome.load_above,
         )
 
     def validated(self) -> OutcomeReport:
@@ -111,7 +109,6 @@ class OutcomeReport:
             self.truth,
             self.traces,
             self.load,
-            self.load_above,
         )
 
     def judged(self, judgement: PickJudgement, check_digest: str = "") -> OutcomeReport:

@@ -31,7 +31,6 @@ from robin_grasp.picks.sensor_features import (
     trace_misfit,
 )
 from robin_grasp.picks.silhouette import silhouette
-from robin_grasp.picks.top_of_load import riding, top_of_load, with_hidden
 from robin_grasp.plan import Grasp
 from robin_grasp.tool import CellConfig, mask_to_cups
 from robin_perception.core.errors import Code, RobinError
@@ -90,8 +89,7 @@ def pick_evidence(
     see_load: runs the network on the look at the load; None: it is not asked. Raises RobinError OUTCOME_INVALID for
     figures of another tool, and where the scene does not hold the grasp's instance.
     """
-    tool, traces = cell.tool, outcome.traces
-    load, above = outcome.load, outcome.load_above
+    tool, traces, load = cell.tool, outcome.traces, outcome.load
     if len(outcome.vacuum_pa) != tool.cup_count or grasp.cups >> tool.cup_count:
         text = f"vacuum of {len(outcome.vacuum_pa)} cups, open cups {mask_to_cups(grasp.cups)}"
         raise RobinError(Code.OUTCOME_INVALID, f"{text}: the tool of the pick check has {tool.cup_count}")
@@ -129,16 +127,9 @@ def pick_evidence(
     elif misfit := load_misfit(load):
         lacks.append(Lack(Code.LOAD_VIEW_UNUSABLE, misfit))
     else:
-        seen, held, rides = silhouette(load, tool), held_cells(outcome, tool), None
-        if above is None:
-            lacks.append(Lack(Code.LOAD_VIEW_MISSING, "there is no look at the load from above"))
-        elif misfit := load_misfit(above, above=True):
-            lacks.append(Lack(Code.LOAD_VIEW_UNUSABLE, misfit))
-        else:
-            top = top_of_load(above, tool)
-            seen, rides = with_hidden(seen, top), riding(top)
+        seen, held = silhouette(load, tool), held_cells(outcome, tool)
         prints = footprints(grasp, scene, target, before)
-        values |= load_features(target, prints, load, seen, changed, held, rides)
+        values |= load_features(target, prints, load, seen, changed, held)
         values |= load_volume(values)
         groups.append("load")
         if see_load is not None:

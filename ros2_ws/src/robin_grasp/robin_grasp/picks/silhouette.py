@@ -62,7 +62,7 @@ def silhouette(view: LoadView, tool: ToolConfig) -> Silhouette:
     height = flat.reshape(CELLS, CELLS)
     load = _without_lips(closed(np.isfinite(height)), tool)
     # What is left of the tool is a fringe, one or two cells wide.
-    load = without_specks(cv2.morphologyEx(load.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3))) > 0)
+    load = _without_specks(cv2.morphologyEx(load.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3))) > 0)
     cells[shown & ~load.ravel()[np.maximum(cells, 0)]] = -1
     return Silhouette(load, np.where(load, height, np.float32(NAN)), cells)
 
@@ -130,7 +130,7 @@ def closed(mask: Mask) -> Mask:
     return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5))) > 0)
 
 
-def without_specks(mask: Mask) -> Mask:
+def _without_specks(mask: Mask) -> Mask:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     large = stats[:, cv2.CC_STAT_AREA] >= LEAST_CELLS
     large[0] = False

@@ -1,4 +1,4 @@
-"""What the tool's sensors told in the course of one pick, and looks at what hangs on it."""
+"""What the tool's sensors told in the course of one pick, and a look at what hangs on it."""
 
 from __future__ import annotations
 
