@@ -24,6 +24,7 @@ from robin_cli.commands import (
     doctor,
     engine,
     evaluate,
+    film,
     help_desk,
     novelty,
     pickcheck,
@@ -83,6 +84,7 @@ app.add_typer(sim.app, name="sim")
 app.command("plan")(plan.plan)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(novelty.app, name="novelty")
+app.add_typer(film.app, name="film")
 app.add_typer(dataset.app, name="dataset")
 app.command("train")(train.train)
 app.add_typer(engine.app, name="engine")

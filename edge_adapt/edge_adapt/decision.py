@@ -46,7 +46,7 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.ids import PlainId
 from robin_perception.core.scene import Scene
 
-RECORD_VERSION = 5
+RECORD_VERSION = 6
 MAX_REJECTED = 32  # keeps a record of a 60-parcel pile below 50 kB; the counts are of all that were ruled out
 MAX_RANKED = 12
 BEFORE_A_PICK = "look"

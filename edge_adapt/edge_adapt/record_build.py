@@ -119,6 +119,7 @@ def instance_record(instance: Instance, scene: Scene) -> InstanceRecord:
         bbox=instance.bbox,
         area_px=int(instance.area_px),
         novelty=figure(instance.novelty),
+        film_depth=tuple(number(term) for term in instance.film_depth),
     )
 
 

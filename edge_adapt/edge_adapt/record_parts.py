@@ -12,6 +12,7 @@ from robin_grasp.picks.traces import MOST_SAMPLES
 from robin_grasp.tool import ToolConfig
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.ids import PlainId
+from robin_perception.core.scene import FILM_TERMS
 
 Figure = Annotated[float, Field(ge=-1e9, le=1e9)]
 """Metres, pixels, newtons, pascals: what a cell can be made of, far from where arithmetic overflows."""
@@ -88,7 +89,7 @@ class FrameRecord(StrictConfig):
 
 class InstanceRecord(StrictConfig):
     """One parcel as seen; the scores are those of ``robin_perception.core.scene.Instance``. novelty: None where it was
-    not measured."""
+    not measured; film_depth: empty where depth is as the camera sees it."""
 
     id: InstanceId
     class_name: str
@@ -100,6 +101,7 @@ class InstanceRecord(StrictConfig):
     bbox: tuple[Pixel, Pixel, Pixel, Pixel]
     area_px: Count
     novelty: float | None = None
+    film_depth: tuple[float, ...] = Field((), max_length=FILM_TERMS)
 
 
 class CandidateRecord(StrictConfig):

@@ -81,6 +81,8 @@ def why_chosen(decision: Decision) -> tuple[str, ...]:
             f"Parcel {seen.id}, {seen.class_name.replace('_', ' ')} ({seen.class_probability:.0%}), "
             f"{seen.visible_fraction:.0%} visible, detection {seen.detection:.0%}, mask {seen.mask_quality:.0%}."
         )
+    if seen is not None and seen.film_depth:
+        lines.append("Clear film: planned on the face that the film network told, not on the depth that was seen.")
     parcels = len({c.instance for c in decision.candidates})
     score = f" with score {chosen.score:.4g}" if chosen.score is not None else ""
     lines.append(f"Best of {len(decision.candidates)} ranked grasps on {parcels} parcels{score}.")

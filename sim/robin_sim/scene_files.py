@@ -14,13 +14,15 @@ from robin_perception.core.image_folder import (
     CAMERA_FILE,
     COLOR_FILE,
     DEPTH_FILE,
+    FILM_FILE,
     LABELS_FILE,
     SCENE_FILE,
+    save_film,
     save_frame,
 )
 from robin_sim.training_scenes import LabelledScene
 
-_PICTURES = (COLOR_FILE, DEPTH_FILE, LABELS_FILE)
+_PICTURES = (COLOR_FILE, DEPTH_FILE, LABELS_FILE, FILM_FILE)
 _TEXTS = (CAMERA_FILE, SCENE_FILE)
 _MOST_BYTES = 256 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -32,6 +34,7 @@ def write_scene(folder: Path, scene: LabelledScene) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     try:
         save_frame(aside, scene.frame, scene.labels)
+        save_film(aside, scene.film)
         (aside / SCENE_FILE).write_text(json.dumps(scene.info) + "\n")
         sync_tree(aside)
         shutil.rmtree(folder, ignore_errors=True)

@@ -80,11 +80,12 @@ class DatasetConfig(StrictConfig):
 
 @dataclass(frozen=True)
 class LabelledScene:
-    """frame: what the camera delivers. labels uint16 [H, W]: 0 background, 65535 ignore, else instance id. info:
-    scene.json."""
+    """frame: what the camera delivers. labels uint16 [H, W]: 0 background, 65535 ignore, else instance id. film float32
+    [H, W], metres: where film is what a pixel shows, its true depth, else 0. info: scene.json."""
 
     frame: Frame
     labels: NDArray[np.uint16]
+    film: NDArray[np.float32]
     info: dict[str, object]
 
 
@@ -230,7 +231,8 @@ def label_scene(
         "strata": sorted(found) if instances else ["empty"],
         "instances": instances,
     }
-    return LabelledScene(frame, labels, info)
+    film = np.where(view.extras["transmission"] > 0, view.depth, np.float32(0))
+    return LabelledScene(frame, labels, film, info)
 
 
 def _strata(pile: Pile, index: int, touching: dict[int, bool], visible: float) -> list[str]:

@@ -13,11 +13,12 @@ from edge_adapt.learn.hold import HoldConfig, HoldLearner
 from edge_adapt.learn.hold_file import HoldKeeper
 from robin_grasp.holding import HoldTerms
 from robin_grasp.plan import Grasp
-from robin_grasp.planner.level_face import level_faces
+from robin_grasp.planner.hidden_depth import with_film_faces, with_level_faces
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.recovery.machine import PickTarget
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
+from robin_perception.segmentation.film import film_design
 
 FILM = Box(0.62, 0.0, 0.24, 0.3, 0.1)
 CARTON = Box(0.92, 0.0, 0.24, 0.3, 0.12)
@@ -70,18 +71,18 @@ def film_pick(learner: HoldLearner | HoldKeeper, share: float, of: tuple[Frame, 
 
 def test_a_level_face_lies_at_the_height_of_the_film_and_other_depth_stays() -> None:
     frame, scene = film_goods()
-    level = level_faces(frame, scene, np.array([True, False]))
+    level = with_level_faces(frame, scene, np.array([True, False]))
     mask = scene.labels == FILM_ID
     assert np.array_equal(level.depth[~mask], frame.depth[~mask])
     heights = height_of(level, scene, FILM_ID)
     assert np.ptp(heights) < 1e-4 and heights[0] == pytest.approx(FILM.top, abs=0.003)
-    assert level_faces(frame, scene, np.array([False, False])) is frame
+    assert with_level_faces(frame, scene, np.array([False, False])) is frame
 
 
 def test_a_mask_without_depth_stays_as_it_is() -> None:
     frame, scene = film_goods()
     blank = frame.with_depth(np.where(scene.labels == FILM_ID, np.float32(0), frame.depth))
-    assert np.array_equal(level_faces(blank, scene, np.array([True, False])).depth, blank.depth)
+    assert np.array_equal(with_level_faces(blank, scene, np.array([True, False])).depth, blank.depth)
 
 
 def test_a_level_tool_meets_the_film_with_more_cups() -> None:
@@ -138,3 +139,35 @@ def test_what_was_learned_of_level_faces_outlives_the_process(tmp_path) -> None:
     assert again.problem is None and again.learned.digest == keeper.learned.digest
     assert len(again.learner.level_field.picks) == 2
     assert again.expected(*film_goods()).level_face.tolist() == [True, False]
+
+
+def told_film() -> tuple[Frame, Scene]:
+    """As ``film_goods``, where the network tells where the film stands."""
+    frame, scene = film_goods()
+    truth, _ = goods(FILM, CARTON)
+    film, carton = scene.instances
+    v, u = np.nonzero(scene.labels == FILM_ID)
+    terms = film_design(u.astype(np.float64), v.astype(np.float64), film.bbox)
+    face = np.linalg.lstsq(terms, truth.depth[v, u], rcond=None)[0]
+    return frame, replace(scene, instances=(replace(film, film_depth=tuple(face.tolist())), carton))
+
+
+def test_a_film_face_takes_the_place_of_what_is_seen_there_and_nowhere_else() -> None:
+    frame, scene = told_film()
+    shown = with_film_faces(frame, scene)
+    assert np.abs(height_of(shown, scene, FILM_ID) - FILM.top).max() < 0.003
+    elsewhere = scene.labels != FILM_ID
+    assert np.array_equal(shown.depth[elsewhere], frame.depth[elsewhere])
+    bare = replace(scene, instances=tuple(replace(one, film_depth=()) for one in scene.instances))
+    assert with_film_faces(frame, bare) is frame
+
+
+def test_film_is_picked_where_the_network_tells_it() -> None:
+    """By the depth that is seen no cup meets the film; on its face the grasp comes from above, at its height."""
+    frame, scene = told_film()
+    grasps = [g for g in make_planner("geometric", CELL).plan(frame, scene).grasps if g.instance_id == FILM_ID]
+    assert grasps and abs(grasps[0].T_base_tool[2, 3] - FILM.top) < 0.01
+    assert grasps[0].T_base_tool[2, 2] < -0.99
+    bare = replace(scene, instances=tuple(replace(one, film_depth=()) for one in scene.instances))
+    seen = [g for g in make_planner("geometric", CELL).plan(frame, bare).grasps if g.instance_id == FILM_ID]
+    assert not seen or abs(seen[0].T_base_tool[2, 3] - FILM.top) > 0.02 or seen[0].score < grasps[0].score

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.decision_samples import sample_frame, sample_plan, sample_scene
-from helpers.pick_samples import CONDITIONS, judged_report, load_view, pick_traces, record_told, told_decision
+from helpers.pick_samples import (
+    CONDITIONS,
+    FILM_FACE,
+    judged_report,
+    load_view,
+    pick_traces,
+    record_told,
+    told_decision,
+)
 
 from edge_adapt.decision import RECORD_VERSION, Decision, DecisionContext, build_decision, run_context
 from edge_adapt.decision_store import read_decisions
@@ -33,7 +41,7 @@ STORED = Path(__file__).parents[1] / "data/records"
 
 def test_a_told_record_survives_json() -> None:
     decision = told_decision()
-    assert decision.version == RECORD_VERSION == 5
+    assert decision.version == RECORD_VERSION == 6
     assert Decision.model_validate_json(decision.model_dump_json()) == decision
 
 
@@ -45,6 +53,8 @@ def test_a_record_tells_conditions_novelty_and_seals() -> None:
     )
     assert second.family == "novelty" and second.instances == (1, 2)
     assert [seen.novelty for seen in decision.instances] == [1.375, None]
+    assert [seen.film_depth for seen in decision.instances] == [FILM_FACE, ()]
+    assert "Clear film: planned on the face" in trace_text(decision)
     assert decision.chosen is not None
     assert decision.chosen.cup_seal == (None, 0.75, 0.5, None, None, 1.0, 0.25, None)
     assert decision.candidates[1].cup_seal == ()

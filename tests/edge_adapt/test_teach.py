@@ -33,7 +33,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.scene import CLASSES
 from robin_perception.engines import EngineConfig, make_engine
 from robin_perception.engines.golden import golden_frames
-from robin_perception.model.bundle import Bundle, CalibrationTables, IsotonicTable, load_bundle
+from robin_perception.model.bundle import FRAME_INPUTS, Bundle, CalibrationTables, IsotonicTable, load_bundle
 from robin_perception.model.derived import derive_bundle
 
 CONFIG = TeachConfig(core_scenes=2, judged_scenes=2, niceness=0, quick=QUICK, deep=DEEP)
@@ -232,8 +232,8 @@ def test_the_network_that_is_taught_deep_begins_as_the_bundle(bundle: Bundle, tm
     """The trunk's weights come back out of the graph: exported again, it computes the same."""
     network = network_like(bundle)
     frame = golden_frames(bundle, 1)[0]
-    batch = type("Pictures", (), {key: torch.from_numpy(value[None]) for key, value in frame.items()})
-    start_from_bundle(network, bundle.directory, [batch])  # type: ignore[list-item]
+    rgb, depth, intrinsics, plane = (torch.from_numpy(frame[name][None]) for name in FRAME_INPUTS)
+    start_from_bundle(network, bundle.directory, [(rgb, depth, intrinsics, plane)])
     again = export_bundle(network.eval(), tmp_path / "again", "again")
     found = []
     for each in (bundle, again):

@@ -86,7 +86,7 @@ def test_a_start_from_a_bundle_keeps_the_classes_that_both_know(tmp_path: Path, 
     network = SegmentationNetwork(SMALL_NETWORK, classes)
     fresh = network.head.layer("classes").weight.detach().clone()
     source = SceneSource(config(crates, tmp_path).source(), classes, quiet)
-    start_from_bundle(network, tmp_path / "five", [source.batch(0)])
+    start_from_bundle(network, tmp_path / "five", [source.batch(0).pictures])
     own = network.head.layer("classes")
     for name in CLASSES:
         torch.testing.assert_close(own.weight[classes.index(name)], known.weight[CLASSES.index(name)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ def _equal(a: TrainingScene, b: TrainingScene) -> bool:
         np.array_equal(a.rgb, b.rgb)
         and np.array_equal(a.labels, b.labels)
         and np.allclose(a.depth, b.depth, atol=1e-6)
+        and np.allclose(a.film, b.film, atol=1e-6)
         and np.allclose(a.intrinsics, b.intrinsics, rtol=1e-5)
         and np.allclose(a.belt_plane, b.belt_plane, atol=1e-6)
         and [i.id for i in a.instances] == [i.id for i in b.instances]
@@ -45,6 +47,15 @@ def test_packed_scenes_are_those_of_the_folders(dataset: Path) -> None:
     assert packed.refresh() == 3
     for position in range(3):
         assert _equal(packed.scene(position), read_scene(dataset / f"{position:06d}"))
+
+
+def test_a_set_packed_without_film_is_packed_anew(dataset: Path) -> None:
+    for _ in PackedDataset(dataset).pack():
+        continue
+    (dataset / "packed" / "film.bin").unlink()
+    packed = PackedDataset(dataset)
+    assert len(packed) == 0
+    assert list(packed.pack()) == [1, 2, 3] and packed.refresh() == 3
 
 
 def test_packing_goes_on_after_a_broken_run_and_takes_new_scenes(tmp_path: Path) -> None:
@@ -119,7 +130,7 @@ def test_targets_mark_every_centre_and_leave_ignored_pixels_out(dataset: Path) -
     labels = scene.labels.copy()
     victim = next(i.id for i in scene.instances if np.count_nonzero(labels == i.id) > 2000)
     labels[labels == victim] = IGNORE
-    changed = TrainingScene(scene.rgb, scene.depth, labels, scene.intrinsics, scene.belt_plane, scene.instances)
+    changed = replace(scene, labels=labels)
     targets = scene_targets(changed)
     assert victim not in {parcel.id for parcel in targets.parcels}
     assert (targets.heat == 1).sum() == len(targets.parcels)

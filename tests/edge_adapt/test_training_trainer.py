@@ -17,7 +17,7 @@ from edge_adapt.training.augment import NO_AUGMENTATION
 from edge_adapt.training.checkpoint import load_module
 from edge_adapt.training.network import SMALL_NETWORK, SegmentationNetwork
 from edge_adapt.training.source import Loader, SceneSource
-from edge_adapt.training.trainer import TrainConfig, Trainer, learning_rate, read_network, train
+from edge_adapt.training.trainer import TrainConfig, Trainer, cosine_rate, read_network, train
 from edge_adapt.training.validate import picture, validate
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.output import locked
@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(dataset: Path, tmp_path: Path)
 
 def test_the_rate_warms_up_and_falls_to_its_share(tmp_path: Path) -> None:
     config = TrainConfig(data=(tmp_path,), validation_data=tmp_path, out=tmp_path, learning_rate=1.0)
-    rates = [learning_rate(config, share / 100) for share in range(101)]
+    rates = [cosine_rate(config, share / 100) for share in range(101)]
     assert rates[0] < 0.05 and max(rates) == pytest.approx(1.0, abs=0.01)
     assert rates[-1] == pytest.approx(config.final_rate_share)
     assert all(a >= b for a, b in itertools.pairwise(rates[3:]))

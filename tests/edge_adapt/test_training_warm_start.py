@@ -43,7 +43,7 @@ def test_the_network_computes_what_the_bundle_does(dataset: Path, bundle: Path, 
     source = SceneSource(config.source(), CLASSES, lambda line: None)
     network = SegmentationNetwork(config.network)
     before = _dense(network.eval(), source)
-    start_from_bundle(network, bundle, [source.batch(7)])
+    start_from_bundle(network, bundle, [source.batch(7).pictures])
     known = random_network(3)  # the network that the bundle was exported from
     for own, other, other_weights in zip(_dense(network, source), _dense(known, source), before, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-4)
@@ -57,7 +57,7 @@ def test_batch_statistics_are_those_of_the_data(dataset: Path, bundle: Path, tmp
     config = _config(dataset, tmp_path)
     source = SceneSource(config.source(), CLASSES, lambda line: None)
     network = SegmentationNetwork(config.network)
-    start_from_bundle(network, bundle, [source.batch(1)])
+    start_from_bundle(network, bundle, [source.batch(1).pictures])
     still = _dense(network.eval(), source)
     for own, other in zip(_dense(network.train(), source), still, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-2, atol=1e-2)

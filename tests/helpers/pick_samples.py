@@ -108,6 +108,9 @@ def judged_report(cups: int = 8) -> OutcomeReport:
     )
 
 
+FILM_FACE = (1.125, 0.01, -0.02, 0.003, 0.0, -0.004)
+
+
 def told_decision() -> Decision:
     """A record with something in every part: conditions, novelty, a judged load, what was done, help, cups."""
     frame = sample_frame(np.random.default_rng(2))
@@ -116,7 +119,8 @@ def told_decision() -> Decision:
     conditions = tuple(
         replace(c, since_s=frame.stamp_s - age_s) for c, age_s in zip(CONDITIONS, (7.25, 86_400.0 * 3), strict=True)
     )
-    scene = replace(seen, instances=(replace(first, novelty=1.375), second), conditions=conditions)
+    seen = replace(seen, instances=(replace(first, novelty=1.375, film_depth=FILM_FACE), second))
+    scene = replace(seen, conditions=conditions)
     plan = sample_plan()
     best = replace(plan.grasps[0], cup_seal=(math.nan, 0.75, 0.5, math.nan, math.nan, 1.0, 0.25, math.nan))
     plan = replace(plan, grasps=(best, *plan.grasps[1:]))

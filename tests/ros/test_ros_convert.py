@@ -69,6 +69,7 @@ def scene(seed: int = 0, class_names: tuple[str, ...] = CLASSES) -> Scene:
         instances.append(
             Instance(i + 1, (x0, y0, x0 + 150, y0 + 80), 12000, chances, *seen, 1.0 + rng.random(), embedding)
         )
+    instances[2] = replace(instances[2], film_depth=(1.25, 0.5, -0.125, 0.0625, 0.0, -0.25))
     boundary = rng.random((96, 128)).astype(np.float32)
     timings = {"network": 5.25, "segment": 9.5}
     return Scene(STAMP_S, "base-1", labels, tuple(instances), boundary, ("dark",), timings, class_names, "fallback:cpu")

@@ -23,7 +23,7 @@ TINY = DatasetConfig(
     image_sizes=((128, 96, 1.0),), views_per_pile=2, parcels_max=6, arrangements={"single_layer": 1.0}, sparse_share=0.0
 )
 ONE_VIEW = TINY.model_copy(update={"views_per_pile": 1})
-FILES = ("color.png", "depth.png", "camera.json", "labels.png", "scene.json")
+FILES = ("color.png", "depth.png", "camera.json", "labels.png", "film.png", "scene.json")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

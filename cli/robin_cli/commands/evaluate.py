@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robin_cli.commands import evaluate_cups, evaluate_health, evaluate_labels, novelty, pickcheck
+from robin_cli.commands import evaluate_cups, evaluate_health, evaluate_labels, film, novelty, pickcheck
 from robin_cli.options import (
     PLANNERS,
     CellOption,
@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from robin_perception.evaluation.evaluate import Predict
 
 app = typer.Typer(
-    help="Evaluate masks, planners, cups, monitors, novelty, labels and the pick check.", no_args_is_help=True
+    help="Evaluate masks, planners, cups, monitors, novelty, film, labels and the pick check.", no_args_is_help=True
 )
 app.command("health")(evaluate_health.health)
 app.command("cups")(evaluate_cups.cups)
 app.command("labels")(evaluate_labels.labels)
 app.command("novelty")(novelty.evaluate)
+app.command("film")(film.evaluate)
 app.command("pickcheck")(pickcheck.evaluate)
 
 _SEG_COLUMNS = ("ap50", "ap75", "overlap_f", "boundary_f", "merge_rate", "split_rate")

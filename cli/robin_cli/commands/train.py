@@ -68,7 +68,7 @@ def train(
     if (recipe is None) == (not data or validation is None):
         raise RobinError(Code.OPTION_INVALID, "give either --recipe, or --data and --validation")
     require_writable(json_file)
-    _require_torch()
+    require_torch()
     from robin_cli.commands.train_recipe import RecipeRun
 
     given = {"steps": steps, "max_minutes": minutes, "batch": batch, "start_from": start_from, "device": device}
@@ -116,7 +116,7 @@ def export(
     require_writable(json_file)
     if share < 1 and start_from is None:
         raise RobinError(Code.OPTION_INVALID, "--share needs --from, the bundle where the way begins")
-    _require_torch()
+    require_torch()
     from edge_adapt.training.blend import Blend
     from edge_adapt.training.export import export_bundle
     from edge_adapt.training.trainer import read_network
@@ -175,7 +175,7 @@ def calibrate(
     note(f"calibration stored in {bundle / 'manifest.json'}")
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
     if find_spec("torch") is None:
         raise RobinError(Code.DEPENDENCY_MISSING, "torch is not installed; training needs it: make setup-dev")
 

@@ -218,6 +218,7 @@ def _instance(instance: Instance, scene: Scene) -> Message:
         "boundary_uncertainty_px": instance.boundary_uncertainty_px,
         "embedding": np.asarray(instance.embedding, dtype=np.float32),
         "novelty": instance.novelty,
+        "film_depth": np.array(instance.film_depth, dtype=np.float32),
     }
 
 

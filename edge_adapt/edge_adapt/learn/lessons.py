@@ -194,6 +194,7 @@ def stored_scene(sample: StoredSample, decision: Decision) -> Scene:
             boundary_uncertainty_px=row.boundary_uncertainty_px,
             embedding=nothing,
             novelty=float("nan") if row.novelty is None else row.novelty,
+            film_depth=row.film_depth,
         )
         for row in decision.instances
     )

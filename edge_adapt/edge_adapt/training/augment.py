@@ -60,6 +60,7 @@ def flip(scene: TrainingScene, axis: int) -> TrainingScene:
         rgb=np.ascontiguousarray(np.flip(scene.rgb, axis)),
         depth=np.ascontiguousarray(np.flip(scene.depth, axis)),
         labels=np.ascontiguousarray(np.flip(scene.labels, axis)),
+        film=np.ascontiguousarray(np.flip(scene.film, axis)),
         intrinsics=intrinsics,
         belt_plane=plane,
     )
@@ -81,6 +82,7 @@ def zoom(scene: TrainingScene, factor: float, centre_px: tuple[float, float]) ->
         rgb=np.asarray(cv2.warpAffine(scene.rgb, matrix, size, flags=cv2.INTER_LINEAR), dtype=np.uint8),
         depth=np.asarray(cv2.warpAffine(scene.depth, matrix, size, flags=cv2.INTER_NEAREST), dtype=np.float32),
         labels=np.asarray(labels, dtype=np.uint8),
+        film=np.asarray(cv2.warpAffine(scene.film, matrix, size, flags=cv2.INTER_NEAREST), dtype=np.float32),
         intrinsics=np.array(intrinsics, dtype=np.float32),
         instances=tuple(_cut(instance, before, after) for instance in scene.instances),
     )

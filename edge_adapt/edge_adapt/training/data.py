@@ -1,9 +1,9 @@
 """Image folders packed once into flat binary files that training maps into memory: decoding PNGs costs a core.
 
-``<dataset>/packed/`` holds rgb.bin (uint8), depth.bin (uint16, quarter millimetres), labels.bin (uint8, 255 = ignore),
-all at the network's size, and index.jsonl with one line per scene. A line is written when its data is on the disk, so a
-broken run leaves at most a tail without a line, which the next pass overwrites. Packing again picks up scenes added
-since.
+``<dataset>/packed/`` holds rgb.bin (uint8), depth.bin and film.bin (uint16, quarter millimetres; in film.bin 65535 =
+unknown), labels.bin (uint8, 255 = ignore), all at the network's size, and index.jsonl with one line per scene. A line
+is written when its data is on the disk, so a broken run leaves at most a tail without a line, which the next pass
+overwrites. Packing again picks up scenes added since, and all of them where a file is missing.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from robin_perception.core.disk import make_folder, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.image_folder import (
     CAMERA_FILE,
+    FILM_FILE,
+    FILM_UNIT_M,
     IGNORE_LABEL,
     SCENE_FILE,
     load_camera,
+    load_film,
     load_frame,
     load_labels,
     load_scene_info,
@@ -37,7 +40,7 @@ from robin_perception.core.output import locked
 from robin_perception.core.scene import CLASSES
 
 IGNORE = 255
-_DEPTH_UNIT_M = 0.00025
+_FILM_UNKNOWN = 65535  # in film.bin
 _SHAPE = (NETWORK_HEIGHT, NETWORK_WIDTH)
 _PIXELS = NETWORK_HEIGHT * NETWORK_WIDTH
 _SYNCED_TOGETHER = 64
@@ -60,11 +63,13 @@ class SceneInstance:
 @dataclass(frozen=True)
 class TrainingScene:
     """Arrays at network size: rgb uint8 [384,512,3]; depth float32 [384,512] m; labels uint8 [384,512], 255 = ignore;
+    film float32 [384,512] m: true depth where a pixel shows film, 0 where it does not, -1 where nobody knows;
     intrinsics float32 [4] fx fy cx cy; belt_plane float32 [4] (n, d)."""
 
     rgb: NDArray[np.uint8]
     depth: NDArray[np.float32]
     labels: NDArray[np.uint8]
+    film: NDArray[np.float32]
     intrinsics: NDArray[np.float32]
     belt_plane: NDArray[np.float32]
     instances: tuple[SceneInstance, ...]
@@ -93,6 +98,7 @@ def read_scene(folder: Path) -> TrainingScene:
         text = f"{folder / SCENE_FILE}: lacks or misstates {exc}"
         raise RobinError(Code.INPUT_UNREADABLE, text) from None
     rgb, depth = frame.rgb, frame.depth
+    film = _film(folder, depth.shape)
     fx, fy, cx, cy = frame.K[0, 0], frame.K[1, 1], frame.K[0, 2], frame.K[1, 2]
     labels = np.where(labels_wide == IGNORE_LABEL, IGNORE, np.minimum(labels_wide, IGNORE)).astype(np.uint8)
     scale, new_width, new_height, left, top = letterbox_geometry(frame.width, frame.height)
@@ -100,8 +106,19 @@ def read_scene(folder: Path) -> TrainingScene:
         rgb = _fit(rgb, new_width, new_height, left, top, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         depth = _fit(depth, new_width, new_height, left, top, cv2.INTER_NEAREST)
         labels = _fit(labels, new_width, new_height, left, top, cv2.INTER_NEAREST)
+        film = _fit(film, new_width, new_height, left, top, cv2.INTER_NEAREST)
     intrinsics = [fx * scale, fy * scale, (cx + 0.5) * scale - 0.5 + left, (cy + 0.5) * scale - 0.5 + top]
-    return TrainingScene(rgb, depth, labels, np.array(intrinsics, dtype=np.float32), frame.belt_plane(), instances)
+    K = np.array(intrinsics, dtype=np.float32)
+    return TrainingScene(rgb, depth, labels, film, K, frame.belt_plane(), instances)
+
+
+def _film(folder: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    film = load_film(folder)
+    if film is None:
+        return np.full(shape, -1, dtype=np.float32)
+    if film.shape != shape:
+        raise RobinError(Code.INPUT_SIZE_MISMATCH, f"{folder / FILM_FILE}: picture and film differ in size")
+    return film
 
 
 def _fit(image: NDArray[Any], width: int, height: int, left: int, top: int, interpolation: int) -> NDArray[Any]:
@@ -136,6 +153,11 @@ def scene_folders(dataset: Path) -> list[Path]:
     return sorted(p for p in dataset.iterdir() if p.name.isdigit() and (p / "scene.json").is_file())
 
 
+_Maps = tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint16]]
+_FILES = (("rgb.bin", 3), ("depth.bin", 2), ("labels.bin", 1), ("film.bin", 2))
+"""Name and bytes of a pixel."""
+
+
 class PackedDataset:
     """Scenes of one dataset folder in memory-mapped files. One process at a time packs; reading meanwhile is safe."""
 
@@ -144,7 +166,7 @@ class PackedDataset:
         self.folder = dataset / "packed"
         self.index: list[dict[str, Any]] = []
         self._index_bytes = 0
-        self._maps: tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint8]] | None = None
+        self._maps: _Maps | None = None
         if self.folder.is_dir():
             self._load()
 
@@ -179,22 +201,24 @@ class PackedDataset:
             _positioned(self.folder / "rgb.bin", len(self) * _PIXELS * 3) as rgb_file,
             _positioned(self.folder / "depth.bin", len(self) * _PIXELS * 2) as depth_file,
             _positioned(self.folder / "labels.bin", len(self) * _PIXELS) as labels_file,
+            _positioned(self.folder / "film.bin", len(self) * _PIXELS * 2) as film_file,
             _positioned(self.folder / "index.jsonl", self._index_bytes) as index_file,
         ):
             lines: list[bytes] = []
+            files = (rgb_file, depth_file, labels_file, film_file)
             try:
                 for count, folder in enumerate(fresh, start=1):
                     scene = read_scene(folder)
                     rgb_file.write(scene.rgb.tobytes())
-                    quarter_mm = np.clip(np.rint(scene.depth / _DEPTH_UNIT_M), 0, 65535).astype(np.uint16)
-                    depth_file.write(quarter_mm.tobytes())
+                    depth_file.write(_quarter_mm(scene.depth).tobytes())
                     labels_file.write(scene.labels.tobytes())
+                    film_file.write(_film_units(scene.film).tobytes())
                     lines.append((json.dumps(_index_entry(folder.name, scene)) + "\n").encode())
                     if len(lines) == _SYNCED_TOGETHER:
-                        _commit((rgb_file, depth_file, labels_file), index_file, lines)
+                        _commit(files, index_file, lines)
                     yield count
             finally:
-                _commit((rgb_file, depth_file, labels_file), index_file, lines)
+                _commit(files, index_file, lines)
 
     def refresh(self) -> int:
         """Read the index again and map the files at their present size; returns the number of scenes."""
@@ -213,33 +237,43 @@ class PackedDataset:
         self._maps = None
 
     def _scenes_with_data(self) -> int:
-        """How many scenes the three files hold in full, whatever the index says."""
-        files = (("rgb.bin", 3), ("depth.bin", 2), ("labels.bin", 1))
-        sizes = ((self.folder / name, _PIXELS * width) for name, width in files)
+        """How many scenes the files hold in full, whatever the index says."""
+        sizes = ((self.folder / name, _PIXELS * width) for name, width in _FILES)
         return min(path.stat().st_size // size if path.is_file() else 0 for path, size in sizes)
 
-    def _mapped(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint8]]:
+    def _mapped(self) -> _Maps:
         if self._maps is None:
             count = len(self)
             self._maps = (
                 np.memmap(self.folder / "rgb.bin", np.uint8, "r", shape=(count, *_SHAPE, 3)),
                 np.memmap(self.folder / "depth.bin", np.uint16, "r", shape=(count, *_SHAPE)),
                 np.memmap(self.folder / "labels.bin", np.uint8, "r", shape=(count, *_SHAPE)),
+                np.memmap(self.folder / "film.bin", np.uint16, "r", shape=(count, *_SHAPE)),
             )
         return self._maps
 
     def scene(self, position: int) -> TrainingScene:
         """The packed scene at ``position`` (0 .. len - 1), in arrays of its own."""
-        rgb, depth, labels = self._mapped()
-        entry = self.index[position]
+        rgb, depth, labels, film = self._mapped()
+        entry, unit = self.index[position], np.float32(FILM_UNIT_M)
+        seen = film[position]
         return TrainingScene(
             rgb=np.array(rgb[position]),
-            depth=depth[position] * np.float32(_DEPTH_UNIT_M),
+            depth=depth[position] * unit,
             labels=np.array(labels[position]),
+            film=np.where(seen == _FILM_UNKNOWN, np.float32(-1), seen * unit),
             intrinsics=np.array(entry["intrinsics"], dtype=np.float32),
             belt_plane=np.array(entry["belt_plane"], dtype=np.float32),
             instances=tuple(SceneInstance(*row) for row in _rows(entry)),
         )
+
+
+def _quarter_mm(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
+    return np.clip(np.rint(depth / FILM_UNIT_M), 0, _FILM_UNKNOWN - 1).astype(np.uint16)
+
+
+def _film_units(film: NDArray[np.float32]) -> NDArray[np.uint16]:
+    return np.where(film < 0, np.uint16(_FILM_UNKNOWN), _quarter_mm(np.maximum(film, 0)))
 
 
 def _rows(entry: dict[str, Any]) -> list[tuple[int, float, str]]:

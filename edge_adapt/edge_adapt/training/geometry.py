@@ -15,7 +15,7 @@ GEOMETRY_CHANNELS = 9
 NETWORK_HEIGHT = 384
 NETWORK_WIDTH = 512
 
-_MAX_DEPTH_M = 6.0
+MAX_DEPTH_M = 6.0
 _HEIGHT_UNIT_M = 0.2
 _CONTRAST_UNIT_M = 0.03
 _RANGE_UNIT_M = 0.02
@@ -24,7 +24,7 @@ _NORMAL_REACH = 2
 _DIFFERENCE_UNIT_M = 0.02
 
 
-def _masked_mean(values: Tensor, weight: Tensor, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
+def masked_mean(values: Tensor, weight: Tensor, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
     """Mean of ``values`` [B,1,H,W] over the cells where ``weight`` > 0; also the mean weight."""
     padding = (kernel - 1) // 2 if stride == 1 else 0
     mean_weight = F.avg_pool2d(weight, kernel, stride, padding)
@@ -78,8 +78,8 @@ class Preprocess(nn.Module):
     def geometry(self, depth: Tensor, intrinsics: Tensor, belt_plane: Tensor) -> Tensor:
         """Geometry channels at half resolution, [B, 9, 192, 256], of depth [B, 1, 384, 512] metres, intrinsics [B, 4]
         pixels and belt_plane [B, 4] in the camera frame; docs/model.md names the channels and their units."""
-        valid_full = ((depth > 0.0) & (depth < _MAX_DEPTH_M)).to(torch.float32)
-        z, validity = _masked_mean(depth, valid_full, 2, 2)
+        valid_full = ((depth > 0.0) & (depth < MAX_DEPTH_M)).to(torch.float32)
+        z, validity = masked_mean(depth, valid_full, 2, 2)
         valid = (validity > 0.0).to(torch.float32)
         fx, fy, cx, cy = (intrinsics[:, i].view(-1, 1, 1, 1) for i in range(4))
         n0, n1, n2, offset = (belt_plane[:, i].view(-1, 1, 1, 1) for i in range(4))
@@ -90,7 +90,7 @@ class Preprocess(nn.Module):
         around = self._neighbourhood_mean(height, valid)
         contrast = ((height - around) * valid / _CONTRAST_UNIT_M).clamp(-2.0, 2.0)
         far = F.max_pool2d(depth * valid_full, 2)
-        near = -F.max_pool2d(torch.where(valid_full > 0, -depth, -_MAX_DEPTH_M), 2)
+        near = -F.max_pool2d(torch.where(valid_full > 0, -depth, -MAX_DEPTH_M), 2)
         spread = ((far - near) * valid / _RANGE_UNIT_M).clamp(0.0, 2.0)
         footprint = z * valid / (fx * _FOOTPRINT_UNIT_M)
         normal, normal_valid = self._normals(z, valid, ray_x, ray_y, belt_plane)
@@ -100,14 +100,14 @@ class Preprocess(nn.Module):
     @staticmethod
     def _neighbourhood_mean(height: Tensor, valid: Tensor) -> Tensor:
         """Masked mean over 24 full-resolution pixels, smooth."""
-        coarse, weight = _masked_mean(height, valid, 4, 4)
-        smooth, _ = _masked_mean(coarse, weight, 3, 1)
+        coarse, weight = masked_mean(height, valid, 4, 4)
+        smooth, _ = masked_mean(coarse, weight, 3, 1)
         return F.interpolate(smooth, scale_factor=4.0, mode="bilinear", align_corners=False)
 
     @staticmethod
     def _normals(z: Tensor, valid: Tensor, ray_x: Tensor, ray_y: Tensor, plane: Tensor) -> tuple[Tensor, Tensor]:
         """Unit normals towards the camera [B,3,h,w] in the belt frame, from smoothed depth, and their validity."""
-        smooth, weight = _masked_mean(z, valid, 3, 1)
+        smooth, weight = masked_mean(z, valid, 3, 1)
         present = (weight > 0.3).to(torch.float32)
         points = torch.cat((ray_x * smooth, ray_y * smooth, smooth), dim=1)
         along_u, valid_u = _central_difference(points, present, 3)

@@ -143,6 +143,11 @@ class Batch:
     box: Tensor
     centres: Tensor
 
+    @property
+    def pictures(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the network gets."""
+        return self.rgb, self.depth, self.intrinsics, self.belt_plane
+
     def to(self, device: torch.device) -> Batch:
         """The same batch in that device's memory."""
         return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})

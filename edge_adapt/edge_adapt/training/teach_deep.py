@@ -47,7 +47,7 @@ def teach_deep(job: TeachJob, factory: Bundle, taught: PackedDataset, core: Pack
     torch.manual_seed(job.seed)
     config = job.deep_config
     network = network_like(factory)
-    start_from_bundle(network, job.bundle, [_draw(job, taught, core, 0, factory)[0][0]])
+    start_from_bundle(network, job.bundle, [_draw(job, taught, core, 0, factory)[0][0].pictures])
     known = copy.deepcopy(network).eval().requires_grad_(False)
     teacher = Teacher(known.head, config.distillation)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.0)

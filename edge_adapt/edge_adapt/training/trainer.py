@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import Field, model_validator
@@ -104,10 +104,21 @@ class TrainResult:
 
 
 _CHECKPOINT, _CONFIG = "checkpoint", "config.json"
-_START_STEP = 1 << 40  # batches of a start from a bundle are none that a run trains on
+START_STEP = 1 << 40  # batches of a start from a bundle are none that a run trains on
 
 
-def learning_rate(config: TrainConfig, progress: float) -> float:
+class Schedule(Protocol):
+    """What a learning rate goes by: its highest, the share of the run that it rises in, the share that is left."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup_share(self) -> float: ...
+    @property
+    def final_rate_share(self) -> float: ...
+
+
+def cosine_rate(config: Schedule, progress: float) -> float:
     """Linear warm-up, then cosine down to ``final_rate_share``; ``progress`` in [0, 1]."""
     if progress < config.warmup_share:
         return config.learning_rate * max(progress / config.warmup_share, 0.02)
@@ -146,6 +157,16 @@ def chosen_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise RobinError(Code.OPTION_INVALID, "device 'cuda': torch finds none here; use auto or cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Exponential average of weights and batch statistics; decay: the share of ``average`` that stays."""
+    for own, other in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if own.dtype.is_floating_point:
+            own.lerp_(other, 1 - decay)
+        else:
+            own.copy_(other)
 
 
 class Trainer:
@@ -187,7 +208,7 @@ class Trainer:
         """Before the first step of a run: take over the weights of ``start_from``."""
         if self.config.start_from is None or self.steps > 0:
             return
-        batches = [source.batch(_START_STEP + i) for i in range(self.config.start_batches)]
+        batches = [source.batch(START_STEP + i).pictures for i in range(self.config.start_batches)]
         bundle = start_from_bundle(self.network.cpu(), self.config.start_from, batches)
         self.network.to(self.device)
         self.average.load_state_dict(self.network.state_dict())
@@ -201,32 +222,22 @@ class Trainer:
 
     def step(self, batch: Batch) -> dict[str, float]:
         """One optimiser step; returns the loss, its terms, the gradient's norm and the learning rate."""
-        rate = learning_rate(self.config, self.done_share())
+        rate = cosine_rate(self.config, self.done_share())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
         batch = batch.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            outputs = self.network(batch.rgb, batch.depth, batch.intrinsics, batch.belt_plane)
+            outputs = self.network(*batch.pictures)
         loss, terms = self.criterion(self.network.head, outputs, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         if bool(torch.isfinite(norm)):
             self.optimizer.step()
-            self._follow()
+            follow(self.average, self.network, min(self.config.average_decay, (1 + self.steps) / (10 + self.steps)))
         self.steps += 1
         return {"loss": float(loss.detach()), "norm": float(norm), "rate": rate, **terms}
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Exponential average of weights and batch statistics, quicker at the start."""
-        decay = min(self.config.average_decay, (1 + self.steps) / (10 + self.steps))
-        for own, other in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
-            if own.dtype.is_floating_point:
-                own.lerp_(other, 1 - decay)
-            else:
-                own.copy_(other)
 
     def save(self) -> None:
         """Replace the checkpoint by the present state."""

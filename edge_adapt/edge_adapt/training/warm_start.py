@@ -19,15 +19,16 @@ from torch import Tensor, nn
 
 from edge_adapt.training.head import Head
 from edge_adapt.training.network import ConvNormRelu, SegmentationNetwork
-from edge_adapt.training.targets import Batch
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.model.bundle import Bundle, load_bundle
 
 _TRUNK = "/trunk/"
+Pictures = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def start_from_bundle(network: SegmentationNetwork, bundle_dir: Path, batches: Sequence[Batch]) -> Bundle:
-    """Fill ``network`` with the weights of a bundle; batch statistics are taken over ``batches``. In evaluation mode
+def start_from_bundle(network: SegmentationNetwork, bundle_dir: Path, batches: Sequence[Pictures]) -> Bundle:
+    """Fill ``network`` with the weights of a bundle; batch statistics are taken over ``batches``
+    of rgb, depth, intrinsics and belt_plane. In evaluation mode
     the network then computes what the bundle does; a class that the bundle does not know starts with the weights it
     has.
 
@@ -106,7 +107,7 @@ def _parts(block: ConvNormRelu) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
     return convolution, norm
 
 
-def _in_order_of_use(network: SegmentationNetwork, batch: Batch) -> list[ConvNormRelu]:
+def _in_order_of_use(network: SegmentationNetwork, batch: Pictures) -> list[ConvNormRelu]:
     used: list[ConvNormRelu] = []
     blocks = [module for module in network.trunk.modules() if isinstance(module, ConvNormRelu)]
     handles = [block.register_forward_pre_hook(lambda module, inputs: used.append(module)) for block in blocks]
@@ -116,7 +117,7 @@ def _in_order_of_use(network: SegmentationNetwork, batch: Batch) -> list[ConvNor
     return used
 
 
-def _unfold(network: SegmentationNetwork, blocks: list[ConvNormRelu], batches: Sequence[Batch]) -> None:
+def _unfold(network: SegmentationNetwork, blocks: list[ConvNormRelu], batches: Sequence[Pictures]) -> None:
     """Take the statistics of every convolution's output, and write them into its batch norm without changing it."""
     sums: dict[nn.Module, list[Any]] = {}
 
@@ -143,8 +144,8 @@ def _unfold(network: SegmentationNetwork, blocks: list[ConvNormRelu], batches: S
 
 
 @torch.no_grad()
-def _forward(network: SegmentationNetwork, batch: Batch) -> None:
-    network.eval().features(batch.rgb, batch.depth, batch.intrinsics, batch.belt_plane)
+def _forward(network: SegmentationNetwork, batch: Pictures) -> None:
+    network.eval().features(*batch)
 
 
 def other_shape(bundle: Bundle, what: str) -> RobinError:

@@ -179,6 +179,7 @@ def _scene_json(scene: Scene) -> dict[str, Any]:
                 "mask_quality": i.mask_quality,
                 "visible_fraction": i.visible_fraction,
                 "boundary_uncertainty_px": i.boundary_uncertainty_px,
+                "film_depth": list(i.film_depth),
             }
             for i in scene.instances
         ],
@@ -197,6 +198,7 @@ def _scene(row: dict[str, Any], labels: NDArray[np.uint16]) -> Scene:
             visible_fraction=i["visible_fraction"],
             boundary_uncertainty_px=i["boundary_uncertainty_px"],
             embedding=np.zeros(0, dtype=np.float32),
+            film_depth=tuple(i.get("film_depth", ())),
         )
         for i in row["instances"]
     )

@@ -34,7 +34,7 @@ def recorded_scene(decision: Decision, labels: NDArray[np.uint16]) -> Scene:
             votes[names.index(seen.class_name)] = seen.class_probability
         scores = (seen.detection, seen.mask_quality, seen.visible_fraction, seen.boundary_uncertainty_px)
         novelty = float("nan") if seen.novelty is None else seen.novelty
-        instances.append(Instance(seen.id, seen.bbox, seen.area_px, votes, *scores, none, novelty))
+        instances.append(Instance(seen.id, seen.bbox, seen.area_px, votes, *scores, none, novelty, seen.film_depth))
     height, width = labels.shape
     boundary = np.zeros((height // _BOUNDARY_STEP, width // _BOUNDARY_STEP), dtype=np.float32)
     flags = decision.scene_flags

@@ -12,7 +12,7 @@ from robin_grasp.holding import Holding
 from robin_grasp.plan import ALL_SOUND, CupTrust, FailedPick, Grasp, Plan, Reject, Rejected
 from robin_grasp.plan_report import Rejects, no_grasp_text, ruled_out
 from robin_grasp.planner.config import PlannerConfig, plan_basis
-from robin_grasp.planner.level_face import level_faces
+from robin_grasp.planner.hidden_depth import with_film_faces, with_level_faces
 from robin_grasp.planner.mask_evidence import mask_evidence
 from robin_grasp.planner.order import Order, pick_order
 from robin_grasp.planner.ranker import GeometricRanker
@@ -68,10 +68,12 @@ class SuctionPlanner:
         if (refused := refusal(frame, scene, self.cell.workspace.belt_z_m, self.name)) is not None:
             return refused
         learned = None if self._holding is None else self._holding.expected(frame, scene)
-        level = frame if learned is None else level_faces(frame, scene, learned.level_face)
+        shown = with_film_faces(frame, scene)
+        if learned is not None:
+            shown = with_level_faces(shown, scene, learned.level_face)
         as_seen = view = make_view(frame, scene, self.config.fit.surface, self._helper)
-        if level is not frame:
-            view = make_view(level, scene, self.config.fit.surface, self._helper)
+        if shown is not frame:
+            view = make_view(shown, scene, self.config.fit.surface, self._helper)
         clock.lap("plan_view")
         order = pick_order(view, scene, self.config)
         early = self._rule_out(view, scene, order)

@@ -52,6 +52,7 @@ CODE_TEXTS = {
     Code.GOODS_UNFAMILIAR: "A parcel looks like none of those that the model was taught.",
     Code.GOODS_RECURRING: "Unfamiliar goods of one look come again and again; teach them.",
     Code.NOVELTY_STORE_DAMAGED: "What was kept of unfamiliar goods cannot be read; it is put aside and begun anew.",
+    Code.FILM_NETWORK_INVALID: "The film network is damaged; depth of clear film is taken as it is seen.",
     Code.MODEL_MISSING: "There is no model bundle in that folder.",
     Code.MODEL_HASH_MISMATCH: "A file of the bundle is not the one its manifest was written for; copy it again.",
     Code.MODEL_TENSOR_MISSING: "The bundle's head does not fit its network.",

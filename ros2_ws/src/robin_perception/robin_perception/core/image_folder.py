@@ -25,8 +25,10 @@ COLOR_FILE = "color.png"
 DEPTH_FILE = "depth.png"
 CAMERA_FILE = "camera.json"
 LABELS_FILE = "labels.png"
+FILM_FILE = "film.png"
 SCENE_FILE = "scene.json"
 IGNORE_LABEL = 65535
+FILM_UNIT_M = 0.00025
 NPY_BYTES = 8 * MOST_PIXELS + 65536
 
 _Row = tuple[float, float, float, float]
@@ -171,6 +173,23 @@ def save_frame(
     (folder / CAMERA_FILE).write_text(CameraFile.of(frame, depth_scale).to_text())
     if labels is not None:
         write_png(folder / LABELS_FILE, labels)
+
+
+def save_film(folder: Path, film: NDArray[np.float32]) -> None:
+    """Write film.png: ``film`` [H, W], the true depth where a pixel shows film, else 0, metres, in quarter
+    millimetres."""
+    write_png(folder / FILM_FILE, depth_units(film, FILM_UNIT_M))
+
+
+def load_film(folder: Path) -> NDArray[np.float32] | None:
+    """film.png as ``save_film`` takes it; None where nobody knows. Raises RobinError INPUT_*."""
+    path = folder / FILM_FILE
+    if not path.is_file():
+        return None
+    image = _decode(path)
+    if image.dtype != np.uint16 or image.ndim != 2:
+        raise RobinError(Code.INPUT_UNREADABLE, f"{path}: film must be 16 bit with one channel, got {_kind(image)}")
+    return image * np.float32(FILM_UNIT_M)
 
 
 def write_png(path: Path, image: NDArray[Any]) -> None:

@@ -15,6 +15,8 @@ CLASSES = ("carton", "flat_mailer", "padded_mailer", "poly_bag", "tube")
 """Kinds of parcels. A scene names the classes of its bundle: ``Scene.class_names``."""
 OTHER = "other"
 """The class of things that are no parcels, where a bundle has it."""
+FILM_TERMS = 6
+"""Of ``Instance.film_depth``."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Instance:
     boundary_uncertainty_px: 1-sigma of the mask's edge, frame pixels.
     embedding: float32 [E], unit length.
     novelty: how unlike all known goods it looks, 0 usual; the station's limit is 1. NaN: not measured.
+    film_depth: where it is film that the depth camera looks through, FILM_TERMS figures: the depth of its face, metres,
+    is (1, u, v, u², uv, v²) · film_depth, u and v from -1 to 1 across ``bbox``. Empty: its depth is as it is seen.
     """
 
     id: int
@@ -42,6 +46,7 @@ class Instance:
     boundary_uncertainty_px: float
     embedding: NDArray[np.float32]
     novelty: float = float("nan")
+    film_depth: tuple[float, ...] = ()
 
 
 def version_text(version: int | None) -> str:

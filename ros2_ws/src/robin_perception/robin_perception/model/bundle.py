@@ -38,6 +38,7 @@ HEAD_FILE = "head.safetensors"
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "CARD.md"
 NOVELTY_FILE = "novelty.safetensors"
+FILM_FILE = "film.onnx"
 FRAME_INPUTS = ("rgb", "depth", "intrinsics", "belt_plane")
 INSTANCE_OUTPUTS = (
     "peak_xy",

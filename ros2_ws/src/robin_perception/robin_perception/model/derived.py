@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from robin_perception.core.bounded import read_plain_bytes
 from robin_perception.model.bundle import (
+    FILM_FILE,
     MODEL_BYTES,
     NOVELTY_FILE,
     Bundle,
@@ -53,7 +54,8 @@ def derive_bundle(
         provenance=manifest.provenance.model_copy(update=said),
         card=f"# {manifest.name}\n\n{notes}. Made from `{parent.model_id}`.\n",
     )
-    if network is None and NOVELTY_FILE in manifest.files:
-        add_file(out, NOVELTY_FILE, read_plain_bytes(parent.directory / NOVELTY_FILE, MODEL_BYTES))
-        bundle = load_bundle(out)
+    for name in (FILM_FILE, NOVELTY_FILE) if network is None else (FILM_FILE,):
+        if name in manifest.files:
+            add_file(out, name, read_plain_bytes(parent.directory / name, MODEL_BYTES))
+            bundle = load_bundle(out)
     return bundle

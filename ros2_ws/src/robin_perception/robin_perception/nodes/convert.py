@@ -25,7 +25,7 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame, RawDepth, depth_units
 from robin_perception.core.gate import CameraModel, GateConfig, make_frame
 from robin_perception.core.pose import pose_matrix
-from robin_perception.core.scene import CLASSES, Instance, Scene, parsed_version, version_text
+from robin_perception.core.scene import CLASSES, FILM_TERMS, Instance, Scene, parsed_version, version_text
 from robin_perception.nodes.pairing import COLOR_ENCODINGS, DEPTH_ENCODINGS
 
 # encoding -> (type of a channel, channels)
@@ -337,6 +337,7 @@ def _instance_to_msg(instance: Instance, scene: Scene) -> InstanceMsg:
         boundary_uncertainty_px=float(instance.boundary_uncertainty_px),
         embedding=floats_of(instance.embedding),
         novelty=float(instance.novelty),
+        film_depth=floats_of(np.array(instance.film_depth)),
     )
 
 
@@ -350,6 +351,9 @@ def _instance_from_msg(message: InstanceMsg, shape: tuple[int, ...], class_names
         count = len(message.class_probabilities)
         text = f"scene: instance {message.id} has {count} class probabilities for {len(class_names)} class names"
         raise RobinError(Code.INPUT_UNREADABLE, text)
+    if len(message.film_depth) not in (0, FILM_TERMS):
+        text = f"scene: instance {message.id} has {len(message.film_depth)} terms of film_depth, not {FILM_TERMS}"
+        raise RobinError(Code.INPUT_UNREADABLE, text)
     return Instance(
         id=int(message.id),
         bbox=(x0, y0, x1, y1),
@@ -361,6 +365,7 @@ def _instance_from_msg(message: InstanceMsg, shape: tuple[int, ...], class_names
         boundary_uncertainty_px=message.boundary_uncertainty_px,
         embedding=np.array(message.embedding, dtype=np.float32),
         novelty=message.novelty,
+        film_depth=tuple(message.film_depth),
     )
 
 

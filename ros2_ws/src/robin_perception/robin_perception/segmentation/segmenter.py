@@ -24,11 +24,19 @@ from robin_perception.engines import Engine, EngineConfig
 from robin_perception.engines.base import FALLBACK, HeadSet, Tensors
 from robin_perception.engines.camera import CameraFrame, TakesCamera
 from robin_perception.engines.head_swap import HeadCheck, HeadSwap, checked_swap, same_network
-from robin_perception.model.bundle import INSTANCE_OUTPUTS, Bundle, CalibrationTables, load_bundle, model_id
+from robin_perception.model.bundle import (
+    INSTANCE_OUTPUTS,
+    Bundle,
+    CalibrationTables,
+    load_bundle,
+    model_id,
+)
 from robin_perception.novelty.appearance import skin_maps
 from robin_perception.novelty.scorer import NoveltyConfig, NoveltyScorer
 from robin_perception.segmentation.closer_look import CloserLookConfig, joined
 from robin_perception.segmentation.decode import DecodeConfig, Decoded, decode
+from robin_perception.segmentation.film import FilmConfig, lacking_depth, with_film
+from robin_perception.segmentation.film_reader import FilmReader, film_reader
 from robin_perception.segmentation.mask_grid import MaskGrid, mask_grid
 from robin_perception.segmentation.parts import PartsConfig, with_parts_joined
 from robin_perception.segmentation.refine import Guide, make_guide
@@ -57,6 +65,7 @@ class SegmenterConfig(StrictConfig):
     near: NearConfig = NearConfig()
     support_check: SupportCheckConfig = SupportCheckConfig()
     novelty: NoveltyConfig = NoveltyConfig()
+    film: FilmConfig = FilmConfig()
     belt_z_m: float = Field(0.0, ge=-5, le=5, description="Height of the surface that parcels lie on, in base_link, m.")
     low_depth_fraction: float = Field(
         0.35, ge=0, le=1, description="A frame with a smaller share of valid depth is flagged."
@@ -67,7 +76,7 @@ class SegmenterConfig(StrictConfig):
 class Look:
     """One view's way through the network. tensors: the raw outputs, whose rows are named by ``decoded.candidates``;
     guide: what masks were refined with; skin: ``skin_maps``, where they were asked for; timings_ms: prepare, network,
-    decode. version: of the bundle."""
+    decode, and film where it was read. version: of the bundle."""
 
     view: View
     tensors: Tensors
@@ -98,6 +107,8 @@ class Segmenter:
         self.engine = engine
         self.novelty: NoveltyScorer | None = None
         self.novelty_off: RobinError | None = None
+        self.film: FilmReader | None = None
+        self.film_off: RobinError | None = None
         self.config = config or SegmenterConfig()
         self._helper = helper or HelperThread()
         self._lock = threading.Lock()
@@ -113,8 +124,10 @@ class Segmenter:
     @config.setter
     def config(self, config: SegmenterConfig) -> None:
         """Takes effect with the next frame. Where the limit of novelty cannot be had, novelty is off, and
-        ``novelty_off`` says why."""
+        ``novelty_off`` says why; so with film and ``film_off``."""
         known = getattr(self, "_config", None)
+        if known is None or known.film.enabled != config.film.enabled:
+            self.film, self.film_off = _film_reader(self.bundle, self.engine.config, config.film)
         if known is None or known.novelty != config.novelty:
             self.novelty, self.novelty_off = _scorer(self.bundle, config.novelty)
         self._config = config
@@ -159,11 +172,13 @@ class Segmenter:
     def _swap(self, weights: Mapping[str, NDArray[np.float32]], check: HeadCheck | None, bundle: Bundle) -> HeadSwap:
         fresh_id = model_id(bundle.manifest, weights)
         scorer = _scorer(bundle, self.config.novelty)
+        film = _film_reader(bundle, self.engine.config, self.config.film)
 
         def use(staged: HeadSet) -> None:
             self.engine.use_head(staged)
             self.bundle, self._model_id = bundle, fresh_id
             self.novelty, self.novelty_off = scorer
+            self.film, self.film_off = film
 
         swap = checked_swap(self.engine, weights, check, use, self._lock)
         self._served.add(fresh_id)
@@ -247,7 +262,7 @@ class Segmenter:
     def _look(self, view: View, outputs: Sequence[str], skin: bool = False) -> Look:
         """Prepare, run, decode. The guide and the maps of skin are made meanwhile, where the engine takes the camera's
         bytes with the images that they are made of."""
-        start = time.perf_counter()
+        start, film = time.perf_counter(), self.film
         camera = self._camera(view)
         inputs = view.inputs if camera is None else None
         guide = self._helper.submit(self.guide, view)
@@ -265,8 +280,12 @@ class Segmenter:
         limits = manifest.calibration, manifest.thresholds.detection
         decoded = decode(tensors, view.box, *limits, self.config.decode, found_by, view.images["depth"])
         decoded = self._whole(view, decoded)
-        times = (start, prepared, inferred, time.perf_counter())
-        timings = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(("prepare", "network", "decode"))}
+        times = [start, prepared, inferred, time.perf_counter()]
+        names = ["prepare", "network", "decode"]
+        if film is not None and (wanted := lacking_depth(decoded, view, self.config.film)):
+            decoded = with_film(decoded, film.read(view.inputs), view, self.config.film, wanted)
+            times, names = [*times, time.perf_counter()], [*names, "film"]
+        timings = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(names)}
         return Look(view, tensors, found_by, maps.result() if maps else None, decoded, *made_by, timings)
 
     def _camera(self, view: View) -> CameraFrame | None:
@@ -301,6 +320,19 @@ def _scorer(bundle: Bundle, config: NoveltyConfig) -> tuple[NoveltyScorer | None
     try:
         return NoveltyScorer(bundle, config), None
     except RobinError as exc:
+        return None, exc
+
+
+def _film_reader(
+    bundle: Bundle, engine: EngineConfig, config: FilmConfig
+) -> tuple[FilmReader | None, RobinError | None]:
+    """What reads film, or why nothing does; neither where it is switched off, or the bundle does not know film."""
+    if not config.enabled:
+        return None, None
+    try:
+        return film_reader(bundle, engine), None
+    except RobinError as exc:
+        _log.warning("%s", exc)
         return None, exc
 
 

@@ -1,0 +1,81 @@
+"""Where film stands that the depth camera looks through, as a smooth face of each instance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from robin_perception.core.config import StrictConfig
+from robin_perception.core.scene import FILM_TERMS, Instance
+from robin_perception.segmentation.decode import Decoded
+from robin_perception.segmentation.view import Box, View
+
+Floats = NDArray[np.float64]
+_LEAST_CELLS = 12  # of the detail grid
+_LEAST_RISE = 0.05  # of a ray to the belt; flatter ones say nothing of depth
+_STIFFNESS = 1e-3  # of the curved terms, as a share of the cells
+
+
+class FilmConfig(StrictConfig):
+    """Which instances get the film's face in place of the depth that is seen."""
+
+    enabled: bool = Field(True, description="Tell where film stands that the depth camera looks through.")
+    most_depth: float = Field(
+        0.93, ge=0, le=1, description="Share of valid depth in a mask from which on its depth is taken as it is seen."
+    )
+    least_film: float = Field(0.6, ge=0, le=1, description="Least mean P(film) in a mask.")
+
+
+def lacking_depth(decoded: Decoded, view: View, config: FilmConfig) -> frozenset[int]:
+    """Ids of the instances whose masks have less than ``most_depth`` valid depth. Masks are in pixels of ``view``."""
+    labels = decoded.labels.reshape(-1)
+    valid = view.frame.depth[view.window].reshape(-1) > 0
+    count = len(decoded.instances) + 1
+    pixels = np.bincount(labels, minlength=count)[1:count]
+    seen = np.bincount(labels[valid], minlength=count)[1:count]
+    return frozenset((np.flatnonzero(seen < config.most_depth * pixels) + 1).tolist())
+
+
+def with_film(
+    decoded: Decoded, film: NDArray[np.float32], view: View, config: FilmConfig, wanted: frozenset[int]
+) -> Decoded:
+    """The instances with ``Instance.film_depth``, where their id is ``wanted`` and the network tells film. film: as
+    ``FilmReader.read`` gives it for ``view``."""
+    at, depth = _cells(film[0], view)
+    labels, odds = decoded.labels[at[1], at[0]], film[1].reshape(-1)
+
+    def fitted(one: Instance) -> Instance:
+        mine = (labels == one.id) & np.isfinite(depth)
+        if mine.sum() < _LEAST_CELLS or odds[mine].mean() < config.least_film:
+            return one
+        terms = film_design(at[0, mine].astype(np.float64), at[1, mine].astype(np.float64), one.bbox)
+        stiff = np.diag([0.0, 0.0, 0.0, *[_STIFFNESS * mine.sum()] * 3]) + 1e-9 * np.eye(FILM_TERMS)
+        face = np.linalg.solve(terms.T @ terms + stiff, terms.T @ depth[mine])
+        return replace(one, film_depth=tuple(face.astype(np.float32).tolist()))
+
+    return replace(decoded, instances=tuple(fitted(one) if one.id in wanted else one for one in decoded.instances))
+
+
+def film_design(x: Floats, y: Floats, box: Box) -> Floats:
+    """Rows of the terms that ``Instance.film_depth`` are the coefficients of, [N, 6], for pixels x, y [N]."""
+    u = (2.0 * x - box[0] - box[2] + 1) / (box[2] - box[0])
+    v = (2.0 * y - box[1] - box[3] + 1) / (box[3] - box[1])
+    return np.stack((np.ones_like(u), u, v, u * u, u * v, v * v), axis=1)
+
+
+def _cells(height: NDArray[np.float32], view: View) -> tuple[NDArray[np.int64], Floats]:
+    """Of all cells of the grid: pixels of the view, int64 [2, N], and depth, metres, [N], NaN where there is none."""
+    rows, columns = height.shape
+    stride = view.box.network_size[0] // columns
+    y, x = np.mgrid[:rows, :columns].reshape(2, -1) * stride + (stride - 1) / 2
+    fx, fy, cx, cy = view.geometry["intrinsics"].astype(np.float64)
+    nx, ny, nz, offset = view.geometry["belt_plane"].astype(np.float64)
+    rise = nx * (x - cx) / fx + ny * (y - cy) / fy + nz
+    depth = np.where(rise < -_LEAST_RISE, (height.reshape(-1) - offset) / np.minimum(rise, -_LEAST_RISE), np.nan)
+    pixels = view.box.to_frame(np.stack((x, y), axis=1)).round().astype(np.int64)
+    last = np.array(view.box.frame_size) - 1
+    beside = ((pixels < 0) | (pixels > last)).any(axis=1)
+    return pixels.clip(0, last).T, np.where(beside | (depth <= 0), np.nan, depth / view.scale)
