@@ -88,6 +88,30 @@ def test_only_wanted_goods_that_the_network_finds_film_on_get_a_face() -> None:
     assert not any(one.film_depth for one in doubtful)
 
 
+def test_goods_of_another_class_get_no_face_unless_the_bundle_does_not_know_poly_bags() -> None:
+    frame = frame_from_above()
+    view, goods = View.of(frame, (512, 384), 0.0), two_goods(frame)
+    carton = replace(goods.instances[0], class_probabilities=np.array([0.95, 0, 0, 0.05, 0], dtype=np.float32))
+    goods = replace(goods, instances=(carton, goods.instances[1]))
+    both = frozenset({1, 2})
+    assert [bool(one.film_depth) for one in with_film(goods, told(), view, CONFIG, both).instances] == [False, True]
+    anyhow = with_film(goods, told(), view, FilmConfig(least_class=0), both)
+    names = ("box", "bottle", "jar", "bag", "can")
+    elsewhere = with_film(goods, told(), view, CONFIG, both, names)
+    assert all(one.film_depth for one in (*anyhow.instances, *elsewhere.instances))
+
+
+def test_a_face_behind_what_is_seen_is_left_out() -> None:
+    """Film stands before what the camera sees through it."""
+    frame = frame_from_above()
+    view, goods = View.of(frame, (512, 384), 0.0), two_goods(frame)
+    both = frozenset({1, 2})
+    assert all(one.film_depth for one in with_film(goods, told(-0.015), view, CONFIG, both).instances)
+    assert not any(one.film_depth for one in with_film(goods, told(-0.03), view, CONFIG, both).instances)
+    unseen = View.of(frame.with_depth(np.zeros_like(frame.depth)), (512, 384), 0.0)
+    assert all(one.film_depth for one in with_film(goods, told(-0.03), unseen, CONFIG, both).instances)
+
+
 def test_goods_whose_depth_is_whole_keep_it() -> None:
     frame = frame_from_above()
     goods = two_goods(frame)

@@ -96,8 +96,8 @@ def _shown(see: Callable[[Frame], Scene], folder: Path) -> Callable[[Frame], Sce
         scene = see(frame)
         if len(list(folder.glob("*.png"))) < MOST_PICTURES:
             shown = with_film_faces(frame, scene).depth
-            valid = frame.depth[frame.depth > 0]
-            near, far = np.percentile(valid, (2, 98)) if len(valid) else (0.0, 1.0)
+            valid = frame.depth[(frame.depth > 0) & (scene.labels > 0)]
+            near, far = np.percentile(valid, (1, 99)) if len(valid) else (0.0, 1.0)
             depths = [colour_depth(depth, float(near), float(far)) for depth in (frame.depth, shown)]
             write_png(
                 folder / f"{frame.camera_id}.png", np.hstack([draw_masks(frame.rgb, scene, names=False), *depths])

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from robin_perception.core.config import StrictConfig
-from robin_perception.core.scene import FILM_TERMS, Instance
+from robin_perception.core.scene import CLASSES, FILM_TERMS, Instance
 from robin_perception.segmentation.decode import Decoded
 from robin_perception.segmentation.view import Box, View
 
 Floats = NDArray[np.float64]
+FILM_CLASS = "poly_bag"
 _LEAST_CELLS = 12  # of the detail grid
 _LEAST_RISE = 0.05  # of a ray to the belt; flatter ones say nothing of depth
+_BEHIND_M, _MOST_BEHIND = 0.02, 0.2  # film stands before what is seen: so far behind, on such a share, it is none
 _STIFFNESS = 1e-3  # of the curved terms, as a share of the cells
 
 
@@ -27,6 +29,12 @@ class FilmConfig(StrictConfig):
         0.93, ge=0, le=1, description="Share of valid depth in a mask from which on its depth is taken as it is seen."
     )
     least_film: float = Field(0.6, ge=0, le=1, description="Least mean P(film) in a mask.")
+    least_class: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Least probability of poly_bag, the class that film was taught on; 0: of any class.",
+    )
 
 
 def lacking_depth(decoded: Decoded, view: View, config: FilmConfig) -> frozenset[int]:
@@ -40,20 +48,33 @@ def lacking_depth(decoded: Decoded, view: View, config: FilmConfig) -> frozenset
 
 
 def with_film(
-    decoded: Decoded, film: NDArray[np.float32], view: View, config: FilmConfig, wanted: frozenset[int]
+    decoded: Decoded,
+    film: NDArray[np.float32],
+    view: View,
+    config: FilmConfig,
+    wanted: frozenset[int],
+    class_names: tuple[str, ...] = CLASSES,
 ) -> Decoded:
     """The instances with ``Instance.film_depth``, where their id is ``wanted`` and the network tells film. film: as
-    ``FilmReader.read`` gives it for ``view``."""
+    ``FilmReader.read`` gives it for ``view``. class_names: of their probabilities; where FILM_CLASS is none of them,
+    ``least_class`` asks nothing."""
+    row = class_names.index(FILM_CLASS) if FILM_CLASS in class_names else None
     at, depth = _cells(film[0], view)
     labels, odds = decoded.labels[at[1], at[0]], film[1].reshape(-1)
+    seen = view.frame.depth[view.window][at[1], at[0]]
 
     def fitted(one: Instance) -> Instance:
+        if row is not None and one.class_probabilities[row] < config.least_class:
+            return one
         mine = (labels == one.id) & np.isfinite(depth)
         if mine.sum() < _LEAST_CELLS or odds[mine].mean() < config.least_film:
             return one
         terms = film_design(at[0, mine].astype(np.float64), at[1, mine].astype(np.float64), one.bbox)
         stiff = np.diag([0.0, 0.0, 0.0, *[_STIFFNESS * mine.sum()] * 3]) + 1e-9 * np.eye(FILM_TERMS)
         face = np.linalg.solve(terms.T @ terms + stiff, terms.T @ depth[mine])
+        known = seen[mine] > 0
+        if known.any() and ((terms @ face - seen[mine])[known] > _BEHIND_M).mean() > _MOST_BEHIND:
+            return one
         return replace(one, film_depth=tuple(face.astype(np.float32).tolist()))
 
     return replace(decoded, instances=tuple(fitted(one) if one.id in wanted else one for one in decoded.instances))

@@ -283,7 +283,8 @@ class Segmenter:
         times = [start, prepared, inferred, time.perf_counter()]
         names = ["prepare", "network", "decode"]
         if film is not None and (wanted := lacking_depth(decoded, view, self.config.film)):
-            decoded = with_film(decoded, film.read(view.inputs), view, self.config.film, wanted)
+            told = film.read(view.inputs)
+            decoded = with_film(decoded, told, view, self.config.film, wanted, manifest.classes)
             times, names = [*times, time.perf_counter()], [*names, "film"]
         timings = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(names)}
         return Look(view, tensors, found_by, maps.result() if maps else None, decoded, *made_by, timings)
