@@ -153,7 +153,9 @@ def test_a_bundle_without_a_film_network_has_none_and_that_is_no_fault(tmp_path:
 def test_the_film_network_of_a_bundle_reads_a_frame(tmp_path: Path) -> None:
     bundle = load_bundle(film_bundle(tmp_path / "m"))
     view = View.of(frame_from_above(), (512, 384), 0.0)
-    film = FilmReader(bundle).read(view.inputs)
+    reader = FilmReader(bundle)
+    film = reader.read(view.inputs)
+    assert reader.facts == {"seed": 0}
     assert film.shape == (2, 96, 128) and film.dtype == np.float32
     assert np.abs(film[0]).max() < 0.01  # an untrained one says what is seen, here a bare belt
     assert film[1].max() < 0.5

@@ -41,5 +41,7 @@ def card(
     if not worst:
         raise RobinError(Code.INPUT_MISSING, f"{data}: no scene with three or more parcels")
     write_atomic(bundle / FAILURES_FILE, failures_picture(worst))
-    write_atomic(bundle / CARD_FILE, card_text(segmenter.bundle.manifest, segmenter.model_id, worst, seen).encode())
+    film = None if segmenter.film is None else segmenter.film.facts
+    text = card_text(segmenter.bundle.manifest, segmenter.model_id, worst, seen, film)
+    write_atomic(bundle / CARD_FILE, text.encode())
     print(f"{bundle / CARD_FILE} and {FAILURES_FILE}: worst of {data}")

@@ -81,8 +81,15 @@ def failures_picture(worst: list[WorstScene]) -> bytes:
     return cv2.imencode(".jpg", rows[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
 
 
-def card_text(manifest: Manifest, model_id: str, worst: list[WorstScene], weaknesses: str) -> str:
-    """Markdown. ``weaknesses``: what a person saw in the pictures; it is kept as written."""
+def card_text(
+    manifest: Manifest,
+    model_id: str,
+    worst: list[WorstScene],
+    weaknesses: str,
+    film: Mapping[str, Any] | None = None,
+) -> str:
+    """Markdown. ``weaknesses``: what a person saw in the pictures; it is kept as written. film: facts of the film
+    network; None: there is none."""
     made_of = manifest.provenance
     excluded = ", ".join(made_of.excluded) or "nothing"
     lines = [
@@ -96,6 +103,7 @@ def card_text(manifest: Manifest, model_id: str, worst: list[WorstScene], weakne
         f"{made_of.scenes:,} simulated scenes, {made_of.data}; {made_of.steps:,} steps, training seed {made_of.seed}; "
         f"{made_of.notes}. No real image and no foreign weights. Never seen in training: {excluded}.",
         "",
+        *([] if film is None else _film(film)),
         "## Scores",
         *_score_tables(manifest.scores),
         "## Calibration",
@@ -113,6 +121,16 @@ def card_text(manifest: Manifest, model_id: str, worst: list[WorstScene], weakne
         "",
     ]
     return "\n".join(lines)
+
+
+def _film(facts: Mapping[str, Any]) -> list[str]:
+    """What the film network was made from."""
+    told = {name: facts.get(name, "not told") for name in ("model", "scenes", "steps", "seed")}
+    return [
+        "Where clear film stands is told by a film network of its own, `film.onnx`. It began with the trunk of "
+        f"`{told['model']}`: {told['scenes']} simulated scenes, {told['steps']} steps, training seed {told['seed']}.",
+        "",
+    ]
 
 
 def _score_tables(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -4,6 +4,7 @@ engine, and only for frames in which goods lack depth.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,13 +24,14 @@ FACTS_KEY = "robin"
 
 
 class FilmReader:
-    """Reads film. Raises RobinError FILM_NETWORK_INVALID, ENGINE_FAILED."""
+    """Reads film. facts: what the film network was made from, as far as it tells. Raises RobinError
+    FILM_NETWORK_INVALID, ENGINE_FAILED."""
 
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
         from robin_perception.engines.ort.session import open_session, session_options
 
         path = bundle.directory / FILM_FILE
-        _check(read_plain_bytes(path, MODEL_BYTES), bundle, str(path))
+        self.facts = _checked(read_plain_bytes(path, MODEL_BYTES), bundle, str(path))
         self._session = open_session(path, session_options(config or EngineConfig()))
 
     def read(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
@@ -47,7 +49,8 @@ def film_reader(bundle: Bundle, config: EngineConfig | None = None) -> FilmReade
     return FilmReader(bundle, config) if FILM_FILE in bundle.manifest.files else None
 
 
-def _check(data: bytes, bundle: Bundle, source: str) -> None:
+def _checked(data: bytes, bundle: Bundle, source: str) -> dict[str, Any]:
+    """What the graph tells of its training, if it is one that reads frames of the bundle's size."""
     size = (bundle.manifest.input_height, bundle.manifest.input_width)
     wanted = {"rgb": (*size, 3), "depth": size, "intrinsics": (4,), "belt_plane": (4,)}
     try:
@@ -64,3 +67,9 @@ def _check(data: bytes, bundle: Bundle, source: str) -> None:
     if shapes.get(FILM_OUTPUT) != (2, size[0] // 4, size[1] // 4):
         text = f"{source}: output '{FILM_OUTPUT}' must be {[2, size[0] // 4, size[1] // 4]}"
         raise RobinError(Code.FILM_NETWORK_INVALID, text)
+    told = next((entry.value for entry in model.metadata_props if entry.key == FACTS_KEY), "{}")
+    try:
+        facts = json.loads(told)
+    except ValueError:
+        facts = {}
+    return facts if isinstance(facts, dict) else {}
