@@ -16,7 +16,8 @@ from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import FILM_TERMS, Instance
 from robin_perception.engines.testing.tiny_bundle import tiny_bundle
-from robin_perception.model.bundle import FILM_FILE, add_file, load_bundle
+from robin_perception.model.bundle import FILM_FILE, Manifest, add_file, load_bundle
+from robin_perception.model.model_card import card_text
 from robin_perception.segmentation.decode import Decoded
 from robin_perception.segmentation.film import FilmConfig, film_design, lacking_depth, with_film
 from robin_perception.segmentation.film_reader import FilmReader, film_reader
@@ -220,3 +221,12 @@ def test_film_is_read_only_where_goods_lack_depth(tmp_path: Path, monkeypatch: p
     scene = segmenter.segment(replace(frame, depth=holes))
     assert spy.calls == 1 and scene.timings_ms["film"] > 0
     assert [bool(one.film_depth) for one in scene.instances] == [True, False]
+
+
+def test_the_card_tells_what_the_film_network_was_made_from() -> None:
+    manifest = Manifest(name="base", files={}, input_height=384, input_width=512, max_instances=100, head=())
+    facts = {"model": "base-00000000", "steps": 12, "scenes": 34, "seed": 5}
+    told = "It began with the trunk of `base-00000000`: 34 simulated scenes, 12 steps, training seed 5."
+    assert told in card_text(manifest, "base-00000000", [], "", facts)
+    assert "film" not in card_text(manifest, "base-00000000", [], "")
+    assert "not told simulated scenes" in card_text(manifest, "base-00000000", [], "", {})
