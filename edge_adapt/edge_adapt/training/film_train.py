@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from edge_adapt.training.augment import AugmentConfig, augment
 from edge_adapt.training.checkpoint import find_checkpoint, load_checkpoint, read_state, save_checkpoint
-from edge_adapt.training.data import PackedDataset, TrainingScene
+from edge_adapt.training.data import TrainingScene
 from edge_adapt.training.export import OPSET
 from edge_adapt.training.film import GRID, FilmGraph, FilmNetwork, film_heights, film_terms
 from edge_adapt.training.geometry import NETWORK_HEIGHT, NETWORK_WIDTH
 from edge_adapt.training.head import STRIDE_DETAIL
 from edge_adapt.training.network import parameter_count
-from edge_adapt.training.source import Progress
+from edge_adapt.training.source import Progress, packed_datasets
 from edge_adapt.training.teach_deep import network_like
 from edge_adapt.training.trainer import START_STEP, cosine_rate, follow
 from edge_adapt.training.warm_start import Pictures, start_from_bundle
@@ -99,12 +99,7 @@ class FilmSource:
 
     def __init__(self, config: FilmTrainConfig, progress: Progress) -> None:
         self.config = config
-        self.datasets = [PackedDataset(path) for path in config.data]
-        for dataset in self.datasets:
-            for count in dataset.pack():
-                if count % 200 == 0:
-                    progress(f"packed {count} scenes of {dataset.dataset}")
-            dataset.refresh()
+        self.datasets = packed_datasets(config.data, progress)
         self.scenes = sum(len(dataset) for dataset in self.datasets)
         if not self.scenes:
             raise RobinError(Code.INPUT_MISSING, f"{config.data[0]}: no scene to train on")

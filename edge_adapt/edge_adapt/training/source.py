@@ -37,6 +37,17 @@ class SourceConfig:
     augment: AugmentConfig
 
 
+def packed_datasets(folders: Sequence[Path], progress: Progress) -> list[PackedDataset]:
+    """Data sets with all of their finished scenes packed. Raises RobinError as ``PackedDataset.pack``."""
+    datasets = [PackedDataset(folder) for folder in folders]
+    for dataset in datasets:
+        for count in dataset.pack():
+            if count % 200 == 0:
+                progress(f"packed {count} scenes of {dataset.dataset}")
+        dataset.refresh()
+    return datasets
+
+
 class SceneSource:
     """Training scenes of all data sets; packs scenes as they appear. ``batch`` may run on several threads; the data
     sets are replaced by larger ones as a whole, never changed."""
@@ -44,14 +55,9 @@ class SceneSource:
     def __init__(self, config: SourceConfig, classes: tuple[str, ...], progress: Progress) -> None:
         self.config = config
         self.classes = classes
-        self.datasets = [PackedDataset(path) for path in config.data]
-        for dataset in self.datasets:
-            for count in dataset.pack():
-                if count % 200 == 0:
-                    progress(f"packed {count} scenes of {dataset.dataset}")
-            dataset.refresh()
-            for kind in dataset.kinds:
-                class_index(kind, classes)
+        self.datasets = packed_datasets(config.data, progress)
+        for kind in sorted({kind for dataset in self.datasets for kind in dataset.kinds}):
+            class_index(kind, classes)
         self.packed_at = time.monotonic()
         self._validation: list[TrainingScene] | None = None
         if self.training_count() < 1:
