@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pytest
 
@@ -119,6 +119,7 @@ class RosClient:
         self._clients: dict[tuple[str, Any], Any] = {}
         self._parameters: dict[str, AsyncParameterClient] = {}
         self._diagnostics: dict[str, DiagnosticStatus] = {}
+        self.heard: list[DiagnosticStatus] = []
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosed, 50)
 
     def __enter__(self) -> RosClient:
@@ -204,6 +205,15 @@ class RosClient:
         self.wait(lambda: text in self.messages().get(node, ""), f"{text!r} in diagnostics of {node}")
         return self._diagnostics[node]
 
+    def wait_heard(self, node: str, text: str) -> DiagnosticStatus:
+        """As ``wait_diagnosed``, of all that was ``heard``: what a node tells for two seconds may be over before a busy
+        machine has looked."""
+
+        def found() -> DiagnosticStatus | None:
+            return next((said for said in self.heard if said.name == node and text in said.message), None)
+
+        return cast(DiagnosticStatus, self.wait(found, f"{text!r} in diagnostics of {node}"))
+
     def wait_counted(self, node: str, key: str, least: int = 1) -> int:
         """Until counter ``key`` in the node's diagnostics is at least ``least``."""
         self.wait(lambda: int(self.values(node).get(key, "0").split()[0]) >= least, f"{key} >= {least} of {node}")
@@ -224,6 +234,7 @@ class RosClient:
 
     def _diagnosed(self, message: DiagnosticArray) -> None:
         self._diagnostics |= {status.name: status for status in message.status}
+        self.heard += message.status
 
 
 def _yaml(value: Any) -> str:

@@ -114,9 +114,10 @@ def test_scenes_go_on_from_the_fallback_and_diagnostics_name_it(
     client.wait(lambda: client.values(NODE).get("supervision.answered_by") == NAME, "the engine's name")
     child = int(client.values(NODE)["supervision.pid"])
     assert client.values(NODE)["engine"] == f"supervised:{NAME}"
+    client.heard.clear()
     set_mood(model, mood)
     see(by_fallback, "scene of the fallback")
-    status = client.wait_diagnosed(NODE, named)
+    status = client.wait_heard(NODE, named)
     assert status.level == DiagnosticStatus.WARN
     client.wait(lambda: client.values(NODE).get("supervision.answered_by") == FALLBACK, "the fallback's name")
     client.wait_counted(NODE, f"supervision.{counted}")

@@ -37,8 +37,7 @@ NETWORK_FILE = "network.onnx"
 HEAD_FILE = "head.safetensors"
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "CARD.md"
-NOVELTY_FILE = "novelty.safetensors"
-FILM_FILE = "film.onnx"
+NOVELTY_FILE, FILM_FILE = "novelty.safetensors", "film.onnx"
 FRAME_INPUTS = ("rgb", "depth", "intrinsics", "belt_plane")
 INSTANCE_OUTPUTS = (
     "peak_xy",
