@@ -19,7 +19,7 @@ from robin_perception.engines.testing.tiny_bundle import tiny_bundle
 from robin_perception.model.bundle import FILM_FILE, Manifest, add_file, load_bundle
 from robin_perception.model.model_card import card_text
 from robin_perception.segmentation.decode import Decoded
-from robin_perception.segmentation.film import FilmConfig, film_design, lacking_depth, with_film
+from robin_perception.segmentation.film import FilmConfig, film_design, maybe_film, with_film
 from robin_perception.segmentation.film_reader import FilmReader, film_reader
 from robin_perception.segmentation.segmenter import SegmenterConfig, load_segmenter
 from robin_perception.segmentation.view import View
@@ -89,17 +89,15 @@ def test_only_wanted_goods_that_the_network_finds_film_on_get_a_face() -> None:
     assert not any(one.film_depth for one in doubtful)
 
 
-def test_goods_of_another_class_get_no_face_unless_the_bundle_does_not_know_poly_bags() -> None:
+def test_goods_of_another_class_are_left_out_unless_the_bundle_does_not_know_poly_bags() -> None:
     frame = frame_from_above()
-    view, goods = View.of(frame, (512, 384), 0.0), two_goods(frame)
+    goods = two_goods(frame)
     carton = replace(goods.instances[0], class_probabilities=np.array([0.95, 0, 0, 0.05, 0], dtype=np.float32))
     goods = replace(goods, instances=(carton, goods.instances[1]))
-    both = frozenset({1, 2})
-    assert [bool(one.film_depth) for one in with_film(goods, told(), view, CONFIG, both).instances] == [False, True]
-    anyhow = with_film(goods, told(), view, FilmConfig(least_class=0), both)
-    names = ("box", "bottle", "jar", "bag", "can")
-    elsewhere = with_film(goods, told(), view, CONFIG, both, names)
-    assert all(one.film_depth for one in (*anyhow.instances, *elsewhere.instances))
+    unseen = View.of(frame.with_depth(np.zeros_like(frame.depth)), (512, 384), 0.0)
+    assert maybe_film(goods, unseen, CONFIG) == frozenset({2})
+    assert maybe_film(goods, unseen, FilmConfig(least_class=0)) == frozenset({1, 2})
+    assert maybe_film(goods, unseen, CONFIG, ("box", "bottle", "jar", "bag", "can")) == frozenset({1, 2})
 
 
 def test_a_face_behind_what_is_seen_is_left_out() -> None:
@@ -116,12 +114,12 @@ def test_a_face_behind_what_is_seen_is_left_out() -> None:
 def test_goods_whose_depth_is_whole_keep_it() -> None:
     frame = frame_from_above()
     goods = two_goods(frame)
-    assert lacking_depth(goods, View.of(frame, (512, 384), 0.0), CONFIG) == frozenset()
+    assert maybe_film(goods, View.of(frame, (512, 384), 0.0), CONFIG) == frozenset()
     holes = frame.depth.copy()
     holes[120:150, 100:260] = 0  # a fifth of the first
     seen = View.of(frame.with_depth(holes), (512, 384), 0.0)
-    assert lacking_depth(goods, seen, CONFIG) == frozenset({1})
-    assert lacking_depth(goods, seen, FilmConfig(most_depth=0.7)) == frozenset()
+    assert maybe_film(goods, seen, CONFIG) == frozenset({1})
+    assert maybe_film(goods, seen, FilmConfig(most_depth=0.7)) == frozenset()
 
 
 def test_a_small_mask_is_left_as_it_is() -> None:

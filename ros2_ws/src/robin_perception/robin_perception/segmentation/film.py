@@ -37,35 +37,33 @@ class FilmConfig(StrictConfig):
     )
 
 
-def lacking_depth(decoded: Decoded, view: View, config: FilmConfig) -> frozenset[int]:
-    """Ids of the instances whose masks have less than ``most_depth`` valid depth. Masks are in pixels of ``view``."""
-    labels = decoded.labels.reshape(-1)
-    valid = view.frame.depth[view.window].reshape(-1) > 0
-    count = len(decoded.instances) + 1
-    pixels = np.bincount(labels, minlength=count)[1:count]
-    seen = np.bincount(labels[valid], minlength=count)[1:count]
-    return frozenset((np.flatnonzero(seen < config.most_depth * pixels) + 1).tolist())
+def maybe_film(
+    decoded: Decoded, view: View, config: FilmConfig, class_names: tuple[str, ...] = CLASSES
+) -> frozenset[int]:
+    """Ids of the instances whose masks have less than ``most_depth`` valid depth and that are of FILM_CLASS with
+    ``least_class``, where it is one of ``class_names``. Masks are in pixels of ``view``."""
+    row = class_names.index(FILM_CLASS) if FILM_CLASS in class_names else None
+    depth = view.frame.depth[view.window]
+
+    def lacks_depth(one: Instance) -> bool:
+        x0, y0, x1, y1 = one.bbox
+        mine = decoded.labels[y0:y1, x0:x1] == one.id
+        return bool(((depth[y0:y1, x0:x1] > 0) & mine).sum() < config.most_depth * mine.sum())
+
+    likely = [one for one in decoded.instances if row is None or one.class_probabilities[row] >= config.least_class]
+    return frozenset(one.id for one in likely if lacks_depth(one))
 
 
 def with_film(
-    decoded: Decoded,
-    film: NDArray[np.float32],
-    view: View,
-    config: FilmConfig,
-    wanted: frozenset[int],
-    class_names: tuple[str, ...] = CLASSES,
+    decoded: Decoded, film: NDArray[np.float32], view: View, config: FilmConfig, wanted: frozenset[int]
 ) -> Decoded:
     """The instances with ``Instance.film_depth``, where their id is ``wanted`` and the network tells film. film: as
-    ``FilmReader.read`` gives it for ``view``. class_names: of their probabilities; where FILM_CLASS is none of them,
-    ``least_class`` asks nothing."""
-    row = class_names.index(FILM_CLASS) if FILM_CLASS in class_names else None
+    ``FilmReader.read`` gives it for ``view``."""
     at, depth = _cells(film[0], view)
     labels, odds = decoded.labels[at[1], at[0]], film[1].reshape(-1)
     seen = view.frame.depth[view.window][at[1], at[0]]
 
     def fitted(one: Instance) -> Instance:
-        if row is not None and one.class_probabilities[row] < config.least_class:
-            return one
         mine = (labels == one.id) & np.isfinite(depth)
         if mine.sum() < _LEAST_CELLS or odds[mine].mean() < config.least_film:
             return one

@@ -35,7 +35,7 @@ from robin_perception.novelty.appearance import skin_maps
 from robin_perception.novelty.scorer import NoveltyConfig, NoveltyScorer
 from robin_perception.segmentation.closer_look import CloserLookConfig, joined
 from robin_perception.segmentation.decode import DecodeConfig, Decoded, decode
-from robin_perception.segmentation.film import FilmConfig, lacking_depth, with_film
+from robin_perception.segmentation.film import FilmConfig, maybe_film, with_film
 from robin_perception.segmentation.film_reader import FilmReader, film_reader
 from robin_perception.segmentation.mask_grid import MaskGrid, mask_grid
 from robin_perception.segmentation.parts import PartsConfig, with_parts_joined
@@ -282,9 +282,9 @@ class Segmenter:
         decoded = self._whole(view, decoded)
         times = [start, prepared, inferred, time.perf_counter()]
         names = ["prepare", "network", "decode"]
-        if film is not None and (wanted := lacking_depth(decoded, view, self.config.film)):
+        if film is not None and (wanted := maybe_film(decoded, view, self.config.film, manifest.classes)):
             told = film.read(view.inputs)
-            decoded = with_film(decoded, told, view, self.config.film, wanted, manifest.classes)
+            decoded = with_film(decoded, told, view, self.config.film, wanted)
             times, names = [*times, time.perf_counter()], [*names, "film"]
         timings = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(names)}
         return Look(view, tensors, found_by, maps.result() if maps else None, decoded, *made_by, timings)
