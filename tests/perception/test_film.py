@@ -221,6 +221,24 @@ def test_film_is_read_only_where_goods_lack_depth(tmp_path: Path, monkeypatch: p
     assert [bool(one.film_depth) for one in scene.instances] == [True, False]
 
 
+def test_a_film_network_that_fails_is_off_and_the_frame_is_told_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = load_segmenter(film_bundle(tmp_path / "m"), "onnxruntime")
+    frame = frame_from_above()
+    monkeypatch.setattr(segmenter, "_whole", lambda view, decoded: two_goods(frame))
+
+    class Broken:
+        def read(self, inputs: object) -> NDArray[np.float32]:
+            raise RobinError(Code.ENGINE_FAILED, "film network: out of memory")
+
+    monkeypatch.setattr(segmenter, "film", Broken())
+    scene = segmenter.segment(frame.with_depth(np.pad(frame.depth[:, 300:], ((0, 0), (300, 0)))))
+    assert len(scene.instances) == 2 and not any(one.film_depth for one in scene.instances)
+    assert segmenter.film is None and segmenter.film_off is not None
+    assert segmenter.film_off.code is Code.ENGINE_FAILED
+
+
 def test_the_card_tells_what_the_film_network_was_made_from() -> None:
     manifest = Manifest(name="base", files={}, input_height=384, input_width=512, max_instances=100, head=())
     facts = {"model": "base-00000000", "steps": 12, "scenes": 34, "seed": 5}

@@ -16,7 +16,7 @@ from helpers.novelty_samples import frame_with, scene_of, statistics
 from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.errors import Code
 from robin_perception.engines.testing.tiny_bundle import tiny_bundle
-from robin_perception.model.bundle import NETWORK_FILE, NOVELTY_FILE, add_file
+from robin_perception.model.bundle import FILM_FILE, NETWORK_FILE, NOVELTY_FILE, add_file
 from robin_perception.nodes.goods_watch import GoodsWatch
 from robin_perception.novelty.store import STORE_FILE
 from robin_perception.novelty.watch import HELD_FLAG, WatchConfig
@@ -74,6 +74,14 @@ def test_statistics_that_do_not_fit_are_a_warning_that_lasts(tmp_path: Path) -> 
     watch.tell_off(segmenter)
     assert node.reported == [(Code.NOVELTY_STATISTICS_MISMATCH, True)]
     assert watch.values(segmenter)["novelty"].startswith("off: E162")
+
+
+def test_a_damaged_film_network_is_a_warning_that_lasts(tmp_path: Path) -> None:
+    node = _Node()
+    watch, _ = watch_of(node, tmp_path)
+    add_file(tmp_path / "m", FILM_FILE, b"no graph")
+    watch.tell_off(load_segmenter(tmp_path / "m", "onnxruntime"))
+    assert node.reported == [(Code.FILM_NETWORK_INVALID, True)]
 
 
 def test_a_damaged_store_is_told_once(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ class GoodsWatch:
         off = segmenter.novelty_off
         if off is not None and off.code is not Code.NOVELTY_STATISTICS_MISSING:
             self._node.report(off.code, off.text, warning=True, lasting=True)
+        if (film := segmenter.film_off) is not None:
+            self._node.report(film.code, film.text, warning=True, lasting=True)
 
     def values(self, segmenter: Segmenter) -> dict[str, str]:
         """For /diagnostics."""

@@ -256,6 +256,15 @@ class Segmenter:
         """With the parts of a parcel joined that another one lies across."""
         return with_parts_joined(decoded, view.frame.depth[view.window], view.intrinsics, self.config.parts)
 
+    def _with_film(self, film: FilmReader, decoded: Decoded, view: View, wanted: frozenset[int]) -> Decoded:
+        """A film network that fails is off from then on: depth is then taken as it is seen."""
+        try:
+            return with_film(decoded, film.read(view.inputs), view, self.config.film, wanted)
+        except RobinError as exc:
+            _log.warning("%s", exc)
+            self.film, self.film_off = None, exc
+            return decoded
+
     def _grid(self, view: View) -> MaskGrid:
         return mask_grid(view.box, self._stride)
 
@@ -283,8 +292,7 @@ class Segmenter:
         times = [start, prepared, inferred, time.perf_counter()]
         names = ["prepare", "network", "decode"]
         if film is not None and (wanted := maybe_film(decoded, view, self.config.film, manifest.classes)):
-            told = film.read(view.inputs)
-            decoded = with_film(decoded, told, view, self.config.film, wanted)
+            decoded = self._with_film(film, decoded, view, wanted)
             times, names = [*times, time.perf_counter()], [*names, "film"]
         timings = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(names)}
         return Look(view, tensors, found_by, maps.result() if maps else None, decoded, *made_by, timings)
