@@ -87,7 +87,9 @@ def test_goods_that_no_instance_shows_are_not_counted(data: Path) -> None:
         scene = see(frame)
         return replace(scene, labels=np.zeros_like(scene.labels), instances=())
 
-    assert evaluate_film(blind, data)["film_parcels"] == 0
+    found = evaluate_film(blind, data)
+    assert found["film_parcels"] == found["places"] == 0
+    assert found["faces"]["film"]["height_mm_p50"] is None
 
 
 def test_a_data_set_without_film_is_named(tmp_path: Path) -> None:

@@ -74,9 +74,11 @@ def evaluate(
     rows = [
         (name, f"{face['right']['rate']:.3f}", f"{face['height_mm_p50']:.1f}", f"{face['angle_deg_p50']:.1f}")
         for name, face in found["faces"].items()
+        if face["height_mm_p50"] is not None
     ]
     title = f"{segmenter.model_id}, {found['scenes']} scenes, {found['places']} places"
-    print_table(title, ("face", "told right", "height off, mm", "angle off, deg"), rows)
+    if rows:
+        print_table(title, ("face", "told right", "height off, mm", "angle off, deg"), rows)
     print(f"film told on {found['told']['rate']:.3f} of {found['film_parcels']} clear bags,", end=" ")
     print(f"wrongly on {found['wrongly_told']['rate']:.4f} of {found['opaque_parcels']} other parcels")
 

@@ -47,12 +47,12 @@ class FilmFigures:
             error = np.array(pairs, dtype=np.float64).reshape(-1, 2)
             right = (np.abs(error[:, 0]) < RIGHT_M) & (error[:, 1] < RIGHT_RAD)
             known = error[np.isfinite(error[:, 0])]
-            middle = np.median(np.abs(known), axis=0) if len(known) else np.full(2, np.nan)
+            middle = np.median(np.abs(known), axis=0) if len(known) else None
             faces[name] = {
                 "right": rate(int(right.sum()), len(error)),
                 "known": round(len(known) / max(1, len(error)), 4),
-                "height_mm_p50": round(1e3 * float(middle[0]), 2),
-                "angle_deg_p50": round(float(np.degrees(middle[1])), 2),
+                "height_mm_p50": None if middle is None else round(1e3 * float(middle[0]), 2),
+                "angle_deg_p50": None if middle is None else round(float(np.degrees(middle[1])), 2),
             }
         return {
             "film_parcels": self.film,
