@@ -107,6 +107,13 @@ def _learned(state: LearnedState) -> LearnedRecord | None:
     return LearnedRecord(picks=state.picks, digest=state.digest) if state.digest else None
 
 
+def _film_terms(instance: Instance) -> tuple[()] | tuple[float, float, float, float, float, float]:
+    if not instance.film_depth:
+        return ()
+    a, b, c, d, e, f = map(number, instance.film_depth)
+    return a, b, c, d, e, f
+
+
 def instance_record(instance: Instance, scene: Scene) -> InstanceRecord:
     return InstanceRecord(
         id=instance.id,
@@ -119,7 +126,7 @@ def instance_record(instance: Instance, scene: Scene) -> InstanceRecord:
         bbox=instance.bbox,
         area_px=int(instance.area_px),
         novelty=figure(instance.novelty),
-        film_depth=tuple(number(term) for term in instance.film_depth),
+        film_depth=_film_terms(instance),
     )
 
 

@@ -12,7 +12,6 @@ from robin_grasp.picks.traces import MOST_SAMPLES
 from robin_grasp.tool import ToolConfig
 from robin_perception.core.config import StrictConfig
 from robin_perception.core.ids import PlainId
-from robin_perception.core.scene import FILM_TERMS
 
 Figure = Annotated[float, Field(ge=-1e9, le=1e9)]
 """Metres, pixels, newtons, pascals: what a cell can be made of, far from where arithmetic overflows."""
@@ -101,7 +100,7 @@ class InstanceRecord(StrictConfig):
     bbox: tuple[Pixel, Pixel, Pixel, Pixel]
     area_px: Count
     novelty: float | None = None
-    film_depth: tuple[float, ...] = Field((), max_length=FILM_TERMS)
+    film_depth: tuple[()] | tuple[float, float, float, float, float, float] = ()
 
 
 class CandidateRecord(StrictConfig):

@@ -21,12 +21,13 @@ from helpers.pick_samples import (
     record_told,
     told_decision,
 )
+from pydantic import ValidationError
 
 from edge_adapt.decision import RECORD_VERSION, Decision, DecisionContext, build_decision, run_context
 from edge_adapt.decision_store import read_decisions
 from edge_adapt.pick_recorder import PickRecorder
 from edge_adapt.record_build import frame_digest
-from edge_adapt.record_parts import CupRecord, HelpRecord, RecoveryStepRecord, VersionsRecord
+from edge_adapt.record_parts import CupRecord, HelpRecord, InstanceRecord, RecoveryStepRecord, VersionsRecord
 from edge_adapt.report import render_report
 from edge_adapt.trace import trace_text
 from edge_adapt.traces_file import read_traces, traces_bytes
@@ -55,6 +56,8 @@ def test_a_record_tells_conditions_novelty_and_seals() -> None:
     assert [seen.novelty for seen in decision.instances] == [1.375, None]
     assert [seen.film_depth for seen in decision.instances] == [FILM_FACE, ()]
     assert "Clear film: planned on the face" in trace_text(decision)
+    with pytest.raises(ValidationError):
+        InstanceRecord.model_validate({**decision.instances[0].model_dump(), "film_depth": FILM_FACE[:3]})
     assert decision.chosen is not None
     assert decision.chosen.cup_seal == (None, 0.75, 0.5, None, None, 1.0, 0.25, None)
     assert decision.candidates[1].cup_seal == ()

@@ -2,8 +2,7 @@
 
 Through clear film a depth camera sees now the film, now what lies under it, and often nothing. The network tells, for
 each cell of the detail grid, by how much the film is higher than the depth that is seen around it, and P(film). It
-begins with the trunk of the bundle that it is for. On that trunk as it is, without training it further, the height is
-told half as well.
+begins with the trunk of the bundle that it is for.
 """
 
 from __future__ import annotations
