@@ -21,18 +21,17 @@ from edge_adapt.decision import Decision
 from edge_adapt.labels.label import PILE_PICKS, LabelConfig, MaskLabel
 from edge_adapt.labels.pick_label import SeenPick
 from edge_adapt.labels.pile import PileLabels
+from edge_adapt.recorded_scene import recorded_scene
 from edge_adapt.recording import DEPTH_SCALE_M
 from edge_adapt.store.index import SampleRow
 from edge_adapt.store.sample import AFTER, StoredSample
 from edge_adapt.store.store import StoreReader
 from robin_grasp.picks.outcome import PickResult
 from robin_grasp.picks.pick_check import PickJudgement
-from robin_perception.core.condition import Condition, Family, PickingEffect
 from robin_perception.core.disk import sync_tree, write_error
 from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.image_folder import IGNORE_LABEL, SCENE_FILE, save_frame
-from robin_perception.core.scene import Instance, Scene
 
 SUPPORT_M = 0.01  # height over the support plane up to which nothing lies there
 _GONE = (Code.STORE_BLOB_MISSING, Code.INPUT_MISSING)  # the store made room meanwhile
@@ -99,7 +98,7 @@ def seen_pick(sample: StoredSample, decision: Decision) -> SeenPick | None:
     )
     before = sample.frame()
     after = sample.frame(AFTER) if sample.has(AFTER) else None
-    return SeenPick(chosen.instance, stored_scene(sample, decision), before, after, judgement)
+    return SeenPick(chosen.instance, recorded_scene(decision, sample.labels()), before, after, judgement)
 
 
 def lesson_frames(
@@ -176,42 +175,3 @@ def solid(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The wide parts of a mask, without specks in them: bool [H, W]. Under film there are only narrow ones."""
     whole = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((_SPECK_PX, _SPECK_PX), np.uint8))
     return np.asarray(cv2.morphologyEx(whole, cv2.MORPH_OPEN, np.ones((_WIDE_PX, _WIDE_PX), np.uint8)) > 0)
-
-
-def stored_scene(sample: StoredSample, decision: Decision) -> Scene:
-    """What labels and looks need of it; embeddings and class probabilities are not kept in records. Raises RobinError
-    STORE_*, RECORD_INVALID."""
-    nothing = np.zeros(0, dtype=np.float32)
-    instances = tuple(
-        Instance(
-            id=row.id,
-            bbox=row.bbox,
-            area_px=row.area_px,
-            class_probabilities=nothing,
-            detection=row.detection,
-            mask_quality=row.mask_quality,
-            visible_fraction=row.visible_fraction,
-            boundary_uncertainty_px=row.boundary_uncertainty_px,
-            embedding=nothing,
-            novelty=float("nan") if row.novelty is None else row.novelty,
-            film_depth=row.film_depth,
-        )
-        for row in decision.instances
-    )
-    conditions = tuple(
-        Condition(
-            code=Code(row.code),
-            name=row.name,
-            family=Family(row.family),
-            value=float("nan") if row.value is None else row.value,
-            limit=float("nan") if row.limit is None else row.limit,
-            unit=row.unit,
-            since_s=row.since_s,
-            effect=PickingEffect(row.effect),
-            text=row.text,
-            instances=row.instances,
-        )
-        for row in decision.conditions
-    )
-    labels = sample.labels()
-    return Scene(decision.stamp_s, decision.model_id, labels, instances, nothing[:, None], conditions=conditions)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_adapt.learn.lessons import stored_scene
+from edge_adapt.recorded_scene import recorded_scene
 from edge_adapt.store.blobs import blob_name
 from edge_adapt.store.sample import SampleRecord, StoredSample
 from robin_fleet.ledger.novelties import FaultRow, SightingRow
@@ -41,7 +41,7 @@ def look_at(row: SampleRow, read: Callable[[str], bytes]) -> LookedAt:
     if faults or not any(one.novelty is not None and one.novelty > 1 for one in decision.instances):
         return LookedAt((), faults, {})
     chosen = None if decision.chosen is None else decision.chosen.instance
-    scene = stored_scene(sample, decision)
+    scene = recorded_scene(decision, sample.labels())
     found, pictures = [], {}
     for one in sightings(sample.frame(), scene):
         name = blob_name(one.picture, PICTURE)

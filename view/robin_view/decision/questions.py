@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_adapt.decision import Decision
 from edge_adapt.record_parts import ToolRecord
@@ -15,30 +14,10 @@ from robin_grasp.planner.config import PlannerConfig, plan_basis
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.tool import CellConfig, cups_to_mask, mask_to_cups
 from robin_perception.core.frame import Frame
-from robin_perception.core.scene import CLASSES, Instance, Scene
+from robin_perception.core.scene import Scene
 from robin_view.decision.answer import Answer, Difference, Question, Reason
 
 MOST_EXAMPLES, MOST_GRASPS = 50, 10
-_BOUNDARY_STEP = 4
-
-
-def recorded_scene(decision: Decision, labels: NDArray[np.uint16]) -> Scene:
-    """The scene as far as it is recorded: of each class vote only the highest share, and no boundary map."""
-    names = decision.class_names or CLASSES
-    none = np.zeros(0, dtype=np.float32)
-    instances = []
-    for seen in decision.instances:
-        rest = (1.0 - seen.class_probability) / max(len(names) - 1, 1)
-        votes = np.full(len(names), rest, dtype=np.float32)
-        if seen.class_name in names:
-            votes[names.index(seen.class_name)] = seen.class_probability
-        scores = (seen.detection, seen.mask_quality, seen.visible_fraction, seen.boundary_uncertainty_px)
-        novelty = float("nan") if seen.novelty is None else seen.novelty
-        instances.append(Instance(seen.id, seen.bbox, seen.area_px, votes, *scores, none, novelty, seen.film_depth))
-    height, width = labels.shape
-    boundary = np.zeros((height // _BOUNDARY_STEP, width // _BOUNDARY_STEP), dtype=np.float32)
-    flags = decision.scene_flags
-    return Scene(decision.stamp_s, decision.model_id, labels, tuple(instances), boundary, flags, class_names=names)
 
 
 def ask_again(

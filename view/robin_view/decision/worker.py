@@ -121,7 +121,8 @@ _segmenters: dict[tuple[Path, Path | None], Segmenter] = {}
 
 
 def _why(files: tuple[Path | None, Path | None], seen: Seen, question: Question) -> Answer:
-    from robin_view.decision.questions import ask_again, recorded_scene
+    from edge_adapt.recorded_scene import recorded_scene
+    from robin_view.decision.questions import ask_again
 
     scene = recorded_scene(seen.decision, seen.labels)
     return ask_again(seen.frame, scene, seen.decision, *_settings(files), question)
