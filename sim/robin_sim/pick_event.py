@@ -96,7 +96,7 @@ class PickEvent:
     target_kind: kind of the first. shown: what the frame truly shows, 1 + index of the parcel, 0 for none; [H, W].
     planner_flags: what the planner says of itself. parcels_left:
     before the pick. after: the frame that follows, taken with the same camera and light. excluded: instances that the
-    recovery policy has given up, and ``left_for_last``, those of goods that were never held where nothing else is left.
+    recovery policy has given up, and ``left_for_last``, those of goods that seldom held and nothing else is left.
     cups: as they stood when it was planned, empty where nobody watches them.
     recovered: what the policy did; None without one. extra_s: cell time of the turn that
     is not in the outcome's duration. timings_ms: as measured; "judge_late" is what judging took beyond the time in

@@ -207,7 +207,7 @@ class RecoveredPile:
             return replace(event, recovered=Recovered((TurnStep(step),))), False
         picture = help_picture(event.frame, event.plan.best)
         found = gravest(event.scene.conditions)
-        parcels = step.seen in (Seen.LEFT_OVER, Seen.NEVER_HELD) or found is None
+        parcels = step.seen in (Seen.LEFT_OVER, Seen.SELDOM_HELD) or found is None
         config = self._kit.config.help
         cause = (
             parcel_cause(step.reason, config, step.code) if parcels or found is None else station_cause(found, config)

@@ -90,14 +90,14 @@ def test_only_what_the_policy_gave_up_is_asked_about() -> None:
     assert cell.planned("p-5", FRAME, SCENE, (1,), False) == ""  # forgotten: it was removed
 
 
-def test_goods_that_were_never_held_are_asked_about_where_nothing_else_is_left() -> None:
+def test_goods_that_were_seldom_held_are_asked_about_where_nothing_else_is_left() -> None:
     cell = station()
-    assert cell.planned("p-0", FRAME, SCENE, (2,), True, never_held=(2,)) == ""  # something else can be picked
-    assert cell.planned("p-1", FRAME, SCENE, (1,), False, never_held=(2,)) == ""  # left out by the caller
-    help_id = cell.planned("p-2", FRAME, SCENE, (2,), False, never_held=(2,))
+    assert cell.planned("p-0", FRAME, SCENE, (2,), True, seldom_held=(2,)) == ""  # something else can be picked
+    assert cell.planned("p-1", FRAME, SCENE, (1,), False, seldom_held=(2,)) == ""  # left out by the caller
+    help_id = cell.planned("p-2", FRAME, SCENE, (2,), False, seldom_held=(2,))
     cell.scene(FRAME, SCENE)
     request = cell.desk.request(help_id)
-    assert (request.code, request.plan_id, request.is_open) == (Code.GOODS_NEVER_HELD, "p-2", True)
+    assert (request.code, request.plan_id, request.is_open) == (Code.GOODS_SELDOM_HELD, "p-2", True)
 
 
 def condition(effect: PickingEffect) -> Condition:

@@ -108,7 +108,7 @@ def picks(client: RosClient) -> str:
 
 
 @pytest.mark.slow
-def test_goods_that_never_held_are_left_for_last_and_told(cell: Cell, process: NodeProcess, tmp_path: Path) -> None:
+def test_goods_that_seldom_held_are_left_for_last_and_told(cell: Cell, process: NodeProcess, tmp_path: Path) -> None:
     client, path = cell.client, tmp_path / "hold.json"
     outcomes = client.node.create_publisher(PickOutcome, OUTCOME, RESULT)
     assert client.change("planning", "configure") and client.change("planning", "activate")
@@ -131,6 +131,6 @@ def test_goods_that_never_held_are_left_for_last_and_told(cell: Cell, process: N
         client.call(Trigger, "forget_failures", Trigger.Request())  # of this pile: only what was learned is to count
     plan = cell.show_and_plan(Code.NO_GRASP).plan
     assert plan.hold_terms[0].last and list(plan.excluded_instances) == [1] and plan.holding.picks == 4
-    client.wait_diagnosed(NODE, "E671 GOODS_NEVER_HELD")
+    client.wait_diagnosed(NODE, "E671 GOODS_SELDOM_HELD")
     keeper = HoldKeeper(CELL, path)
     assert keeper.problem is None and (keeper.learner.picks, keeper.learned.digest) == (4, plan.holding.digest)

@@ -1,4 +1,4 @@
-"""The simulated cell learns to hold: what was never held waits, and a person is asked when nothing else is left."""
+"""The simulated cell learns to hold: what was seldom held waits, and a person is asked when nothing else is left."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ SCENARIO = ScenarioConfig(
 
 
 class KnowsOneThing(HoldKeeper):
-    """Says of all goods that they were never held, or of none."""
+    """Says of all goods that they were seldom held, or of none."""
 
-    def __init__(self, never_held: bool) -> None:
+    def __init__(self, seldom_held: bool) -> None:
         super().__init__(CELL, None)
-        self.never_held = never_held
+        self.seldom_held = seldom_held
         self.noted: list[PickTarget] = []
 
     def expected(self, frame: Frame, scene: Scene) -> HoldTerms:
         terms = HoldTerms.factory(len(scene.instances))
-        terms.last[:] = self.never_held
+        terms.last[:] = self.seldom_held
         return terms
 
     def note(self, pick: PickTarget, *told: object) -> None:
@@ -58,17 +58,17 @@ def cell_with(holding: KnowsOneThing) -> SimCell:
     return SimCell(SCENARIO, CELL, planner, recovery=RecoveryKit(judge), holding=holding)
 
 
-def test_where_only_goods_are_left_that_were_never_held_a_person_takes_them_away() -> None:
-    holding = KnowsOneThing(never_held=True)
+def test_where_only_goods_are_left_that_were_seldom_held_a_person_takes_them_away() -> None:
+    holding = KnowsOneThing(seldom_held=True)
     events = list(cell_with(holding).run_pile(140950, 0, 5))
     first = events[0]
     assert first.result == "infeasible" and first.left_for_last and first.recovered is not None
-    assert [help.code for help in first.recovered.helps] == [Code.GOODS_NEVER_HELD]
+    assert [help.code for help in first.recovered.helps] == [Code.GOODS_SELDOM_HELD]
     assert not holding.noted and all(event.outcome is None for event in events)
 
 
 def test_every_pick_is_told_to_who_learns() -> None:
-    holding = KnowsOneThing(never_held=False)
+    holding = KnowsOneThing(seldom_held=False)
     events = list(cell_with(holding).run_pile(140950, 0, 1))
     assert [pick.grasp for pick in holding.noted] == [event.plan.best for event in events if event.outcome is not None]
     assert len(holding.noted) == 1 and events[0].left_for_last == ()

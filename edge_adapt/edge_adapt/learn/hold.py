@@ -2,7 +2,7 @@
 how often a pick ends clean, against what the factory expects (``evidence`` has the posteriors).
 
 A look starts from its class, and a class from the factory. What was learned fades with further picks, whatever they are
-of, so goods or a fault that are gone are forgotten. Goods that were never held are left for last.
+of, so goods or a fault that are gone are forgotten. Goods that were seldom held are left for last.
 """
 
 from __future__ import annotations
@@ -49,11 +49,9 @@ class HoldConfig(StrictConfig):
     look_prior_picks: float = Field(4.0, gt=0, le=1000, description="picks that the class counts as against a look's")
     class_prior_picks: float = Field(60.0, gt=0, le=1000, description="picks that the factory counts as, per class")
     caution_sds: float = Field(1.0, ge=0, le=5, description="standard deviations in the factory's favour")
-    never_held_tries: float = Field(4.0, ge=1, le=100, description="tries of such goods before they are left for last")
-    never_held_below: float = Field(0.2, gt=0, lt=1, description="mean of P(clean) below which they were never held")
-    alike_below: float = Field(
-        0.25, gt=0, lt=1, description="the same, of goods that look like others that were picked"
-    )
+    seldom_held_tries: float = Field(4.0, ge=1, le=100, description="tries of such goods before they are left for last")
+    seldom_held_below: float = Field(0.2, gt=0, lt=1, description="mean of P(clean) below which they were seldom held")
+    alike_below: float = Field(0.5, gt=0, lt=1, description="the same, of goods that look like others that were picked")
     level_below_depth: float = Field(
         0.93, ge=0, le=1, description="share of valid depth in a mask below which goods may be taken for level faces"
     )
@@ -145,11 +143,11 @@ class HoldLearner:
             "level": [pick.to_json() for pick in self.level_field.picks],
         }
 
-    def never_held(self, evidence: Evidence) -> bool:
+    def seldom_held(self, evidence: Evidence) -> bool:
         """Whether goods of that evidence are left for last. Half a try may have faded."""
         config = self.config
-        enough = evidence.tries >= config.never_held_tries - 0.5
-        return enough and rate_mean(evidence.clean + evidence.steep, 1.0) < config.never_held_below
+        enough = evidence.tries >= config.seldom_held_tries - 0.5
+        return enough and rate_mean(evidence.clean + evidence.steep, 1.0) < config.seldom_held_below
 
     def _fill(self, terms: HoldTerms, row: int, look: Evidence, of_class: Evidence) -> None:
         config, sds = self.config, self.config.caution_sds
@@ -168,7 +166,7 @@ class HoldLearner:
         terms.vacuum_log[row] = log(look.vacuum, of_class.vacuum, -1)
         terms.mass_log[row] = log(look.mass, of_class.mass, 1)
         terms.tries[row] = look.tries
-        terms.last[row] = self.never_held(look)
+        terms.last[row] = self.seldom_held(look)
 
     def _fill_by_likeness(self, terms: HoldTerms, seen: NDArray[np.float32], depth: NDArray[np.float64]) -> None:
         """What picks of goods that look alike say, by their depth and as level faces. depth [I]: share of each mask
@@ -188,12 +186,12 @@ class HoldLearner:
         self, field: HoldField, seen: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         """Of goods that look so [I]: by how much P(clean) differs from what the factory expects, the same for sure as a
-        shift of its logit, and whether they were never held. As elsewhere, nothing is expected to be better than the
+        shift of its logit, and whether they were seldom held. As elsewhere, nothing is expected to be better than the
         factory expects, and what is not sure changes nothing."""
         mean, sd, tries = field.change(seen, self.picks)
         sure = np.where(seen.any(axis=1), np.minimum(mean + self.config.caution_sds * sd, 0.0), 0.0)
         shift = logit(np.clip(_USUAL_CLEAN + sure, _LEAST_SHARE, _USUAL_CLEAN)) - logit(_USUAL_CLEAN)
-        known = seen.any(axis=1) & (tries >= self.config.never_held_tries - 0.5)
+        known = seen.any(axis=1) & (tries >= self.config.seldom_held_tries - 0.5)
         return mean, shift, known & (_USUAL_CLEAN + mean < self.config.alike_below)
 
     def _evidence(

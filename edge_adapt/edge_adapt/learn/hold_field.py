@@ -18,7 +18,7 @@ from scipy.spatial.distance import cdist
 from robin_perception.novelty.appearance import SIZE
 
 Floats = NDArray[np.float64]
-REACH = 0.5  # distance, as a share of an appearance's length, at which picks tell 1/e of what they tell of themselves
+REACH = 0.7  # distance, as a share of an appearance's length, at which picks tell 1/e of what they tell of themselves
 PRIOR_SD = 0.5  # of P(clean), from goods to goods
 PICK_SD = 0.32  # of what one pick ends with, 0 or 1
 MOST_PICKS = 400  # that are remembered

@@ -38,7 +38,7 @@ class HoldTerms:
     seal_logit [I, places]: added to the logit of P(seal) of a cup there. vacuum_log [I], mass_log [I]: natural log of
     the factor on the expected vacuum and mass. clean_logit [I], steep_logit [I]: added to the logit of P(clean), of
     grasps with a level tool and with a steep one. tries [I]: picks that this rests on, fading. level_face [I]: bool,
-    depth misleads on such goods, and they are taken for level faces. last [I]: bool, such goods were never held: they
+    depth misleads on such goods, and they are taken for level faces. last [I]: bool, such goods were seldom held: they
     are picked after all others. state: of what was learned, for the record.
     """
 

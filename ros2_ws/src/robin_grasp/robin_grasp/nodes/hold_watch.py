@@ -11,7 +11,7 @@ from robin_grasp.hold_learning import HoldLearning
 from robin_grasp.holding import HoldTerms
 from robin_grasp.picks.outcome import PickOutcome, PickResult
 from robin_grasp.picks.outcome_report import OutcomeReport, Stage
-from robin_grasp.picks.plan_server import KEPT_PLANS, IssuedPlan, never_held
+from robin_grasp.picks.plan_server import KEPT_PLANS, IssuedPlan, seldom_held
 from robin_grasp.plan import CupTrust
 from robin_grasp.recovery.machine import PickTarget
 from robin_perception.core.errors import Code, RobinError
@@ -52,13 +52,13 @@ class HoldWatch:
             self._pool.submit(self._learn, pick, outcome, report.result, issued.plan.basis.cups)
 
     def planned(self, issued: IssuedPlan) -> None:
-        """Tell where nothing is left but goods that were never held."""
-        left = sorted(set(never_held(issued.plan, issued.scene)) & set(issued.excluded))
+        """Tell where nothing is left but goods that were seldom held."""
+        left = sorted(set(seldom_held(issued.plan, issued.scene)) & set(issued.excluded))
         if left and not issued.plan.grasps:
-            text = f"only goods that were never held are left: parcels {', '.join(map(str, left))}"
-            self._node.report(Code.GOODS_NEVER_HELD, text, warning=True, lasting=True)
+            text = f"only goods that were seldom held are left: parcels {', '.join(map(str, left))}"
+            self._node.report(Code.GOODS_SELDOM_HELD, text, warning=True, lasting=True)
         else:
-            self._node.recovered("what is left", Code.GOODS_NEVER_HELD)
+            self._node.recovered("what is left", Code.GOODS_SELDOM_HELD)
 
     def tell(self) -> None:
         """What is wrong with the file stands in diagnostics until it is over."""

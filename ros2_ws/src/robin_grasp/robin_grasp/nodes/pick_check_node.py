@@ -20,7 +20,7 @@ from robin_grasp.nodes.scene_input import SceneInput
 from robin_grasp.picks.open_picks import OpenPick, OpenPicks
 from robin_grasp.picks.outcome_report import OutcomeReport, Stage
 from robin_grasp.picks.pick_check import PickChecker, PickJudgement
-from robin_grasp.picks.plan_server import never_held
+from robin_grasp.picks.plan_server import seldom_held
 from robin_grasp.recovery.help_desk import HelpDesk
 from robin_grasp.recovery.machine import PickTarget
 from robin_grasp.recovery.second_parcel import cups_on_another
@@ -118,7 +118,7 @@ class PickCheckNode(RobinNode[PickCheckNodeConfig]):
         notice = pick.notice
         grasps = bool(notice.plan.grasps)
         if self._station is not None and self._help is not None:
-            late = never_held(notice.plan, pick.scene)
+            late = seldom_held(notice.plan, pick.scene)
             self._station.planned(notice.plan_id, pick.frame, pick.scene, notice.excluded, grasps, late)
             self._help.tell()
         if not grasps:

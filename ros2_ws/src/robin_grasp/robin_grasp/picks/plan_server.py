@@ -237,15 +237,15 @@ class PlanServer:
         return self._last
 
 
-def never_held(plan: Plan, scene: Scene) -> tuple[int, ...]:
-    """Ids of goods that were never held, as the plan was told."""
+def seldom_held(plan: Plan, scene: Scene) -> tuple[int, ...]:
+    """Ids of goods that were seldom held, as the plan was told."""
     last = () if plan.holding is None else plan.holding.last
     return tuple(one.id for one, late in zip(scene.instances, last, strict=False) if late)
 
 
 def left_for_last(plan: Plan, scene: Scene) -> tuple[int, ...]:
-    """Ids of goods that were never held, where the plan has nothing else."""
-    ids = never_held(plan, scene)
+    """Ids of goods that were seldom held, where the plan has nothing else."""
+    ids = seldom_held(plan, scene)
     return ids if plan.grasps and all(grasp.instance_id in ids for grasp in plan.grasps) else ()
 
 

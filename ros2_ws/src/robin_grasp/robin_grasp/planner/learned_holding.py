@@ -66,7 +66,7 @@ def _clean_offset(situation: Situation, learned: HoldTerms, poses: Poses) -> Flo
 
 
 def last_cost(situation: Situation, poses: Poses) -> Floats | float:
-    """What never held comes after all else."""
+    """What seldom held comes after all else."""
     if situation.learned is None:
         return 0.0
     return np.asarray(LAST_COST * situation.learned.last[situation.parcels.index[poses.parcel]])

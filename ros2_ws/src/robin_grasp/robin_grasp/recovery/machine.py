@@ -71,9 +71,9 @@ class Recovery:
         self._helps = 0
         self._put_backs = 0
 
-    def look(self, conditions: Sequence[Condition] = (), left_over: bool = False, never_held: bool = False) -> Step:
+    def look(self, conditions: Sequence[Condition] = (), left_over: bool = False, seldom_held: bool = False) -> Step:
         """Before a pick. left_over: parcels are there, but the only ones that could be picked were given up.
-        never_held: some of them since such goods were never held."""
+        seldom_held: some of them since such goods were seldom held."""
         found = gravest(conditions)
         seen = Seen.CLEAR if found is None else _SEEN_OF[found.effect]
         if seen is Seen.LOOK_AGAIN:
@@ -82,7 +82,7 @@ class Recovery:
         else:
             self._looks = 0
         if left_over and seen is not Seen.STOP:
-            seen, found = (Seen.NEVER_HELD if never_held else Seen.LEFT_OVER), None
+            seen, found = (Seen.SELDOM_HELD if seldom_held else Seen.LEFT_OVER), None
         self._put_backs = 0
         step = self._step(State.LOOK, seen, Doubt.SURE, self._helps)
         if found is None or step.action is Action.GO_ON:

@@ -31,7 +31,7 @@ from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 
 KEPT_PICKS = 4
-_ABOUT_PICKS = frozenset({Code.PARCEL_NOT_HELD, Code.GOODS_NEVER_HELD, Code.LOAD_DOUBTFUL, Code.PICKS_FAILING})
+_ABOUT_PICKS = frozenset({Code.PARCEL_NOT_HELD, Code.GOODS_SELDOM_HELD, Code.LOAD_DOUBTFUL, Code.PICKS_FAILING})
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,17 @@ class StationRecovery:
         scene: Scene,
         excluded: tuple[int, ...],
         grasps: bool,
-        never_held: tuple[int, ...] = (),
+        seldom_held: tuple[int, ...] = (),
     ) -> str:
-        """A plan was handed out. excluded: what it left out. never_held: goods that no try ever held. Returns the id of
+        """A plan was handed out. excluded: what it left out. seldom_held: goods that mostly fail. Returns the id of
         the request for help where only such goods and parcels that were given up are left."""
         with self._lock:
-            late = set(excluded) & set(never_held)
+            late = set(excluded) & set(seldom_held)
             left = tuple(sorted(late | (set(excluded) & set(self._recovery.memory.given_up(frame, scene)))))
             if self.stopped:
                 return ""
             step = self._recovery.look(scene.conditions, not grasps and bool(left), bool(late))
-            if step.seen not in (Seen.LEFT_OVER, Seen.NEVER_HELD) or step.action is not Action.ASK_HELP:
+            if step.seen not in (Seen.LEFT_OVER, Seen.SELDOM_HELD) or step.action is not Action.ASK_HELP:
                 return ""
             cause = parcel_cause(step.reason, self._config.help, step.code)
             return self._ask(cause, _Asked(step, plan_id, (frame, scene, left)), help_picture(frame)).help_id

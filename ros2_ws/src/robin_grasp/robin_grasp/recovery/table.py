@@ -25,8 +25,8 @@ class Seen(str, Enum):
     """What is found or judged.
 
     Before a pick: clear, slow_down, look_again and stop as the gravest condition of the station asks; unclear: looked
-    again often enough; left_over: only parcels that were given up are left; never_held: the same,
-    and some of them are goods that were never held.
+    again often enough; left_over: only parcels that were given up are left; seldom_held: the same,
+    and some of them are goods that were seldom held.
     Of a load and of a pick that is over: clean; nothing: miss or drop; apart: two parcels, and it is known which cups
     hold the second; multi; wrong; unknown: not judged.
     Of a pick that is over: gone: delivered, but two or another parcel; back: the load was set down; taken: a person
@@ -39,7 +39,7 @@ class Seen(str, Enum):
     UNCLEAR = "unclear"
     STOP = "stop"
     LEFT_OVER = "left_over"
-    NEVER_HELD = "never_held"
+    SELDOM_HELD = "seldom_held"
     CLEAN = "clean"
     NOTHING = "nothing"
     APART = "apart"
@@ -60,7 +60,15 @@ class Doubt(str, Enum):
 
 
 SEEN_IN = {
-    State.LOOK: (Seen.CLEAR, Seen.SLOW_DOWN, Seen.LOOK_AGAIN, Seen.UNCLEAR, Seen.STOP, Seen.LEFT_OVER, Seen.NEVER_HELD),
+    State.LOOK: (
+        Seen.CLEAR,
+        Seen.SLOW_DOWN,
+        Seen.LOOK_AGAIN,
+        Seen.UNCLEAR,
+        Seen.STOP,
+        Seen.LEFT_OVER,
+        Seen.SELDOM_HELD,
+    ),
     State.HELD: (Seen.CLEAN, Seen.NOTHING, Seen.APART, Seen.MULTI, Seen.WRONG, Seen.UNKNOWN),
     State.ENDED: (Seen.CLEAN, Seen.NOTHING, Seen.GONE, Seen.BACK, Seen.TAKEN, Seen.FAILING, Seen.UNKNOWN),
 }
@@ -112,7 +120,7 @@ def recovery_table(config: RecoveryConfig) -> tuple[Rule, ...]:
 
 def _before_a_pick(config: RecoveryConfig) -> tuple[Rule, ...]:
     look, asks = State.LOOK, config.helps_in_a_row
-    needs_help = (Seen.STOP, Seen.UNCLEAR, Seen.LEFT_OVER, Seen.NEVER_HELD)
+    needs_help = (Seen.STOP, Seen.UNCLEAR, Seen.LEFT_OVER, Seen.SELDOM_HELD)
     why_stop = "a person was asked again and again, and no pick has gone well since"
     return (
         Rule(look, needs_help, Action.STOP, why_stop, tries=(asks, None)),
@@ -128,10 +136,10 @@ def _before_a_pick(config: RecoveryConfig) -> tuple[Rule, ...]:
         ),
         Rule(
             look,
-            (Seen.NEVER_HELD,),
+            (Seen.SELDOM_HELD,),
             Action.ASK_HELP,
-            "only goods that were never held are left: remove them by hand",
-            code=Code.GOODS_NEVER_HELD,
+            "only goods that were seldom held are left: remove them by hand",
+            code=Code.GOODS_SELDOM_HELD,
         ),
         Rule(look, (Seen.SLOW_DOWN,), Action.GO_SLOWLY, "what is seen is less sure, so less force"),
         Rule(look, (Seen.CLEAR,), Action.GO_ON, "nothing stands against it"),

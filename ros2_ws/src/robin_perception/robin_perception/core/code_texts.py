@@ -115,7 +115,7 @@ CODE_TEXTS = {
     Code.CUPS_STATE_DAMAGED: "The file of the cups' health is damaged; it was set aside, and all cups count as sound.",
     Code.CUPS_NOT_SAVED: "The cups' health cannot be written to disk; it is known until the node ends.",
     Code.CUPS_MISMATCH: "Cup health is of a tool with another number of cups; look at cell_file, or reset it.",
-    Code.GOODS_NEVER_HELD: "Only goods that no try has ever held are left; remove them by hand.",
+    Code.GOODS_SELDOM_HELD: "Only goods that fail more often than they hold are left; remove them by hand.",
     Code.HOLDING_DAMAGED: "What was learned of holding is damaged or of another tool; it starts anew.",
     Code.HOLDING_NOT_SAVED: "What is learned of holding cannot be written; it is kept in memory.",
     Code.RECORD_DROPPED: "The recorder's disk is too slow; a pick was not recorded.",
