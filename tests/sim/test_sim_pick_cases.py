@@ -20,7 +20,7 @@ from robin_grasp.tool import CellConfig
 from robin_perception.core.errors import Code, RobinError
 from robin_sim.pick_cases.careless import CarelessConfig, CarelessEyes, CarelessPlanner, merge, touching
 from robin_sim.pick_cases.evaluate import VIEWS, calibration_error, case_row, figures, picks_to_learn_from
-from robin_sim.pick_cases.make import CaseKind, CaseMaker
+from robin_sim.pick_cases.make import KINDS, CaseKind, CaseMaker, kinds_named
 from robin_sim.pick_cases.run import CaseWork, case_files, make_cases
 from robin_sim.pick_cases.store import DEPTH_UNIT_M, PickCase, case_count, load_cases, save_cases
 
@@ -79,6 +79,17 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RobinError) as missing:
         case_files([tmp_path / "nothing"])
     assert missing.value.code is Code.INPUT_MISSING
+
+
+def test_kinds_of_piles_are_chosen_by_name() -> None:
+    assert kinds_named(()) == KINDS
+    assert kinds_named(("mixed/geometric", "flush/alike")) == (
+        CaseKind("mixed", "geometric"),
+        CaseKind("flush", "alike"),
+    )
+    with pytest.raises(RobinError, match="'clear/none': no kind of piles; there are blocked_cup/careless") as caught:
+        kinds_named(("clear/none",))
+    assert caught.value.code is Code.OPTION_INVALID
 
 
 def test_only_what_looks_like_one_is_merged_where_that_is_asked() -> None:

@@ -35,14 +35,23 @@ def cases(
     model: ModelOption = None,
     engine: EngineByNameOption = "onnxruntime",
     workers: WorkersOption = 0,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind",
+            metavar="SCENARIO/PLANNER",
+            help="Only piles of this kind, such as clear_bags/geometric; may be given several times. Default: all.",
+        ),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Pick in simulation, with care and without, and keep what the cell measured and what truly happened. Piles that
     are there already are not made again."""
     require_writable(json_file)
+    from robin_sim.pick_cases.make import kinds_named
     from robin_sim.pick_cases.run import CaseWork, make_cases
 
-    work = CaseWork(model_path(model), engine, worker_count(workers))
+    work = CaseWork(model_path(model), engine, worker_count(workers), kinds_named(kinds or ()))
     with progress_bar("pick cases", "picks") as advance:
         paths = make_cases(folder, seed, picks, work, lambda done, of: advance(done, of, ""))
     write_json(json_file, {"piles": len(paths), "seed": seed, "out": folder})

@@ -3,7 +3,7 @@ not made again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from robin_grasp.plan import Planner
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.recovery.failure_memory import FailureMemory
 from robin_grasp.tool import CellConfig
+from robin_perception.core.errors import Code, RobinError
 from robin_perception.core.frame import Frame
 from robin_perception.core.scene import Scene
 from robin_perception.engines.base import EngineConfig
@@ -41,6 +42,10 @@ class CaseKind:
     scenario: str
     planner: str
 
+    @property
+    def name(self) -> str:
+        return f"{self.scenario}/{self.planner}"
+
 
 KINDS = tuple(
     CaseKind(scenario, planner)
@@ -64,6 +69,17 @@ KINDS = tuple(
         ("flush_small", "alike"),
     )
 )
+
+
+def kinds_named(names: Sequence[str]) -> tuple[CaseKind, ...]:
+    """Those of KINDS with these names; all of them for none. Raises RobinError OPTION_INVALID."""
+    known = {kind.name: kind for kind in KINDS}
+    for name in names:
+        if name not in known:
+            raise RobinError(Code.OPTION_INVALID, f"{name!r}: no kind of piles; there are {', '.join(sorted(known))}")
+    return tuple(known[name] for name in names) or KINDS
+
+
 _CARELESS = {"careless": CarelessConfig(), "alike": CarelessConfig(merge=0.9, alike=True)}
 
 

@@ -17,7 +17,7 @@ from robin_perception.engines.base import EngineConfig
 from robin_perception.segmentation.segmenter import load_segmenter
 from robin_sim.cell import SeeFrame
 from robin_sim.pick_cases.evaluate import CaseRow, rows_of
-from robin_sim.pick_cases.make import CaseMaker
+from robin_sim.pick_cases.make import KINDS, CaseKind, CaseMaker
 from robin_sim.pick_cases.store import case_count
 from robin_sim.runs.workers import process_context, worker_pool
 
@@ -29,18 +29,20 @@ MOST_EMPTY = 40  # piles in a row without a pick, after which something is wrong
 
 @dataclass(frozen=True)
 class CaseWork:
-    """How cases are made and looked at. model, engine: of the pile's masks, and of the look at the load."""
+    """How cases are made and looked at. model, engine: of the pile's masks, and of the look at the load. kinds: that
+    piles take turns in."""
 
     model: Path
     engine: str
     workers: int = 1
+    kinds: tuple[CaseKind, ...] = KINDS
 
 
 def make_cases(folder: Path, seed: int, picks: int, work: CaseWork, progress: Progress | None = None) -> list[Path]:
     """Files of piles 0, 1, … of a seed until they hold ``picks`` picks; what is there already is not made again. Raises
     RobinError: DISK_FULL, OPTION_INVALID, and what loading the model raises."""
     make_folder(folder)
-    maker = CaseMaker(seed, work.model, work.engine, folder)
+    maker = CaseMaker(seed, work.model, work.engine, folder, work.kinds)
     paths: list[Path] = []
     done, empty = 0, 0
     for path in _mapped(maker.make, count(), work.workers):
