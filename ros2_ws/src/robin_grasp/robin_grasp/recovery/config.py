@@ -26,7 +26,7 @@ class RecoveryConfig(StrictConfig):
     """Limits of the recovery policy: its table is made from them (``robin recovery table``)."""
 
     deliver_below: float = Field(
-        0.4, gt=0, lt=1, description="P(two parcels or another one) on the tool up to which a load is delivered"
+        0.25, gt=0, lt=1, description="P(two parcels or another one) on the tool up to which a load is delivered"
     )
     sure_from: float = Field(0.8, gt=0, lt=1, description="P(two parcels or another one) from which that is sure")
     put_backs: int = Field(1, ge=0, le=5, description="times that a second parcel is put back in one pick")
