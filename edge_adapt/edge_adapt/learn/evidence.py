@@ -87,14 +87,6 @@ def rate_logit(counts: Floats, prior: float, parent: float, sds: float) -> float
     return float(np.clip(_logit(float(np.clip(upper, _SURE, 1.0 - _SURE))) - _logit(factory), -MOST_LOGIT, 0.0))
 
 
-def rate_mean(counts: Floats, prior: float) -> float:
-    """The posterior's mean, 1 where nothing is known."""
-    picks, expected, good = counts
-    if picks < _SURE:
-        return 1.0
-    return float((prior * expected / picks + good) / (prior + picks))
-
-
 def log_bound(counts: Floats, prior: float, parent: float, sds: float, side: int) -> float:
     """Mean of ln(measured / expected), less ``sds`` of its standard deviations towards 0; 0 on the other side than
     ``side`` (1 above, -1 below). parent: the same of the goods' class."""

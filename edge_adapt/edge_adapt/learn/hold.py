@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import expit, logit
 
-from edge_adapt.learn.evidence import Evidence, log_bound, rate_logit, rate_mean, seen_log, seen_rate
+from edge_adapt.learn.evidence import Evidence, log_bound, rate_logit, seen_log, seen_rate
 from edge_adapt.learn.hold_field import MOST_PICKS, FieldPick, HoldField
 from edge_adapt.learn.looks import GoodsLook, Looks, novelty_names
 from robin_grasp.cup_health import pressed_vacuum
@@ -50,8 +50,7 @@ class HoldConfig(StrictConfig):
     class_prior_picks: float = Field(60.0, gt=0, le=1000, description="picks that the factory counts as, per class")
     caution_sds: float = Field(1.0, ge=0, le=5, description="standard deviations in the factory's favour")
     seldom_held_tries: float = Field(4.0, ge=1, le=100, description="tries of such goods before they are left for last")
-    seldom_held_below: float = Field(0.2, gt=0, lt=1, description="mean of P(clean) below which they were seldom held")
-    alike_below: float = Field(0.5, gt=0, lt=1, description="the same, of goods that look like others that were picked")
+    seldom_held_below: float = Field(0.5, gt=0, lt=1, description="mean of P(clean) below which they were seldom held")
     level_below_depth: float = Field(
         0.93, ge=0, le=1, description="share of valid depth in a mask below which goods may be taken for level faces"
     )
@@ -143,12 +142,6 @@ class HoldLearner:
             "level": [pick.to_json() for pick in self.level_field.picks],
         }
 
-    def seldom_held(self, evidence: Evidence) -> bool:
-        """Whether goods of that evidence are left for last. Half a try may have faded."""
-        config = self.config
-        enough = evidence.tries >= config.seldom_held_tries - 0.5
-        return enough and rate_mean(evidence.clean + evidence.steep, 1.0) < config.seldom_held_below
-
     def _fill(self, terms: HoldTerms, row: int, look: Evidence, of_class: Evidence) -> None:
         config, sds = self.config, self.config.caution_sds
 
@@ -166,7 +159,6 @@ class HoldLearner:
         terms.vacuum_log[row] = log(look.vacuum, of_class.vacuum, -1)
         terms.mass_log[row] = log(look.mass, of_class.mass, 1)
         terms.tries[row] = look.tries
-        terms.last[row] = self.seldom_held(look)
 
     def _fill_by_likeness(self, terms: HoldTerms, seen: NDArray[np.float32], depth: NDArray[np.float64]) -> None:
         """What picks of goods that look alike say, by their depth and as level faces. depth [I]: share of each mask
@@ -180,7 +172,7 @@ class HoldLearner:
         terms.seal_logit[level] = 0.0
         for rates in (terms.clean_logit, terms.steep_logit):
             rates[:] = np.where(level, level_shift, np.minimum(rates, shift))
-        terms.last[:] = np.where(level, level_last, terms.last | last)
+        terms.last[:] = np.where(level, level_last, last)
 
     def _alike(
         self, field: HoldField, seen: NDArray[np.float32]
@@ -192,7 +184,7 @@ class HoldLearner:
         sure = np.where(seen.any(axis=1), np.minimum(mean + self.config.caution_sds * sd, 0.0), 0.0)
         shift = logit(np.clip(_USUAL_CLEAN + sure, _LEAST_SHARE, _USUAL_CLEAN)) - logit(_USUAL_CLEAN)
         known = seen.any(axis=1) & (tries >= self.config.seldom_held_tries - 0.5)
-        return mean, shift, known & (_USUAL_CLEAN + mean < self.config.alike_below)
+        return mean, shift, known & (_USUAL_CLEAN + mean < self.config.seldom_held_below)
 
     def _evidence(
         self, pick: PickTarget, outcome: PickOutcome, result: PickResult, trust: CupTrust, offsets: NDArray[np.float64]
