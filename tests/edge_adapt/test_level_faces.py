@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from helpers.grasp_scenes import Box
 from helpers.hold_picks import CELL, goods, grasp_on, outcome_of, plan_with
+from helpers.planner_fits import with_fit
 
 from edge_adapt.learn.hold import HoldConfig, HoldLearner
 from edge_adapt.learn.hold_file import HoldKeeper
 from robin_grasp.holding import HoldTerms
 from robin_grasp.plan import Grasp
 from robin_grasp.planner.hidden_depth import with_film_faces, with_level_faces
+from robin_grasp.planner.planner import SuctionPlanner
 from robin_grasp.planner.registry import make_planner
 from robin_grasp.recovery.machine import PickTarget
 from robin_perception.core.frame import Frame
@@ -171,3 +173,15 @@ def test_film_is_picked_where_the_network_tells_it() -> None:
     bare = replace(scene, instances=tuple(replace(one, film_depth=()) for one in scene.instances))
     seen = [g for g in make_planner("geometric", CELL).plan(frame, bare).grasps if g.instance_id == FILM_ID]
     assert not seen or abs(seen[0].T_base_tool[2, 3] - FILM.top) > 0.02 or seen[0].score < grasps[0].score
+
+
+def test_a_told_face_orders_grasps_and_rules_none_out() -> None:
+    frame, scene = told_film()
+    config = with_fit(rank={"film_cost": 60.0})  # P(clean) of a few cups far below ``least_clean``
+    plain, doubted = (SuctionPlanner(CELL, c).plan(frame, scene) for c in (with_fit(rank={"film_cost": 0.0}), config))
+    assert {grasp.instance_id for grasp in doubted.grasps} == {grasp.instance_id for grasp in plain.grasps}
+    assert doubted.best is not None and doubted.best.instance_id == CARTON_ID
+    before, after = (grasp_on(FILM_ID, result) for result in (plain, doubted))
+    assert after.terms["film"] == 1.0 and after.terms["p_clean"] < before.terms["p_clean"] - 0.1
+    carton = [grasp_on(CARTON_ID, result).terms["p_clean"] for result in (plain, doubted)]
+    assert carton[0] == carton[1]

@@ -112,6 +112,16 @@ def test_what_an_earlier_release_had_by_default_is_the_shipped_fit() -> None:
     assert found == PlannerConfig() and found.fit.name == shipped_fit().name
 
 
+def test_a_recorded_fit_works_as_it_did_before_a_figure_came() -> None:
+    recorded = json.loads(PipelineRecord(planner_config=PlannerConfig()).model_dump_json())
+    del recorded["planner_config"]["fit"]["rank"]["film_cost"]
+    found = parse_pipeline(json.dumps(recorded), Path("a.mcap")).planner_config
+    assert found.fit.rank.film_cost == 0.0 and found.fit.rank.cup_cost == shipped_fit().rank.cup_cost
+    del recorded["planner_config"]["fit"]["rank"]["cup_cost"]
+    with pytest.raises(RobinError, match="cup_cost"):
+        parse_pipeline(json.dumps(recorded), Path("a.mcap"))
+
+
 @pytest.mark.parametrize(
     ("section", "key"),
     [({"rank": {"odd_power": 0.1}}, "rank.odd_power"), ({"seal": {"base_logit": 4.0}}, "seal.base_logit"),

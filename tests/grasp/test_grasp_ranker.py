@@ -12,12 +12,13 @@ from robin_grasp.planner.ranker import GeometricRanker, Odds, utility
 TERMS = (
     *("hold_probability", "free_probability", "single_probability", "merged_probability", "detection", "mask_quality"),
     *("tool_tilt_rad", "carry_room_m", "push_m", "standing", "lever_m", "cover", "short_side_m", "failed_near"),
+    *("film", "cup_count"),
 )
 
 
 def riskless(count: int) -> dict[str, np.ndarray]:
     """Terms of ``count`` candidates that nothing speaks against."""
-    zero = ("cover", "push_m", "merged_probability", "tool_tilt_rad", "failed_near", "lever_m", "standing")
+    zero = ("cover", "push_m", "merged_probability", "tool_tilt_rad", "failed_near", "lever_m", "standing", "film")
     return {name: np.ones(count) for name in TERMS} | {name: np.zeros(count) for name in zero}
 
 
@@ -29,8 +30,16 @@ def test_geometric_odds_fall_with_each_risk() -> None:
     for name, value in (("hold_probability", 0.5), ("free_probability", 0.5), ("single_probability", 0.5),
                         ("detection", 0.5), ("push_m", 0.02), ("tool_tilt_rad", 0.5), ("failed_near", 1.0),
                         ("merged_probability", 0.5), ("carry_room_m", -0.2), ("standing", 0.2),
-                        ("lever_m", 0.03), ("mask_quality", 0.9), ("cover", 0.3), ("short_side_m", 0.06)):  # fmt: skip
+                        ("lever_m", 0.03), ("mask_quality", 0.9), ("cover", 0.3), ("short_side_m", 0.06),
+                        ("film", 1.0)):  # fmt: skip
         assert ranker.odds(good | {name: np.full(1, value)}).clean[0] < best
+
+
+def test_a_face_that_was_told_wants_more_cups() -> None:
+    """Where it is off, it is off for all of them."""
+    ranker, cups = GeometricRanker(PlannerConfig()), np.array([2.0, 3.0, 5.0, 8.0])
+    seen, told = (ranker.odds(riskless(4) | {"cup_count": cups, "film": np.full(4, film)}).clean for film in (0.0, 1.0))
+    assert (seen == 1.0).all() and (np.diff(told) > 0).all() and told[-1] < 1.0
 
 
 def test_geometric_odds_are_a_power_of_the_product_and_share_the_rest_as_it_does() -> None:

@@ -89,6 +89,27 @@ def test_only_wanted_goods_that_the_network_finds_film_on_get_a_face() -> None:
     assert not any(one.film_depth for one in doubtful)
 
 
+@pytest.mark.parametrize("identity", [1, 2], ids=["with depth", "without"])
+def test_film_on_a_part_of_other_goods_covers_them(identity: int) -> None:
+    """A quarter of each mask shows film: a bag that lies there, or leans against it, has no mask of its own."""
+    frame = frame_from_above()
+    view, goods = View.of(frame, (512, 384), 0.0), two_goods(frame)
+    film = told(odds=0.1)
+    for x0, y0, x1, y1 in (one.bbox for one in goods.instances):
+        film[1, y0 // 5 : y1 // 5, x0 // 5 : (3 * x0 + x1) // 20] = 0.9
+    found = with_film(goods, film, view, CONFIG, frozenset({2})).instances[identity - 1]
+    assert not found.film_depth and found.visible_fraction == pytest.approx(0.75, abs=0.05)
+    whole = with_film(goods, told(odds=0.1), view, CONFIG, frozenset({2})).instances[identity - 1]
+    assert whole.visible_fraction == 1.0
+
+
+def test_goods_of_film_are_not_covered_by_it() -> None:
+    frame = frame_from_above()
+    view, goods = View.of(frame, (512, 384), 0.0), two_goods(frame)
+    found = with_film(goods, told(), view, CONFIG, frozenset({2})).instances
+    assert [one.visible_fraction for one in found] == [1.0, 1.0]
+
+
 def test_goods_of_another_class_are_left_out_unless_the_bundle_does_not_know_poly_bags() -> None:
     frame = frame_from_above()
     goods = two_goods(frame)

@@ -211,6 +211,9 @@ class RankFit(StrictConfig):
     lever_cost_most: float = Field(ge=0, le=10, description="... up to this")
     narrow_m: float = Field(ge=0, le=1, description="a parcel narrower than this hangs from one row of cups ...")
     narrow_cost_per_m: float = Field(ge=0, le=500, description="... -ln product per metre that it is narrower")
+    film_cost: float = Field(
+        ge=0, le=100, description="-ln product where film's face was told, over the cups to the power 1.5, two at least"
+    )
     cover_cost: float = Field(ge=0, le=50, description="-ln product where higher neighbours touch it, per share ...")
     cover_most: float = Field(ge=0, le=1, description="... of its outline, up to this")
     mask_quality_sure: float = Field(ge=0, le=1, description="masks of less quality are doubted")

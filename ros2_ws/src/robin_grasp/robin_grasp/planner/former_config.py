@@ -28,11 +28,15 @@ RENAMED = {
 }
 
 
+LATER = {("rank", "film_cost"): 0.0}
+"""Figures that earlier fits did not have, as they worked without."""
+
+
 def from_former(values: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded table of an earlier release as the values of a ``PlannerConfig``; one of today is returned as it is.
     What it does not name has the value that is shipped. Unknown keys stay, for ``PlannerConfig`` to refuse."""
     if "fit" in values:
-        return dict(values)
+        return {**values, "fit": _with_later_figures(values["fit"])}
     settings: dict[str, Any] = {}
     fit = shipped_fit().model_dump()
     for section, keys in values.items():
@@ -53,3 +57,14 @@ def from_former(values: Mapping[str, Any]) -> dict[str, Any]:
     if PlannerFit.model_validate(fit) != shipped_fit():
         fit["name"] = "recorded by an earlier release"
     return {**settings, "fit": fit}
+
+
+def _with_later_figures(fit: Any) -> Any:
+    """A recorded fit with what came after it; anything else is left for ``PlannerFit`` to refuse."""
+    if not isinstance(fit, Mapping):
+        return fit
+    found = dict(fit)
+    for (section, key), value in LATER.items():
+        if isinstance(found.get(section), Mapping):
+            found[section] = {key: value, **found[section]}
+    return found

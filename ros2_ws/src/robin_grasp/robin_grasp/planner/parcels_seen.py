@@ -31,7 +31,8 @@ class Parcels:
     axis [I, 3]: unit normal into the parcel. long_axis [I, 3]: unit, along the longer side. sides_m [I, 2]: longer,
     shorter. plane_rms_m [I]. top_m [I]: height of the centre above the belt. classes [I, C]: their probabilities, with
     the ``figures`` of these classes. area_m2 [I]: of the whole face, hidden part included. thickness_m, mass_kg [I]:
-    expected. box_probability, flat_probability [I]: of all classes of that shape.
+    expected. film [I]: 1 where the face is that of film which the depth camera looks through, else 0. box_probability,
+    flat_probability [I]: of all classes of that shape.
     """
 
     index: Ints
@@ -55,6 +56,7 @@ class Parcels:
     area_m2: Floats
     thickness_m: Floats
     mass_kg: Floats
+    film: Floats
 
     @property
     def count(self) -> int:
@@ -133,6 +135,7 @@ def _no_parcels(figures: ClassTable) -> Parcels:
     return Parcels(
         ints, ints, ints, ints, floats, threes, threes, threes, threes, np.zeros((0, 2)), floats, floats,
         np.zeros((0, len(figures.box))), figures, floats, floats, floats, floats, floats, floats, floats,
+            floats,
     )  # fmt: skip
 
 
@@ -254,6 +257,7 @@ def _parcels(
         area_m2=area,
         thickness_m=thickness,
         mass_kg=mass,
+        film=np.array([float(bool(instance.film_depth)) for instance in instances]),
     )
 
 

@@ -61,7 +61,7 @@ class GeometricRanker:
         doubt = np.maximum(self._fit.mask_quality_sure - terms["mask_quality"], 0.0)
         cost = cost + self._fit.mask_doubt_cost * doubt + self._cover_cost(terms["cover"])
         narrow = np.maximum(self._fit.narrow_m - terms["short_side_m"], 0.0)
-        cost = cost + self._fit.narrow_cost_per_m * narrow
+        cost = cost + self._fit.narrow_cost_per_m * narrow + film_cost(terms["film"], terms["cup_count"], self._fit)
         undisturbed = np.exp(-cost - self._fit.tilt_cost_per_rad * steep)
         again = (1.0 - self._fit.failed_discount) ** terms["failed_near"]
         clean = terms["hold_probability"] * alone * one_parcel * undisturbed * again
@@ -73,6 +73,12 @@ def lever_cost(lever_m: Floats, fit: RankFit) -> Floats:
     (some piles several times) 1 % below 15 mm failed and a fifth beyond 30 mm."""
     cost = fit.lever_cost_per_m * np.maximum(lever_m - fit.lever_free_m, 0.0)
     return np.asarray(np.minimum(cost, fit.lever_cost_most))
+
+
+def film_cost(film: Floats, cups: Floats, fit: RankFit) -> Floats:
+    """-ln product for a face that was told and not seen, any shape. Where it is off it is so for all cups, so that more
+    cups are worth more than their seals say. film: 1 for such a face, else 0."""
+    return np.asarray(fit.film_cost * film / np.maximum(cups, 2.0) ** 1.5)
 
 
 def utility(odds: Odds, config: RankConfig) -> Floats:

@@ -116,9 +116,10 @@ def rank(
     terms |= {"p_clean": odds.clean, "p_multi": odds.multi}
     weak = np.asarray(~chosen.strong)
     again = repeats_failure(poses.position, chosen.cups, situation.failed, config.rank) & ~weak
-    worth = found.clean
+    as_seen = {**terms, "film": np.zeros(poses.count)}  # what is told of film orders grasps and rules none out
+    worth = ranker.odds(as_seen).clean
     if situation.learned is not None:
-        worth = np.maximum(worth, ranker.odds({**terms, "hold_probability": chosen.factory_hold}).clean)
+        worth = np.maximum(worth, ranker.odds({**as_seen, "hold_probability": chosen.factory_hold}).clean)
     hopeless = np.asarray((worth < config.rank.least_clean) & ~weak & ~again)
     covered = hopeless & (terms["free_probability"] <= np.minimum(chosen.hold, chosen.single))
     for bad, reason in (

@@ -13,7 +13,7 @@ from robin_grasp.planner.fit import MultiPickFit
 from robin_grasp.planner.learned_holding import heavier_by, vacuum_shares
 from robin_grasp.planner.multipick import Risks
 from robin_grasp.planner.parcels_seen import Parcels
-from robin_grasp.planner.ranker import lever_cost
+from robin_grasp.planner.ranker import film_cost, lever_cost
 from robin_grasp.planner.rows import Rows
 from robin_grasp.planner.seal import Seals
 from robin_grasp.planner.situation import Sealed, Situation
@@ -67,12 +67,13 @@ def choose_subsets(table: SubsetTable, situation: Situation, left: Sealed) -> Ch
     hold = over_random_seals(held, seal)
     single = _single(risks, members, config.fit.multi)
     lever_m = _levers(poses, parcels, members, situation.cell.tool)
-    level = np.exp(-lever_cost(lever_m, config.fit.rank))
-    clean = hold * single * free[:, None] * level
+    cups = members.sum(axis=1).astype(np.float64)
+    cost = lever_cost(lever_m, config.fit.rank) + film_cost(parcels.film[poses.parcel][:, None], cups, config.fit.rank)
+    clean = hold * single * free[:, None] * np.exp(-cost)
     value = (
         clean - config.rank.multi_cost * hold * (1.0 - single * free[:, None]) - config.rank.fail_cost * (1.0 - hold)
     )
-    value -= config.fit.rank.cup_cost * members.sum(axis=1)
+    value -= config.fit.rank.cup_cost * cups
     enough: NDArray[np.bool_] = np.asarray(
         allowed & (margin * heavier_by(situation, poses.parcel)[:, None] >= wrench.least_margin)
     )

@@ -76,6 +76,7 @@ def candidate_terms(situation: Situation, left: Reachable, chosen: Chosen) -> di
         "top_m": parcels.top_m[parcel],
         "mass_kg": parcels.mass_kg[parcel],
         "failed_near": failures_near(poses.position, situation.failed, config.fit.rank.failed_reach_m),
+        "film": parcels.film[parcel],
         "standing": edge_on(parcels, config.fit.rank)[parcel],
     }
     for k, name in enumerate(situation.scene.class_names):

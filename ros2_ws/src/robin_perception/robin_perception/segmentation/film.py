@@ -16,6 +16,7 @@ from robin_perception.segmentation.view import Box, View
 Floats = NDArray[np.float64]
 FILM_CLASS = "poly_bag"
 _LEAST_CELLS = 12  # of the detail grid
+_SHOWS_FILM = 0.5  # P(film) of a cell
 _LEAST_RISE = 0.05  # of a ray to the belt; flatter ones say nothing of depth
 _BEHIND_M, _MOST_BEHIND = 0.02, 0.2  # film stands before what is seen: so far behind, on such a share, it is none
 _STIFFNESS = 1e-3  # of the curved terms, as a share of the cells
@@ -57,16 +58,22 @@ def maybe_film(
 def with_film(
     decoded: Decoded, film: NDArray[np.float32], view: View, config: FilmConfig, wanted: frozenset[int]
 ) -> Decoded:
-    """The instances with ``Instance.film_depth``, where their id is ``wanted`` and the network tells film. film: as
-    ``FilmReader.read`` gives it for ``view``."""
+    """The instances with ``Instance.film_depth``, where their id is ``wanted`` and the network tells film. What shows
+    film of all others counts as covered: their visible fraction is less by that share. film: as ``FilmReader.read``
+    gives it for ``view``."""
     at, depth = _cells(film[0], view)
     labels, odds = decoded.labels[at[1], at[0]], film[1].reshape(-1)
     seen = view.frame.depth[view.window][at[1], at[0]]
 
-    def fitted(one: Instance) -> Instance:
+    def told(one: Instance) -> Instance:
         mine = (labels == one.id) & np.isfinite(depth)
-        if mine.sum() < _LEAST_CELLS or odds[mine].mean() < config.least_film:
+        if mine.sum() < _LEAST_CELLS:
             return one
+        if odds[mine].mean() < config.least_film:
+            return replace(one, visible_fraction=one.visible_fraction * float((odds[mine] <= _SHOWS_FILM).mean()))
+        return fitted(one, mine) if one.id in wanted else one
+
+    def fitted(one: Instance, mine: NDArray[np.bool_]) -> Instance:
         terms = film_design(at[0, mine].astype(np.float64), at[1, mine].astype(np.float64), one.bbox)
         stiff = np.diag([0.0, 0.0, 0.0, *[_STIFFNESS * mine.sum()] * 3]) + 1e-9 * np.eye(FILM_TERMS)
         face = np.linalg.solve(terms.T @ terms + stiff, terms.T @ depth[mine])
@@ -75,7 +82,7 @@ def with_film(
             return one
         return replace(one, film_depth=tuple(face.astype(np.float32).tolist()))
 
-    return replace(decoded, instances=tuple(fitted(one) if one.id in wanted else one for one in decoded.instances))
+    return replace(decoded, instances=tuple(told(one) for one in decoded.instances))
 
 
 def film_design(x: Floats, y: Floats, box: Box) -> Floats:
