@@ -183,7 +183,7 @@ class HoldLearner:
         mean, sd, tries = field.change(seen, self.picks)
         sure = np.where(seen.any(axis=1), np.minimum(mean + self.config.caution_sds * sd, 0.0), 0.0)
         shift = logit(np.clip(_USUAL_CLEAN + sure, _LEAST_SHARE, _USUAL_CLEAN)) - logit(_USUAL_CLEAN)
-        known = seen.any(axis=1) & (tries >= self.config.seldom_held_tries - 0.5)
+        known = seen.any(axis=1) & (tries >= self.config.seldom_held_tries - 0.5)  # half a try may have faded
         return mean, shift, known & (_USUAL_CLEAN + mean < self.config.seldom_held_below)
 
     def _evidence(

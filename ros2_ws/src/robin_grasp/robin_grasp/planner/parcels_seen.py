@@ -135,7 +135,7 @@ def _no_parcels(figures: ClassTable) -> Parcels:
     return Parcels(
         ints, ints, ints, ints, floats, threes, threes, threes, threes, np.zeros((0, 2)), floats, floats,
         np.zeros((0, len(figures.box))), figures, floats, floats, floats, floats, floats, floats, floats,
-            floats,
+        floats,
     )  # fmt: skip
 
 
