@@ -145,3 +145,28 @@ def test_dirt_over_most_edges_is_no_blur(baseline: StationBaseline) -> None:
         depth[:460] = 0.0
         monitor.observe(replace(frame, rgb=rgb, depth=depth), scene)
     assert "dirty_lens" in names(monitor) and "blur" not in names(monitor)
+
+
+def named_beside_goods(baseline: StationBaseline, place: tuple[slice, slice], grey: int, goods_px: int) -> list[str]:
+    """What 16 frames name in which a place is plain and has no depth, and no mask says what it is. goods_px: width of
+    the picture that a parcel hides, so that few edges of the cell are left."""
+    monitor, found = StationMonitor(MonitorsConfig(), baseline), set()
+    for i in range(100, 116):
+        frame, scene = station_frame(i, stamp_s=float(i))
+        rgb, depth, labels = frame.rgb.copy(), frame.depth.copy(), scene.labels.copy()
+        rgb[place], depth[place] = grey, 0.0
+        labels[:, :goods_px] = 1
+        monitor.observe(replace(frame, rgb=rgb, depth=depth), replace(scene, labels=labels))
+        found.update(names(monitor))
+    return sorted(found)
+
+
+def test_a_black_bag_without_a_mask_is_no_dirt(baseline: StationBaseline) -> None:
+    """It takes edges and their depth as dirt does, but dirt scatters light."""
+    place = np.s_[100:300, 490:560]
+    assert named_beside_goods(baseline, place, grey=12, goods_px=0) == []
+    assert named_beside_goods(baseline, place, grey=150, goods_px=0) == ["dirty_lens"]
+
+
+def test_one_edge_that_has_gone_is_no_dirt(baseline: StationBaseline) -> None:
+    assert named_beside_goods(baseline, np.s_[124:148, 508:532], grey=118, goods_px=500) == []

@@ -27,6 +27,8 @@ _FADED = 0.6  # ... where there may be a little
 _BESIDE = np.ones((3, 3), np.uint8)  # cells; dirt is out of focus, and wider
 _LEAST_CLEAR = 30  # cells
 _GONE_BY_CHANCE = 0.015  # share of the edges that lie in a shadow of goods
+_STRAY = 1  # cell of a frame, that a rim of goods without a mask takes
+_DIMMED = 0.75  # of the light that the rest of the cell has left: dirt scatters light, dark goods without a mask do not
 _HOLE = 0.3  # share of a cell's depth that is lost with it
 _LOOKS = 3  # in a row that dirt shows in the same place
 _WHOLE = 0.8  # share of a cell's pixels that usually have depth
@@ -59,14 +61,19 @@ def _contrast_left(look: Look, reference: Reference) -> tuple[NDArray[np.bool_],
         return edges, (look.coarse - look.fine) / usual
 
 
+def _light_left(look: Look, reference: Reference) -> NDArray[np.float32]:
+    """Light of the cells [rows, columns] over what is usual there and the change of light explains; NaN where nothing
+    is known."""
+    known = reference.known(look)
+    gain = np.maximum(look.light, 1e-4) / np.maximum(reference.light, 1e-4)
+    return np.asarray(gain / np.median(gain[known]) if known.any() else gain * np.nan, dtype=np.float32)
+
+
 def _veiled(look: Look, reference: Reference) -> NDArray[np.bool_]:
     """Free cells [rows, columns] that show nothing, have no depth, and are brighter than the light explains: dirt over
     a dark floor, which is dark beside bright goods."""
-    known = reference.known(look)
-    if not known.any():
-        return known
-    gain = np.maximum(look.light, 1e-4) / np.maximum(reference.light, 1e-4)
-    return known & (look.coarse < SMOOTH) & (look.has_depth < NO_DEPTH) & (gain > _VEIL * np.median(gain[known]))
+    brighter = _light_left(look, reference) > _VEIL
+    return reference.known(look) & (look.coarse < SMOOTH) & (look.has_depth < NO_DEPTH) & brighter
 
 
 def clear_places(look: Look, reference: Reference) -> NDArray[np.bool_]:
@@ -143,11 +150,11 @@ class DirtyLens(Cause):
         patches = self._patches(look, reference, clear) if len(self._smooth) == _LOOKS else 0.0
         if np.count_nonzero(edges) < _LEAST_CELLS:
             return None if "dark" in around.suspects else patches
-        gone = left[edges] < _LOST
+        gone = (left[edges] < _LOST) & (_light_left(look, reference)[edges] > _DIMMED)
         by_chance = max(_GONE_BY_CHANCE * float(without_depth[edges].mean()), elsewhere * float(gone.mean()))
         self._gone.append((int(np.count_nonzero(gone & without_depth[edges])), len(gone), by_chance))
         covered, seen, chance = np.sum(self._gone, axis=0)
-        return max(patches, float(covered / seen - chance / len(self._gone)))
+        return max(patches, float((covered - _STRAY * len(self._gone)) / seen - chance / len(self._gone)))
 
     def _patches(self, look: Look, reference: Reference, clear: NDArray[np.bool_]) -> float:
         """Share of the picture that stays smooth and without depth; where much of what is ``clear`` stays without it,
