@@ -174,7 +174,7 @@ CASES = {
     "ridged": Case(ridged, {Reject.LIKELY_MERGED}),
     "shaft": Case(boxes(Box(0.75, 0.0, 0.10, 0.10, 0.05), *SHAFT), {Reject.TOOL_HITS_NEIGHBOUR}),
     "tote": Case(boxes(Box(0.475, -0.175, 0.05, 0.05, 0.03), BIG), {Reject.TOOL_HITS_WALL}, cell=TOTE),
-    "steep": Case(boxes(Box(0.75, 0.0, 0.2, 0.2, 0.2, slope_x=2.2, kind="flat_mailer")), {Reject.TILT_TOO_LARGE}),
+    "steep": Case(boxes(Box(0.75, 0.0, 0.2, 0.2, 0.2, slope_x=5.0, kind="flat_mailer")), {Reject.TILT_TOO_LARGE}),
     "heavy": Case(boxes(BIG), {Reject.WRENCH_TOO_LARGE}, config=heavy()),
     "far": Case(boxes(BIG), {Reject.OUT_OF_REACH}, CellConfig(workspace=WorkspaceConfig(reach_max_m=0.5))),
     "elsewhere": Case(

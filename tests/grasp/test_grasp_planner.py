@@ -11,7 +11,7 @@ from helpers.grasp_scenes import Box, box_scene
 from helpers.planner_fits import with_all_classes, with_fit
 
 from robin_grasp.plan import FailedPick, Plan, Reject
-from robin_grasp.planner.config import ExploreConfig, PlannerConfig, RankConfig, WrenchConfig
+from robin_grasp.planner.config import ExploreConfig, PlannerConfig, RankConfig, SamplingConfig, WrenchConfig
 from robin_grasp.planner.fit import shipped_fit
 from robin_grasp.planner.order import pick_order
 from robin_grasp.planner.planner import SuctionPlanner
@@ -138,7 +138,8 @@ def test_too_heavy() -> None:
 
 
 def test_too_steep() -> None:
-    result = plan([Box(0.75, 0.0, 0.2, 0.2, 0.2, slope_x=2.2, kind="flat_mailer")])
+    config = PlannerConfig(sampling=SamplingConfig(max_tilt_rad=0.8))
+    result = plan([Box(0.75, 0.0, 0.2, 0.2, 0.2, slope_x=2.2, kind="flat_mailer")], config=config)
     assert Reject.TILT_TOO_LARGE in reasons(result)
     assert result.code is Code.NO_GRASP
 

@@ -19,7 +19,7 @@ from robin_perception.core.errors import Code, RobinError
 class SamplingConfig(StrictConfig):
     """How far the tool may tilt, and how much of a plan is told."""
 
-    max_tilt_rad: float = Field(1.0, gt=0, le=1.4, description="tool axis against straight down")
+    max_tilt_rad: float = Field(1.25, gt=0, le=1.4, description="tool axis against straight down")
     grasps_per_instance: int = Field(2, ge=1, le=10, description="ranked grasps told of each parcel, at most")
     rejects_per_instance: int = Field(4, ge=1, le=50, description="examples of what was ruled out, per parcel")
 
