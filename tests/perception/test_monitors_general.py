@@ -170,3 +170,11 @@ def test_a_black_bag_without_a_mask_is_no_dirt(baseline: StationBaseline) -> Non
 
 def test_one_edge_that_has_gone_is_no_dirt(baseline: StationBaseline) -> None:
     assert named_beside_goods(baseline, np.s_[124:148, 508:532], grey=118, goods_px=500) == []
+
+
+def test_dirt_is_named_where_the_camera_may_have_moved(baseline: StationBaseline) -> None:
+    """A shift on its way to its limit: edges say nothing then, what stays in the same pixels does."""
+    monitor = after(baseline, Spoilt(dirt=True, moved_px=2.4), frames=6)
+    moved = next(reading for reading in monitor.readings() if reading.name == "camera_moved")
+    assert 0.6 * moved.limit < moved.value < moved.limit
+    assert names(monitor) == ["dirty_lens"]

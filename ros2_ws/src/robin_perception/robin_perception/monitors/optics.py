@@ -120,10 +120,11 @@ class Blur(Cause):
 
 class DirtyLens(Cause):
     """Share of the picture that dirt covers: edges of the cell that have gone with their depth, and patches that stay
-    smooth, bright and without depth in the same pixels whatever goods lie there."""
+    smooth, bright and without depth in the same pixels whatever goods lie there. Where the camera may have moved the
+    edges say nothing; a patch does, for it moves with the camera."""
 
     name, code, unit = "dirty_lens", Code.LENS_DIRTY, "share"
-    spoiled_by = frozenset({"frozen", "over_exposed", "camera_moved", "blur"})
+    spoiled_by = frozenset({"frozen", "over_exposed", "blur"})
 
     def __init__(self, config: MonitorsConfig) -> None:
         self._smooth: deque[NDArray[np.bool_]] = deque(maxlen=_LOOKS)
@@ -148,6 +149,8 @@ class DirtyLens(Cause):
         clear = clear if np.count_nonzero(clear) >= _LEAST_CELLS else whole
         elsewhere = float(without_depth[clear].mean()) if clear.any() else 0.0
         patches = self._patches(look, reference, clear) if len(self._smooth) == _LOOKS else 0.0
+        if "camera_moved" in around.suspects:
+            return patches or None
         if np.count_nonzero(edges) < _LEAST_CELLS:
             return None if "dark" in around.suspects else patches
         gone = (left[edges] < _LOST) & (_light_left(look, reference)[edges] > _DIMMED)
