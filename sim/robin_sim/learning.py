@@ -101,7 +101,12 @@ class LearningCell:
     """The cell with all that it learns, below ``work``: store, versions, lessons, holding, cups."""
 
     def __init__(
-        self, request: RunRequest, work: Path, core: Callable[[], Path], config: RoundsConfig, watch: WatchConfig
+        self,
+        request: RunRequest,
+        work: Path,
+        core: Callable[[int, int], Path],
+        config: RoundsConfig,
+        watch: WatchConfig,
     ) -> None:
         if request.model is None:
             raise RobinError(Code.MODEL_MISSING, "a cell that learns to see needs a model bundle")
@@ -177,7 +182,7 @@ class LearningCell:
 def compare_learning(
     request: RunRequest,
     work: Path,
-    core: Callable[[], Path],
+    core: Callable[[int, int], Path],
     progress: Progress,
     config: RoundsConfig | None = None,
     watch: WatchConfig | None = None,

@@ -102,7 +102,7 @@ def rounds_of(tmp_path: Path, factory: Bundle, core: Path, **shadow: object) -> 
         teach=TeachConfig(core_scenes=2, judged_scenes=2, niceness=0, quick=quick, gate=gate),
     )
     registry = ModelRegistry(tmp_path / "models", factory.directory)
-    return SeeRounds(tmp_path / "store", registry, tmp_path / "work", lambda: core, config)
+    return SeeRounds(tmp_path / "store", registry, tmp_path / "work", lambda *_: core, config)
 
 
 def quiet(what: str, done: int, total: int) -> None:

@@ -333,7 +333,14 @@ def test_teach_judges_before_and_after(
         return derive_bundle(bundle, job.out, head, notes=job.notes)
 
     monkeypatch.setattr(see, "run_job", quickly)
-    request = TeachRequest((taught,), (taught,) if judge else (), bundle.directory, lambda: core, tmp_path / "lesson")
+    asked: list[tuple[int, int]] = []
+
+    def known(now: int, later: int) -> Path:
+        asked.append((now, later))
+        return core
+
+    others = (taught,) if judge else ()
+    request = TeachRequest((taught,), others, bundle.directory, known, tmp_path / "lesson", at_once=judge)
     lesson = teach(request, CONFIG, lambda what, done, total: None)
     result = lesson.to_json()
     assert result["parent"] == bundle.model_id and result["model"] == lesson.candidate.model_id
@@ -343,6 +350,8 @@ def test_teach_judges_before_and_after(
     write_page(page, lesson)
     assert page.read_text().count('alt="after"') == 3 and "Refused: " in page.read_text()
     assert ("judged on 3 others" in result["how"]) is judge
+    first, all_of_them = CONFIG.core_scenes, CONFIG.core_scenes + CONFIG.judged_scenes
+    assert asked == [(first, all_of_them), (all_of_them, all_of_them)], "those that are judged may come later"
     assert lesson.rows == (0, 1, 2), "all are taught where none is held out"
     assert load_bundle(tmp_path / "lesson" / "bundle").model_id == lesson.candidate.model_id
 

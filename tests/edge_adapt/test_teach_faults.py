@@ -128,7 +128,7 @@ def quickly(bundle: Bundle, job: TeachJob) -> Bundle:
 @pytest.fixture
 def request_for(bundle: Bundle, core: Path, taught: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     monkeypatch.setattr(see, "run_job", lambda job, progress: quickly(bundle, job))
-    return lambda out: TeachRequest((taught,), (taught,), bundle.directory, lambda: core, out)
+    return lambda out: TeachRequest((taught,), (taught,), bundle.directory, lambda *_: core, out)
 
 
 CONFIG = TeachConfig(core_scenes=2, judged_scenes=2, niceness=0, quick=QUICK, deep=DEEP)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robin_cli.commands.adapt_teach import rendered_core
+from robin_cli.known_scenes import KnownScenes
 from robin_cli.options import (
     CoreOption,
     EngineByNameOption,
@@ -48,13 +48,12 @@ def adapt(
     from robin_sim.runs.request import RunRequest
 
     settings = load_config(RoundsConfig, config)
-    scenes = settings.teach.core_scenes + settings.teach.judged_scenes
     request = RunRequest(scenario, picks, seed, engine=engine, model=model_path(model))
     with progress_bar(f"{scenario}, seed {seed}", "picks") as advance:
         result = compare_learning(
             request,
             work / f"{scenario}-{seed}",
-            lambda: core or rendered_core(scenes, 1),
+            KnownScenes(core, 1),
             lambda what, done, total: advance(done, total, what),
             settings,
         )

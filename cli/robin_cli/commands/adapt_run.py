@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robin_cli.commands.adapt_teach import rendered_core
+from robin_cli.known_scenes import KnownScenes
 from robin_cli.options import (
     CellOption,
     CoreOption,
@@ -72,12 +72,11 @@ def run(
     from robin_perception.core.config import load_config
 
     settings, own = load_config(RoundsConfig, config), load_config(CellConfig, cell)
-    scenes = settings.teach.core_scenes + settings.teach.judged_scenes
     rounds = SeeRounds(
         store,
         ModelRegistry(models, model_path(model)),
         work,
-        lambda: core or rendered_core(scenes, worker_count(workers)),
+        KnownScenes(core, worker_count(workers)),
         settings,
         belt_z_m=own.workspace.belt_z_m,
         engine=engine,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robin_cli.known_scenes import KnownScenes
 from robin_cli.options import (
     CoreOption,
     EngineByNameOption,
@@ -24,7 +26,6 @@ from robin_perception.core.errors import Code, RobinError
 if TYPE_CHECKING:
     from edge_adapt.learn.see import Lesson
 
-CORE_SEED = 141500
 _FIGURES = {"overlap_f": "overlap F", "boundary_f": "boundary F", "ap50": "AP50", "ap75": "AP75"}
 _PAGE = "lesson.html"
 _BY = "robin adapt teach"
@@ -75,11 +76,12 @@ def teach(
     _require_own(out)
     settings = load_config(TeachConfig, config)
 
-    def scenes() -> Path:
-        return core or rendered_core(settings.core_scenes + settings.judged_scenes, worker_count(workers))
-
-    request = TeachRequest(tuple(data), tuple(judge or ()), model_path(model), scenes, out, engine, deep, seed)
-    with progress_bar("teaching", "steps") as advance:
+    count = worker_count(workers)
+    scenes = KnownScenes(core, count)
+    request = TeachRequest(
+        tuple(data), tuple(judge or ()), model_path(model), scenes, out, engine, deep, seed, at_once=count > 1
+    )
+    with closing(scenes), progress_bar("teaching", "steps") as advance:
         lesson = run(request, settings, lambda what, done, total: advance(done, total, what))
     result = lesson.to_json()
     write_page(out / _PAGE, lesson)
@@ -130,16 +132,3 @@ def _require_own(out: Path) -> None:
     )
     if others:
         raise RobinError(Code.OPTION_INVALID, f"{out / others[0]}: of no lesson; name another folder")
-
-
-def rendered_core(scenes: int, workers: int) -> Path:
-    """Known scenes, rendered once for each user of this machine."""
-    from robin_perception.engines.cache import cache_root
-    from robin_sim.dataset import make_dataset
-    from robin_sim.training_scenes import DatasetConfig
-
-    out = cache_root().parent / "core"
-    config = DatasetConfig(fitted_share=1.0, views_per_pile=1)
-    with progress_bar("rendering known scenes, once", "scenes") as advance:
-        make_dataset(out, scenes, CORE_SEED, workers, config, lambda done, total: advance(done, total, ""))
-    return out

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from robin_cli.known_scenes import KnownScenes
 from robin_cli.options import CoreOption, JsonOption, ModelOption, SeedOption, WorkersOption, model_path, worker_count
 from robin_cli.terminal import note, print_table, progress_bar, require_writable, write_json
 from robin_perception.core.errors import Code, RobinError
@@ -39,12 +40,11 @@ def demo(
     require_writable(json_file)
     if find_spec("torch") is None:
         raise RobinError(Code.DEPENDENCY_MISSING, "torch is not installed; training needs it: make setup-dev")
-    from robin_cli.commands.adapt_teach import rendered_core
     from robin_cli.fleet_demo.story import Order
     from robin_cli.fleet_demo.tell import tell_demo
 
     count = worker_count(workers)
-    order = Order(out, model_path(model), lambda scenes: core or rendered_core(scenes, count), picks, seed, count)
+    order = Order(out, model_path(model), KnownScenes(core, count), picks, seed, count)
     with progress_bar("fleet demo", "") as advance:
         story, page = tell_demo(order, advance, note)
     values = story.to_json()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robin_cli.fleet.options import FleetOption, PersonOption, shown_time
+from robin_cli.known_scenes import KnownScenes
 from robin_cli.options import (
     CoreOption,
     EngineByNameOption,
@@ -71,7 +72,6 @@ def run(
     if find_spec("torch") is None:
         raise RobinError(Code.DEPENDENCY_MISSING, "torch is not installed; training needs it: make setup-dev")
     from robin_cli.closed_loop import closed_loop as picking
-    from robin_cli.commands.adapt_teach import rendered_core
     from robin_fleet.decks.make import find_deck
     from robin_fleet.folder import open_fleet
     from robin_fleet.training.run import FOLDER, PAGE, TrainConfig, TrainOrder, train
@@ -79,11 +79,7 @@ def run(
     from robin_sim.runs.request import RunRequest
 
     settings = load_config(TrainConfig, config)
-
-    def scenes() -> Path:
-        teach = settings.teach
-        return core or rendered_core(teach.core_scenes + teach.judged_scenes, worker_count(workers))
-
+    scenes = KnownScenes(core, worker_count(workers))
     with open_fleet(fleet) as opened:
         row = find_deck(opened.ledger, deck)
         why, names = ("asked for", ()) if every_s is None else due(opened, row.deck, every_s)

@@ -51,7 +51,7 @@ class Order:
 
     out: Path
     model: Path
-    core: Callable[[int], Path]
+    core: Callable[[int, int], Path]
     picks: int
     seed: int
     workers: int
@@ -236,12 +236,11 @@ class _Telling:
         self.story.decks[name] = deck
         self.tell(f"deck {deck.deck}:{deck.version}: {deck.members} samples, {deck.held} of them judge")
         config = settings(name == SPOILED)
-        scenes = config.teach.core_scenes + config.teach.judged_scenes
         stations = self.story.stations
         order = TrainOrder(
             deck,
             parent,
-            lambda: self.order.core(scenes),
+            self.order.core,
             f"{self.story.novelty.row.novelty}, {self.story.called}",
             deep=False,
             pick=self._measuring(stations),

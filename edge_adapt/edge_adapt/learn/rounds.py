@@ -91,7 +91,7 @@ class RoundStep:
 class SeeRounds:
     """One robot's lessons. work: state, pages and what a stopped lesson goes on with; of one process at a time.
 
-    core: gives the data set of known scenes. belt_z_m: height of the support plane in base_link.
+    core: as in ``TeachRequest``. belt_z_m: height of the support plane in base_link.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class SeeRounds:
         store: Path,
         registry: ModelRegistry,
         work: Path,
-        core: Callable[[], Path],
+        core: Callable[[int, int], Path],
         config: RoundsConfig | None = None,
         *,
         belt_z_m: float = 0.0,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,18 +52,20 @@ class TeachConfig(StrictConfig):
 @dataclass(frozen=True)
 class TeachRequest:
     """data: labelled frames; judge: others, to judge by and not to learn from. bundle: the factory's. core: gives the
-    data set of known scenes, which may have to be rendered first. out: where the bundle goes, and what a stopped run
-    goes on with. running: what the candidate is held against; None: the factory's."""
+    data set of known scenes, called with how many are needed now and how many later; they may have to be rendered. out:
+    where the bundle goes, and what a stopped run goes on with. running: what the candidate is held against; None: the
+    factory's. at_once: judge both at a time, on two cores."""
 
     data: tuple[Path, ...]
     judge: tuple[Path, ...]
     bundle: Path
-    core: Callable[[], Path]
+    core: Callable[[int, int], Path]
     out: Path
     engine: str = "onnxruntime"
     deep: bool = False
     seed: int = 0
     running: Path | None = None
+    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,15 +133,23 @@ class _Teaching:
             split = Split((Fold(rows, ()),), f"taught on {taught.frames} frames, judged on {len(others)} others")
         else:
             split, others = split_by_order(taught.frames), []
-        self.core = self._timed("known scenes", self.request.core)
+        self.core = self._timed("known scenes", lambda: self._known(self.config.core_scenes))
         learned = rows if split.crossed else split.folds[0].learn
         candidate = self._timed("teaching", lambda: self._taught(taught, learned, "candidate"))
         site = self._timed("judging", lambda: self._site(taught, split, others, candidate))
-        scenes = scene_folders(self.core)[self.config.core_scenes :][: self.config.judged_scenes]
+        self._timed("more known scenes", lambda: self._known(self._scenes))
+        scenes = scene_folders(self.core)[self.config.core_scenes : self._scenes]
         core = self._timed("judging the core set", lambda: self._both(candidate, scenes, "judging the core set"))
         verdict = self._timed("gate", lambda: self._verdict(site, core, candidate))
         candidate = published(candidate, request.out / BUNDLE)
         return Lesson(self.factory, self.running, candidate, taught, split, learned, site, core, verdict, self.seconds)
+
+    @property
+    def _scenes(self) -> int:
+        return self.config.core_scenes + self.config.judged_scenes
+
+    def _known(self, now: int) -> Path:
+        return self.request.core(now, self._scenes)
 
     def _verdict(self, site: tuple[Judged, Judged], core: tuple[Judged, Judged], candidate: Bundle) -> GateVerdict:
         times = None
@@ -224,14 +236,18 @@ class _Teaching:
         return before, after
 
     def _both(self, candidate: Bundle, folders: Sequence[Path], what: str) -> tuple[Judged, Judged]:
-        done = iter(range(1, 2 * len(folders) + 1))
-        found = [
-            judge(
-                each.directory, self.request.engine, folders, lambda: self.progress(what, next(done), 2 * len(folders))
-            )
-            for each in (self.running, candidate)
-        ]
-        return found[0], found[1]
+        done, telling = iter(range(1, 2 * len(folders) + 1)), threading.Lock()
+
+        def tell() -> None:
+            with telling:
+                self.progress(what, next(done), 2 * len(folders))
+
+        def judged(bundle: Bundle) -> Judged:
+            return judge(bundle.directory, self.request.engine, folders, tell)
+
+        with ThreadPoolExecutor(2 if self.request.at_once else 1) as pool:
+            before, after = pool.map(judged, (self.running, candidate))
+        return before, after
 
 
 def differences(before: Sequence[SceneResult], after: Sequence[SceneResult]) -> dict[str, Difference]:

@@ -50,12 +50,12 @@ class TrainConfig(StrictConfig):
 
 @dataclass(frozen=True)
 class TrainOrder:
-    """bundle: what is begun from and judged against. core: gives the known scenes. why: it is due. novelties: ids of
+    """bundle: what is begun from and judged against. core: as in ``TeachRequest``. why: it is due. novelties: ids of
     those that were past the bar. pick: the simulated closed loop, None: without; loop: which one, in words."""
 
     deck: DeckRow
     bundle: Path
-    core: Callable[[], Path]
+    core: Callable[[int, int], Path]
     why: str
     deep: bool = True
     seed: int = 0
