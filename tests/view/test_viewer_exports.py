@@ -91,6 +91,7 @@ def test_foxglove_file_holds_each_topic(tmp_path: Path) -> None:
     assert len(found["/traces"]) == 2 * TRACES.samples
     kinds = {topic: messages[0][0] for topic, messages in found.items()}
     assert kinds["/points"] == "foxglove.PointCloud" and kinds["/grasps"] == "foxglove.SceneUpdate"
+    assert kinds["/decision"] == "Decision" and kinds["/traces"] == "Traces"
     assert [at for _, at, _ in found["/decision"]] == [pick.at_ns for pick in shown_picks(tmp_path / "run")]
 
 

@@ -38,7 +38,15 @@ TOPICS = (
     _CAMERA.color, _CAMERA.depth, _CAMERA.info, f"/{OVERLAY}", f"/{GRASPS}", f"/{DECISION}", "/tf", POINTS, TRACES,
 )  # fmt: skip
 """What the file holds; /points and /traces are in no robot's topics."""
+_DECISION = {
+    "title": "Decision",
+    "type": "object",
+    "properties": {key: {"type": "string"} for key in ("decision_id", "recorded_at", "model_id", "planner", "message")}
+    | {key: {"type": "integer"} for key in ("version", "code", "choice")},
+}
+"""Fields at the top; a panel shows no topic whose schema is empty."""
 _TRACE = {
+    "title": "Traces",
     "type": "object",
     "properties": {"vacuum_pa": {"type": "array", "items": {"type": "number"}}, "weight_n": {"type": "number"}},
 }
@@ -68,7 +76,7 @@ class _Topics:
         self._points = channels.PointCloudChannel(POINTS, context=context)
         self._grasps = channels.SceneUpdateChannel(f"/{GRASPS}", context=context)
         self._tf = channels.FrameTransformsChannel("/tf", context=context)
-        self._decision = foxglove.Channel(f"/{DECISION}", message_encoding="json", context=context)
+        self._decision = foxglove.Channel(f"/{DECISION}", schema=_DECISION, context=context)
         self._traces = foxglove.Channel(TRACES, schema=_TRACE, context=context)
 
     def write(self, pick: ShownPick) -> None:
