@@ -17,7 +17,7 @@ def test_scenes_for_later_are_rendered_meanwhile(tmp_path: Path, monkeypatch: py
     assert len(scene_folders(out)) == 1, "no more than is needed is waited for"
     ahead = scenes._ahead
     assert ahead is not None
-    ahead.join(120)
+    ahead.join(600)
     assert len(scene_folders(out)) == 3 and ahead.exitcode == 0, "the others were made by the time they are asked for"
     first = [folder.stat().st_mtime_ns for folder in scene_folders(out)]
     assert scenes(3, 3) == out and scenes._ahead is None

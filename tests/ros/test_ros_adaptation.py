@@ -154,6 +154,7 @@ def test_the_policy_names_all_that_it_uses(client: RosClient, node: NodeProcess)
         "request": graph.get_client_names_and_types_by_node,
     }
     client.wait(lambda: client.status(NODE), "the node")
+    client.wait(lambda: "adaptation" in graph.get_node_names(), "its name, which may come after its messages")
     client.wait(lambda: ask["request"]("adaptation", "/"), "its clients")
     client.spin(1.0)  # discovery has no last message
     for verb, names in ask.items():
